@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -75,12 +76,15 @@ class Choice(ABC):
         return replace(group, signal=signal, raw_signal=raw, score=mean_of(read))
 
     def learn(self, groups: Sequence[PlayedGroup]) -> None:
-        """Give every pick the mean signal and mean score of its groups, and how many have a signal."""
+        """Give every pick the mean signal and mean score of its groups.
+
+        A group in which nothing could be compared, as none of its samples could be scored, taught nothing: its signal
+        is 0 here. Were it no observation, an optimistic bandit would go on picking the arm whose verifier is broken.
+        """
         feedback: dict[str, list[Feedback]] = {name: [] for name in self.bandits}
         for own in by_pick(self._scaled(groups)):
-            slot, num = own[0].slot, sum(group.signal is not None for group in own)
-            reward, score = mean_of(group.signal for group in own), mean_of(group.score for group in own)
-            feedback[slot.bandit].append(Feedback(slot.pick, reward or 0.0, num, score))
+            slot, reward = own[0].slot, fmean(group.signal or 0.0 for group in own)
+            feedback[slot.bandit].append(Feedback(slot.pick, reward, len(own), mean_of(group.score for group in own)))
         for name, bandit in self.bandits.items():
             bandit.learn(feedback[name])
 

@@ -113,13 +113,14 @@ class StageScheduler:
             best=self._best,
         )
         kind, reward = self._rewards.reward, self._rewards.earned(outcome)
-        groups = num_groups if kind == "advantage" else 1
+        # a stage that nothing can be said of earns 0: as no observation it would stay new, and be picked again
+        groups = max(1, num_groups) if kind == "advantage" else 1
         score, scatter = at.stage_score if kind == "advantage" else (None, 0.0)
-        self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups if reward is not None else 0, score, scatter)])
+        self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups, score, scatter)])
         if not isinstance(self.scheduler, GuardedScheduler):
             return StageReward(reward)
         if reward is None:
-            return StageReward(None, f"{at.pick.arm} left nothing to judge it by ({kind})")
+            return StageReward(None, f"{at.pick.arm} left nothing to judge it by ({kind}), which counts as 0")
         text = f"{at.pick.arm} earned {reward:.3f}"
         if kind == "advantage":
             return StageReward(reward, f"{text}, mean |advantage| of {num_groups} groups")

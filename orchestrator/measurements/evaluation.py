@@ -90,6 +90,8 @@ class Evaluation(Measurement):
         for name, by_category in anchors.items():
             own: list[CellRecord] = []
             for category, tasks in by_category.items():
+                if not tasks:  # none was held out: never measured, so no term of the environment's mean either
+                    continue
                 tell(f"evaluating {name}.{category}", next(done), total)
                 groups = player.play(tasks, per_item, AT_ONE, f"evaluate/{category}", 0, watch)
                 played += groups
@@ -107,6 +109,8 @@ class Evaluation(Measurement):
             # accuracy on the pool that a scheduler may look at, and nothing else
             selected: list[CellRecord] = []
             for category, tasks in own_selects.get(name, {}).items():
+                if not tasks:
+                    continue
                 tell(f"evaluating {name}.{category} for the scheduler", next(done), total)
                 groups = player.play(tasks, per_item, AT_ONE, f"select/{category}", 0, watch)
                 selected.append(self._cell(name, category, "pass_1", groups))
@@ -201,8 +205,8 @@ class Evaluation(Measurement):
 def means(environment: Environment, cells: Sequence[CellRecord], conditional: Collection[str] = ()) -> list[CellRecord]:
     """Give an environment's own value of every metric: the equal-weight mean over its trainable categories.
 
-    It is undefined where that of one of them is: a mean over the others would be none of the same thing at two
-    boundaries. Only metrics that are `conditional`, which not every task has, are over the categories that have them.
+    Those without a held-out task have no cells and are left out at every boundary alike. It is undefined where the value
+    of another is: a mean over the rest would be none of the same thing at two boundaries. Only metrics that are `conditional`, which not every task has, are over the categories that have them.
     """
     trainable = {c.name for c in environment.categories if c.trainable}
     split = "own" if environment.closed else "anchor"

@@ -12,7 +12,7 @@ empty would give a run without a number in the end, so it is refused; a category
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,7 @@ from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.spec import Spec
 from policies.encoder import Encoder
 from policies.samplers.contracts import SamplerOptions
+from store.sentences import listed
 
 REMEMBERED = 2**16  # prompts whose number of tokens is kept: small categories come again and again
 LISTED = 1000  # tasks of an environment that are named
@@ -222,8 +223,18 @@ def check_supply(spec: Spec, environments: Mapping[str, Environment], admission:
                 if empty and len(empty) == len(categories):
                     raise UserError(_refusal(environment, pool, admission))
                 use = f"{USES[pool]} (pool {pool})"
-                remarks += [f"{name}: category {one} has no task {use}, and no score" for one in empty]
+                remarks += [_without_tasks(name, empty, use)] if empty else []
     return remarks
+
+
+def _without_tasks(name: str, categories: Sequence[str], use: str) -> str:
+    """Say which categories of an environment nothing can be measured of, and what follows."""
+    one = len(categories) == 1
+    which = f"category {categories[0]} has" if one else f"{len(categories)} categories ({listed(categories)}) have"
+    return (
+        f"{name}: {which} no task {use}: {'it is' if one else 'they are'} trained on and not measured, and the "
+        "environment's numbers are means over its other categories"
+    )
 
 
 def _refusal(environment: Environment, pool: Pool, admission: Admission) -> str:

@@ -75,6 +75,31 @@ def test_replay_is_drawn_anew_every_step_and_the_same_in_every_run() -> None:
     assert len({tuple(counts(step)) for step in range(12)}) > 1
 
 
+@pytest.mark.parametrize("bandit", ["headroom", "discounted_ucb", "thompson", "sliding_window_ucb"])
+def test_a_category_that_no_verifier_can_score_is_not_picked_for_ever(bandit: str) -> None:
+    """Nothing was ever seen of it, and such bandits are optimistic: it had eight slots of ten."""
+    chosen, picked = choice(bandit=bandit), Counter[str]()
+    for step in range(150):
+        slots = chosen.slots(8, step, "words", [])
+        picked.update(slot.category for slot in slots)
+        pays: dict[str, Any] = {"5": {"signal": None, "score": None}}
+        paid = {"signal": 0.3, "score": 0.2 + 0.004 * step}  # they are learnt
+        chosen.learn([in_slot(group([1.0]), slot, **pays.get(slot.category, paid)) for slot in slots])
+    assert picked["5"] / picked.total() < 0.3
+
+
+def test_a_stage_that_nothing_can_be_said_of_earns_nothing() -> None:
+    chosen = choice(scheduler={"type": "discounted_ucb", "reward": "total_gain"})
+    at, picked = Progress(40, 30), Counter[str]()
+    for _ in range(30):
+        found = chosen.next_environment()
+        at.begin_stage(found.pick)
+        picked[str(at.environment)] += 1
+        at.stage_step = 40
+        chosen.end_stage(at, {"words": 0.5, "book": 0.5})  # the maze has no score
+    assert picked["maze"] < 15
+
+
 def test_a_pick_is_recorded_with_the_probability_it_was_drawn_with() -> None:
     chosen = choice(stage={"replay": 0.5})
     slots = chosen.slots(16, 1, "words", ["words", "book"])
@@ -93,11 +118,11 @@ def test_each_bandit_learns_from_its_own_slots() -> None:
     assert values == {"maze": 0.5, "words": 0.0}
 
 
-def test_a_group_that_could_not_be_scored_teaches_nothing() -> None:
-    chosen = choice()
-    slots = chosen.slots(8, 1, "words", ["words"])
-    chosen.learn(played(slots, [None] * 8))
-    assert {record.value for record in chosen.arms() if record.bandit == "words"} == {None}
+def test_a_group_that_could_not_be_scored_counts_as_one_without_signal() -> None:
+    chosen, twin = choice(), choice()
+    for one, signal in ((chosen, None), (twin, 0.0)):
+        one.learn(played(one.slots(8, 1, "words", ["words"]), [signal] * 8))
+    assert chosen.arms() == twin.arms()
     assert chosen.bandits["words"].state()["pending"] == []
 
 

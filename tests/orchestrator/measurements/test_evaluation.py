@@ -92,6 +92,19 @@ def test_an_environment_has_no_value_where_one_of_its_trainable_categories_has_n
     assert cells(evaluated(Scripted(fake_kept=nothing)))["fake", None, "pass_1"].value == 0.0, "it is no part of it"
 
 
+def test_a_category_without_a_held_out_task_is_no_part_of_its_environment() -> None:
+    """It is so at every boundary: the mean over the others is the same thing at all of them."""
+    environment = create("fake", categories=["easy", "rare"])
+    held_out = find_held_out({"fake": environment}, "anchor", 2)["fake"]
+    pool = {"fake": {"easy": held_out["easy"], "rare": []}}
+    evaluation = Evaluation(Evaluate(items=2, samples=4), {"fake": environment}, {"anchor": pool})
+    found = cells(
+        evaluation.run(Scripted(fake_easy=[[1.0] * 4] * 2), Progress(1, 1), Stopwatch(), lambda *told: None)  # type: ignore[arg-type]
+    )
+    assert found["fake", None, "pass_1"].value == 1.0
+    assert ("fake", "rare", "pass_1") not in found
+
+
 def test_what_not_every_task_has_is_a_mean_over_the_categories_that_have_it() -> None:
     environment = create("fake", categories=["easy", "hard"])
     own = [CellRecord("fake", name, "some", value, None, 1, 1) for name, value in (("easy", 0.9), ("hard", None))]

@@ -47,7 +47,10 @@ def test_a_category_that_is_never_measured_is_told(tmp_path: Path) -> None:
         *({**row, "level": 2} for row in rows_of("train", 20)[9:]),
     ]
     environment = made(tmp_path, rows, category="level")
-    assert checked(environment) == ["rows: category 2 has no task to be evaluated on (pool anchor), and no score"]
+    assert checked(environment) == [
+        "rows: category 2 has no task to be evaluated on (pool anchor): it is trained on and not measured, and the "
+        "environment's numbers are means over its other categories"
+    ]
 
 
 def test_what_a_scheduler_looks_at_is_wanted_only_where_it_looks(tmp_path: Path) -> None:
