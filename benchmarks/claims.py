@@ -51,6 +51,8 @@ SIDES: dict[str, Side | None] = {
     "forgetting": Side(above=False),
     "interventions/repo_adaptive": None,
     "learning_rates": Side(above=False),  # the baseline is what is claimed to be better
+    "mixed_signal": Side(0.5, above=False),  # nats: where an alarm begins
+    "mixed_signal/quarter, grpo": None,
     "predictors": None,  # the claim is judged by `benchmarks.foretelling`
     "samples": Side(above=False),
     "schedulers": Side(-0.01),

@@ -6,6 +6,7 @@ position, so that a resumed run does not repeat them. Each is a function that yi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
@@ -15,7 +16,7 @@ from orchestrator.progress import Progress
 from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.spec import Spec
 from policies.learner import UpdateReport
-from store.records import DECISION, EventRecord, MetricRecord
+from store.records import DECISION, CellRecord, EventRecord, MetricRecord
 
 REASONS, PLACES = 3, 5  # named in an event
 # Mean |log-prob of the sampler - of the learner| at equal weights, nats: rounding stays far below in float32; the other
@@ -25,6 +26,9 @@ MOST_CAPPED = 0.01  # share of tokens
 MOST_CUT_OFF = 0.5  # share of an environment's samples
 CALM_CUT_OFF = 0.25  # and where its alarm is over: the shares of single steps go up and down
 FEWEST_SAMPLES = 16  # before a share of samples means anything
+RISEN, ABOVE = 1.5, 0.5  # entropy is far above its start: so many times, and nats a token
+LEARNT = 0.05  # of accuracy: what is learnt may take more entropy
+COLLAPSED = 0.05  # nats a token
 MOST_SILENT = 10  # steps in a row in which no group of the stage's own environment has a signal
 
 Alarms = Iterator[tuple[str, str]]  # name and text
@@ -80,6 +84,32 @@ def end_of_stage(at: Progress) -> list[EventRecord]:
     return [EventRecord(DECISION, f"stage {at.stage}: {at.environment} ends after {steps}: {at.stop_reason}")]
 
 
+def of_entropy(before: Sequence[CellRecord], found: Sequence[CellRecord]) -> list[EventRecord]:
+    """Raise the alarm where held-out entropy has risen far above its first value and accuracy has not: noise.
+
+    `before`: entropy and accuracy at the boundaries before this one, in their order. Once, until it has come down.
+    """
+    course: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for cell in (*before, *found):
+        if cell.category is None and cell.split in ("anchor", "own") and cell.value is not None:
+            course[cell.environment, cell.metric].append(cell.value)
+    events = []
+    for environment in dict.fromkeys(cell.environment for cell in found):
+        entropy, accuracy = course[environment, "entropy_token"], course[environment, "pass_1"]
+        is_far = [one > max(RISEN * entropy[0], entropy[0] + ABOVE) for one in entropy]
+        if is_far[-1:] == [True] and not is_far[-2] and accuracy and accuracy[-1] < accuracy[0] + LEARNT:
+            risen = f"from {entropy[0]:.2f} to {entropy[-1]:.2f} nats a token"
+            text = (
+                f"the entropy of {environment} rose {risen} and its accuracy did not ({accuracy[0]:.2f} to "
+                f"{accuracy[-1]:.2f}): answers become noise. Where none is better than another nothing opposes an "
+                "objective that raises entropy: give it tasks that are solved now and then (easier categories, a "
+                "longer warm start), replay less (`curriculum.stage.replay`), or fork from a boundary before with "
+                "another `objective`"
+            )
+            events.append(EventRecord("alarm", text))
+    return events
+
+
 def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
     """What went wrong in a step: samples without a score, updates left out."""
     events = unscorable(groups)
@@ -113,7 +143,7 @@ def raise_alarms(
             log_probs_differ(pooled, dtype),
             weights_are_capped(pooled),
             answers_are_cut_off(metrics, environment, on),
-            signals_are_missing(silence or {}, ends_dead_stages),
+            signals_are_missing(silence or {}, ends_dead_stages, entropy_by_environment(metrics)),
         )
     )
     news = [EventRecord("alarm", text) for name, text in now.items() if name not in on]
@@ -161,7 +191,13 @@ def answers_are_cut_off(metrics: Sequence[MetricRecord], stage_environment: str 
             )
 
 
-def signals_are_missing(silence: Silence, ends_dead_stages: bool) -> Alarms:
+def entropy_by_environment(metrics: Sequence[MetricRecord]) -> dict[str, float]:
+    """Give the entropies of a step's answers, nats a token; "": of all of them."""
+    of_all = (one for one in metrics if one.name == "entropy_token" and one.category is None)
+    return {one.environment or "": one.value for one in of_all if one.value is not None}
+
+
+def signals_are_missing(silence: Silence, ends_dead_stages: bool, entropy: Mapping[str, float]) -> Alarms:
     """Steps that taught nothing, by the environment of their stages; why, and what helps against it."""
     for environment, (num_steps, correct, scored) in silence.items():
         if num_steps < MOST_SILENT:
@@ -170,6 +206,12 @@ def signals_are_missing(silence: Silence, ends_dead_stages: bool) -> Alarms:
         text = f"no group of {whose} had a signal in the last {num_steps} steps that were its own: "
         if correct == scored:
             text += f"all {scored:,} answers were correct, nothing is left to learn. Give it harder categories"
+        elif entropy.get(environment, COLLAPSED) < COLLAPSED:
+            text += (
+                f"its entropy is {entropy[environment]:.2g} nats a token, so that all samples of a task are alike "
+                f"({correct:,} of {scored:,} answers correct). An objective that holds entropy, such as "
+                "`repo_adaptive`, keeps answers apart; `evergreen fork` goes on with it from a boundary before"
+            )
         elif not correct:
             text += (
                 f"none of {scored:,} answers was correct, so none was better than another. Give it easier categories, "
@@ -177,8 +219,9 @@ def signals_are_missing(silence: Silence, ends_dead_stages: bool) -> Alarms:
             )
         else:
             text += (
-                f"all samples of a task did alike ({correct:,} of {scored:,} answers correct). If entropy is near 0, "
-                "an objective that holds it, such as `repo_adaptive`, keeps answers apart"
+                f"all samples of a task did alike ({correct:,} of {scored:,} answers correct). A larger "
+                "`step.group_size` finds differences; an objective that holds entropy, such as `repo_adaptive`, keeps "
+                "answers apart"
             )
         if environment and ends_dead_stages:
             text += ". The stop rule `dead_signal` ends such stages"

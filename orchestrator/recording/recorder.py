@@ -155,9 +155,11 @@ class RunRecorder:
     def record_boundary(self, at: Progress, found: Findings, earned: StageReward, watch: Stopwatch) -> None:
         """A boundary is done: one transaction."""
         decisions = [EventRecord(DECISION, f"stage {at.stage}: {earned.why}")] if earned.why else []
+        reading, name = self.ledger.reading, self.run.name
+        before = [*reading.matrix(name, "entropy_token"), *reading.matrix(name, "pass_1")] if at.stage else []
         record = replace(
             _boundary(at, found, watch),
-            events=[*found.events, *decisions],
+            events=[*found.events, *events.of_entropy(before, found.cells), *decisions],
             stop_reason=(at.stop_reason or "budget") if at.stage else None,
             signal=earned.reward,
         )

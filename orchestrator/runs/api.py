@@ -74,6 +74,8 @@ def run(
         _refuse_twin(checked, foundation)
         taken = [run.name for run in ledger.reading.runs()]
         name = name or place.free_name(checked.name, taken)
+        if name != checked.name and checked.name in taken:
+            watcher.opening(f"there is a run {checked.name} already: this one is {name}")
         checked = checked.model_copy(update={"name": name})
         hold()
         folder = place.make_run_folder(name)

@@ -19,7 +19,7 @@ from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
 from store.files import new_folder
-from store.home import RESERVED, SLUG, Home
+from store.home import RESERVED, SLUG, STUDIES, Home
 from store.ledger import Ledger
 from store.ledger.access import Patience
 from store.ledger.query_rows import StudyRow
@@ -124,6 +124,10 @@ def find_run(ledger: Ledger, name: str) -> None:
     """Refuse a run that is not there, and list those that are."""
     names = [run.name for run in ledger.reading.runs()]
     if name not in names:
+        if name in {study.name for study in ledger.reading.studies()}:
+            raise UserError(
+                f"{name} is a study: `evergreen compare {name}` compares its runs, `evergreen ls` lists them"
+            )
         raise UserError(f"there is no run {name!r}; there are: {', '.join(names) or 'none yet'}")
 
 
@@ -179,6 +183,10 @@ def existing(place: Home, name: str) -> Path:
         raise UserError(f"{name} is half removed: `evergreen rm {name}` removes the rest")
     if not is_run(folder):
         known = sorted(path.name for path in place.path.iterdir() if path.is_dir() and is_run(path))
+        if (place.path / STUDIES / name).is_dir():
+            raise UserError(
+                f"{name} is a study: `evergreen compare {name}` compares its runs, `evergreen ls` lists them"
+            )
         raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
     return folder
 

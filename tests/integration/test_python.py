@@ -169,7 +169,7 @@ def test_the_documented_examples_run_one_after_another(
         exec(compile(code("python.md", heading), heading, "exec"), {"__name__": "example"})
         return capsys.readouterr().out
 
-    assert said("Run a curriculum").startswith("first finished")
+    assert said("Run a curriculum").startswith("quick finished")
     watched = said("Watch it")
     assert "stage 3 of 3: book\n" in watched
     assert "\nstep 5 reward 0" in watched
@@ -184,7 +184,7 @@ def test_the_documented_study_is_a_script_whose_processes_read_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(code("python.md", "Run a curriculum"), "run", "exec"), {"__name__": "example"})
-    kept = yaml.safe_load((tmp_path / "runs" / "first" / "spec.yaml").read_text())
+    kept = yaml.safe_load((tmp_path / "runs" / "quick" / "spec.yaml").read_text())
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(kept))
     grid = {"spec": "base.yaml", "seeds": 1, "list": [{"label": "a"}, {"label": "b", "learner.lr": 0.01}]}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(grid))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.recording.events import raise_alarms
-from store.records import MetricRecord
+from orchestrator.recording.events import of_entropy, raise_alarms
+from store.records import CellRecord, MetricRecord
 
 
 def step(
@@ -83,7 +83,7 @@ def test_replayed_groups_of_another_environment_raise_no_alarm_of_answers_cut_of
         (
             {"words": [10, 320, 640]},
             False,
-            ["all samples of a task did alike (320 of 640 answers correct)", "If entropy"],
+            ["all samples of a task did alike (320 of 640 answers correct)", "group_size"],
         ),
         ({"words": [10, 0, 640]}, False, ["`curriculum: {stage: {stop: [dead_signal]}}` ends such stages"]),
         ({"words": [10, 0, 640]}, True, ["The stop rule `dead_signal` ends such stages"]),
@@ -98,6 +98,36 @@ def test_ten_steps_without_signal_are_an_alarm_that_says_why(
     for word in said:
         assert word in events[0].text
     assert ("stop" in "".join(event.text for event in events)) == (bool(said) and "" not in silence)
+
+
+def test_where_entropy_is_gone_that_is_the_reason_though_no_answer_was_correct() -> None:
+    numbers = [*step(), MetricRecord("entropy_token", 0.03, "words", None, 64)]
+    (event,) = raise_alarms([], numbers, "float32", {"words": [10, 0, 640]})
+    assert "its entropy is 0.03 nats a token" in event.text
+    assert "easier" not in event.text
+
+
+def boundary(entropy: float, accuracy: float) -> list[CellRecord]:
+    values = {"entropy_token": entropy, "pass_1": accuracy}
+    return [CellRecord("words", None, name, value, None, 8, 4) for name, value in values.items()]
+
+
+@pytest.mark.parametrize(
+    ("course", "alarms"),
+    [
+        ([(1.45, 0.0), (1.8, 0.0), (3.52, 0.0), (5.08, 0.0)], [0, 0, 1, 0]),
+        ([(1.45, 0.0), (3.5, 0.0), (1.4, 0.0), (3.5, 0.0)], [0, 1, 0, 1]),
+        ([(1.45, 0.0), (3.5, 0.4)], [0, 0]),  # it learns
+        ([(0.01, 0.2), (0.2, 0.2)], [0, 0]),  # of almost nothing
+    ],
+)
+def test_entropy_far_above_its_start_without_a_gain_is_an_alarm(
+    course: list[tuple[float, float]], alarms: list[int]
+) -> None:
+    rows = [boundary(*values) for values in course]
+    raised = [of_entropy([cell for own in rows[:stage] for cell in own], rows[stage]) for stage in range(len(rows))]
+    assert [len(one) for one in raised] == alarms
+    assert all("become noise" in event.text for one in raised for event in one)
 
 
 def test_silence_of_an_environment_is_told_once_though_other_stages_come_between() -> None:
