@@ -126,7 +126,36 @@ def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
 def _read_tokenizer(config: PolicyConfig, known: Any, *, is_offline: bool = False) -> Any:
     options = {**_hub_options(config), "config": known, "local_files_only": is_offline}
     with _explained(config):
-        return AutoTokenizer.from_pretrained(_locate(config), **options)
+        tokenizer = AutoTokenizer.from_pretrained(_locate(config), **options)
+    _require_rows(tokenizer, known, config)
+    return tokenizer
+
+
+def _require_rows(tokenizer: Any, known: Any, config: PolicyConfig) -> None:
+    """Refuse a tokenizer with ids beyond the embedding.
+
+    Special tokens that no prompt gets by itself may lie there: the smallest Gemma 3 has one for images, and the
+    library gives every Qwen2 an unknown token.
+    """
+    num_rows: int | None = getattr(known.get_text_config(), "vocab_size", None)
+    if num_rows is None:
+        return
+    named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    template = str(tokenizer.chat_template) if config.template == "chat" else ""
+    added = tokenizer.added_tokens_decoder
+    vocabulary = tokenizer.get_vocab()
+    if not any(
+        index in named or token in template or index not in added or not added[index].special
+        for token, index in vocabulary.items()
+        if index >= num_rows
+    ):
+        return
+    last = max(vocabulary.values())
+    size = "len(tokenizer)" if len(tokenizer) > last else last + 1  # ids may have holes
+    raise PolicyError(
+        f"{config.model}: its tokenizer gives token ids up to {last}, but its embedding has {num_rows} rows, for ids "
+        f"up to {num_rows - 1}. Call `model.resize_token_embeddings({size})`, then save both again"
+    )
 
 
 def _architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:

@@ -1,0 +1,55 @@
+"""Models from a folder that cannot be played as they were saved: `validate` says what `run` says, and what helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from policies.models.tiny import VocabularySample, build_tokenizer
+from tests.conftest import Evergreen
+from tests.environments.rows.making import write_jsonl
+from tests.orchestrator.specs import alone, written
+
+
+def save_model(folder: Path, tokenizer: Any, num_rows: int | None = None) -> str:
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"bos_token_id": None, "eos_token_id": None, "max_position_embeddings": 128}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LlamaConfig(vocab_size=num_rows or len(tokenizer), **shape, **special)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def spec(folder: Path, model: str, environment: dict[str, Any] | None = None, **sections: Any) -> Path:
+    write_jsonl(folder / "train.jsonl", [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(60)])
+    rows = {"type": "rows", "train": "train.jsonl", "reward": "exact", "prompt": "question", "max_tokens": 4}
+    own = {
+        "policy": {"model": model},
+        "environments": {"math": {**rows, **(environment or {})}},
+        "resources": {},
+        "step": {"groups": 4, "group_size": 4},
+        **sections,
+    }
+    return written(folder, {**alone(name="math", steps=2, stages=1), **own})
+
+
+def refused(evergreen: Evergreen, path: Path) -> str:
+    """Give what `validate` and `run` say, which is the same; nothing is left of the run."""
+    home = path.parent / "home"
+    results = [evergreen("validate", path), evergreen("run", path, "--home", home)]
+    assert [result.exit_code for result in results] == [2, 2]
+    assert not (home / "math").exists()
+    validated, run = (" ".join(result.stderr.split()) for result in results)
+    assert validated == run
+    return validated
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:
+    tokenizer = build_tokenizer(VocabularySample({}))
+    said = refused(evergreen, spec(tmp_path, save_model(tmp_path / "model", tokenizer, 100)))
+    assert f"ids up to {len(tokenizer) - 1}, but its embedding has 100 rows" in said
