@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from policies.config import PolicyConfig
 from policies.encoder import Encoder, require_template
@@ -29,7 +29,7 @@ from policies.models.tiny import (
     require_known,
     tiny_architecture,
 )
-from policies.policy import Policy, context_of, read_model, width_of
+from policies.policy import Endings, Policy, context_of, read_model, width_of
 
 LONGEST = 200  # characters of a name in a message
 
@@ -69,10 +69,11 @@ def load_policy(
 
 @dataclass(frozen=True)
 class PromptReader:
-    """What of a policy its prompts meet."""
+    """What of a policy its prompts meet, and what ends its answers."""
 
     encoder: Encoder
     context: int | None  # most tokens in a row; None: the model sets no limit
+    endings: Endings  # of its answers
 
 
 def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
@@ -81,7 +82,8 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
         is_closed = config.vocabulary == "closed"
         tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)
         check = partial(require_known, tokenizer) if is_closed else None
-        return PromptReader(Encoder(tokenizer, config.template, check), CONTEXT)
+        endings = Endings.of(tokenizer, config.template, None, config.model)
+        return PromptReader(Encoder(tokenizer, config.template, check), CONTEXT, endings)
     try:
         known = _architecture(config, is_offline=True)
         tokenizer = _read_tokenizer(config, known, is_offline=True)
@@ -90,7 +92,8 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
             return None
         raise
     require_template(tokenizer, config.template, config.model)
-    return PromptReader(Encoder(tokenizer, config.template), context_of(known))
+    endings = Endings.of(tokenizer, config.template, _generation_config(config, known), config.model)
+    return PromptReader(Encoder(tokenizer, config.template), context_of(known), endings)
 
 
 def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelSize:
@@ -163,6 +166,14 @@ def _architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:
     options = {**_hub_options(config), "local_files_only": is_offline}
     with _explained(config):
         return AutoConfig.from_pretrained(_locate(config), **options)
+
+
+def _generation_config(config: PolicyConfig, known: Any) -> Any:
+    """Read what a model with weights would be given: its file if there is one, else what its configuration says."""
+    try:
+        return GenerationConfig.from_pretrained(_locate(config), revision=config.revision, local_files_only=True)
+    except OSError:
+        return GenerationConfig.from_model_config(known)
 
 
 def _locate(config: PolicyConfig) -> str:

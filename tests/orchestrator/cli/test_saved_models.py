@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import orchestrator
+from orchestrator.runs.dry_run import make_plan
+from orchestrator.spec import load_spec
 from policies.models.tiny import VocabularySample, build_tokenizer
 from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
+from tests.integration.runs import told
 from tests.orchestrator.specs import alone, written
 
 
@@ -23,6 +27,12 @@ def save_model(folder: Path, tokenizer: Any, num_rows: int | None = None) -> str
         LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def endless() -> Any:
+    tokenizer = build_tokenizer(VocabularySample({}))
+    tokenizer.eos_token = None
+    return tokenizer
 
 
 def spec(folder: Path, model: str, environment: dict[str, Any] | None = None, **sections: Any) -> Path:
@@ -53,3 +63,33 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path, evergr
     tokenizer = build_tokenizer(VocabularySample({}))
     said = refused(evergreen, spec(tmp_path, save_model(tmp_path / "model", tokenizer, 100)))
     assert f"ids up to {len(tokenizer) - 1}, but its embedding has 100 rows" in said
+
+
+def test_a_model_without_an_end_token_is_told_with_the_remedy(tmp_path: Path, evergreen: Evergreen) -> None:
+    model, home = save_model(tmp_path / "model", endless()), tmp_path / "home"
+    path = spec(tmp_path, model, policy={"model": model, "template": "none"})
+    said = f"{model} has no token that ends an answer: every answer to math goes on to its `max_tokens`"
+    validated = evergreen("validate", path)
+    assert validated.exit_code == 0
+    assert said in " ".join(validated.stdout.split())
+    orchestrator.run(path, home=home)
+    events = told(home, "math")["events"]
+    (warning,) = [event["text"] for event in events if event["kind"] == "warning"]
+    assert warning.startswith(said)
+    assert "Set `tokenizer.eos_token`" in warning
+    (alarm,) = [event["text"] for event in events if "cut off by a budget" in event["text"]]
+    assert "`max_tokens`" not in alarm
+
+
+def test_answers_of_one_token_need_no_end(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", endless())
+    rest = {"policy": {"model": model, "template": "none"}, "warm_start": {"environments": ["math"], "batches": 1}}
+    plan = make_plan(load_spec(spec(tmp_path, model, {"max_tokens": 1}, **rest)), tmp_path)
+    assert not any("ends an answer" in text for text in plan.warnings)
+
+
+def test_a_warm_start_without_an_end_token_is_refused_with_the_remedy(tmp_path: Path, evergreen: Evergreen) -> None:
+    model = save_model(tmp_path / "model", endless())
+    rest = {"policy": {"model": model, "template": "none"}, "warm_start": {"environments": ["math"], "batches": 1}}
+    said = refused(evergreen, spec(tmp_path, model, **rest))
+    assert "has a token that ends an answer, so a warm start cannot teach one. Set `tokenizer.eos_token`" in said

@@ -28,8 +28,8 @@ from policies.config import PolicyConfig
 from policies.errors import ModelNotFoundError, PolicyError
 from policies.models.loader import describe_size, load_policy, load_prompt_reader
 from policies.models.tiny import VocabularySample, build_tokenizer
-from policies.policy import Policy
-from tests.policies.templates import ALTERNATING, policy_of
+from policies.policy import Endings, Policy
+from tests.policies.templates import ALTERNATING, ENDLESS, policy_of
 
 CPU = torch.device("cpu")
 TOKENIZER = build_tokenizer(VocabularySample({"words": ["hello there"]}))
@@ -165,6 +165,38 @@ def test_prompts_are_read_without_weights_as_the_policy_reads_them(name: str, tm
     assert reader is not None
     messages = [{"role": "user", "content": "hello there"}]
     assert (reader.encoder.encode(messages), reader.context) == (policy.encode(messages), 64)
+    assert reader.endings == policy.endings
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_what_ends_answers_is_known_without_weights(has_file: bool, tmp_path: Path) -> None:
+    architecture = LlamaConfig(vocab_size=SIZE, num_key_value_heads=2, eos_token_id=[7, 9], **SMALL)
+    config = save_model(tmp_path, architecture)
+    if not has_file:
+        (tmp_path / "generation_config.json").unlink()
+    reader = load_prompt_reader(config)
+    assert reader is not None
+    assert reader.endings == load(config).endings
+    assert reader.endings.stop_ids == (TOKENIZER.eos_token_id, 7, 9)
+
+
+def test_without_an_end_an_answer_cannot_be_taught_and_the_remedy_works() -> None:
+    policy = policy_of(ENDLESS, "none")
+    policy.tokenizer.eos_token = None
+    policy.__post_init__()
+    assert policy.endings == Endings(None, ())
+    assert policy.encode_answer("7", ends=False)
+    with pytest.raises(PolicyError, match=r"nor tokenizer has a token that ends .* Set `tokenizer.eos_token`"):
+        policy.encode_answer("7")
+    policy.tokenizer.eos_token = "<|end|>"
+    policy.__post_init__()
+    assert policy.tokenizer.decode(policy.encode_answer("7")) == "7<|end|>"
+
+
+def test_a_template_that_takes_no_answers_is_told_in_words() -> None:
+    template = "{% if messages[1:] %}{{ raise_exception('one message') }}{% endif %}{{ messages[0]['content'] }}"
+    with pytest.raises(PolicyError, match=r"family/model: its chat template does not take .*: one message\. Save"):
+        policy_of(template)
 
 
 def test_prompts_are_not_read_where_that_would_mean_fetching_or_a_template_is_missing(tmp_path: Path) -> None:
