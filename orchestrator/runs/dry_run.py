@@ -125,6 +125,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.runs.assembly import build_environments, vocabulary_sample
     from orchestrator.runs.disk_use import DiskUse, items_of
     from orchestrator.runs.end_tokens import endless_answers, require_end
+    from orchestrator.runs.first_prompts import require_readable
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
     from policies.models.loader import load_prompt_reader
@@ -140,6 +141,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     reader = load_prompt_reader(spec.policy, sample)
     prompts = None
     if reader is not None:
+        require_readable(environments, reader.encoder)
         prompts = PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     too_long = prompts.too_long if prompts else {}

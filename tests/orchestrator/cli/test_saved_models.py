@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import orchestrator
 from orchestrator.runs.dry_run import make_plan
 from orchestrator.spec import load_spec
+from policies.errors import PolicyError
 from policies.models.tiny import VocabularySample, build_tokenizer
 from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone, written
+from tests.policies.templates import ALTERNATING
 
 
 def save_model(folder: Path, tokenizer: Any, num_rows: int | None = None) -> str:
@@ -93,3 +96,32 @@ def test_a_warm_start_without_an_end_token_is_refused_with_the_remedy(tmp_path: 
     rest = {"policy": {"model": model, "template": "none"}, "warm_start": {"environments": ["math"], "batches": 1}}
     said = refused(evergreen, spec(tmp_path, model, **rest))
     assert "has a token that ends an answer, so a warm start cannot teach one. Set `tokenizer.eos_token`" in said
+
+
+def model_of(template: str, folder: Path) -> str:
+    tokenizer = build_tokenizer(VocabularySample({}))
+    tokenizer.chat_template = template
+    return save_model(folder, tokenizer)
+
+
+def test_a_system_message_that_the_template_refuses_is_refused_before_a_run(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    model = model_of(ALTERNATING, tmp_path / "model")
+    assert evergreen("validate", spec(tmp_path, model)).exit_code == 0
+    said = refused(evergreen, spec(tmp_path, model, {"system": "Be brief."}))
+    assert "math: the policy's chat template refuses a conversation of system, user: only user and assistant;" in said
+    assert (
+        evergreen("validate", spec(tmp_path, model, {"system": "Be brief."}, policy={"model": "tiny"})).exit_code == 0
+    )
+
+
+def test_rows_whose_roles_differ_are_each_tried(tmp_path: Path) -> None:
+    model = model_of(ALTERNATING, tmp_path / "model")
+    path = spec(tmp_path, model, {"prompt": "messages"})
+    question = {"role": "user", "content": "?"}
+    chats = [[question]] * 20 + [[{"role": "system", "content": "S"}, question]] + [[question]] * 39
+    rows = [{"messages": [*chat[:-1], {**question, "content": f"{i}?"}], "answer": "1"} for i, chat in enumerate(chats)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    with pytest.raises(PolicyError, match="math: the policy's chat template refuses a conversation of system, user"):
+        make_plan(load_spec(path), tmp_path)
