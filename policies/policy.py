@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as library
@@ -17,7 +18,37 @@ from transformers.utils import logging as library
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError, PolicyError
 
+END_REMEDY = (
+    "Set `tokenizer.eos_token` to one of the model's tokens and save the tokenizer again, or save it with a chat "
+    "template that puts a special token behind a turn"
+)
 LONG_S = 10.0  # of reading weights, before a progress bar is drawn
+
+
+@dataclass(frozen=True)
+class Endings:
+    """The tokens that end an answer."""
+
+    end_id: int | None  # what a template puts behind one, else the tokenizer's; None: neither has any
+    stop_ids: tuple[int, ...]  # this one, the tokenizer's and those of the generation config
+
+    @classmethod
+    def of(cls, tokenizer: Any, template: str, generation: Any, name: str) -> Endings:
+        """Find them; `generation`: the model's generation config, if it has one."""
+        end_id = _end_of_turn(tokenizer, template, name)
+        configured = None if generation is None else generation.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        stops = {token for token in (*listed, tokenizer.eos_token_id, end_id) if token is not None}
+        return cls(end_id, tuple(sorted(stops)))
+
+    def require_end(self, name: str) -> int:
+        """Give the token to write behind an answer; PolicyError if there is none."""
+        if self.end_id is None:
+            raise PolicyError(
+                f"{name}: neither template nor tokenizer has a token that ends an answer, so a warm start cannot teach "
+                f"one. {END_REMEDY}"
+            )
+        return self.end_id
 
 
 @dataclass
@@ -33,13 +64,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         require_template(self.tokenizer, self.template, self.name)
-        self.end_id = _end_of_turn(self.tokenizer, self.template)
-        # what the generation config, the tokenizer and the template say ends an answer
-        generation = self.model.generation_config
-        configured = None if generation is None else generation.eos_token_id
-        listed = configured if isinstance(configured, list) else [configured]
-        stops = {token for token in (*listed, self.tokenizer.eos_token_id, self.end_id) if token is not None}
-        self.stop_ids = tuple(sorted(stops))
+        endings = Endings.of(self.tokenizer, self.template, self.model.generation_config, self.name)
+        self.end_id, self.stop_ids = endings.end_id, endings.stop_ids
 
     @property
     def device(self) -> torch.device:
@@ -75,6 +101,11 @@ class Policy:
         return 0 if pad is None else pad
 
     @property
+    def endings(self) -> Endings:
+        """What ends its answers."""
+        return Endings(self.end_id, self.stop_ids)
+
+    @property
     def encoder(self) -> Encoder:
         """What reads its prompts."""
         return Encoder(self.tokenizer, self.template, self.check_text)
@@ -88,11 +119,7 @@ class Policy:
         if self.check_text is not None:
             self.check_text(text)
         ids = tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
-        if not ends:
-            return ids
-        if self.end_id is None:
-            raise PolicyError(f"{self.name}: neither template nor tokenizer has a token that ends an answer")
-        return (*ids, self.end_id)
+        return (*ids, self.endings.require_end(self.name)) if ends else ids
 
     def bridge(self, replies: Sequence[Message]) -> tuple[int, ...]:
         """Give the token ids between two answers; `PolicyError` for a template that changes earlier turns."""
@@ -188,11 +215,17 @@ def without_progress_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _end_of_turn(tokenizer: Any, template: str) -> int | None:
+def _end_of_turn(tokenizer: Any, template: str, name: str) -> int | None:
     """Find the token that ends an answer: the first special one that the template puts after it."""
     if template == "chat":
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "42"}]
-        tail = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("42")[2]
+        try:
+            tail = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("42")[2]
+        except TemplateError as error:
+            raise PolicyError(
+                f"{name}: its chat template does not take a question and its answer: {error}. Save the tokenizer with "
+                "another template, or say `template: none` in the policy section"
+            ) from error
         added = tokenizer.added_tokens_decoder
         for token in tokenizer(tail, add_special_tokens=False).input_ids:
             if token in added and added[token].special:

@@ -16,6 +16,7 @@ from orchestrator.progress import Progress
 from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.spec import Spec
 from policies.learner import UpdateReport
+from policies.policy import END_REMEDY
 from store.records import DECISION, CellRecord, EventRecord, MetricRecord
 
 REASONS, PLACES = 3, 5  # named in an event
@@ -131,18 +132,19 @@ def raise_alarms(
     *,
     environment: str | None = None,
     ends_dead_stages: bool = False,
+    can_end: bool = True,
 ) -> list[EventRecord]:
     """Compare a step's metrics with what is healthy; `on` names the alarms that are on, and is changed in place.
 
     `dtype`: of the weights. `environment`: the stage's; None: all are trained on. `ends_dead_stages`: a stop rule
-    looks after stages without signal.
+    looks after stages without signal. `can_end`: the policy has a token that ends an answer.
     """
     pooled = {m.name: m.value for m in metrics if m.environment is None and m.value is not None}
     now = dict(
         chain(
             log_probs_differ(pooled, dtype),
             weights_are_capped(pooled),
-            answers_are_cut_off(metrics, environment, on),
+            answers_are_cut_off(metrics, environment, on, can_end),
             signals_are_missing(silence or {}, ends_dead_stages, entropy_by_environment(metrics)),
         )
     )
@@ -173,7 +175,9 @@ def weights_are_capped(pooled: Mapping[str, float]) -> Alarms:
         )
 
 
-def answers_are_cut_off(metrics: Sequence[MetricRecord], stage_environment: str | None, on: Sequence[str]) -> Alarms:
+def answers_are_cut_off(
+    metrics: Sequence[MetricRecord], stage_environment: str | None, on: Sequence[str], can_end: bool
+) -> Alarms:
     """Most answers to the environment of the stage reach a budget; while nothing is known of it an alarm stays on."""
     shares = {
         f"cut off {one.environment}": (one.environment, one.value)
@@ -182,13 +186,15 @@ def answers_are_cut_off(metrics: Sequence[MetricRecord], stage_environment: str 
         if one.value is not None and one.n >= FEWEST_SAMPLES and stage_environment in (None, one.environment)
     }
     yield from ((name, "") for name in on if name.startswith("cut off ") and name not in shares)
+    remedy = (
+        "raise `max_tokens` (of the environment or the sampler), or say what they are worth with "
+        "`sampler: {cut_off: ...}`"
+    )
+    if not can_end:
+        remedy = f"the policy has no token that ends an answer. {END_REMEDY}"
     for name, (environment, share) in shares.items():
         if share > (CALM_CUT_OFF if name in on else MOST_CUT_OFF):
-            yield (
-                name,
-                f"{share:.0%} of the answers to {environment} were cut off by a budget: raise `max_tokens` (of "
-                "the environment or the sampler), or say what they are worth with `sampler: {cut_off: ...}`",
-            )
+            yield name, f"{share:.0%} of the answers to {environment} were cut off by a budget: {remedy}"
 
 
 def entropy_by_environment(metrics: Sequence[MetricRecord]) -> dict[str, float]:

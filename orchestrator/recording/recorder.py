@@ -141,6 +141,7 @@ class RunRecorder:
                     at.silence,
                     environment=at.environment,
                     ends_dead_stages=ends_dead,
+                    can_end=bool(parts.policy.stop_ids),
                 ),
                 *events.end_of_stage(at),
             ],

@@ -33,6 +33,8 @@ from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_categories, evaluated_pools
+from orchestrator.runs.end_tokens import endless_answers, require_end
+from orchestrator.runs.first_prompts import require_readable
 from orchestrator.runs.provenance import RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
@@ -62,7 +64,7 @@ class Foundation:
     prompts: PromptLimits
     tasks: TaskSampler
     interventions: Sequence[Planned]
-    remarks: Sequence[str]  # of categories that cannot be measured
+    remarks: Sequence[str]  # of categories that cannot be measured, and of answers that nothing ends
     is_resumed: bool  # its weights come from a checkpoint
 
     @property
@@ -114,11 +116,18 @@ def lay_foundation(
     seed = random_streams.integer(spec.seed, "policy")
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
+    new = {name: one for name, one in environments.items() if name not in begun}
+    require_readable(new, policy.encoder)
     prompts = PromptLimits(policy.encoder, policy.context, environments, spec.sampler, tell)
     interventions = plan(spec)
     for one in interventions:
         one.intervention.require_suited(policy.model)
-    remarks = check_supply(spec, {n: e for n, e in environments.items() if n not in begun}, prompts)
+    if weights is None:
+        require_end(spec.warm_start, environments, policy.endings, policy.name)
+    remarks = [
+        *endless_answers(environments.values(), policy.endings, spec.sampler, policy.name),
+        *check_supply(spec, new, prompts),
+    ]
     tasks = TaskSampler(environments, spec.curriculum, spec.seed, tell, prompts)
     is_resumed = weights is not None
     return Foundation(spec, sources, environments, choice, policy, prompts, tasks, interventions, remarks, is_resumed)

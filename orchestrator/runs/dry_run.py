@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.runs.task_pools import EnvironmentPools
     from policies.learner import Learner
     from policies.models.loader import ModelSize
+    from policies.models.tiny import VocabularySample
 
 REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
@@ -123,9 +124,11 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.assembly import build_environments, vocabulary_sample
     from orchestrator.runs.disk_use import DiskUse, items_of
+    from orchestrator.runs.end_tokens import endless_answers, require_end
+    from orchestrator.runs.first_prompts import require_readable
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
-    from policies.models.loader import describe_size, load_prompt_reader
+    from policies.models.loader import load_prompt_reader
 
     evaluate, runs = spec.evaluate, with_twin(spec)
     _, environments = build_environments(spec, tell)
@@ -134,15 +137,11 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     num_evaluations = sum(one.curriculum.num_boundaries for one in runs)
     items = items_of(spec, environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
-    try:
-        size = describe_size(spec.policy, sample)  # from the model's configuration, if that is here
-    except PolicyError:
-        if spec.policy.kind != "hub":  # a hub model's may not be; a folder's must be
-            raise
-        size = None
+    size = _known_size(spec, sample)
     reader = load_prompt_reader(spec.policy, sample)
     prompts = None
     if reader is not None:
+        require_readable(environments, reader.encoder)
         prompts = PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     too_long = prompts.too_long if prompts else {}
@@ -152,7 +151,13 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         of_prompts = [f"prompts are not measured: {why}; a run measures them"]
     else:
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
-    unreachable = too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler)
+    endings = reader.endings if reader else None
+    for one in runs:
+        require_end(one.warm_start, environments, endings, spec.policy.model)
+    unreachable = [
+        *endless_answers(environments.values(), endings, spec.sampler, spec.policy.model),
+        *too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler),
+    ]
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
     looking, unknown = plan_costs(spec, environments, pools, prompts or ALL, size)
@@ -189,6 +194,18 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         costs="; ".join([*([] if looking.is_plain else [looking.text]), *(f"{one}: not known yet" for one in unknown)]),
         changes=_changes(spec),
     )
+
+
+def _known_size(spec: Spec, sample: VocabularySample | None) -> ModelSize | None:
+    """Compute the policy's size from its configuration; that of a hub name may not be here."""
+    from policies.models.loader import describe_size
+
+    try:
+        return describe_size(spec.policy, sample)
+    except PolicyError:
+        if spec.policy.kind != "hub":
+            raise
+        return None
 
 
 def refuse_unusable(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from policies.config import PolicyConfig
 from policies.encoder import Encoder, require_template
@@ -29,7 +29,7 @@ from policies.models.tiny import (
     require_known,
     tiny_architecture,
 )
-from policies.policy import Policy, context_of, read_model, width_of
+from policies.policy import Endings, Policy, context_of, read_model, width_of
 
 LONGEST = 200  # characters of a name in a message
 
@@ -69,10 +69,11 @@ def load_policy(
 
 @dataclass(frozen=True)
 class PromptReader:
-    """What of a policy its prompts meet."""
+    """What of a policy its prompts meet, and what ends its answers."""
 
     encoder: Encoder
     context: int | None  # most tokens in a row; None: the model sets no limit
+    endings: Endings  # of its answers
 
 
 def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
@@ -81,7 +82,8 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
         is_closed = config.vocabulary == "closed"
         tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)
         check = partial(require_known, tokenizer) if is_closed else None
-        return PromptReader(Encoder(tokenizer, config.template, check), CONTEXT)
+        endings = Endings.of(tokenizer, config.template, None, config.model)
+        return PromptReader(Encoder(tokenizer, config.template, check), CONTEXT, endings)
     try:
         known = _architecture(config, is_offline=True)
         tokenizer = _read_tokenizer(config, known, is_offline=True)
@@ -90,7 +92,8 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
             return None
         raise
     require_template(tokenizer, config.template, config.model)
-    return PromptReader(Encoder(tokenizer, config.template), context_of(known))
+    endings = Endings.of(tokenizer, config.template, _generation_config(config, known), config.model)
+    return PromptReader(Encoder(tokenizer, config.template), context_of(known), endings)
 
 
 def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelSize:
@@ -126,7 +129,36 @@ def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
 def _read_tokenizer(config: PolicyConfig, known: Any, *, is_offline: bool = False) -> Any:
     options = {**_hub_options(config), "config": known, "local_files_only": is_offline}
     with _explained(config):
-        return AutoTokenizer.from_pretrained(_locate(config), **options)
+        tokenizer = AutoTokenizer.from_pretrained(_locate(config), **options)
+    _require_rows(tokenizer, known, config)
+    return tokenizer
+
+
+def _require_rows(tokenizer: Any, known: Any, config: PolicyConfig) -> None:
+    """Refuse a tokenizer with ids beyond the embedding.
+
+    Special tokens that no prompt gets by itself may lie there: the smallest Gemma 3 has one for images, and the
+    library gives every Qwen2 an unknown token.
+    """
+    num_rows: int | None = getattr(known.get_text_config(), "vocab_size", None)
+    if num_rows is None:
+        return
+    named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    template = str(tokenizer.chat_template) if config.template == "chat" else ""
+    added = tokenizer.added_tokens_decoder
+    vocabulary = tokenizer.get_vocab()
+    if not any(
+        index in named or token in template or index not in added or not added[index].special
+        for token, index in vocabulary.items()
+        if index >= num_rows
+    ):
+        return
+    last = max(vocabulary.values())
+    size = "len(tokenizer)" if len(tokenizer) > last else last + 1  # ids may have holes
+    raise PolicyError(
+        f"{config.model}: its tokenizer gives token ids up to {last}, but its embedding has {num_rows} rows, for ids "
+        f"up to {num_rows - 1}. Call `model.resize_token_embeddings({size})`, then save both again"
+    )
 
 
 def _architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:
@@ -134,6 +166,14 @@ def _architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:
     options = {**_hub_options(config), "local_files_only": is_offline}
     with _explained(config):
         return AutoConfig.from_pretrained(_locate(config), **options)
+
+
+def _generation_config(config: PolicyConfig, known: Any) -> Any:
+    """Read what a model with weights would be given: its file if there is one, else what its configuration says."""
+    try:
+        return GenerationConfig.from_pretrained(_locate(config), revision=config.revision, local_files_only=True)
+    except OSError:
+        return GenerationConfig.from_model_config(known)
 
 
 def _locate(config: PolicyConfig) -> str:

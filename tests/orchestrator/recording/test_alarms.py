@@ -61,6 +61,13 @@ def test_an_alarm_of_answers_cut_off_lasts_while_shares_go_up_and_down_and_other
     assert raised == [1, 0, 0, 0, 0, 0, 0, 1]
 
 
+def test_where_no_token_ends_an_answer_a_larger_budget_is_no_advice() -> None:
+    (event,) = raise_alarms([], step(cut_off=1.0), "float32", can_end=False)
+    assert "100% of the answers to words were cut off by a budget: the policy has no token that ends" in event.text
+    assert "Set `tokenizer.eos_token`" in event.text
+    assert "max_tokens" not in event.text
+
+
 def test_replayed_groups_of_another_environment_raise_no_alarm_of_answers_cut_off() -> None:
     assert raise_alarms([], step(cut_off=0.9), "float32", environment="numbers") == []
     assert len(raise_alarms([], step(cut_off=0.9), "float32", environment=None)) == 1, "flat: all are trained on"

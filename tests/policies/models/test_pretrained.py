@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +9,18 @@ import huggingface_hub.constants
 import huggingface_hub.utils
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    Gemma3Config,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     MambaConfig,
     MambaForCausalLM,
+    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
@@ -22,8 +28,8 @@ from policies.config import PolicyConfig
 from policies.errors import ModelNotFoundError, PolicyError
 from policies.models.loader import describe_size, load_policy, load_prompt_reader
 from policies.models.tiny import VocabularySample, build_tokenizer
-from policies.policy import Policy
-from tests.policies.templates import ALTERNATING, policy_of
+from policies.policy import Endings, Policy
+from tests.policies.templates import ALTERNATING, ENDLESS, policy_of
 
 CPU = torch.device("cpu")
 TOKENIZER = build_tokenizer(VocabularySample({"words": ["hello there"]}))
@@ -100,7 +106,7 @@ def test_without_a_template_the_remedy_is_named_and_works(tmp_path: Path) -> Non
 
 def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFoundError, match=rf"'./mine' does not exist \(looked for {tmp_path}/mine\)\. Give a"):
+    with pytest.raises(ModelNotFoundError, match=rf"'./mine' does not exist \(looked in {tmp_path}\)\. Give a"):
         load(PolicyConfig(model="./mine"))
 
 
@@ -159,6 +165,38 @@ def test_prompts_are_read_without_weights_as_the_policy_reads_them(name: str, tm
     assert reader is not None
     messages = [{"role": "user", "content": "hello there"}]
     assert (reader.encoder.encode(messages), reader.context) == (policy.encode(messages), 64)
+    assert reader.endings == policy.endings
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_what_ends_answers_is_known_without_weights(has_file: bool, tmp_path: Path) -> None:
+    architecture = LlamaConfig(vocab_size=SIZE, num_key_value_heads=2, eos_token_id=[7, 9], **SMALL)
+    config = save_model(tmp_path, architecture)
+    if not has_file:
+        (tmp_path / "generation_config.json").unlink()
+    reader = load_prompt_reader(config)
+    assert reader is not None
+    assert reader.endings == load(config).endings
+    assert reader.endings.stop_ids == (TOKENIZER.eos_token_id, 7, 9)
+
+
+def test_without_an_end_an_answer_cannot_be_taught_and_the_remedy_works() -> None:
+    policy = policy_of(ENDLESS, "none")
+    policy.tokenizer.eos_token = None
+    policy.__post_init__()
+    assert policy.endings == Endings(None, ())
+    assert policy.encode_answer("7", ends=False)
+    with pytest.raises(PolicyError, match=r"nor tokenizer has a token that ends .* Set `tokenizer.eos_token`"):
+        policy.encode_answer("7")
+    policy.tokenizer.eos_token = "<|end|>"
+    policy.__post_init__()
+    assert policy.tokenizer.decode(policy.encode_answer("7")) == "7<|end|>"
+
+
+def test_a_template_that_takes_no_answers_is_told_in_words() -> None:
+    template = "{% if messages[1:] %}{{ raise_exception('one message') }}{% endif %}{{ messages[0]['content'] }}"
+    with pytest.raises(PolicyError, match=r"family/model: its chat template does not take .*: one message\. Save"):
+        policy_of(template)
 
 
 def test_prompts_are_not_read_where_that_would_mean_fetching_or_a_template_is_missing(tmp_path: Path) -> None:
@@ -170,6 +208,70 @@ def test_prompts_are_not_read_where_that_would_mean_fetching_or_a_template_is_mi
         load_prompt_reader(config)
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         load_prompt_reader(PolicyConfig(model="./not/there"))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_tokenizer_larger_than_the_embedding_is_refused_with_the_remedy(name: str, tmp_path: Path) -> None:
+    architecture = copy.deepcopy(ARCHITECTURES[name])
+    architecture.vocab_size = SIZE - 12
+    config = save_model(tmp_path, architecture)
+    last = SIZE if name == "qwen2" else SIZE - 1  # the library adds an unknown token
+    message = (
+        rf"^{re.escape(str(tmp_path))}: its tokenizer gives token ids up to {last}, but its embedding has "
+        rf"{SIZE - 12} rows.*`model\.resize_token_embeddings\(len\(tokenizer\)\)`, then save both again"
+    )
+    for read in (load, load_prompt_reader):
+        with pytest.raises(PolicyError, match=message):
+            read(config)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    model.resize_token_embeddings(SIZE)
+    model.save_pretrained(tmp_path)
+    assert load(config).encode([{"role": "user", "content": "hello there"}])
+
+
+def tokenizer_with(*special: str) -> Any:
+    tokenizer = build_tokenizer(VocabularySample({"words": ["hello there"]}))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|answer|>", *special]})
+    return tokenizer
+
+
+def test_special_tokens_beyond_the_embedding_are_refused_only_where_prompts_get_them(tmp_path: Path) -> None:
+    unused, asked, padding = (tokenizer_with("<image>") for _ in range(3))
+    asked.chat_template = "<image>" + asked.chat_template
+    padding.pad_token = "<image>"
+    assert unused.convert_tokens_to_ids("<image>") == SIZE
+    assert load(save_model(tmp_path, ARCHITECTURES["llama"], unused)).tokenizer.get_vocab()["<image>"] == SIZE
+    for tokenizer in (asked, padding):
+        with pytest.raises(PolicyError, match=rf"token ids up to {SIZE}, but its embedding has {SIZE} rows"):
+            load(save_model(tmp_path, ARCHITECTURES["llama"], tokenizer))
+    asked.save_pretrained(tmp_path)
+    assert load(PolicyConfig(model=str(tmp_path), template="none"))
+
+
+def test_ids_count_not_their_number(tmp_path: Path) -> None:
+    words = {"hello": 0, "there": SIZE + 7}
+    backend = Tokenizer(WordLevel(words, unk_token="hello"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="hello")
+    config = save_model(tmp_path, ARCHITECTURES["llama"], tokenizer).model_copy(update={"template": "none"})
+    with pytest.raises(PolicyError, match=rf"up to {SIZE + 7}, .*resize_token_embeddings\({SIZE + 8}\)"):
+        load(config)
+
+
+def test_an_embedding_larger_than_the_tokenizer_is_usual(tmp_path: Path) -> None:
+    architecture = LlamaConfig(vocab_size=SIZE + 50, num_key_value_heads=2, **SMALL)
+    config = save_model(tmp_path, architecture)
+    assert load(config).context == architecture.max_position_embeddings
+    assert load_prompt_reader(config) is not None
+
+
+def test_rows_are_those_of_the_text_model(tmp_path: Path) -> None:
+    text = {"vocab_size": SIZE, "head_dim": 8, "num_key_value_heads": 2, **SMALL}
+    Gemma3Config(text_config=text).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    assert load_prompt_reader(PolicyConfig(model=str(tmp_path))) is not None
+    Gemma3Config(text_config={**text, "vocab_size": SIZE - 1}).save_pretrained(tmp_path)
+    with pytest.raises(PolicyError, match=f"its embedding has {SIZE - 1} rows"):
+        load_prompt_reader(PolicyConfig(model=str(tmp_path)))
 
 
 def test_a_template_that_refuses_a_conversation_is_told_in_words() -> None:
