@@ -150,11 +150,7 @@ class _IndexBuilder:
             if len(self._unwanted) < SAID:
                 self._unwanted.add(category)
             return
-        try:
-            conversation = canonical(self._reader.check_row(row))
-        except UnicodeEncodeError as error:
-            what = "half a character in the prompt"
-            raise InvalidRow(what, "a lone surrogate, which no file can hold") from error
+        conversation = canonical(self._reader.check_row(row))
         key, length = key_of(conversation), most_bytes(conversation)
         if is_held_out:
             self._keys_held_out.add(key)

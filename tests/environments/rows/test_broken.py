@@ -78,6 +78,30 @@ def test_a_broken_row_is_left_out_and_told_with_file_line_and_reason(tmp_path, l
     assert environment.num_left_out == 1
 
 
+@pytest.mark.parametrize(
+    ("truth", "reward"),
+    [
+        ("ab\ud83d", "exact"),
+        (["ab", "\ude00"], "exact"),
+        ({"pattern": {"\ud83d": 1}}, "./mine.py:any_truth"),
+    ],
+)
+def test_half_a_character_in_a_truth_or_a_reference_is_told_by_row(tmp_path, truth, reward):
+    (tmp_path / "mine.py").write_text("def any_truth(attempt):\n    return 1.0\n")
+    rows = [
+        {**GOOD, "reply": "\U0001f600"},
+        *({**GOOD, "question": f"{n}?", "reply": "2"} for n in range(2)),
+        {**GOOD, "answer": truth, "reply": "2"},
+        {**GOOD, "reply": "ab\ud83d"},
+    ]
+    environment = made(tmp_path, map(json.dumps, rows), reward=reward, reference="reply")
+    assert environment.left_out == (
+        "train.jsonl:4: half a character in the truth: a lone surrogate, which no file can hold",
+        "train.jsonl:5: half a character in the reference: a lone surrogate, which no file can hold",
+    )
+    assert environment.task("all", 0).answer == "\U0001f600"
+
+
 def test_bytes_that_are_no_text_break_only_their_row(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"question": "\xff", "answer": "1"}\n{"question": "b", "answer": "1"}')
     environment = make(tmp_path, train="a.jsonl")
