@@ -20,7 +20,7 @@ from environments.contracts import EnvironmentFault, Pool, canonical, key_of, mo
 from environments.display import Throttle
 from environments.pools import half_of, pool_of
 from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
-from environments.tables.row_parser import RowParser
+from environments.tables.row_parser import FieldMissing, RowParser
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
@@ -107,6 +107,8 @@ class _IndexBuilder:
                 if isinstance(row, InvalidRow):
                     raise row
                 self._take(number, place, row, is_held_out)
+            except FieldMissing as missing:  # not all columns may have been read
+                self._left_out.add(file.name, line, missing.seen_in(file.whole(row)), is_held_out)
             except InvalidRow as invalid:
                 self._left_out.add(file.name, line, invalid, is_held_out)
         self._num_rows[is_held_out] += place + 1

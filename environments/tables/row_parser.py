@@ -82,10 +82,23 @@ class Expression:
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
                 value = value[int(part)]
             else:
-                near = _near(self.text, tuple(_fields(row)))
-                columns = "" if self._parts[0] in row else f"the columns are {', '.join(map(str, row)) or 'none'}"
-                raise InvalidRow(f"{self._by}nothing at {self.text!r}", near + columns)
+                raise FieldMissing(self._by, self.text, row)
         return value
+
+
+class FieldMissing(InvalidRow):
+    """A row has nothing at a path; says which fields it has instead."""
+
+    def __init__(self, by: str, path: str, row: Row) -> None:
+        near = _near(path, tuple(_fields(row)))
+        has_column = path.partition(".")[0] in row
+        columns = "" if has_column else f"the columns are {', '.join(map(str, row)) or 'none'}"
+        super().__init__(f"{by}nothing at {path!r}", near + columns)
+        self._by, self._path = by, path
+
+    def seen_in(self, row: Row) -> FieldMissing:
+        """Say the same of the row with all its columns."""
+        return FieldMissing(self._by, self._path, row)
 
 
 @lru_cache(maxsize=64)  # as rows that lack a field mostly have the same ones

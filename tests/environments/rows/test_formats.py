@@ -221,6 +221,21 @@ def test_a_file_of_nearly_that_name_is_proposed(tmp_path):
         make(tmp_path, train="countdown_trian.jsonl")
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.arrow", "rows.feather"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompt": "qestion"}, r"nothing at 'qestion'.*did you mean 'question'\? the columns are question, answer"),
+        ({"truth": "anser"}, r"nothing at 'anser'.*did you mean 'answer'\? the columns are question, answer"),
+        ({"reference": "zzz"}, r"nothing at 'zzz'.*\.\w+:1: the columns are question, answer"),
+    ],
+)
+def test_a_column_that_is_not_there_is_told_with_those_that_are_whatever_the_format(tmp_path, name, options, said):
+    WRITERS[name](tmp_path / name, FLAT)
+    with pytest.raises(EnvironmentFault, match=said):
+        make(tmp_path, train=name, **options)
+
+
 def test_a_column_twice_in_parquet_is_refused(tmp_path):
     table = pa.table([pa.array(["1"]), pa.array(["2"])], names=["question", "question"])
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
