@@ -79,6 +79,46 @@ def test_a_folder_whose_names_tell_of_no_splits_is_read_whole_in_the_order_of_na
     assert questions(make(tmp_path, train="set")) == ASKED
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["gsm_train.jsonl", "gsm_test.jsonl"],
+        ["train-0-of-1.jsonl", "test-0-of-1.jsonl"],
+        ["eval.Train.jsonl", "train-then-test.jsonl"],  # the last word says it
+    ],
+)
+def test_a_split_is_known_by_a_word_of_its_files_names(tmp_path, names):
+    (tmp_path / "set").mkdir()
+    for name, rows in zip(names, (FLAT[:3], FLAT[3:]), strict=True):
+        write_jsonl(tmp_path / "set" / name, rows)
+    assert questions(make(tmp_path, train="set")) == ASKED[:3]
+    both = make(tmp_path, train="set", holdout="set")
+    assert questions(both) == ASKED
+    assert both.remarks == ()
+    with pytest.raises(EnvironmentFault, match="the folder set has no split 'dev'; it has: test, train"):
+        make(tmp_path, train="set", split="dev")
+
+
+def test_table_files_of_a_folder_that_are_passed_over_are_told(tmp_path):
+    (tmp_path / "set").mkdir()
+    for name in ("part-0.jsonl", "part-1.json", "part-2.jsonl.gz", "part-3.jsonl", "test.json"):
+        write_jsonl(tmp_path / "set" / name, FLAT[:3])
+    for name in ("README.md", "dataset_infos.json", ".hidden.json"):
+        (tmp_path / "set" / name).write_text("{}")
+    said = "train: reads part-0.jsonl, part-3.jsonl of set; passed over: part-1.json, part-2.jsonl.gz"
+    assert make(tmp_path, train="set").remarks[0] == said
+
+
+def test_files_without_a_split_beside_splits_are_passed_over_and_told(tmp_path):
+    (tmp_path / "set").mkdir()
+    for name in ("train", "train_2", "test", "extra", *(f"x{n}" for n in range(7))):
+        write_jsonl(tmp_path / "set" / f"{name}.jsonl", sums(2, start=100 * len(name)))
+    assert [line.replace(".jsonl", "") for line in make(tmp_path, train="set", holdout="set").remarks] == [
+        "train: reads train of set; passed over: extra, train_2, x0, x1, x2, x3 and 3 more",
+        "holdout: reads test of set; passed over: extra, x0, x1, x2, x3, x4 and 2 more",
+    ]
+
+
 def test_what_the_datasets_library_saved_is_read():
     environment = make(DATA, train="datasets/sums", holdout="datasets/sums", category="meta.level")
     assert [(c.name, environment.size(c.name)) for c in environment.categories] == [("1", 8), ("2", 8)]

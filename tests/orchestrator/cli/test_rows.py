@@ -50,6 +50,19 @@ def test_validate_says_what_is_left_out_on_purpose(tmp_path: Path, evergreen: Ev
     assert "note: one: 5 rows to train on left out: the same conversations are held out" in result.stdout
 
 
+def test_validate_and_a_runs_events_say_which_files_of_a_folder_are_passed_over(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    (tmp_path / "set").mkdir()
+    for name in ("part-0.jsonl", "part-1.json"):
+        write_jsonl(tmp_path / "set" / name, sums(40))
+    path, said = spec(tmp_path, 0, train="set"), "one: train: reads part-0.jsonl of set; passed over: part-1.json"
+    assert f"note: {said}" in evergreen("validate", path).stdout
+    assert evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).exit_code == 75
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", tmp_path / "home").stdout)
+    assert said in [event["text"] for event in events]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
