@@ -123,7 +123,7 @@ class _IndexBuilder:
         # A part that was given and is invalid as a whole is refused: something else would be trained on, or measured.
         # Files to train on may end up empty on purpose, where the same conversations are held out.
         num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
-        if num_invalid and num_invalid == self._num_rows[False]:
+        if num_invalid == self._num_rows[False]:
             raise EnvironmentFault(self._lost("to train on ", False))
         if self._has_holdout and not self._held_out:
             raise EnvironmentFault(self._lost("held out ", True))

@@ -215,6 +215,7 @@ def test_reasons_are_counted_the_rarest_first_however_late_it_comes(tmp_path):
             "none of its one row held out can be used;.*does not name: one row",
         ),
         (sums(5), [], "its files held out hold no rows"),
+        ([], sums(5), "its files to train on hold no rows"),
         ([{"question": "a"}] * 4, sums(5), "none of its 4 rows to train on can be used;.*train.jsonl:1"),
     ],
 )

@@ -64,6 +64,30 @@ def test_validate_and_a_runs_events_say_which_files_of_a_folder_are_passed_over(
 
 
 @pytest.mark.parametrize(
+    ("rows", "options", "why"),
+    [
+        (sums(40), {"holdout": "train.jsonl"}, "40 rows to train on left out: the same conversations are held out"),
+        (
+            [{"question": "8?", "answer": "8"}],
+            {},
+            "category all is only evaluated: none of its one row falls to the training pool",
+        ),
+    ],
+)
+def test_where_nothing_is_left_to_train_on_the_reason_in_the_rows_is_said(
+    tmp_path: Path, evergreen: Evergreen, rows: list[object], options: dict[str, str], why: str
+) -> None:
+    path = spec(tmp_path, 0, **options)
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    result = evergreen("validate", path)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert "give it more rows to train on, or another `holdout` file" in said
+    assert f"one: {why}" in said
+    assert "trainable" not in said
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"reward": "exakt"}, r"line \d+: environments.one.reward: .*Did you mean exact"),
