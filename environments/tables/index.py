@@ -108,7 +108,7 @@ class _IndexBuilder:
                     raise row
                 self._take(number, place, row, is_held_out)
             except FieldMissing as missing:  # not all columns may have been read
-                self._left_out.add(file.name, line, missing.seen_in(file.whole(row)), is_held_out)
+                self._left_out.add(file.name, line, missing.seen_in(file.whole(missing.row)), is_held_out)
             except InvalidRow as invalid:
                 self._left_out.add(file.name, line, invalid, is_held_out)
         self._num_rows[is_held_out] += place + 1

@@ -90,11 +90,11 @@ class FieldMissing(InvalidRow):
     """A row has nothing at a path; says which fields it has instead."""
 
     def __init__(self, by: str, path: str, row: Row) -> None:
-        near = _near(path, tuple(_fields(row)))
+        near = _near(path, tuple(dict.fromkeys([*map(str, row), *_fields(row)])))
         has_column = path.partition(".")[0] in row
         columns = "" if has_column else f"the columns are {', '.join(map(str, row)) or 'none'}"
         super().__init__(f"{by}nothing at {path!r}", near + columns)
-        self._by, self._path = by, path
+        self._by, self._path, self.row = by, path, row
 
     def seen_in(self, row: Row) -> FieldMissing:
         """Say the same of the row with all its columns."""
@@ -150,6 +150,7 @@ class RowParser:
     truth: Expression | None  # None: the reward needs none
     check: Callable[[Any], None]  # raises ValueError where the reward could not use a truth
     reference: Expression | None  # None: the reward's own
+    check_others: Callable[[Row], None] | None = None  # the same for the row's other columns; None: it reads none
 
     def columns(self, with_category: bool) -> frozenset[str] | None:
         """Give the columns that are read, without the category those of making a task; None: any of them."""
@@ -235,6 +236,11 @@ class RowParser:
             self.check(truth)
         except ValueError as error:
             raise InvalidRow("the truth is refused", str(error)) from error
+        try:
+            if self.check_others is not None:
+                self.check_others(row)
+        except ValueError as error:
+            raise InvalidRow("the reward refuses the row", str(error)) from error
         return messages
 
 

@@ -103,7 +103,14 @@ def test_worked_cases(section, answer, truth, value):
         ("", 0.0),
     ],
 )
-@pytest.mark.parametrize("options", [["Rome", "Paris", "Oslo", "oslo"], {"A": "Rome", "B": "Paris", "C": "Oslo"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["Rome", "Paris", "Oslo", "oslo"],
+        {"A": "Rome", "B": "Paris", "C": "Oslo", "D": None},
+        {"text": ["Paris", "Rome", "Oslo"], "label": ["B", "A", "C"]},  # ARC's
+    ],
+)
 def test_a_choice_may_be_given_by_its_text(answer, value, options):
     assert worth({"type": "choice", "options": "choices"}, answer, "B", choices=options) == value
 
@@ -113,8 +120,13 @@ def test_two_options_of_the_same_text_are_told_apart_by_letter_only():
     assert worth(section, "Oslo", "A", choices=["Oslo", "oslo"]) == 0.0
     assert worth(section, "A", "A", choices=["Oslo", "oslo"]) == 1.0
     assert make_reward(section).needs_row
-    with pytest.raises(ValueError, match="in the column 'choices', found None"):
+    with pytest.raises(ValueError, match="`options`: nothing at 'choices'"):
         judge(section, "Oslo", "A")
+
+
+def test_options_may_be_given_by_a_path():
+    section = {"type": "choice", "options": "choices.text"}
+    assert worth(section, "Paris", "B", choices={"text": ["Rome", "Paris"]}) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,38 @@ def test_half_a_character_in_a_truth_or_a_reference_is_told_by_row(tmp_path, tru
     assert environment.task("all", 0).answer == "\U0001f600"
 
 
+ARC = {"question": "1?", "answer": "B", "choices": {"text": ["two", "one"], "label": ["A", "B"]}}
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        (None, "expected a list or a map of options at 'choices', found None"),
+        ({"text": ["two"], "label": ["A", "B"]}, "expected as many labels as texts in the options"),
+        ({"text": ["two", "one"], "label": ["1", "2"]}, "expected the letters ABCDEFGHIJ as labels.*found '1'"),
+        ({"texts": ["two", "one"]}, "expected the letters ABCDEFGHIJ as labels.*found 'texts'"),
+    ],
+)
+@pytest.mark.parametrize("in_a_list", [False, True])
+def test_options_of_a_choice_are_looked_at_in_every_row(tmp_path, choices, reason, in_a_list):
+    reward = {"type": "choice", "options": "choices"}
+    environment = made(tmp_path, [ARC, {**ARC, "choices": choices}], reward=[reward] if in_a_list else reward)
+    (told,) = environment.left_out
+    named = "choice: " if in_a_list else ""
+    assert re.search(f"train.jsonl:2: the reward refuses the row: {named}{reason}", told)
+    assert environment.score(environment.task("all", 0), "One").value == 1.0
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_parquet])
+def test_a_column_of_options_that_is_not_there_is_refused_with_the_nearest(tmp_path, write):
+    write(tmp_path / "rows", [ARC])
+    missing = r"`options`: nothing at 'choicez': did you mean 'choices'\? the columns are question, answer, choices"
+    with pytest.raises(EnvironmentFault, match=f"(?s)none of its one row can be used.*the row: 1 row .*{missing}"):
+        make(tmp_path, train="rows", reward={"type": "choice", "options": "choicez"})
+    with pytest.raises(EnvironmentFault, match=r"did you mean 'choices\.text'\?"):
+        make(tmp_path, train="rows", reward={"type": "choice", "options": "choices.tex"})
+
+
 def test_bytes_that_are_no_text_break_only_their_row(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"question": "\xff", "answer": "1"}\n{"question": "b", "answer": "1"}')
     environment = make(tmp_path, train="a.jsonl")
