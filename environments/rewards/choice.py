@@ -1,11 +1,13 @@
 """Multiple choice: the letter of the right option, however it is written, or the option's text.
 
-The truth is a letter (`B`) or, where it is a whole number that is no letter itself, a place counted from 0. An
-answer begins with a letter: alone (`b`), in brackets or bold (`(B)`, `\\text{B}`, `**B**`), or with a point, colon or
-bracket behind it (`B.`, `B) Paris`); `Answer:`, `Option` or `The answer is` may stand before it. What follows is
-not looked at, so the first letter counts and listing all of them is a guess at the first. Where `options` says where
-they are in a row, an answer may also be the text of an option: equal to it but for case, white space and a last full
-stop, and to no other option.
+The truth is a letter (`B`) or, where it is a whole number that is no letter itself, a place counted from 0; so is the
+text `1.0`, which CSV has where the column has gaps. The text `1`, which could be a label, is refused.
+
+An answer begins with a letter: alone (`b`), in brackets or bold (`(B)`, `\\text{B}`, `**B**`), or with a point, colon
+or bracket behind it (`B.`, `B) Paris`); `Answer:`, `Option` or `The answer is` may stand before it. What follows is not
+looked at, so the first letter counts and listing all of them is a guess at the first. Where `options` says where they
+are in a row, an answer may also be the text of an option: equal to it but for case, white space and a last full stop,
+and to no other option.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from environments.tables.row_parser import Expression
 
 SOURCE = "multiple choice, as in ARC (arXiv 1803.05457) and MMLU (arXiv 2009.03300)"
 
+WHOLE_FLOAT = re.compile(r"\d+\.0", re.ASCII)  # what a table writes for a place where the column has gaps
 _OPEN, _CLOSE = r"(?:\\text|\\mathrm|\\textbf)?+[(\[{]++", r"[)\]}.:,]"
 _LEAD = r"(?:(?:the\s++)?+(?:final\s++|correct\s++)?+(?:answer|option|choice)(?:\s++is)?+\s*+:?+\s*+)?+"
 
@@ -89,13 +92,16 @@ class Choice(AnswerReward):
         return self._letter(truth)
 
     def _letter(self, truth: Any) -> str:
-        if not isinstance(truth, bool) and isinstance(truth, str | int):
+        if not isinstance(truth, bool) and isinstance(truth, str | int | float):
+            text = str(truth).strip()
+            is_place = not isinstance(truth, str) or WHOLE_FLOAT.fullmatch(text) is not None
+            text = text.removesuffix(".0") if is_place else text
             for letter in self._letters:
-                if self._same(str(truth).strip(), letter):
+                if self._same(text, letter):
                     return letter
-            if isinstance(truth, int) and 0 <= truth < len(self._letters):
-                return self._letters[truth]
-        wanted = f"one of the letters {self._letters} or a place from 0"
+            if is_place and text.isdecimal() and int(text) < len(self._letters):
+                return self._letters[int(text)]
+        wanted = f"one of the letters {self._letters} or a place from 0, as a number (of a text: `COLUMN | int(-1)`),"
         raise ValueError(f"expected {wanted} as truth, found {truth!r}")
 
     def _same(self, one: str, letter: str) -> bool:

@@ -276,6 +276,19 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are_whatever_the_for
         make(tmp_path, train=name, **options)
 
 
+@pytest.mark.parametrize("reward", ["exact", "choice"])
+def test_whole_numbers_of_a_column_with_gaps_are_whole(tmp_path, reward):
+    rows = [{"question": f"{n}?", "answer": float(n)} for n in range(3)]
+    write_parquet(tmp_path / "a.parquet", [*rows, {"question": "3?", "answer": None}])
+    environment = make(tmp_path, train="a.parquet", reward=reward)
+    assert [environment.task("all", n).answer for n in range(3)] == (
+        ["0", "1", "2"] if reward == "exact" else ["A", "B", "C"]
+    )
+    assert [environment.score(environment.task("all", 1), said).value for said in ("1", "B")] == (
+        [1.0, 0.0] if reward == "exact" else [0.0, 1.0]
+    )
+
+
 def test_a_column_twice_in_parquet_is_refused(tmp_path):
     table = pa.table([pa.array(["1"]), pa.array(["2"])], names=["question", "question"])
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
