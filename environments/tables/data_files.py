@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ TABLES = {*FORMATS, ".json", ".tsv", ".feather", ".pq"}  # what may be meant as 
 PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 DESCRIPTIONS = {SAVED, SAVED_SPLITS, "dataset_info.json", "dataset_infos.json", "config.json"}
 NAMED = 6  # files of a folder that are named
-LFS = b"version https://git-lfs"
+LFS, GZIP = b"version https://git-lfs", b"\x1f\x8b"  # what files begin with
 
 
 @dataclass
@@ -72,6 +73,10 @@ def _opened(path: Path, name: str) -> RowFile:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(LFS):
         raise EnvironmentFault(f"{name} is a pointer of Git LFS, not the file itself: run `git lfs pull`")
+    if start.startswith(GZIP):
+        packed, quoted = path.suffix.lower() == ".gz", shlex.quote(name)
+        command = f"gunzip -k {quoted}" if packed else f"mv {quoted} {quoted}.gz && gunzip {quoted}.gz"
+        raise EnvironmentFault(f"{name} is packed by gzip: unpack it (`{command}`)")
     if path.suffix.lower() in FORMATS:
         return FORMATS[path.suffix.lower()](path, name)
     if start.startswith(b"["):

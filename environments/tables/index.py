@@ -95,9 +95,11 @@ class _IndexBuilder:
         self._left_out = InvalidRows()
         self._unwanted: set[str] = set()  # a few of their names
         self._num_rows = {False: 0, True: 0}  # by whether they are held out
+        self._names: dict[bool, list[str]] = {False: [], True: []}  # of the files, the same way
         self._num_unwanted = self._num_met = 0
 
     def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Throttle) -> None:
+        self._names[is_held_out].append(file.name)
         place = -1
         for place, (line, row) in enumerate(file.rows()):
             if place % SAY_EVERY == 0 and say.is_time():
@@ -173,7 +175,9 @@ class _IndexBuilder:
     def _lost(self, role: str, is_held_out: bool | None) -> str:  # None: of all
         num_rows = sum(num for part, num in self._num_rows.items() if is_held_out in (None, part))
         if not num_rows:
-            return f"its files {role}hold no rows"
+            names = [name for part, names in self._names.items() if is_held_out in (None, part) for name in names]
+            more = f" and {len(names) - SAID:,} more" if len(names) > SAID else ""
+            return f"its files {role}hold no rows: {', '.join(names[:SAID])}{more}"
         flaws = self._left_out.flaws(is_held_out)
         others = num_rows - sum(flaw.num_rows for flaw in flaws)
         unwanted = f"\n  of a category that `categories` does not name: {_rows(others)}" if others else ""

@@ -246,8 +246,8 @@ def test_reasons_are_counted_the_rarest_first_however_late_it_comes(tmp_path):
             [{"question": "a", "answer": "1", "level": 9}],
             "none of its one row held out can be used;.*does not name: one row",
         ),
-        (sums(5), [], "its files held out hold no rows"),
-        ([], sums(5), "its files to train on hold no rows"),
+        (sums(5), [], "its files held out hold no rows: test.jsonl"),
+        ([], sums(5), "its files to train on hold no rows: train.jsonl"),
         ([{"question": "a"}] * 4, sums(5), "none of its 4 rows to train on can be used;.*train.jsonl:1"),
     ],
 )
