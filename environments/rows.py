@@ -25,7 +25,7 @@ from environments.contracts import Category, Environment, EnvironmentFault, Flaw
 from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
-from environments.tables.data_files import find_files
+from environments.tables.data_files import Found, find_files
 from environments.tables.formats import DELIMITERS
 from environments.tables.index import POOLS, Index, Places, build_index
 from environments.tables.row_file import InvalidRow, RowFile
@@ -189,8 +189,10 @@ class Rows(Environment):
 
     @property
     def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Rows left out on purpose, and categories that are only evaluated for want of rows."""
-        return tuple(self._opened.index.remarks)
+        """Files of a folder passed over, rows left out on purpose, categories only evaluated for want of rows."""
+        training, held_out = self._found
+        files = [f"train: {text}" for text in training.remarks] + [f"holdout: {text}" for text in held_out.remarks]
+        return (*files, *self._opened.index.remarks)
 
     def size(self, category: str) -> int:
         return len(self._places(category))
@@ -236,7 +238,7 @@ class Rows(Environment):
         """Read a number of every row: a column, or any other expression of rows."""
         places = self._places(category)
         if field not in self._numbers:  # the files once more: the tasks' own read other columns
-            files = list(chain(*self._find_files()))
+            files = list(chain(*(found.files for found in self._find_files())))
             try:
                 self._numbers[field] = [NumericColumn.read(file, field) for file in files]
             except (EnvironmentFault, ValueError) as fault:
@@ -286,11 +288,13 @@ class Rows(Environment):
 
     def _open(self, files: Sequence[RowFile]) -> Opened:
         config, check, needs_row = self._config, self._reward.check, self._reward.needs_row
+        check_others = self._reward.check_row if needs_row else None
         texts = {"category": config.category, "truth": config.truth, "reference": config.reference}
         category, truth, reference = (None if text is None else Expression(text, key) for key, text in texts.items())
         template = None if config.template is None else Template(config.template)
         prompt, truth = template or Expression(config.prompt or "prompt", "prompt"), truth or find_truth(files, check)
-        reader = RowParser(prompt, config.conversation, config.system, category, truth, check, reference)
+        ask, system = config.conversation, config.system
+        reader = RowParser(prompt, ask, system, category, truth, check, reference, check_others)
         for file in files:
             file.narrow(None if needs_row else reader.columns(with_category=True))
         say = Throttle(lambda text: self._tell(f"{self.name}: {text}"))
@@ -299,18 +303,23 @@ class Rows(Environment):
             file.narrow(None if needs_row else reader.columns(with_category=False))
         return Opened(files, reader, index)
 
-    @cached_property
+    @property
     def _files(self) -> tuple[list[RowFile], list[RowFile]]:
+        training, held_out = self._found
+        return training.files, held_out.files
+
+    @cached_property
+    def _found(self) -> tuple[Found, Found]:
         return self._find_files()
 
-    def _find_files(self) -> tuple[list[RowFile], list[RowFile]]:
+    def _find_files(self) -> tuple[Found, Found]:
         config = self._config
         training = self._find("train", config.train, config.split)
         return training, self._find("holdout", config.holdout, config.holdout_split)
 
-    def _find(self, role: str, given: str | list[str] | None, split: str) -> list[RowFile]:
+    def _find(self, role: str, given: str | list[str] | None, split: str) -> Found:
         with self._faults(f": {role}", f": {role} cannot be read"):
-            return [] if given is None else find_files(given, split, self._config.folder, self._config.delimiter)
+            return Found() if given is None else find_files(given, split, self._config.folder, self._config.delimiter)
 
     @contextmanager
     def _faults(self, place: str, unreadable: str) -> Iterator[None]:

@@ -1,11 +1,13 @@
 """Multiple choice: the letter of the right option, however it is written, or the option's text.
 
-The truth is a letter (`B`) or, where it is a whole number that is no letter itself, a place counted from 0. An
-answer begins with a letter: alone (`b`), in brackets or bold (`(B)`, `\\text{B}`, `**B**`), or with a point, colon or
-bracket behind it (`B.`, `B) Paris`); `Answer:`, `Option` or `The answer is` may stand before it. What follows is
-not looked at, so the first letter counts and listing all of them is a guess at the first. Where `options` names a
-column, an answer may also be the text of an option: equal to it but for case, white space and a last full stop, and
-to no other option.
+The truth is a letter (`B`) or, where it is a whole number that is no letter itself, a place counted from 0; so is the
+text `1.0`, which CSV has where the column has gaps. The text `1`, which could be a label, is refused.
+
+An answer begins with a letter: alone (`b`), in brackets or bold (`(B)`, `\\text{B}`, `**B**`), or with a point, colon
+or bracket behind it (`B.`, `B) Paris`); `Answer:`, `Option` or `The answer is` may stand before it. What follows is not
+looked at, so the first letter counts and listing all of them is a guess at the first. Where `options` says where they
+are in a row, an answer may also be the text of an option: equal to it but for case, white space and a last full stop,
+and to no other option.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from pydantic import Field, field_validator
 from environments.contracts import Score
 from environments.options import Options
 from environments.rewards.contracts import AnswerReward, Attempt
+from environments.tables.row_file import InvalidRow
+from environments.tables.row_parser import Expression
 
 SOURCE = "multiple choice, as in ARC (arXiv 1803.05457) and MMLU (arXiv 2009.03300)"
 
+WHOLE_FLOAT = re.compile(r"\d+\.0", re.ASCII)  # what a table writes for a place where the column has gaps
 _OPEN, _CLOSE = r"(?:\\text|\\mathrm|\\textbf)?+[(\[{]++", r"[)\]}.:,]"
 _LEAD = r"(?:(?:the\s++)?+(?:final\s++|correct\s++)?+(?:answer|option|choice)(?:\s++is)?+\s*+:?+\s*+)?+"
 
@@ -32,8 +37,8 @@ class Config(Options):
     letters: str = Field(default="ABCDEFGHIJ", min_length=2, max_length=100)
     """The letters of the options, in order; digits are possible too. Case does not matter unless both are there."""
     options: str | None = None
-    """Column with the options' texts, a list in the order of the letters or a map from letter to text; null: only
-    letters are read."""
+    """Expression of the options' texts: a list in the order of the letters, a map from letter to text, or ARC's
+    `{text: [...], label: [...]}` with letters as labels; null: only letters are read."""
 
     @field_validator("letters")
     @classmethod
@@ -42,6 +47,11 @@ class Config(Options):
             raise ValueError(f"expected different letters or digits, like ABCD, not {letters!r}")
         return letters
 
+    @field_validator("options")
+    @classmethod
+    def _is_expression(cls, options: str | None) -> str | None:
+        return None if options is None else Expression(options).text
+
 
 class Choice(AnswerReward):
     """1 for the right letter or the right option's text, else 0."""
@@ -49,7 +59,8 @@ class Choice(AnswerReward):
     in_process = True
 
     def __init__(self, config: Config) -> None:
-        self._letters, self._column = config.letters, config.options
+        self._letters = config.letters
+        self._options = None if config.options is None else Expression(config.options, "options")
         self._any_case = len(set(config.letters.upper())) == len(config.letters)
         self.needs_row = config.options is not None
         flags = re.IGNORECASE if self._any_case else re.NOFLAG
@@ -60,7 +71,7 @@ class Choice(AnswerReward):
         right, answer = self._letter(attempt.truth), answer.replace("*", "").strip()
         found = self._pattern.match(answer)
         is_letter = found is not None and self._same(found[1] or found[2], right)
-        return Score.of(float(is_letter or (self.needs_row and self._text_of(answer, attempt) == right)))
+        return Score.of(float(is_letter or (self.needs_row and self._text_of(answer, attempt.row) == right)))
 
     def canonical(self, answer: str) -> str:
         """Give the letter; where none leads, the text without case, outer white space and a last full stop."""
@@ -73,32 +84,62 @@ class Choice(AnswerReward):
     def check(self, truth: Any) -> None:
         self._letter(truth)
 
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row whose options are not there, or have labels that are no letters."""
+        self._texts(row)
+
     def reference(self, truth: Any) -> str:
         return self._letter(truth)
 
     def _letter(self, truth: Any) -> str:
-        if not isinstance(truth, bool) and isinstance(truth, str | int):
+        if not isinstance(truth, bool) and isinstance(truth, str | int | float):
+            text = str(truth).strip()
+            is_place = not isinstance(truth, str) or WHOLE_FLOAT.fullmatch(text) is not None
+            text = text.removesuffix(".0") if is_place else text
             for letter in self._letters:
-                if self._same(str(truth).strip(), letter):
+                if self._same(text, letter):
                     return letter
-            if isinstance(truth, int) and 0 <= truth < len(self._letters):
-                return self._letters[truth]
-        wanted = f"one of the letters {self._letters} or a place from 0"
+            if is_place and text.isdecimal() and int(text) < len(self._letters):
+                return self._letters[int(text)]
+        wanted = f"one of the letters {self._letters} or a place from 0, as a number (of a text: `COLUMN | int(-1)`),"
         raise ValueError(f"expected {wanted} as truth, found {truth!r}")
 
     def _same(self, one: str, letter: str) -> bool:
         return one == letter or (self._any_case and one.upper() == letter.upper())
 
-    def _text_of(self, answer: str, attempt: Attempt) -> str | None:
-        options = attempt.row.get(self._column or "")
-        if isinstance(options, list | tuple):
-            options = dict(zip(self._letters, options, strict=False))
-        if not isinstance(options, Mapping):
-            wanted = f"a list or a map of options in the column {self._column!r}"
-            raise ValueError(f"expected {wanted}, found {options!r}")
+    def _text_of(self, answer: str, row: Mapping[str, Any]) -> str | None:
         said = _plain(answer)
-        found = [str(letter) for letter, text in options.items() if _plain(str(text)) == said]
-        return self._letter(found[0]) if len(found) == 1 else None
+        found = [letter for letter, text in self._texts(row) if _plain(text) == said]
+        return found[0] if len(found) == 1 else None
+
+    def _texts(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Give the options of a row, each as its letter and text."""
+        if self._options is None:
+            return []
+        try:
+            options = self._options(row)
+        except InvalidRow as invalid:
+            raise ValueError(str(invalid)) from invalid
+        if isinstance(options, Mapping) and set(options) == {"text", "label"}:  # ARC's
+            labels, texts = options["label"], options["text"]
+            if not isinstance(labels, list) or not isinstance(texts, list) or len(labels) != len(texts):
+                raise ValueError(f"expected as many labels as texts in the options, found {options!r}")
+            pairs = list(zip(labels, texts, strict=True))
+        elif isinstance(options, list | tuple):
+            pairs = list(zip(self._letters, options, strict=False))
+        elif isinstance(options, Mapping):
+            pairs = list(options.items())
+        else:
+            wanted = f"a list or a map of options at {self._options.text!r}"
+            raise ValueError(f"expected {wanted}, found {options!r}")
+        # a null is what Parquet has where other rows have a letter more
+        return [(self._label(label), str(text)) for label, text in pairs if text is not None]
+
+    def _label(self, label: object) -> str:
+        for letter in self._letters:
+            if self._same(str(label).strip(), letter):
+                return letter
+        raise ValueError(f"expected the letters {self._letters} as labels of the options, found {label!r}")
 
 
 def _plain(text: str) -> str:

@@ -8,6 +8,8 @@ not apply (TRL's `None`) is left out; where none applies, the whole is unscorabl
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -79,10 +81,15 @@ class Combined(Reward):
     def check(self, truth: Any) -> None:
         """Ask every part; the message says which one refuses."""
         for name, reward, _ in self._parts:
-            try:
+            with _named(name):
                 reward.check(truth)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        """Ask every part that reads rows."""
+        for name, reward, _ in self._parts:
+            if reward.needs_row:
+                with _named(name):
+                    reward.check_row(row)
 
     def reference(self, truth: Any) -> str | None:
         """Give the first part's reference that all of them like; untried where trying could run foreign code."""
@@ -92,6 +99,14 @@ class Combined(Reward):
             if score.correct and score.value == 1.0:
                 return answer
         return known[0] if known and not self.in_process else None
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{part}: {error}") from error
 
 
 def create(config: Config) -> Combined:

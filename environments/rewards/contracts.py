@@ -47,6 +47,9 @@ class Reward(ABC):
     def check(self, truth: Any) -> None:  # noqa: B027 - a reward may take any truth
         """Refuse a truth that nothing could be compared with by a ValueError that says why; called for every row."""
 
+    def check_row(self, row: Mapping[str, Any]) -> None:  # noqa: B027 - a reward may take any row
+        """Refuse a row of whose other columns nothing could be made, in the same way; called where it `needs_row`."""
+
     def reference(self, truth: Any) -> str | None:
         """Give an answer that is worth 1, as a warm start needs it; None where the reward knows none."""
         return None

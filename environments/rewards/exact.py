@@ -2,7 +2,8 @@
 
 Both are compared without outer white space and in Unicode's normal form C (an accented letter is the same whether
 written as one character or two; only texts of up to 2,000 characters are brought to it, as that can take long). Numbers
-among the truths are compared as they are written. An answer beyond 100,000 characters is worth 0.
+among the truths are compared as they are written, a whole one without a point: 1.0, which is what a table makes of 1
+where the column has gaps, is `1`; the text "1.0" stays. An answer beyond 100,000 characters is worth 0.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _texts(truth: Any) -> list[str]:
     for one in (found := one_or_several(truth)):
         if not is_text_or_number(one):
             raise ValueError(f"expected a text, a number or a list of those as truth, found {one!r}")
-    return list(map(str, found))
+    return [str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in found]
 
 
 def create(config: Config) -> Exact:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from environments.contracts import EnvironmentFault
@@ -19,20 +21,35 @@ SHARDS = (".parquet", ".jsonl", ".ndjson", ".csv")  # what a folder is looked th
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of `save_to_disk`
 SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-\w+)?")
 SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
-LFS = b"version https://git-lfs"
+WORDS = re.compile(r"[-_.]")  # what stands between the words of a name
+TABLES = {*FORMATS, ".json", ".tsv", ".feather", ".pq"}  # what may be meant as a part of a folder, read or not
+PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
+DESCRIPTIONS = {SAVED, SAVED_SPLITS, "dataset_info.json", "dataset_infos.json", "config.json"}
+NAMED = 6  # files of a folder that are named
+LFS, GZIP = b"version https://git-lfs", b"\x1f\x8b"  # what files begin with
 
 
-def find_files(given: str | Sequence[str], split: str, folder: str | None, delimiter: str = ",") -> list[RowFile]:
+@dataclass
+class Found:
+    """The files that a spec means, and what is to be said of how they were chosen."""
+
+    files: list[RowFile] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def find_files(given: str | Sequence[str], split: str, folder: str | None, delimiter: str = ",") -> Found:
     """Find the files that a spec means, in its order; those of a folder by name, of its splits the one that is named.
 
     Relative paths begin in `folder`, None: the current one; `delimiter` is that of CSV. EnvironmentFault if something
     is not there, or no table.
     """
-    start, found = Path(folder or "."), list[RowFile]()
+    start, found, remarks = Path(folder or "."), list[RowFile](), list[str]()
     for name in [given] if isinstance(given, str) else given:
         path = start / Path(name).expanduser()
         if path.is_dir():
-            found += _in_folder(path, name, split)
+            in_folder = _in_folder(path, name, split)
+            found += in_folder.files
+            remarks += in_folder.remarks
         elif path.is_file():
             found.append(_opened(path, name))
         else:
@@ -42,7 +59,7 @@ def find_files(given: str | Sequence[str], split: str, folder: str | None, delim
     for file in found:
         if isinstance(file, Csv):
             file.delimiter = delimiter
-    return found
+    return Found(found, remarks)
 
 
 def _names(folder: Path) -> list[str]:
@@ -56,6 +73,10 @@ def _opened(path: Path, name: str) -> RowFile:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(LFS):
         raise EnvironmentFault(f"{name} is a pointer of Git LFS, not the file itself: run `git lfs pull`")
+    if start.startswith(GZIP):
+        packed, quoted = path.suffix.lower() == ".gz", shlex.quote(name)
+        command = f"gunzip -k {quoted}" if packed else f"mv {quoted} {quoted}.gz && gunzip {quoted}.gz"
+        raise EnvironmentFault(f"{name} is packed by gzip: unpack it (`{command}`)")
     if path.suffix.lower() in FORMATS:
         return FORMATS[path.suffix.lower()](path, name)
     if start.startswith(b"["):
@@ -70,18 +91,35 @@ def _opened(path: Path, name: str) -> RowFile:
     raise EnvironmentFault(f"{name} is no table that can be read; expected one of {known}, unpacked")
 
 
-def _in_folder(path: Path, name: str, split: str) -> list[RowFile]:
+def _in_folder(path: Path, name: str, split: str) -> Found:
     if (path / SAVED_SPLITS).is_file():
         splits = [str(one) for one in _json(path / SAVED_SPLITS).get("splits", [])]
         _require(split, splits, name)
         return _in_folder(path / split, f"{name}/{split}", split)
     if (path / SAVED).is_file():
         shards = [str(one["filename"]) for one in _json(path / SAVED)["_data_files"]]
-        return [_opened(path / shard, f"{name}/{shard}") for shard in shards]
-    shards = [one for one in _names(path) if (path / one).suffix.lower() in SHARDS]
+        return Found([_opened(path / shard, f"{name}/{shard}") for shard in shards])
+    names = _names(path)
+    shards = [one for one in names if (path / one).suffix.lower() in SHARDS]
     if not shards and (path / "data").is_dir():  # as data sets lie in a repository of the hub
         return _in_folder(path / "data", f"{name}/data", split)
-    return [_opened(path / one, f"{name}/{one}") for one in _of_split(shards, split, name)]
+    read = _of_split(shards, split, name)
+    others = [one for one in names if one not in read and _is_passed_over(path / one, split)]
+    remarks = [f"reads {_listed(read)} of {name}; passed over: {_listed(others)}"] if others else []
+    return Found([_opened(path / one, f"{name}/{one}") for one in read], remarks)
+
+
+def _is_passed_over(path: Path, split: str) -> bool:
+    """Say whether a file that is not read could be meant: a table, and of no other split."""
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    if name.suffix.lower() not in TABLES or path.name in DESCRIPTIONS or path.name.startswith(".") or path.is_dir():
+        return False
+    return (_split_of(name.stem) or _split_among_words(name.stem) or split) == split
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:NAMED])} and {more:,} more"
 
 
 def _json(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -99,6 +137,8 @@ def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
         found = " and ".join(kinds)
         raise EnvironmentFault(f"the folder {folder} holds {found}: name the files that are meant")
     splits = {shard: _split_of(Path(shard).stem) for shard in shards}
+    if not any(splits.values()):  # then by a word of the name: gsm_train, train-0-of-3
+        splits = {shard: _split_among_words(Path(shard).stem) for shard in shards}
     if not any(splits.values()):
         return list(shards)
     _require(split, sorted(set(filter(None, splits.values()))), folder)
@@ -108,6 +148,10 @@ def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
 def _split_of(stem: str) -> str | None:
     match = SHARD.fullmatch(stem)
     return match["split"] if match else stem if stem in SPLITS else None
+
+
+def _split_among_words(stem: str) -> str | None:
+    return next((word for word in reversed(WORDS.split(stem.lower())) if word in SPLITS), None)
 
 
 def _require(split: str, splits: Sequence[str], folder: str) -> None:

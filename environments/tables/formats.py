@@ -231,6 +231,13 @@ class ArrowRows(RowFile):
     def row(self, number: int) -> Row:
         return _row(self._columns, number)
 
+    def whole(self, row: Row) -> Row:
+        return {**self._example, **row}
+
+    @cached_property
+    def _example(self) -> Row:
+        return next(iter(self.head(1)), {})
+
     def head(self, n: int) -> list[Row]:
         with self._readable():
             head = self._load(n)

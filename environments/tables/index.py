@@ -20,7 +20,7 @@ from environments.contracts import EnvironmentFault, Pool, canonical, key_of, mo
 from environments.display import Throttle
 from environments.pools import half_of, pool_of
 from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
-from environments.tables.row_parser import RowParser
+from environments.tables.row_parser import FieldMissing, RowParser
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
@@ -95,9 +95,11 @@ class _IndexBuilder:
         self._left_out = InvalidRows()
         self._unwanted: set[str] = set()  # a few of their names
         self._num_rows = {False: 0, True: 0}  # by whether they are held out
+        self._names: dict[bool, list[str]] = {False: [], True: []}  # of the files, the same way
         self._num_unwanted = self._num_met = 0
 
     def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Throttle) -> None:
+        self._names[is_held_out].append(file.name)
         place = -1
         for place, (line, row) in enumerate(file.rows()):
             if place % SAY_EVERY == 0 and say.is_time():
@@ -107,6 +109,8 @@ class _IndexBuilder:
                 if isinstance(row, InvalidRow):
                     raise row
                 self._take(number, place, row, is_held_out)
+            except FieldMissing as missing:  # not all columns may have been read
+                self._left_out.add(file.name, line, missing.seen_in(file.whole(missing.row)), is_held_out)
             except InvalidRow as invalid:
                 self._left_out.add(file.name, line, invalid, is_held_out)
         self._num_rows[is_held_out] += place + 1
@@ -121,7 +125,7 @@ class _IndexBuilder:
         # A part that was given and is invalid as a whole is refused: something else would be trained on, or measured.
         # Files to train on may end up empty on purpose, where the same conversations are held out.
         num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
-        if num_invalid and num_invalid == self._num_rows[False]:
+        if num_invalid == self._num_rows[False]:
             raise EnvironmentFault(self._lost("to train on ", False))
         if self._has_holdout and not self._held_out:
             raise EnvironmentFault(self._lost("held out ", True))
@@ -150,11 +154,7 @@ class _IndexBuilder:
             if len(self._unwanted) < SAID:
                 self._unwanted.add(category)
             return
-        try:
-            conversation = canonical(self._reader.check_row(row))
-        except UnicodeEncodeError as error:
-            what = "half a character in the prompt"
-            raise InvalidRow(what, "a lone surrogate, which no file can hold") from error
+        conversation = canonical(self._reader.check_row(row))
         key, length = key_of(conversation), most_bytes(conversation)
         if is_held_out:
             self._keys_held_out.add(key)
@@ -175,7 +175,9 @@ class _IndexBuilder:
     def _lost(self, role: str, is_held_out: bool | None) -> str:  # None: of all
         num_rows = sum(num for part, num in self._num_rows.items() if is_held_out in (None, part))
         if not num_rows:
-            return f"its files {role}hold no rows"
+            names = [name for part, names in self._names.items() if is_held_out in (None, part) for name in names]
+            more = f" and {len(names) - SAID:,} more" if len(names) > SAID else ""
+            return f"its files {role}hold no rows: {', '.join(names[:SAID])}{more}"
         flaws = self._left_out.flaws(is_held_out)
         others = num_rows - sum(flaw.num_rows for flaw in flaws)
         unwanted = f"\n  of a category that `categories` does not name: {_rows(others)}" if others else ""

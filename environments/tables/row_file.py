@@ -39,6 +39,10 @@ class RowFile(ABC):
     def row(self, number: int) -> Row:
         """Read one row by its place, from 0, among those that `rows` gave, once it came to its end; or InvalidRow."""
 
+    def whole(self, row: Row) -> Row:
+        """Give a row that has been read with all columns of the file, those that were left away as in its first row."""
+        return row
+
     def head(self, n: int) -> list[Row]:
         """Give the first `n` rows that can be read, with all their columns."""
         return list(islice((row for _, row in self.rows() if not isinstance(row, InvalidRow)), n))

@@ -29,6 +29,7 @@ from environments.tables.formats import json_type
 from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
 
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
+SURROGATE = re.compile("[\ud800-\udfff]")
 WHOLE_ROW = "row"
 LOOKED_AT = 20  # rows of a file from which its fields are listed
 LISTED_FIELDS = 12
@@ -81,10 +82,23 @@ class Expression:
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
                 value = value[int(part)]
             else:
-                near = _near(self.text, tuple(_fields(row)))
-                columns = "" if self._parts[0] in row else f"the columns are {', '.join(map(str, row)) or 'none'}"
-                raise InvalidRow(f"{self._by}nothing at {self.text!r}", near + columns)
+                raise FieldMissing(self._by, self.text, row)
         return value
+
+
+class FieldMissing(InvalidRow):
+    """A row has nothing at a path; says which fields it has instead."""
+
+    def __init__(self, by: str, path: str, row: Row) -> None:
+        near = _near(path, tuple(dict.fromkeys([*map(str, row), *_fields(row)])))
+        has_column = path.partition(".")[0] in row
+        columns = "" if has_column else f"the columns are {', '.join(map(str, row)) or 'none'}"
+        super().__init__(f"{by}nothing at {path!r}", near + columns)
+        self._by, self._path, self.row = by, path, row
+
+    def seen_in(self, row: Row) -> FieldMissing:
+        """Say the same of the row with all its columns."""
+        return FieldMissing(self._by, self._path, row)
 
 
 @lru_cache(maxsize=64)  # as rows that lack a field mostly have the same ones
@@ -136,6 +150,7 @@ class RowParser:
     truth: Expression | None  # None: the reward needs none
     check: Callable[[Any], None]  # raises ValueError where the reward could not use a truth
     reference: Expression | None  # None: the reward's own
+    check_others: Callable[[Row], None] | None = None  # the same for the row's other columns; None: it reads none
 
     def columns(self, with_category: bool) -> frozenset[str] | None:
         """Give the columns that are read, without the category those of making a task; None: any of them."""
@@ -213,11 +228,19 @@ class RowParser:
 
     def check_row(self, row: Row) -> Conversation:
         """Look at all of a row but its category, and give its conversation."""
-        messages, truth, _ = self.conversation(row), self.truth_of(row), self.reference_of(row)
+        messages, truth, reference = self.conversation(row), self.truth_of(row), self.reference_of(row)
+        for name, value in (("prompt", messages), ("truth", truth), ("reference", reference)):
+            if not _is_whole(value):
+                raise InvalidRow(f"half a character in the {name}", "a lone surrogate, which no file can hold")
         try:
             self.check(truth)
         except ValueError as error:
             raise InvalidRow("the truth is refused", str(error)) from error
+        try:
+            if self.check_others is not None:
+                self.check_others(row)
+        except ValueError as error:
+            raise InvalidRow("the reward refuses the row", str(error)) from error
         return messages
 
 
@@ -242,6 +265,15 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
     return value is None or isinstance(value, str | int)
+
+
+def _is_whole(value: Any) -> bool:
+    """Say whether all texts in plain data can be written as UTF-8: half an emoji cannot."""
+    if isinstance(value, str):
+        return value.isascii() or not SURROGATE.search(value)
+    if isinstance(value, dict):
+        return all(_is_whole(key) and _is_whole(one) for key, one in value.items())
+    return not isinstance(value, list | tuple) or all(map(_is_whole, value))
 
 
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:

@@ -50,6 +50,7 @@ from store.home import Home
 from store.records import CategoryRecord, EnvironmentRecord, RunRecord
 
 VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
+REASONS = 10  # named where there is nothing to train on
 
 
 @dataclass(frozen=True)
@@ -267,11 +268,20 @@ def trainable(environments: Mapping[str, Environment]) -> Arms:
         for name, environment in environments.items()
     }
     if not any(categories.values()):
-        raise UserError(
-            f"nothing to train on: every category of {', '.join(environments)} is only held out; "
-            "leave out `trainable: false` for some"
-        )
+        raise UserError(_nothing_to_train_on(environments))
     return {name: own for name, own in categories.items() if own}
+
+
+def _nothing_to_train_on(environments: Mapping[str, Environment]) -> str:
+    """Say why, as the environments' remarks have it, and what to do; where they have none, the spec asked for it."""
+    found = f"nothing to train on: every category of {', '.join(environments)} is only held out"
+    why = [f"{name}: {text}" for name, environment in environments.items() for text in environment.remarks]
+    if len(why) > REASONS:
+        why[REASONS:] = [f"and {len(why) - REASONS:,} more reasons"]
+    remedies = ["give it more rows to train on, or another `holdout` file"] if why else []
+    if not all(environment.remarks for environment in environments.values()):
+        remedies.append("leave out `trainable: false` for some")
+    return f"{found}; {', or '.join(remedies)}" + "".join(f"\n  {line}" for line in why)
 
 
 def find_held_out(

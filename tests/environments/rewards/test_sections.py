@@ -77,6 +77,7 @@ def test_what_is_read_shows_every_option_and_reads_as_itself(raw, whole):
         ({"type": "json_schema", "schema": {"type": "nonsense"}}, ("schema",), "is not one"),
         ({"type": "choice", "letters": "AA"}, ("letters",), "different letters"),
         ({"type": "choice", "letters": "A-D"}, ("letters",), "different letters"),
+        ({"type": "choice", "options": "a b"}, ("options",), "neither a column path"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place(raw, place, message):

@@ -16,6 +16,10 @@ LOOSE = {"type": "exact", "ignore_case": True, "ignore_space": True}
         ("exact", "paris", "Paris", 0.0),
         ("exact", "New  York", "New York", 0.0),
         ("exact", "42", 42, 1.0),
+        ("exact", "42", 42.0, 1.0),  # of a column with gaps
+        ("exact", "42.0", 42.0, 0.0),
+        ("exact", "7", [1.5, 7.0], 1.0),
+        ("exact", "42", "42.0", 0.0),
         ("exact", "42.0", 42, 0.0),
         ("exact", "Rome", ["Paris", "Rome"], 1.0),
         ("exact", "e\u0301", "\u00e9", 1.0),
@@ -70,6 +74,9 @@ LOOSE = {"type": "exact", "ignore_case": True, "ignore_space": True}
         ("choice", "**Answer:** B", "B", 1.0),
         ("choice", "B", 1, 1.0),
         ("choice", "A", 1, 0.0),
+        ("choice", "B", 1.0, 1.0),
+        ("choice", "B", " 1.0", 1.0),
+        ({"type": "choice", "letters": "1234"}, "2", 2.0, 1.0),
         ("choice", "(A) (B) (C) (D)", "B", 0.0),
         ("choice", "Bob", "B", 0.0),
         ("choice", "a cat", "A", 0.0),
@@ -103,7 +110,14 @@ def test_worked_cases(section, answer, truth, value):
         ("", 0.0),
     ],
 )
-@pytest.mark.parametrize("options", [["Rome", "Paris", "Oslo", "oslo"], {"A": "Rome", "B": "Paris", "C": "Oslo"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["Rome", "Paris", "Oslo", "oslo"],
+        {"A": "Rome", "B": "Paris", "C": "Oslo", "D": None},
+        {"text": ["Paris", "Rome", "Oslo"], "label": ["B", "A", "C"]},  # ARC's
+    ],
+)
 def test_a_choice_may_be_given_by_its_text(answer, value, options):
     assert worth({"type": "choice", "options": "choices"}, answer, "B", choices=options) == value
 
@@ -113,8 +127,13 @@ def test_two_options_of_the_same_text_are_told_apart_by_letter_only():
     assert worth(section, "Oslo", "A", choices=["Oslo", "oslo"]) == 0.0
     assert worth(section, "A", "A", choices=["Oslo", "oslo"]) == 1.0
     assert make_reward(section).needs_row
-    with pytest.raises(ValueError, match="in the column 'choices', found None"):
+    with pytest.raises(ValueError, match="`options`: nothing at 'choices'"):
         judge(section, "Oslo", "A")
+
+
+def test_options_may_be_given_by_a_path():
+    section = {"type": "choice", "options": "choices.text"}
+    assert worth(section, "Paris", "B", choices={"text": ["Rome", "Paris"]}) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -132,6 +151,9 @@ def test_two_options_of_the_same_text_are_told_apart_by_letter_only():
         ("numeric", [], "an empty list"),
         ("choice", "Z", "one of the letters ABCDEFGHIJ"),
         ("choice", 10, "found 10"),
+        ("choice", 0.5, "found 0.5"),
+        ("choice", -1.0, "found -1.0"),
+        ("choice", "0", r"a place from 0, as a number \(of a text: `COLUMN \| int\(-1\)`\), as truth, found '0'"),
         ("choice", True, "found True"),
         ("choice", None, "found None"),
         ("regex", "(", "does not compile"),

@@ -78,6 +78,62 @@ def test_a_broken_row_is_left_out_and_told_with_file_line_and_reason(tmp_path, l
     assert environment.num_left_out == 1
 
 
+@pytest.mark.parametrize(
+    ("truth", "reward"),
+    [
+        ("ab\ud83d", "exact"),
+        (["ab", "\ude00"], "exact"),
+        ({"pattern": {"\ud83d": 1}}, "./mine.py:any_truth"),
+    ],
+)
+def test_half_a_character_in_a_truth_or_a_reference_is_told_by_row(tmp_path, truth, reward):
+    (tmp_path / "mine.py").write_text("def any_truth(attempt):\n    return 1.0\n")
+    rows = [
+        {**GOOD, "reply": "\U0001f600"},
+        *({**GOOD, "question": f"{n}?", "reply": "2"} for n in range(2)),
+        {**GOOD, "answer": truth, "reply": "2"},
+        {**GOOD, "reply": "ab\ud83d"},
+    ]
+    environment = made(tmp_path, map(json.dumps, rows), reward=reward, reference="reply")
+    assert environment.left_out == (
+        "train.jsonl:4: half a character in the truth: a lone surrogate, which no file can hold",
+        "train.jsonl:5: half a character in the reference: a lone surrogate, which no file can hold",
+    )
+    assert environment.task("all", 0).answer == "\U0001f600"
+
+
+ARC = {"question": "1?", "answer": "B", "choices": {"text": ["two", "one"], "label": ["A", "B"]}}
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        (None, "expected a list or a map of options at 'choices', found None"),
+        ({"text": ["two"], "label": ["A", "B"]}, "expected as many labels as texts in the options"),
+        ({"text": ["two", "one"], "label": ["1", "2"]}, "expected the letters ABCDEFGHIJ as labels.*found '1'"),
+        ({"texts": ["two", "one"]}, "expected the letters ABCDEFGHIJ as labels.*found 'texts'"),
+    ],
+)
+@pytest.mark.parametrize("in_a_list", [False, True])
+def test_options_of_a_choice_are_looked_at_in_every_row(tmp_path, choices, reason, in_a_list):
+    reward = {"type": "choice", "options": "choices"}
+    environment = made(tmp_path, [ARC, {**ARC, "choices": choices}], reward=[reward] if in_a_list else reward)
+    (told,) = environment.left_out
+    named = "choice: " if in_a_list else ""
+    assert re.search(f"train.jsonl:2: the reward refuses the row: {named}{reason}", told)
+    assert environment.score(environment.task("all", 0), "One").value == 1.0
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_parquet])
+def test_a_column_of_options_that_is_not_there_is_refused_with_the_nearest(tmp_path, write):
+    write(tmp_path / "rows", [ARC])
+    missing = r"`options`: nothing at 'choicez': did you mean 'choices'\? the columns are question, answer, choices"
+    with pytest.raises(EnvironmentFault, match=f"(?s)none of its one row can be used.*the row: 1 row .*{missing}"):
+        make(tmp_path, train="rows", reward={"type": "choice", "options": "choicez"})
+    with pytest.raises(EnvironmentFault, match=r"did you mean 'choices\.text'\?"):
+        make(tmp_path, train="rows", reward={"type": "choice", "options": "choices.tex"})
+
+
 def test_bytes_that_are_no_text_break_only_their_row(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"question": "\xff", "answer": "1"}\n{"question": "b", "answer": "1"}')
     environment = make(tmp_path, train="a.jsonl")
@@ -190,7 +246,8 @@ def test_reasons_are_counted_the_rarest_first_however_late_it_comes(tmp_path):
             [{"question": "a", "answer": "1", "level": 9}],
             "none of its one row held out can be used;.*does not name: one row",
         ),
-        (sums(5), [], "its files held out hold no rows"),
+        (sums(5), [], "its files held out hold no rows: test.jsonl"),
+        ([], sums(5), "its files to train on hold no rows: train.jsonl"),
         ([{"question": "a"}] * 4, sums(5), "none of its 4 rows to train on can be used;.*train.jsonl:1"),
     ],
 )

@@ -79,6 +79,46 @@ def test_a_folder_whose_names_tell_of_no_splits_is_read_whole_in_the_order_of_na
     assert questions(make(tmp_path, train="set")) == ASKED
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["gsm_train.jsonl", "gsm_test.jsonl"],
+        ["train-0-of-1.jsonl", "test-0-of-1.jsonl"],
+        ["eval.Train.jsonl", "train-then-test.jsonl"],  # the last word says it
+    ],
+)
+def test_a_split_is_known_by_a_word_of_its_files_names(tmp_path, names):
+    (tmp_path / "set").mkdir()
+    for name, rows in zip(names, (FLAT[:3], FLAT[3:]), strict=True):
+        write_jsonl(tmp_path / "set" / name, rows)
+    assert questions(make(tmp_path, train="set")) == ASKED[:3]
+    both = make(tmp_path, train="set", holdout="set")
+    assert questions(both) == ASKED
+    assert both.remarks == ()
+    with pytest.raises(EnvironmentFault, match="the folder set has no split 'dev'; it has: test, train"):
+        make(tmp_path, train="set", split="dev")
+
+
+def test_table_files_of_a_folder_that_are_passed_over_are_told(tmp_path):
+    (tmp_path / "set").mkdir()
+    for name in ("part-0.jsonl", "part-1.json", "part-2.jsonl.gz", "part-3.jsonl", "test.json"):
+        write_jsonl(tmp_path / "set" / name, FLAT[:3])
+    for name in ("README.md", "dataset_infos.json", ".hidden.json"):
+        (tmp_path / "set" / name).write_text("{}")
+    said = "train: reads part-0.jsonl, part-3.jsonl of set; passed over: part-1.json, part-2.jsonl.gz"
+    assert make(tmp_path, train="set").remarks[0] == said
+
+
+def test_files_without_a_split_beside_splits_are_passed_over_and_told(tmp_path):
+    (tmp_path / "set").mkdir()
+    for name in ("train", "train_2", "test", "extra", *(f"x{n}" for n in range(7))):
+        write_jsonl(tmp_path / "set" / f"{name}.jsonl", sums(2, start=100 * len(name)))
+    assert [line.replace(".jsonl", "") for line in make(tmp_path, train="set", holdout="set").remarks] == [
+        "train: reads train of set; passed over: extra, train_2, x0, x1, x2, x3 and 3 more",
+        "holdout: reads test of set; passed over: extra, x0, x1, x2, x3, x4 and 2 more",
+    ]
+
+
 def test_what_the_datasets_library_saved_is_read():
     environment = make(DATA, train="datasets/sums", holdout="datasets/sums", category="meta.level")
     assert [(c.name, environment.size(c.name)) for c in environment.categories] == [("1", 8), ("2", 8)]
@@ -190,10 +230,11 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
         ("a.parquet", b"", "a.parquet cannot be read: .*"),
         ("a.parquet", b"PAR1 and no more", "a.parquet cannot be read: .*"),
         ("a.arrow", b"\xff\xff\xff\xff", "a.arrow cannot be read: .*"),
-        ("a.jsonl.gz", b"\x1f\x8b", "a.jsonl.gz is no table.*expected one of .parquet, .jsonl.*unpacked"),
-        ("a.txt", b"hello", "a.txt is no table"),
-        ("a.jsonl", b"", "its files hold no rows"),
-        ("a.jsonl", b"\n \n", "its files hold no rows"),
+        ("a.jsonl.gz", b"\x1f\x8b", "a.jsonl.gz is packed by gzip: unpack it .`gunzip -k a.jsonl.gz`"),
+        ("a b.jsonl", b"\x1f\x8b", "unpack it .`mv 'a b.jsonl' 'a b.jsonl'.gz && gunzip 'a b.jsonl'.gz`"),
+        ("a.txt", b"hello", "a.txt is no table.*expected one of .parquet, .jsonl.*unpacked"),
+        ("a.jsonl", b"", "its files hold no rows: a.jsonl"),
+        ("a.jsonl", b"\n \n", "its files hold no rows: a.jsonl"),
         ("a.csv", b"", "a.csv is empty: expected the names of its columns"),
         ("a.csv", b"frage;antwort\n1;2\n", "has one column, 'frage;antwort': is it separated by semicolons.*: \";\"`"),
         ("a.csv", b"question\tanswer\n1\t2\n", r"separated by tabs\? Then say `delimiter: \"\\t\"`"),
@@ -219,6 +260,34 @@ def test_a_file_of_nearly_that_name_is_proposed(tmp_path):
     write_jsonl(tmp_path / "countdown_train.jsonl", FLAT)
     with pytest.raises(EnvironmentFault, match=r"did you mean countdown_train\.jsonl\?"):
         make(tmp_path, train="countdown_trian.jsonl")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.arrow", "rows.feather"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompt": "qestion"}, r"nothing at 'qestion'.*did you mean 'question'\? the columns are question, answer"),
+        ({"truth": "anser"}, r"nothing at 'anser'.*did you mean 'answer'\? the columns are question, answer"),
+        ({"reference": "zzz"}, r"nothing at 'zzz'.*\.\w+:1: the columns are question, answer"),
+    ],
+)
+def test_a_column_that_is_not_there_is_told_with_those_that_are_whatever_the_format(tmp_path, name, options, said):
+    WRITERS[name](tmp_path / name, FLAT)
+    with pytest.raises(EnvironmentFault, match=said):
+        make(tmp_path, train=name, **options)
+
+
+@pytest.mark.parametrize("reward", ["exact", "choice"])
+def test_whole_numbers_of_a_column_with_gaps_are_whole(tmp_path, reward):
+    rows = [{"question": f"{n}?", "answer": float(n)} for n in range(3)]
+    write_parquet(tmp_path / "a.parquet", [*rows, {"question": "3?", "answer": None}])
+    environment = make(tmp_path, train="a.parquet", reward=reward)
+    assert [environment.task("all", n).answer for n in range(3)] == (
+        ["0", "1", "2"] if reward == "exact" else ["A", "B", "C"]
+    )
+    assert [environment.score(environment.task("all", 1), said).value for said in ("1", "B")] == (
+        [1.0, 0.0] if reward == "exact" else [0.0, 1.0]
+    )
 
 
 def test_a_column_twice_in_parquet_is_refused(tmp_path):

@@ -50,6 +50,43 @@ def test_validate_says_what_is_left_out_on_purpose(tmp_path: Path, evergreen: Ev
     assert "note: one: 5 rows to train on left out: the same conversations are held out" in result.stdout
 
 
+def test_validate_and_a_runs_events_say_which_files_of_a_folder_are_passed_over(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    (tmp_path / "set").mkdir()
+    for name in ("part-0.jsonl", "part-1.json"):
+        write_jsonl(tmp_path / "set" / name, sums(40))
+    path, said = spec(tmp_path, 0, train="set"), "one: train: reads part-0.jsonl of set; passed over: part-1.json"
+    assert f"note: {said}" in evergreen("validate", path).stdout
+    assert evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).exit_code == 75
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", tmp_path / "home").stdout)
+    assert said in [event["text"] for event in events]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "why"),
+    [
+        (sums(40), {"holdout": "train.jsonl"}, "40 rows to train on left out: the same conversations are held out"),
+        (
+            [{"question": "8?", "answer": "8"}],
+            {},
+            "category all is only evaluated: none of its one row falls to the training pool",
+        ),
+    ],
+)
+def test_where_nothing_is_left_to_train_on_the_reason_in_the_rows_is_said(
+    tmp_path: Path, evergreen: Evergreen, rows: list[object], options: dict[str, str], why: str
+) -> None:
+    path = spec(tmp_path, 0, **options)
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    result = evergreen("validate", path)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert "give it more rows to train on, or another `holdout` file" in said
+    assert f"one: {why}" in said
+    assert "trainable" not in said
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
