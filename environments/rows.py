@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Pool, Score, Task
 from environments.display import Tell, Throttle
@@ -58,6 +58,8 @@ def _separates(mark: str) -> str:
 
 Paths = str | Annotated[list[str], Field(min_length=1)]
 
+ANSWERS = get_args(TextOptions.model_fields["answer"].annotation)
+
 
 class Config(TextOptions):
     """Options of an environment of rows, beside those of every environment of text answers.
@@ -93,6 +95,16 @@ class Config(TextOptions):
     """What a reply is worth: a reward's name, a map with its options, or a list of several."""
     strict: bool = False
     """Whether rows that cannot be used are an error; if not, they are left out and listed."""
+
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _answer_is_no_column(cls, given: Any) -> Any:
+        if isinstance(given, str) and given not in ANSWERS:
+            raise ValueError(
+                f"says how a reply is read: {', '.join(ANSWERS)}. The column of what is right is another option: "
+                f"`truth: {given}`"
+            )
+        return given
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:

@@ -91,6 +91,7 @@ def test_a_template_cannot_reach_out_of_its_row(tmp_path):
         ({"train": []}, "at least 1 item"),
         ({"reward": "exakt"}, "Did you mean exact"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
+        ({"answer": "target"}, "The column of what is right is another option: `truth: target`"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_any_file_is_read(options, said):
