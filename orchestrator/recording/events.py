@@ -145,6 +145,7 @@ def raise_alarms(
             log_probs_differ(pooled, dtype),
             weights_are_capped(pooled),
             answers_are_cut_off(metrics, environment, on, can_end),
+            ((name, "") for name in on if environment and name == f"silent {environment}"),  # once a stage
             signals_are_missing(silence or {}, ends_dead_stages, entropy_by_environment(metrics)),
         )
     )

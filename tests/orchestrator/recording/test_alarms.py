@@ -107,6 +107,13 @@ def test_ten_steps_without_signal_are_an_alarm_that_says_why(
     assert ("stop" in "".join(event.text for event in events)) == (bool(said) and "" not in silence)
 
 
+def test_silence_that_a_single_signal_broke_is_told_once_a_stage() -> None:
+    on: list[str] = []
+    course = [("a", 10), ("a", 0), ("a", 10), ("b", 0), ("a", 10)]
+    raised = [len(raise_alarms(on, step(), "float32", {"a": [n, 0, 9]}, environment=own)) for own, n in course]
+    assert raised == [1, 0, 0, 0, 1]
+
+
 def test_where_entropy_is_gone_that_is_the_reason_though_no_answer_was_correct() -> None:
     numbers = [*step(), MetricRecord("entropy_token", 0.03, "words", None, 64)]
     (event,) = raise_alarms([], numbers, "float32", {"words": [10, 0, 640]})
