@@ -14,6 +14,8 @@ from store.errors import LedgerError
 from store.ledger import Ledger
 from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
 from store.report import REPORT_FILE, render, write
+from store.report.report_data import ReportData
+from store.report.selection_charts import bandit_panels, scheduler_panel
 from store.run_summary import facts
 from store.sentences import in_words, number, signed
 from tests.store.plasticity_runs import ENVIRONMENTS, looks, plastic
@@ -336,3 +338,38 @@ def test_parts_that_were_not_measured_are_left_out(ledger: Ledger, name: Callabl
         assert ("network" in page.tables) == (what == "network")
         assert ("turnover" in page.tables) == (what == "items")
         assert not {"probes", "interventions", "looking"} & page.tables.keys()
+
+
+def test_the_scheduler_s_chart_has_the_probabilities_that_each_stage_was_picked_with(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    drawn = [{"book": 0.25, "words": 0.75}, {"book": 0.0, "words": 1.0}, {"book": 0.5, "words": 0.5}]
+    picks = [EventRecord("decision", "", {"stage": i, "probabilities": own}) for i, own in enumerate(drawn, start=1)]
+    run = written(ledger, Shape(events=picks), name()).name
+    chart = scheduler_panel(ReportData(ledger, tmp_path, run))
+    assert chart is not None
+    assert chart.title == "Probability of each stage's pick, round_robin"
+    assert [(line.name, line.label) for line in chart.lines] == [("book", ".50"), ("words", ".50")]
+    # a step from stage to stage, at the boundary, without slope
+    assert chart.lines[0].path.startswith("M0 750 333 750 333 1000 667 1000 667 500 1000 500 ")
+    assert chart.css == "low"
+
+
+def test_a_scheduler_that_left_nothing_to_chance_has_no_chart(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    sure = [EventRecord("decision", "", {"stage": 1, "probabilities": {"book": 1.0, "words": 0.0}})]
+    for events in (sure, []):  # older records do not have them
+        run = written(ledger, Shape(events=events), name()).name
+        assert scheduler_panel(ReportData(ledger, tmp_path, run)) is None
+
+
+def test_a_bandit_s_chart_ends_with_the_last_probabilities_not_with_an_average(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(stages=2, steps=97), name()).name
+    data = ReportData(ledger, tmp_path, run)
+    assert data.arm_width > 1
+    ends = {(arm["bandit"], arm["arm"]): number(arm["probability_end"]) for arm in data.facts["arms"]}
+    for chart in bandit_panels(data):
+        assert {(chart.title, line.name): line.label for line in chart.lines}.items() <= ends.items()
