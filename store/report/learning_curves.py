@@ -54,6 +54,9 @@ def entropy(data: ReportData) -> charts.Chart:
         replace(one, measured=measured.get(one.name, []), has_value=True)
         for one in _of_curves(data, data.curves, "entropy_token")
     ] or [charts.Series(name, data.colours[name], (), own) for name, own in measured.items()]
+    if data.twin:
+        own = _of_curves(data, data.twin.curves, "entropy_token")
+        series += _dashed(data, {one.name: one.points for one in own}, _gap(data))
     values = [value for one in series for _, value in one.points if value is not None]
     values += [cell.value for cell in data.entropy if cell.value is not None]
     values += [row.value for row in data.between("entropy_token") if row.value is not None]
@@ -192,7 +195,7 @@ def _accuracy_frame(data: ReportData, height: int, pixels: int) -> charts.Frame:
     values += [p.value for p in data.curves if p.metric == "accuracy" and p.value is not None]
     if twin := data.twin:
         values += [cell.value for cell in twin.accuracy if cell.value is not None]
-        values += [point.value for point in twin.curves if point.value is not None]
+        values += [p.value for p in twin.curves if p.metric == "accuracy" and p.value is not None]
     y = charts.Scale(0, charts.nice_top(values, 0.1, 1.0))
     return charts.Frame(_x(data), y, height, bands(data, pixels))
 

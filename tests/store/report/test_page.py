@@ -13,7 +13,7 @@ from store.carryover import Matrices, backward_transfer
 from store.errors import LedgerError
 from store.ledger import Ledger
 from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
-from store.report import REPORT_FILE, render, write
+from store.report import REPORT_FILE, learning_curves, render, write
 from store.report.report_data import ReportData
 from store.report.selection_charts import bandit_panels, scheduler_panel
 from store.run_summary import facts
@@ -373,3 +373,16 @@ def test_a_bandit_s_chart_ends_with_the_last_probabilities_not_with_an_average(
     ends = {(arm["bandit"], arm["arm"]): number(arm["probability_end"]) for arm in data.facts["arms"]}
     for chart in bandit_panels(data):
         assert {(chart.title, line.name): line.label for line in chart.lines}.items() <= ends.items()
+
+
+def test_the_twin_is_drawn_dotted_in_accuracy_and_entropy(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(), name()).name
+    written(ledger, Shape(baseline_of=run), name())
+    data = ReportData(ledger, tmp_path, run)
+    for chart in (learning_curves.held_out(data), learning_curves.in_training(data), learning_curves.entropy(data)):
+        own, dotted = ([one for one in chart.lines if ("twin" in one.css) == is_twin] for is_twin in (False, True))
+        assert [(line.name, line.css, line.path) for line in dotted] == [
+            (f"{line.name}, twin", f"{line.css} twin", line.path) for line in own
+        ]
