@@ -125,15 +125,16 @@ def tables_of(comparison: Comparison) -> Iterator[Table]:
     against = plain(f"against {short(comparison.baseline, LABEL)}") if comparison.baseline else "setting"
     columns = ("seeds", what[:-1].lower(), "95 %", "p", "corrected")
     by_pair = table(f"{what}, paired by seed", against, *columns)
-    effects = table("Effects", against, sentences.chance(comparison), "d_z", "seeds for 80 %")
+    why = sentences.why_no_effects(comparison)
+    effects = table("Effects", against, sentences.chance(comparison), "d_z", "seeds for 80 %", *([""] if why else []))
     for pair in comparison.pairs:
         other = "" if comparison.baseline else f" against {short(pair.baseline, LABEL)}"
         name = short(pair.setting, LABEL if other else LONG_NAME) + other
         seen = (sentences.change(pair.mean, pair.is_ratio), sentences.changes(pair.interval, pair.is_ratio))
         ps = (sentences.p_value(pair.p), sentences.p_value(pair.p_corrected))
         by_pair.add_row(_name(name), str(len(pair.seeds)), *seen, *ps)
-        seeds = "-" if pair.seeds_for_power is None else str(pair.seeds_for_power)
-        effects.add_row(_name(name), number(pair.improvement), number(pair.effect_size), seeds)
+        is_few = len(pair.seeds) < sentences.FEWEST_PAIRS
+        effects.add_row(_name(name), *sentences.effects(pair), why if is_few else None)
     yield from (by_pair, effects)
 
     if comparison.carry_over.outcomes:  # those numbers that are defined somewhere
