@@ -242,11 +242,12 @@ def as_facts(found: PlasticityFacts) -> Facts:
 
 @dataclass(frozen=True)
 class Summary:
-    """A number at its first boundary and at its last, for a few lines."""
+    """A number at the first boundary that has it and at the last, for a few lines."""
 
     what: str
-    first: float | None
+    first: float | None  # None: unknown, or one boundary has it
     last: float | None
+    first_stage: int | None = 0  # that the first boundary comes after; None: one boundary has it
     ratio: float | None = None  # last over first
     interval: Ends | None = None  # of the ratio, over the seeds of a probe
     probe: Facts | None = None
@@ -261,23 +262,30 @@ def first_and_last(found: Facts) -> list[Summary]:
             what = "loss" if last["metric"].endswith("loss") else "score"
             rows.append(Summary(f"{what} at its start", last["base_level"], last["level"], probe=probe))
             if last["gain"] is not None or last["num_diverged"]:
-                ends = (last["base_gain"], last["gain"], last["gain_ratio"], last["interval"])
+                ends = (last["base_gain"], last["gain"], 0, last["gain_ratio"], last["interval"])
                 what = f"gain, {last['num_diverged']} diverged" if last["num_diverged"] else "gain"
                 rows.append(Summary(what, *ends, probe=probe))
     for name, title in IN_SHORT.items():
         layers = found["network"].get(name)
         if layers:
             layer = WHOLE_MODEL if WHOLE_MODEL in layers else max(layers)
-            values = [layers[layer][after] for after in sorted(layers[layer])]
-            rows.append(Summary(title, values[0], values[-1]))
+            rows.append(_ends(title, layers[layer]))
     for table, title in (
         (found["entropy_fixed"], "entropy on frozen answers, nats"),
         (found["drift"].get("kl_base"), KL),
     ):
-        values = [fmean(known) for i in sorted(table or {}, key=int) if (known := _known(table[i].values()))]
+        values = {int(i): fmean(known) for i, row in (table or {}).items() if (known := _known(row.values()))}
         if values:
-            rows.append(Summary(title, values[0], values[-1]))
+            rows.append(_ends(title, values))
     return rows
+
+
+def _ends(what: str, values: Mapping[int, float | None]) -> Summary:
+    """Sum up what was measured after these stages."""
+    first, last = min(values), max(values)
+    return (
+        Summary(what, None, values[last], None) if first == last else Summary(what, values[first], values[last], first)
+    )
 
 
 def lost_share(turnover: Iterable[Turnover]) -> float | None:

@@ -232,9 +232,9 @@ def what_was_lost(turnover: Sequence[Facts]) -> str | None:
     luck, repaired = (sum(row[key] for row in turnover) for key in ("lost_by_luck", "repaired"))
     ends = wilson(lost, solved)
     return (
-        f"Of {solved:,} times that a held-out task was solved, the next look found it lost {lost:,} times "
+        f"Of {num(solved, 'time')} that a held-out task was solved, the next look found it lost {num(lost, 'time')} "
         f"({percent(lost / solved)}, {percent(ends.low)} to {percent(ends.high)}; luck alone: about {luck:,.0f}); "
-        f"{num(repaired, 'time')} a lost one was solved again."
+        f"{num(repaired, 'time') if repaired else 'not once'} a lost one was solved again."
     )
 
 
@@ -385,6 +385,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def when(after_stage: int) -> str:
+    """Name a boundary."""
+    return "before training" if after_stage == 0 else f"after stage {after_stage}"
 
 
 def num(count: int, what: str) -> str:

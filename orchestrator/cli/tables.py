@@ -36,6 +36,7 @@ from store.sentences import (
     signed,
     what_carried,
     what_is_lost,
+    when,
     where_time_went,
 )
 
@@ -188,13 +189,15 @@ def _plasticity(story: Mapping[str, Any]) -> Iterator[Table]:
     rows = plasticity.first_and_last(story["plasticity"])
     if not rows:
         return
-    made = table("Plasticity", "", "first", "last", "last / first")
+    made = table("Plasticity", "", "first measured", "", "now", "now / first")
     for row in rows:
         name = probe_name(row.probe) + ", " if row.probe else ""
         beside = "" if row.ratio is None else number(row.ratio)
         if row.interval:
             beside += f" ({number(row.interval[0])} to {number(row.interval[1])})"
-        made.add_row(Text(name + row.what), _compact(row.first), f"-> {_compact(row.last)}", beside)
+        first = ("", "") if row.first_stage is None else (when(row.first_stage), _compact(row.first))
+        arrow = "" if row.first_stage is None else "-> "
+        made.add_row(Text(name + row.what), *first, f"{arrow}{_compact(row.last)}", beside)
     yield made
 
 

@@ -12,7 +12,7 @@ from store.ledger.queries.base import Answers
 from store.ledger.query_rows import BoundaryRow, CellRow, MetricRow, by_key
 from store.report import charts
 from store.report.report_data import ReportData
-from store.sentences import num, number
+from store.sentences import num, number, when
 
 DESCRIBED = 12  # lines in the description for those who cannot see a chart
 CHARACTER = 6.3  # pixels, of a stage's label
@@ -136,11 +136,6 @@ def bands(data: ReportData, pixels: int) -> list[charts.Band]:
 def frame_of_steps(data: ReportData, y: charts.Scale, height: int) -> charts.Frame:
     """A frame over all steps, its stages shaded."""
     return charts.Frame(_x(data), y, height, bands(data, 0))
-
-
-def when(after_stage: int) -> str:
-    """Name a boundary."""
-    return "before training" if after_stage == 0 else f"after stage {after_stage}"
 
 
 def _of_cells(

@@ -132,7 +132,7 @@ def _heat_map(
     def cell(i: str, name: str) -> HeatCell:
         value, is_trained = matrix[i].get(name), name == stages.get(i)
         tint = shade(share(name, value) if name in matrix[i] else 0.0)
-        about = f"{name} {learning_curves.when(int(i))}" + (", trained in it" if is_trained else "")
+        about = f"{name} {sentences.when(int(i))}" + (", trained in it" if is_trained else "")
         return HeatCell(sentences.number(value), f"{tint} trained" if is_trained else tint, about)
 
     rows = [

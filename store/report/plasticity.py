@@ -11,10 +11,10 @@ from store.carryover import difference
 from store.ledger.query_rows import by_key
 from store.metrics import metric
 from store.report import charts
-from store.report.learning_curves import frame_of_steps, when
+from store.report.learning_curves import frame_of_steps
 from store.report.report_data import ReportData
 from store.run_summary import Facts, compact
-from store.sentences import number, probe_name
+from store.sentences import number, probe_name, when
 
 BASE = "c0"  # the colour of what is compared with
 NOW = "c1"
