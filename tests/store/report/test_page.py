@@ -14,6 +14,7 @@ from store.errors import LedgerError
 from store.ledger import Ledger
 from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
 from store.report import REPORT_FILE, learning_curves, render, write
+from store.report.page import heat_maps
 from store.report.report_data import ReportData
 from store.report.selection_charts import bandit_panels, scheduler_panel
 from store.run_summary import facts
@@ -386,3 +387,21 @@ def test_the_twin_is_drawn_dotted_in_accuracy_and_entropy(
         assert [(line.name, line.css, line.path) for line in dotted] == [
             (f"{line.name}, twin", f"{line.css} twin", line.path) for line in own
         ]
+
+
+def test_entropy_above_its_start_has_another_hue(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
+    data = ReportData(ledger, tmp_path, written(ledger, Shape(), name()).name)
+    assert [heat.note for heat in heat_maps(data)][1].endswith("shade: share of the column's first value.")
+    rows = [(1.45, 1.0), (1.48, 0.5), (1.80, 1.2), (5.08, 2.0)]
+    matrix = {str(i): dict(zip(("book", "words"), row, strict=True)) for i, row in enumerate(rows)}
+    data.facts["matrices"]["entropy_token"] = matrix
+    _, heat = heat_maps(data)
+    assert [[cell.css.removesuffix(" trained") for cell in row.cells] for row in heat.rows] == [
+        ["h20", "h20"],
+        ["h20", "h10"],  # 102% is no change
+        ["h9 above", "h9 above"],
+        ["h20 above", "h20 above"],
+    ]
+    assert heat.rows[3].cells[0].title.endswith(", 350% of the first value")
+    assert heat.note is not None
+    assert heat.note.endswith("shade: share of the column's first value; amber: above it, darkest at twice.")
