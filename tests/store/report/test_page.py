@@ -12,7 +12,8 @@ import pytest
 from store.carryover import Matrices, backward_transfer
 from store.errors import LedgerError
 from store.ledger import Ledger
-from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
+from store.plasticity import first_and_last, read_plasticity
+from store.records import CellRecord, CheckpointRecord, EventRecord, LineageRecord, RunRecord
 from store.report import REPORT_FILE, learning_curves, render, write
 from store.report.page import heat_maps
 from store.report.report_data import ReportData
@@ -405,3 +406,31 @@ def test_entropy_above_its_start_has_another_hue(ledger: Ledger, name: Callable[
     assert heat.rows[3].cells[0].title.endswith(", 350% of the first value")
     assert heat.note is not None
     assert heat.note.endswith("shade: share of the column's first value; amber: above it, darkest at twice.")
+
+
+def test_what_the_samples_say_is_a_table_of_both_ends(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
+    values = {"entropy_answer": (0.5, 0.4), "pass_8": (0.75, 0.5), "distinct": (0.3, 0.2)}
+    support = {"support_found_base": 0.25, "support_kept_base": 0.9}
+
+    def cells(after_stage: int) -> dict[str, list[CellRecord]]:
+        found = {metric: ends[after_stage > 0] for metric, ends in values.items()} | (support if after_stage else {})
+        return {"cells": [CellRecord("book", None, metric, value, None, 8, 4) for metric, value in found.items()]}
+
+    run = written(ledger, Shape(more=cells), name()).name
+    page = Page(render(ledger, tmp_path, run))
+    assert page.tables["answers"][0] == ["", "answer entropy", "pass@8", "distinct n-grams", "tasks within reach"]
+    assert page.tables["answers"][2:] == [["book", ".50", ".40", ".75", ".50", ".30", ".20", "25%", "10%"]]
+    assert page.bare == []
+    (row,) = first_and_last(facts(ledger, tmp_path, run)["plasticity"])
+    assert (row.what, row.first, row.last) == ("entropy of the answers to a task, nats", 0.5, 0.4)
+
+
+@pytest.mark.parametrize(("k", "told"), [(None, "pass_16"), ([2, 32], "pass_32")])
+def test_the_largest_k_that_was_measured_is_told(
+    ledger: Ledger, name: Callable[[], str], k: list[int] | None, told: str
+) -> None:
+    names = ("entropy_answer", "pass_2", "pass_16", "pass_32")
+    cells = [CellRecord("book", None, metric, 0.5, None, 8, 4) for metric in names]
+    spec = {"measure": {"of": [{"type": "samples", "k": k}]}}
+    run = written(ledger, Shape(spec=spec, more=lambda _: {"cells": cells}), name()).name
+    assert told in read_plasticity(ledger.reading, run, ledger.reading.carry_over(run)).answers
