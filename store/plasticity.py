@@ -351,7 +351,7 @@ def _table(read: Reading, name: str, metric_name: str) -> dict[str, dict[str, fl
 
 def _answers(read: Reading, name: str) -> dict[str, Table]:
     """What the evaluation's samples say beside accuracy; nothing where `samples` was not measured."""
-    found = {metric: table for metric in ANSWERS if (table := _table(read, name, metric))}
+    found: dict[str, Table] = {metric: table for metric in ANSWERS if (table := _table(read, name, metric))}
     if "entropy_answer" not in found:
         return {}
     entries = (read.spec(name).get("measure") or {}).get("of") or []

@@ -101,7 +101,7 @@ def _lost_since_best(measured: Facts, changes: Mapping[str, float]) -> str:
 
 def _is_sure(of: Facts, change: str) -> bool:
     """Whether a change of accuracy is beyond its standard errors, as far as they are known."""
-    return abs(of[change]) >= NUM_ERRORS * (of[f"{change}_stderr"] or 0.0)
+    return bool(abs(of[change]) >= NUM_ERRORS * (of[f"{change}_stderr"] or 0.0))
 
 
 def what_it_cost(facts: Facts) -> str:

@@ -54,7 +54,7 @@ def scheduler_panel(data: ReportData) -> Chart | None:
 
 
 def _is_stage_pick(event: Mapping[str, Any]) -> bool:
-    return {"stage", "probabilities"} <= event["data"].keys()
+    return "stage" in event["data"] and "probabilities" in event["data"]
 
 
 def bandit_panels(data: ReportData) -> list[Chart]:

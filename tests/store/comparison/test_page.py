@@ -118,5 +118,6 @@ def test_few_seeds_have_no_effects_and_two_no_interval(
     assert sentences.effects(pair) == ([*told, str(pair.seeds_for_power)] if seeds == 4 else ["-"] * 3)
     assert ("d_z: fewer than 4 pairs." in page.text) == (seeds < 4)
     assert all((setting.iqm_interval is None) == (seeds == 2) for setting in found.settings)
+    assert ("Dot: interquartile mean; fewer than three seeds" in page.text) == (seeds == 2)
     cells = [cell for matrix in found.carry_over.matrices for line in matrix.rows for cell in line.cells.values()]
     assert all((cell.interval is None) == (seeds == 2) for cell in cells)
