@@ -337,6 +337,16 @@ def _bests(m: Matrices) -> dict[str, int | None]:
     return {name: m.bests[name][span - 1] for name, span in spans.items() if span <= len(m.bests[name])}
 
 
+def since_best(m: Matrices) -> dict[str, tuple[float | None, float | None]]:
+    """By environment of F: its change of accuracy since its best before the end, and the standard error of that."""
+    found = {}
+    for name, best in _bests(m).items():
+        if best is not None and m.has(name, m.last):
+            errors = [error for i in (best, m.last) if (error := m.errors.get((i, name))) is not None]
+            found[name] = m.change(name, best, m.last), math.hypot(*errors) if len(errors) == 2 else None
+    return found
+
+
 @dataclass(frozen=True)
 class CarryOverMetric:
     """A number that sums a run up, and what it is called where."""

@@ -23,6 +23,8 @@ INTERVENED = "intervened"  # the split of what was measured once more after an i
 FIXED = "entropy_fixed"
 DORMANT = "dormant_0.025"
 DRIFTS = ("kl_base", "kl_prev")
+ANSWERS = ("entropy_answer", "distinct", "support_found_base", "support_kept_base")  # what samples say, of much more
+LARGEST_K = (16, 8, 4)  # of pass@k, where the spec names none
 COMPARED = ("pass_1", "entropy_token", FIXED, "kl_prev")  # before and after an intervention
 ALPHA = 0.05  # chance that a run without any transfer has one that counts as carried
 FEWEST_STAGES = 3  # whose ratios have an interval that says something
@@ -201,6 +203,7 @@ class PlasticityFacts:
     network: Mapping[str, Mapping[int, Mapping[int, float | None]]] = field(default_factory=dict)  # by layer and stage
     entropy_fixed: Table = field(default_factory=dict)
     drift: Mapping[str, Table] = field(default_factory=dict)
+    answers: Mapping[str, Table] = field(default_factory=dict)  # `ANSWERS`, and pass@k of the largest k
     entropy_carried: Facts | None = None
     turnover: Sequence[Turnover] = ()
     transfer: Sequence[Transfer] = ()
@@ -209,7 +212,9 @@ class PlasticityFacts:
     @property
     def is_measured(self) -> bool:
         """Whether anything beside the evaluation's own matrices is there."""
-        return bool(self.curves or self.network or self.entropy_fixed or self.drift or self.interventions)
+        return bool(
+            self.curves or self.network or self.entropy_fixed or self.drift or self.answers or self.interventions
+        )
 
 
 def read_plasticity(read: Reading, name: str, found: Matrices) -> PlasticityFacts:
@@ -223,6 +228,7 @@ def read_plasticity(read: Reading, name: str, found: Matrices) -> PlasticityFact
         _layers(read.network(name)),
         fixed,
         drift,
+        _answers(read, name),
         entropy_carried(found, fixed),
         read.turnover(name),
         transfers(found),
@@ -242,11 +248,12 @@ def as_facts(found: PlasticityFacts) -> Facts:
 
 @dataclass(frozen=True)
 class Summary:
-    """A number at its first boundary and at its last, for a few lines."""
+    """A number at the first boundary that has it and at the last, for a few lines."""
 
     what: str
-    first: float | None
+    first: float | None  # None: unknown, or one boundary has it
     last: float | None
+    first_stage: int | None = 0  # that the first boundary comes after; None: one boundary has it
     ratio: float | None = None  # last over first
     interval: Ends | None = None  # of the ratio, over the seeds of a probe
     probe: Facts | None = None
@@ -261,23 +268,31 @@ def first_and_last(found: Facts) -> list[Summary]:
             what = "loss" if last["metric"].endswith("loss") else "score"
             rows.append(Summary(f"{what} at its start", last["base_level"], last["level"], probe=probe))
             if last["gain"] is not None or last["num_diverged"]:
-                ends = (last["base_gain"], last["gain"], last["gain_ratio"], last["interval"])
+                ends = (last["base_gain"], last["gain"], 0, last["gain_ratio"], last["interval"])
                 what = f"gain, {last['num_diverged']} diverged" if last["num_diverged"] else "gain"
                 rows.append(Summary(what, *ends, probe=probe))
     for name, title in IN_SHORT.items():
         layers = found["network"].get(name)
         if layers:
             layer = WHOLE_MODEL if WHOLE_MODEL in layers else max(layers)
-            values = [layers[layer][after] for after in sorted(layers[layer])]
-            rows.append(Summary(title, values[0], values[-1]))
+            rows.append(_ends(title, layers[layer]))
     for table, title in (
         (found["entropy_fixed"], "entropy on frozen answers, nats"),
         (found["drift"].get("kl_base"), KL),
+        (found["answers"].get("entropy_answer"), "entropy of the answers to a task, nats"),
     ):
-        values = [fmean(known) for i in sorted(table or {}, key=int) if (known := _known(table[i].values()))]
+        values = {int(i): fmean(known) for i, row in (table or {}).items() if (known := _known(row.values()))}
         if values:
-            rows.append(Summary(title, values[0], values[-1]))
+            rows.append(_ends(title, values))
     return rows
+
+
+def _ends(what: str, values: Mapping[int, float | None]) -> Summary:
+    """Sum up what was measured after these stages."""
+    first, last = min(values), max(values)
+    return (
+        Summary(what, None, values[last], None) if first == last else Summary(what, values[first], values[last], first)
+    )
 
 
 def lost_share(turnover: Iterable[Turnover]) -> float | None:
@@ -331,6 +346,19 @@ def _table(read: Reading, name: str, metric_name: str) -> dict[str, dict[str, fl
     for cell in read.matrix(name, metric_name):
         if cell.category is None and cell.environment is not None:
             found.setdefault(str(cell.after_stage), {})[cell.environment] = cell.value
+    return found
+
+
+def _answers(read: Reading, name: str) -> dict[str, Table]:
+    """What the evaluation's samples say beside accuracy; nothing where `samples` was not measured."""
+    found: dict[str, Table] = {metric: table for metric in ANSWERS if (table := _table(read, name, metric))}
+    if "entropy_answer" not in found:
+        return {}
+    entries = (read.spec(name).get("measure") or {}).get("of") or []
+    given = next((one.get("k") for one in entries if isinstance(one, Mapping) and one.get("type") == "samples"), None)
+    for k in sorted(given or LARGEST_K, reverse=True):
+        if table := _table(read, name, f"pass_{k}"):
+            return {**found, f"pass_{k}": table}
     return found
 
 

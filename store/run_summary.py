@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from store import carryover, checkpoints, plasticity
+from store.carryover import Matrices
 from store.errors import CannotFit
 from store.home import Home
 from store.identity import is_half_removed
@@ -120,7 +121,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
             "evaluate": sum(boundary.seconds for boundary in read.boundaries(name))
             + seconds.get("seconds_evaluate", 0.0),
         },
-        "environments": _first_and_last(matrices, cells["pass_1"]),
+        "environments": _first_and_last(matrices, cells["pass_1"], measured),
         "matrices": matrices,
         "carry_over": carryover.of_run(measured),
         "partly": {name: list(of) for name, of in carryover.partly(measured).items()},
@@ -299,8 +300,12 @@ def _matrix(cells: list[CellRow]) -> Matrix:
     return matrix
 
 
-def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Facts:
-    """Compare every environment's first and last boundary; one that joined at a fork has a later first one."""
+def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measured: Matrices) -> Facts:
+    """Compare every environment's first and last boundary; one that joined at a fork has a later first one.
+
+    Accuracy is compared with its best before the end too, from the first own stage on.
+    """
+    since_best = carryover.since_best(measured)
     closed = {cell.environment for cell in cells if cell.split == "own"}
     stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}
     found: Facts = {}
@@ -311,8 +316,9 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
 
     for name in dict.fromkeys(cell.environment for cell in cells if cell.environment is not None):
         accuracy, entropy = course("pass_1", name), course("entropy_token", name)
-        measured = [int(i) for i, row in matrices["pass_1"].items() if name in row] or [0]
-        first, last = (stderr.get((i, name)) for i in (min(measured), max(measured)))
+        boundaries = [int(i) for i, row in matrices["pass_1"].items() if name in row] or [0]
+        first, last = (stderr.get((i, name)) for i in (min(boundaries), max(boundaries)))
+        fall, fall_stderr = since_best.get(name, (None, None))
         found[name] = {
             "closed": name in closed,
             "accuracy_start": accuracy[0],
@@ -320,9 +326,11 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
             "accuracy_change": carryover.difference(accuracy[0], accuracy[-1]),
             "accuracy_change_stderr": None if first is None or last is None else math.hypot(first, last),
             "accuracy_stderr": last,
+            "accuracy_since_best": fall,
+            "accuracy_since_best_stderr": fall_stderr,
             "entropy_start": entropy[0],
             "entropy_end": entropy[-1],
-            "end_stage": max(measured),
+            "end_stage": max(boundaries),
         }
     return found
 

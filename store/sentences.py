@@ -69,7 +69,10 @@ def what_was_kept(facts: Facts) -> str | None:
 
 
 def what_was_learnt(facts: Facts) -> str:
-    """Count the environments whose held-out accuracy rose and name those where it fell; what may be chance, apart."""
+    """Count the environments whose held-out accuracy rose and name those where it fell; what may be chance, apart.
+
+    Both are since before training. Where more was lost since an environment's best, that is said too.
+    """
     measured = {name: of for name, of in facts["environments"].items() if of["accuracy_change"] is not None}
     changes = {name: round(of["accuracy_change"], 2) for name, of in measured.items()}
     if not changes or facts["num_boundaries"] < 2:
@@ -77,15 +80,28 @@ def what_was_learnt(facts: Facts) -> str:
     moved = sorted(
         (name for name, change in changes.items() if change >= GAINED or change < LOST), key=lambda n: changes[n]
     )
-    noise = {name: NUM_ERRORS * (of["accuracy_change_stderr"] or 0.0) for name, of in measured.items()}
-    sure = [name for name in moved if abs(measured[name]["accuracy_change"]) >= noise[name]]
+    sure = [name for name in moved if _is_sure(measured[name], "accuracy_change")]
     up = sorted((name for name in sure if changes[name] > 0), key=lambda n: -changes[n])
     down = [name for name in sure if changes[name] < 0]
     gained = f"{len(up)} of {num(len(changes), 'environment')} gained {number(GAINED)} of accuracy or more"
     who_lost = _with(down, changes) if down else "none"
+    lost = f"{who_lost} lost more than {number(-LOST)} since before training{_lost_since_best(measured, changes)}"
     chance = [name for name in moved if name not in sure]
     apart = f"; within two standard errors, so perhaps chance: {_with(chance, changes)}" if chance else ""
-    return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {who_lost} lost more than {number(-LOST)}{apart}."
+    return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {lost}{apart}."
+
+
+def _lost_since_best(measured: Facts, changes: Mapping[str, float]) -> str:
+    """Name the environments that lost more since their best than since before training."""
+    falls = {name: round(of["accuracy_since_best"] or 0.0, 2) for name, of in measured.items()}
+    fallen = [name for name, fall in falls.items() if fall < min(LOST, changes[name])]
+    sure = [name for name in sorted(fallen, key=lambda n: falls[n]) if _is_sure(measured[name], "accuracy_since_best")]
+    return f"; since {'its' if len(sure) == 1 else 'their'} best {_with(sure, falls)}" if sure else ""
+
+
+def _is_sure(of: Facts, change: str) -> bool:
+    """Whether a change of accuracy is beyond its standard errors, as far as they are known."""
+    return bool(abs(of[change]) >= NUM_ERRORS * (of[f"{change}_stderr"] or 0.0))
 
 
 def what_it_cost(facts: Facts) -> str:
@@ -216,9 +232,9 @@ def what_was_lost(turnover: Sequence[Facts]) -> str | None:
     luck, repaired = (sum(row[key] for row in turnover) for key in ("lost_by_luck", "repaired"))
     ends = wilson(lost, solved)
     return (
-        f"Of {solved:,} times that a held-out task was solved, the next look found it lost {lost:,} times "
+        f"Of {num(solved, 'time')} that a held-out task was solved, the next look found it lost {num(lost, 'time')} "
         f"({percent(lost / solved)}, {percent(ends.low)} to {percent(ends.high)}; luck alone: about {luck:,.0f}); "
-        f"{num(repaired, 'time')} a lost one was solved again."
+        f"{num(repaired, 'time') if repaired else 'not once'} a lost one was solved again."
     )
 
 
@@ -369,6 +385,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def when(after_stage: int) -> str:
+    """Name a boundary."""
+    return "before training" if after_stage == 0 else f"after stage {after_stage}"
 
 
 def num(count: int, what: str) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 from orchestrator.cli.completion import run_and_study_names, run_names
 from orchestrator.cli.console import every_few_seconds, number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.tables import name_cell, table
+from orchestrator.cli.tables import name_cell, print_table, table
 from orchestrator.errors import OUR_FAULT
 from orchestrator.runs.catalog import find_run, opened
 from store import comparison as comparisons
@@ -106,7 +106,7 @@ def print_comparison(comparison: Comparison) -> None:
     for _, sentence in sentences.sentences(comparison):
         out.print(Text(plain(sentence)))
     for made in tables_of(comparison):
-        out.print(made)
+        print_table(out, made)
     out.print(Text("\n".join(sentences.how_computed(comparison)), style="dim"))
 
 
@@ -125,27 +125,40 @@ def tables_of(comparison: Comparison) -> Iterator[Table]:
     against = plain(f"against {short(comparison.baseline, LABEL)}") if comparison.baseline else "setting"
     columns = ("seeds", what[:-1].lower(), "95 %", "p", "corrected")
     by_pair = table(f"{what}, paired by seed", against, *columns)
-    effects = table("Effects", against, sentences.chance(comparison), "d_z", "seeds for 80 %")
+    why = sentences.why_no_effects(comparison)
+    effects = table("Effects", against, sentences.chance(comparison), "d_z", "seeds for 80 %", *([""] if why else []))
     for pair in comparison.pairs:
         other = "" if comparison.baseline else f" against {short(pair.baseline, LABEL)}"
         name = short(pair.setting, LABEL if other else LONG_NAME) + other
         seen = (sentences.change(pair.mean, pair.is_ratio), sentences.changes(pair.interval, pair.is_ratio))
         ps = (sentences.p_value(pair.p), sentences.p_value(pair.p_corrected))
         by_pair.add_row(_name(name), str(len(pair.seeds)), *seen, *ps)
-        seeds = "-" if pair.seeds_for_power is None else str(pair.seeds_for_power)
-        effects.add_row(_name(name), number(pair.improvement), number(pair.effect_size), seeds)
+        is_few = len(pair.seeds) < sentences.FEWEST_PAIRS
+        effects.add_row(_name(name), *sentences.effects(pair), why if is_few else None)
     yield from (by_pair, effects)
 
-    if comparison.carry_over.outcomes:  # those numbers that are defined somewhere
-        found = {
-            label: outcomes_as_text({name: cell.mean for name, cell in own.items()})
-            for label, own in comparison.carry_over.outcomes.items()
-        }
-        shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
-        made = table("What carried over, mean of the seeds", "setting", *(one.abbreviation for one in shown))
-        for label, own in found.items():
-            made.add_row(_name(short(label, LABEL)), *(own.get(one.name, "-") for one in shown))
-        yield made
+    if comparison.carry_over.outcomes:
+        yield carried_over(comparison)
+
+
+def carried_over(comparison: Comparison) -> Table:
+    """Those numbers of carry-over that are defined somewhere: by setting, or by number where settings are few."""
+    found = {
+        label: outcomes_as_text({name: cell.mean for name, cell in own.items()})
+        for label, own in comparison.carry_over.outcomes.items()
+    }
+    shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
+    title = "What carried over, mean of the seeds"
+    if len(found) <= COLUMNS:
+        made = table(title, "", *(plain(short(label, LABEL)) for label in found))
+        for one in shown:
+            made.add_row(one.title, *(own.get(one.name, "-") for own in found.values()))
+        return made
+    made = table(title, "setting", *(one.abbreviation for one in shown))
+    for label, own in found.items():
+        made.add_row(_name(short(label, LABEL)), *(own.get(one.name, "-") for one in shown))
+    made.caption = ", ".join(f"{one.abbreviation} {one.title.lower()}" for one in shown)
+    return made
 
 
 def means_by_stratum(comparison: Comparison) -> Table:

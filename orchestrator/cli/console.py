@@ -133,5 +133,5 @@ def write_page(target: Path, what: str, write: Callable[[Path], object], option:
 def say_where(target: Path, as_json: bool = False) -> None:
     """Say where a page is: beside JSON, and where no file was made, on stderr."""
     is_file = replaces(target)
-    size = f"  {target.stat().st_size / 1000:,.0f} kB; a browser opens it" if is_file else ""
+    size = f"  {target.stat().st_size / 1000:,.0f} kB; open it in a browser" if is_file else ""
     (err if as_json or not is_file else out).print(f"{target}{size}", markup=False)

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from orchestrator.cli.console import number, plain
@@ -35,24 +36,88 @@ from store.sentences import (
     signed,
     what_carried,
     what_is_lost,
+    when,
     where_time_went,
 )
 
 LAID_OUT = re.compile(r"\s|[-*|=>]|\d+[.)] ")  # a line that is no prose
 ITEM, MORE_OF_ITEM = re.compile(r"[-*] |\d+[.)] "), re.compile(r" {2,3}\S")
 LABEL = re.compile(r"[A-Z]\w+: ")  # begins a line of its own after a sentence: Source, Reward, Entropy, ...
+LOOK: Mapping[str, Any] = {
+    **{"title_justify": "left", "title_style": "bold", "caption_justify": "left", "caption_style": "dim"},
+    **{"box": box.SIMPLE_HEAD, "pad_edge": False},
+}
+SPACE, TIGHT = 3, 2  # columns of the terminal between two of a table, at ease and at least
+CLOSED = "* evaluated on the tasks that it trains on: they are to be learnt by heart"
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
 WIDEST_NAME = 28  # of a list's column; a longer one moves its own line alone
 
 
 def table(title: str, *columns: str, holds_numbers: bool = True) -> Table:
     """Start a table: first names, then numbers, or texts. A name is text, never markup, and never cut."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=title, **LOOK)
     first, *others = columns
     made.add_column(Text(first), overflow="fold")
     for column in others:
         made.add_column(Text(column), justify="right" if holds_numbers else "left")
     return made
+
+
+def print_table(out: Console, made: Table) -> None:
+    """Print a table of numbers so that no heading and no number is cut, however narrow the terminal is.
+
+    First the space between columns goes, then headings break between words, then columns follow in a further table.
+    """
+    room = out.width - 1
+    least = [_least_width(column) for column in made.columns]
+    least[0] = min(_natural_width(made.columns[0]), room // 2)  # names break only beyond that
+    natural = [least[0], *(_natural_width(column) for column in made.columns[1:])]
+    if sum(natural) + len(natural) * SPACE > room:
+        made.padding = (0, 1, 0, 0)
+    over = sum(natural) + len(natural) * TIGHT - room
+    if over <= 0 or not made.row_count:
+        out.print(made)
+        return
+    for part in _parts(made, least, natural, room):
+        out.print(part)
+
+
+def _parts(made: Table, least: Sequence[int], natural: Sequence[int], room: int) -> Iterator[Table]:
+    """Split a table into ones that fit, each with the names; a column without a heading stays with that before it."""
+    starts = [i for i, column in enumerate(made.columns) if i and (str(column.header) or i == 1)]
+    groups = [list(range(i, end)) for i, end in zip(starts, [*starts[1:], len(least)], strict=True)]
+    blocks: list[list[int]] = [[]]
+    for group in groups:
+        if blocks[-1] and sum(least[i] + TIGHT for i in (0, *blocks[-1], *group)) > room:
+            blocks.append([])
+        blocks[-1] += group
+    for block in blocks:
+        chosen = [0, *block]
+        widths = {i: natural[i] for i in chosen}
+        while sum(widths.values()) + len(chosen) * TIGHT > room and any(widths[i] > least[i] for i in chosen):
+            widths[max(chosen, key=lambda i: widths[i] - least[i])] -= 1
+        part = Table(
+            title=made.title if block is blocks[0] else None,
+            caption=made.caption if block is blocks[-1] else None,
+            **LOOK,
+        )
+        part.padding = (0, 1, 0, 0)
+        for i in chosen:
+            one = made.columns[i]
+            part.add_column(one.header, justify=one.justify, overflow="fold", width=widths[i])
+        for row in zip(*(made.columns[i].cells for i in chosen), strict=True):
+            part.add_row(*row)
+        yield part
+
+
+def _natural_width(column: Column) -> int:
+    return max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+
+
+def _least_width(column: Column) -> int:
+    """The longest word of a column's heading, and its longest cell."""
+    words = str(column.header).split() or [""]
+    return max(cell_len(text) for text in (*words, *map(str, column.cells)))
 
 
 def name_cell(label: str, longest: int = LONG_NAME) -> Text:
@@ -77,7 +142,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     more = filter(None, [*what_carried(story).values(), beside_the_baseline(story), what_is_lost(story)])
     out.print(Text("\n".join([*in_words(story).values(), *more])))
     for made in (*_learnt(story), *_plasticity(story), *_chosen(story)):
-        out.print(made)
+        print_table(out, made)
     out.print(_incidents(story))
     out.print(Text(f"\n{where_time_went(story)}"))
     if story["digest"]:
@@ -91,7 +156,7 @@ def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
     for name, facts in story["environments"].items():
         older = "" if facts["end_stage"] == newest else f" (after stage {facts['end_stage']})"  # left out since
         made.add_row(
-            Text(name + (" (its own tasks)" if facts["closed"] else "") + older),
+            Text(name + (" *" if facts["closed"] else "") + older),
             number(facts["accuracy_start"]),
             f"-> {number(facts['accuracy_end'])}",
             signed(facts["accuracy_change"]),
@@ -99,6 +164,8 @@ def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
             f"-> {number(facts['entropy_end'])}",
             percent(share_taught(story["taught"], name)),
         )
+    if any(facts["closed"] for facts in story["environments"].values()):
+        made.caption = CLOSED
     yield made
     names = list(story["environments"])
     trained = {str(stage["stage"]): stage["environment"] for stage in story["stages"]}
@@ -122,13 +189,15 @@ def _plasticity(story: Mapping[str, Any]) -> Iterator[Table]:
     rows = plasticity.first_and_last(story["plasticity"])
     if not rows:
         return
-    made = table("Plasticity", "", "first", "last", "last / first")
+    made = table("Plasticity", "", "first measured", "", "now", "now / first")
     for row in rows:
         name = probe_name(row.probe) + ", " if row.probe else ""
         beside = "" if row.ratio is None else number(row.ratio)
         if row.interval:
             beside += f" ({number(row.interval[0])} to {number(row.interval[1])})"
-        made.add_row(Text(name + row.what), _compact(row.first), f"-> {_compact(row.last)}", beside)
+        first = ("", "") if row.first_stage is None else (when(row.first_stage), _compact(row.first))
+        arrow = "" if row.first_stage is None else "-> "
+        made.add_row(Text(name + row.what), *first, f"{arrow}{_compact(row.last)}", beside)
     yield made
 
 
@@ -180,7 +249,7 @@ def print_costs(out: Console, story: Mapping[str, Any]) -> None:
     made.columns[0].no_wrap = True
     for name, *cells in looking_rows(story["looking"]):
         made.add_row(Text(plain(name)), *cells)
-    out.print(made)
+    print_table(out, made)
     shares = [f"{key} {share:g}" for key, share in story["looking"]["shares"].items() if share is not None]
     allowed = f" Allowed by the spec, of the training's passes: {listed(shares)}." if shares else ""
     out.print(Text(f"A sample through the model is a pass, there and back are 3: as planned.{allowed}", style="dim"))

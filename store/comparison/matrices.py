@@ -18,7 +18,7 @@ from store import carryover
 from store.carryover import OUTCOMES, Matrices, difference
 from store.comparison.runs import ComparedRun, evaluated_on_other_tasks
 from store.comparison.scores import Pair, ScoredSetting
-from store.intervals import Interval, t_interval
+from store.intervals import FEWEST_SEEDS, Interval, t_interval
 from store.ledger.queries import Reading
 
 METRICS = ("pass_1", "entropy_token")
@@ -31,7 +31,7 @@ class MeanCell:
 
     mean: float | None  # None: defined in no run
     n: int  # seeds behind it
-    interval: Interval | None  # None: fewer than two
+    interval: Interval | None  # None: fewer than `FEWEST_SEEDS`
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _cell(values: Sequence[float | None], is_ratio: bool = False) -> MeanCell:
     if not known.size:
         return MeanCell(None, 0, None)
     if not is_ratio:
-        return MeanCell(float(known.mean()), known.size, t_interval(known) if known.size > 1 else None)
+        return MeanCell(float(known.mean()), known.size, t_interval(known) if known.size >= FEWEST_SEEDS else None)
     if not known.min():  # nothing was left in one of them: no logarithm, so no spread either
         return MeanCell(0.0, known.size, None)
     logs = _cell(np.log(known).tolist())

@@ -21,7 +21,7 @@ from store.comparison import statistics
 from store.comparison.runs import ComparedRun, Pool
 from store.comparison.statistics import ALPHA, Floats
 from store.errors import ComparisonError, did_you_mean
-from store.intervals import Interval
+from store.intervals import FEWEST_SEEDS, Interval
 from store.kept import LAST
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
@@ -179,7 +179,7 @@ class ScoredSetting:
     label: str
     runs: Sequence[RunScore]  # by seed
     iqm: float
-    iqm_interval: Interval | None  # None: one run has no spread
+    iqm_interval: Interval | None  # None: fewer than `FEWEST_SEEDS`
     mean: float
     median: float
     strata: Mapping[str, float]  # means over the seeds
@@ -222,7 +222,8 @@ def setting(label: str, entries: Sequence[ComparedRun], found: Mapping[str, Scor
         for entry, own, row in zip(entries, strata, scores, strict=True)
     ]
     rng = np.random.default_rng(SEED)
-    interval = statistics.bootstrap(scores, rng, statistics.interquartile_means) if len(runs) > 1 else None
+    is_told = len(runs) >= FEWEST_SEEDS
+    interval = statistics.bootstrap(scores, rng, statistics.interquartile_means) if is_told else None
     means = [of.unscaled(mean) for mean in scores.mean(axis=0).tolist()]
     return ScoredSetting(
         label,

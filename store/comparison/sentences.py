@@ -13,6 +13,7 @@ from store.sentences import listed, num, number, short, signed
 DIGITS = 3  # of scores and differences: seeds differ in the second
 RATIO_DIGITS = 2  # of quotients
 MOST_DIGITS = 9  # for what is nearly no difference
+FEWEST_PAIRS = 4  # of which the size of an effect says something
 
 
 def verdict(pair: Pair) -> str:
@@ -92,6 +93,20 @@ def what_is_compared(comparison: Comparison) -> str:
 def chance(comparison: Comparison) -> str:
     """Name the chance that a setting is better, which of entropy is no more than that it has more."""
     return "P(improvement)" if comparison.direction else "P(more entropy)"
+
+
+def effects(pair: Pair) -> list[str]:
+    """Write how large an effect is: the chance of an improvement, d_z and the seeds to see it; of few pairs dashes."""
+    if len(pair.seeds) < FEWEST_PAIRS:
+        return ["-"] * 3
+    seeds = "-" if pair.seeds_for_power is None else f"{pair.seeds_for_power:,}"
+    return [number(pair.improvement), number(pair.effect_size), seeds]
+
+
+def why_no_effects(comparison: Comparison) -> str | None:
+    """Say why effects are dashes; None: none are."""
+    few = [pair for pair in comparison.pairs if len(pair.seeds) < FEWEST_PAIRS]
+    return f"fewer than {FEWEST_PAIRS} pairs" if few else None
 
 
 def interval(of: Interval | None) -> str:

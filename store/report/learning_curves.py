@@ -12,7 +12,7 @@ from store.ledger.queries.base import Answers
 from store.ledger.query_rows import BoundaryRow, CellRow, MetricRow, by_key
 from store.report import charts
 from store.report.report_data import ReportData
-from store.sentences import num, number
+from store.sentences import num, number, when
 
 DESCRIBED = 12  # lines in the description for those who cannot see a chart
 CHARACTER = 6.3  # pixels, of a stage's label
@@ -54,6 +54,9 @@ def entropy(data: ReportData) -> charts.Chart:
         replace(one, measured=measured.get(one.name, []), has_value=True)
         for one in _of_curves(data, data.curves, "entropy_token")
     ] or [charts.Series(name, data.colours[name], (), own) for name, own in measured.items()]
+    if data.twin:
+        own = _of_curves(data, data.twin.curves, "entropy_token")
+        series += _dashed(data, {one.name: one.points for one in own}, _gap(data))
     values = [value for one in series for _, value in one.points if value is not None]
     values += [cell.value for cell in data.entropy if cell.value is not None]
     values += [row.value for row in data.between("entropy_token") if row.value is not None]
@@ -135,11 +138,6 @@ def frame_of_steps(data: ReportData, y: charts.Scale, height: int) -> charts.Fra
     return charts.Frame(_x(data), y, height, bands(data, 0))
 
 
-def when(after_stage: int) -> str:
-    """Name a boundary."""
-    return "before training" if after_stage == 0 else f"after stage {after_stage}"
-
-
 def _of_cells(
     data: ReportData,
     cells: Mapping[str, Sequence[CellRow]],
@@ -192,7 +190,7 @@ def _accuracy_frame(data: ReportData, height: int, pixels: int) -> charts.Frame:
     values += [p.value for p in data.curves if p.metric == "accuracy" and p.value is not None]
     if twin := data.twin:
         values += [cell.value for cell in twin.accuracy if cell.value is not None]
-        values += [point.value for point in twin.curves if point.value is not None]
+        values += [p.value for p in twin.curves if p.metric == "accuracy" and p.value is not None]
     y = charts.Scale(0, charts.nice_top(values, 0.1, 1.0))
     return charts.Frame(_x(data), y, height, bands(data, pixels))
 

@@ -14,10 +14,12 @@ from store.report import learning_curves, plasticity, selection_charts, template
 from store.report.charts import HeatCell, HeatMap, HeatRow, Scale, nice_top, shade
 from store.report.report_data import ReportData
 from store.run_summary import OBJECTIVE_PARTS, Matrix, composed, scalar
+from store.sentences import STEADY
 
 EVENTS_LISTED = 200  # the newest ones
 LONGEST = 200  # characters of a value in the spec
 SHOWN = 6  # tasks of an environment, before and after
+PALEST_ABOVE = 0.3  # shade of an entropy just above its start; twice the start is the darkest
 LONGEST_REASON = 80  # characters of why a sample has no score
 
 
@@ -116,6 +118,8 @@ def heat_maps(data: ReportData) -> list[HeatMap]:
         return ratio(value, first.get(name), ENTROPY_FLOOR) or 0.0  # next to nothing at the start: no shade
 
     darkest, shares = f"darkest: {sentences.number(top)}", "shade: share of the column's first value"
+    if any(entropy_share(name, v) > 1 + STEADY for row in entropy.values() for name, v in row.items()):
+        shares += "; amber: above it, darkest at twice"
     return [
         _heat_map(data, accuracy, "Accuracy", "accuracy", darkest, accuracy_share),
         _heat_map(data, entropy, "Entropy, nats a token", "entropy", shares, entropy_share),
@@ -131,8 +135,11 @@ def _heat_map(
 
     def cell(i: str, name: str) -> HeatCell:
         value, is_trained = matrix[i].get(name), name == stages.get(i)
-        tint = shade(share(name, value) if name in matrix[i] else 0.0)
-        about = f"{name} {learning_curves.when(int(i))}" + (", trained in it" if is_trained else "")
+        of = share(name, value) if name in matrix[i] else 0.0
+        is_above = of > 1 + STEADY
+        tint = f"{shade(PALEST_ABOVE + (1 - PALEST_ABOVE) * (of - 1))} above" if is_above else shade(of)
+        about = f"{name} {sentences.when(int(i))}" + (", trained in it" if is_trained else "")
+        about += f", {of:.0%} of the first value" if is_above else ""
         return HeatCell(sentences.number(value), f"{tint} trained" if is_trained else tint, about)
 
     rows = [

@@ -11,10 +11,10 @@ from store.carryover import difference
 from store.ledger.query_rows import by_key
 from store.metrics import metric
 from store.report import charts
-from store.report.learning_curves import frame_of_steps, when
+from store.report.learning_curves import frame_of_steps
 from store.report.report_data import ReportData
 from store.run_summary import Facts, compact
-from store.sentences import number, probe_name
+from store.sentences import number, probe_name, when
 
 BASE = "c0"  # the colour of what is compared with
 NOW = "c1"
@@ -28,6 +28,34 @@ def has_any(data: ReportData) -> bool:
     """Whether there is anything to tell that the other sections do not."""
     found = data.facts["plasticity"]
     return bool(found["is_measured"] or found["turnover"])
+
+
+# --- samples ---
+
+
+def pass_at_k(data: ReportData) -> str | None:
+    """Name the pass@k that is told beside the answers."""
+    return next((name for name in data.facts["plasticity"]["answers"] if name.startswith("pass_")), None)
+
+
+def answer_rows(data: ReportData) -> list[dict[str, Any]]:
+    """What the samples say of every environment: at the first boundary that measured it, and at the last."""
+    found = data.facts["plasticity"]["answers"]
+    told = [one for one in ("entropy_answer", pass_at_k(data), "distinct") if one]
+    rows = []
+    for name in data.environments if found else ():
+        ends = {metric_name: _ends(table, name) for metric_name, table in found.items()}
+        kept, reached = (ends.get(f"support_{what}_base", (None, None))[1] for what in ("kept", "found"))
+        if ends["entropy_answer"] != (None, None):
+            values = [end for one in told for end in ends.get(one, (None, None))]
+            lost = None if kept is None else 1 - kept
+            rows.append({"name": name, "ends": values, "found": reached, "lost": lost})
+    return rows
+
+
+def _ends(table: Mapping[str, Mapping[str, float | None]], name: str) -> tuple[float | None, float | None]:
+    values = [table[i][name] for i in sorted(table, key=int) if name in table[i]] or [None]
+    return values[0], values[-1]
 
 
 # --- probes ---

@@ -15,6 +15,7 @@ from store.run_summary import Facts
 
 MAX_POINTS = 64  # of a line: a point of noise is no news
 MAX_ARM_POINTS = 20_000  # of all arms together: a page of many arms stays small
+CURVES = ("accuracy", "entropy_token")  # of training
 SLOTS_READ = 4  # kept completions of a category, at most
 
 
@@ -25,7 +26,7 @@ class Twin:
         self.name = name
         self.boundaries = read.boundaries(name)
         self.accuracy = read.matrix(name, "pass_1")
-        self.curves = read.curves(name, ("accuracy",), curve_width)
+        self.curves = read.curves(name, CURVES, curve_width)
 
 
 class ReportData:
@@ -54,7 +55,7 @@ class ReportData:
         self.rates = [] if schedule["type"] == "constant" else _thinned(read.series(name, "lr"))
         num_steps, num_arms = self.facts["num_steps"], len(self.facts["arms"])
         self.curve_width = _width(num_steps, MAX_POINTS)
-        self.curves = read.curves(name, ("accuracy", "entropy_token"), self.curve_width)
+        self.curves = read.curves(name, CURVES, self.curve_width)
         self.arm_width = _width(num_steps, min(MAX_POINTS, MAX_ARM_POINTS // max(1, num_arms)))
         self.arms = read.arm_curves(name, self.arm_width)
         self.stage_picks = read.stage_picks(name)

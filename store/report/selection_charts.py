@@ -31,12 +31,30 @@ def stage_rows(data: ReportData) -> list[dict[str, Any]]:
 
 
 def scheduler_panel(data: ReportData) -> Chart | None:
-    """The scheduler's probabilities over environments, if it left anything to chance."""
-    arms = [arm for arm in data.facts["arms"] if arm["is_scheduler"]]
-    if all(arm[f"probability_{end}"] in (0.0, 1.0) for arm in arms for end in ("min", "max")):
+    """The probabilities that each stage's environment was picked with, if anything was left to chance.
+
+    Recorded with the pick. The arms' states inside a stage are those of the next pick.
+    """
+    drawn = {e["data"]["stage"]: e["data"]["probabilities"] for e in data.facts["events"] if _is_stage_pick(e)}
+    if all(share in (0.0, 1.0) for own in drawn.values() for share in own.values()):
         return None
-    colours = {arm["arm"]: data.colours.get(arm["arm"], "c0") for arm in arms}
-    return _panel(data, EVERYTHING, arms, colours, f"scheduler {data.facts['scheduler']}")
+    ends = [
+        (step, drawn.get(stage["stage"], {}))
+        for stage in data.facts["stages"]
+        for step in (stage["start_step"], data.steps[1] if stage["end_step"] is None else stage["end_step"])
+    ]
+    found = {name for own in drawn.values() for name in own}
+    names = [name for name in data.environments if name in found]
+    shares = {name: [(step, own.get(name, 0.0)) for step, own in ends] for name in names}
+    colours = {name: data.colours[name] for name in names}
+    title = f"Probability of each stage's pick, {data.facts['scheduler']}"
+    about = [f"stage {stage}: " + ", ".join(f"{n} {number(p)}" for n, p in own.items()) for stage, own in drawn.items()]
+    frame = frame_of_steps(data, Scale(0, 1), LOW)
+    return stacked_chart(title, f"{title}. {'; '.join(about[:12])}.", _laid_over(shares, colours), frame, "low")
+
+
+def _is_stage_pick(event: Mapping[str, Any]) -> bool:
+    return "stage" in event["data"] and "probabilities" in event["data"]
 
 
 def bandit_panels(data: ReportData) -> list[Chart]:
@@ -59,21 +77,30 @@ def bandit_panels(data: ReportData) -> list[Chart]:
 
 
 def _panel(data: ReportData, bandit: str, arms: Arms, colours: Mapping[str, str], title: str) -> Chart:
+    """Averages over bins of steps, and at the end what each arm's probability is there."""
     own = [point for point in data.arms if point.bandit == bandit]
     steps = sorted({point.step for point in own})
-    shares = {(point.arm, point.step): point.probability for point in own}
-    named = [arm for arm, css in colours.items() if css not in GREY]
-    series = [Series(arm, colours[arm], [(s, shares.get((arm, s), 0.0)) for s in steps]) for arm in named]
-    if others := [arm for arm in colours if arm not in named]:
-        together = [(s, sum(shares.get((arm, s), 0.0) for arm in others)) for s in steps]
-        series.append(Series(f"{len(others)} more", GREY[1], together))
+    known = {(point.arm, point.step): point.probability for point in own}
+    last = {arm["arm"]: arm["probability_end"] for arm in arms if (arm["arm"], steps[-1]) in known}
+    shares = {
+        arm: [*((s, known.get((arm, s), 0.0)) for s in steps), (data.steps[1], last.get(arm, 0.0))] for arm in colours
+    }
     ends = "; ".join(
         f"{arm['arm']} {number(arm['probability_start'])} to {number(arm['probability_end'])}" for arm in arms[:12]
     )
     about = f"Probabilities of {title} over the steps. {ends}."
-    is_everything = bandit == EVERYTHING and not any(arm["is_scheduler"] for arm in arms)
-    css, height = ("tall", TALL) if is_everything else ("low", LOW)
-    return stacked_chart(title, about, series, frame_of_steps(data, Scale(0, 1), height), css)
+    css, height = ("tall", TALL) if bandit == EVERYTHING else ("low", LOW)
+    frame = frame_of_steps(data, Scale(0, 1), height)
+    return stacked_chart(title, about, _laid_over(shares, colours), frame, css)
+
+
+def _laid_over(shares: Mapping[str, Sequence[tuple[float, float]]], colours: Mapping[str, str]) -> list[Series]:
+    """A series an arm, of shares at the same steps; those in grey are one."""
+    series = [Series(arm, colours[arm], own) for arm, own in shares.items() if colours[arm] not in GREY]
+    if others := [own for arm, own in shares.items() if colours[arm] in GREY]:
+        together = [(points[0][0], sum(share for _, share in points)) for points in zip(*others, strict=True)]
+        series.append(Series(f"{len(others)} more", GREY[1], together))
+    return series
 
 
 def _counts(data: ReportData, *by: str) -> dict[Any, Counter[str]]:

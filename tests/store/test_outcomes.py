@@ -118,6 +118,14 @@ def test_the_error_of_a_change_is_that_of_both_boundaries(told: dict[str, Told],
 
 
 @pytest.mark.parametrize("name", SHAPES)
+def test_forgetting_is_the_mean_of_what_environments_lost_since_their_best(told: dict[str, Told], name: str) -> None:
+    story = told[name].story
+    falls = [fall for of in story["environments"].values() if (fall := of["accuracy_since_best"]) is not None]
+    if (forgetting := story["carry_over"]["forgetting"]) is not None:
+        assert -sum(falls) / len(falls) == pytest.approx(forgetting)
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_what_a_stage_did_is_the_same_everywhere(told: dict[str, Told], name: str) -> None:
     run = told[name]
     for switch in run.story["switches"]:

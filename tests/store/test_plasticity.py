@@ -14,7 +14,7 @@ from store.carryover import Matrices
 from store.ledger import Ledger
 from store.plasticity import entropy_carried, first_and_last, lost_share, transfers
 from store.run_summary import facts
-from store.sentences import how_trainable, what_carried
+from store.sentences import how_trainable, what_carried, what_was_lost
 from tests.store.plasticity_runs import GAIN_RATIO, plastic
 from tests.store.report.runs import Shape, written
 
@@ -134,3 +134,29 @@ def test_the_short_block_has_each_start_beside_its_gain(found: dict[str, Any]) -
         "entropy on frozen answers, nats",
         "KL to the base, nats",
     ]
+
+
+def test_each_number_names_the_boundary_that_had_it_first(found: dict[str, Any]) -> None:
+    later = {stage: row for stage, row in found["plasticity"]["drift"]["kl_base"].items() if stage != "0"}
+    *_, entropy, kl = first_and_last({**found["plasticity"], "drift": {"kl_base": later}})
+    assert (entropy.first_stage, kl.first_stage) == (0, 1)
+    assert kl.first == pytest.approx(0.08)
+
+
+def test_what_one_boundary_measured_is_one_value(found: dict[str, Any]) -> None:
+    once = {"6": found["plasticity"]["drift"]["kl_base"]["6"]}
+    row = first_and_last({**found["plasticity"], "drift": {"kl_base": once}})[-1]
+    assert (row.what, row.first, row.first_stage) == ("KL to the base, nats", None, None)
+    assert row.last is not None
+
+
+@pytest.mark.parametrize(
+    ("lost", "repaired", "said"),
+    [
+        (1, 1, "found it lost 1 time (10%, 2% to 40%; luck alone: about 2); 1 time a lost one was solved again."),
+        (3, 0, "found it lost 3 times (30%, 11% to 60%; luck alone: about 2); not once a lost one was solved again."),
+    ],
+)
+def test_times_are_counted_in_english(lost: int, repaired: int, said: str) -> None:
+    row = {"solved_before": 10, "lost": lost, "lost_by_luck": 2.0, "repaired": repaired}
+    assert str(what_was_lost([row])).endswith(said)

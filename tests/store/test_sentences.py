@@ -24,6 +24,8 @@ def story(
             name: {
                 "accuracy_change": accuracy[name][1] - accuracy[name][0] if accuracy else None,
                 "accuracy_change_stderr": None,
+                "accuracy_since_best": None,
+                "accuracy_since_best_stderr": None,
                 "entropy_start": entropy[name][0] if entropy else None,
                 "entropy_end": entropy[name][1] if entropy else None,
             }
@@ -54,24 +56,28 @@ def arm(bandit: str, name: str, least: float, most: float, is_scheduler: bool = 
     [
         (
             {"a": (0.15, 0.40), "b": (0.37, 0.54), "c": (0.2, 0.21)},
-            "2 of 3 environments gained .10 of accuracy or more (a +.25 and b +.17); none lost more than .03.",
+            "2 of 3 environments gained .10 of accuracy or more (a +.25 and b +.17); "
+            "none lost more than .03 since before training.",
         ),
         (
             {"a": (0.5, 0.4), "b": (0.4, 0.35)},
-            "0 of 2 environments gained .10 of accuracy or more; a -.10 and b -.05 lost more than .03.",
+            "0 of 2 environments gained .10 of accuracy or more; "
+            "a -.10 and b -.05 lost more than .03 since before training.",
         ),
         (  # what prints as +.10 counts, what prints as -.03 does not
             {"a": (0.1, 0.196), "b": (0.4, 0.366)},
-            "1 of 2 environments gained .10 of accuracy or more (a +.10); none lost more than .03.",
+            "1 of 2 environments gained .10 of accuracy or more (a +.10); "
+            "none lost more than .03 since before training.",
         ),
         (
             dict.fromkeys("abcdef", (0.0, 0.5)),
             "6 of 6 environments gained .10 of accuracy or more (a +.50, b +.50, c +.50, d +.50 and 2 more); "
-            "none lost more than .03.",
+            "none lost more than .03 since before training.",
         ),
         (
             {"a": (0.1, 0.3)},
-            "1 of 1 environment gained .10 of accuracy or more (a +.20); none lost more than .03.",
+            "1 of 1 environment gained .10 of accuracy or more (a +.20); "
+            "none lost more than .03 since before training.",
         ),
     ],
 )
@@ -84,8 +90,19 @@ def test_a_change_within_two_standard_errors_is_told_as_perhaps_chance() -> None
     for name, stderr in {"a": 0.04, "b": 0.02, "c": 0.12, "d": 0.05, "e": 0.2}.items():
         facts["environments"][name]["accuracy_change_stderr"] = stderr
     assert sentences.what_was_learnt(facts) == (
-        "1 of 5 environments gained .10 of accuracy or more (d +.20); b -.06 lost more than .03; "
-        "within two standard errors, so perhaps chance: a -.06 and c +.20."
+        "1 of 5 environments gained .10 of accuracy or more (d +.20); b -.06 lost more than .03 since before "
+        "training; within two standard errors, so perhaps chance: a -.06 and c +.20."
+    )
+
+
+def test_what_was_lost_since_its_best_is_told_where_it_is_more() -> None:
+    facts = story({"a": (0.01, 0.63), "b": (0.02, 0.53), "c": (0.5, 0.3), "d": (0.1, 0.3), "e": (0.1, 0.3)})
+    falls = {"a": (-0.22, 0.02), "b": (-0.18, None), "c": (-0.2, 0.02), "d": (-0.06, 0.04), "e": (-0.034, 0.01)}
+    for name, (fall, stderr) in falls.items():
+        facts["environments"][name] |= {"accuracy_since_best": fall, "accuracy_since_best_stderr": stderr}
+    assert sentences.what_was_learnt(facts) == (
+        "4 of 5 environments gained .10 of accuracy or more (a +.62, b +.51, d +.20 and e +.20); c -.20 lost more "
+        "than .03 since before training; since their best a -.22 and b -.18."
     )
 
 

@@ -42,7 +42,10 @@ def test_text_says_the_verdict_the_scores_and_the_tests(home: Path, evergreen: E
     assert "exploratory: nothing was registered beforehand" in said
     assert "repo 6 +.163 +.100 to +.300 .031 .031" in said
     assert "repo .99 2.15 6" in said
-    assert "rloo .44 +.16 +.28 -.16 -1.00 .71 .75 .50" in said, "forgetting, and beside it its share"
+    assert "What carried over, mean of the seeds rloo repo" in said
+    assert "Average accuracy .44 " in said
+    assert "Forgetting -.16 " in said
+    assert "Relative forgetting -1.00 " in said
     assert "exact sign-flip test, two-sided; the interval holds the differences that it does not reject" in said
 
 

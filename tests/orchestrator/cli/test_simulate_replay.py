@@ -65,7 +65,7 @@ def test_a_page_holds_the_curves_and_the_same_words(finished, capsys, tmp_path):
     page = tmp_path / "replay.html"
     printed = told(capsys, finished, "small", COLD, "uniform", as_json=True, plot=page)
     json.loads(printed.out)
-    assert "a browser opens it" in printed.err
+    assert "open it in a browser" in printed.err
     text = page.read_text()
     assert SAYS in text
     assert text.count("<figure") == 1 + 6  # earned, and the arms of three environments

@@ -101,3 +101,23 @@ def test_the_page_is_written_whole(ledger: Ledger, six: Comparison, tmp_path: Pa
     write(ledger.reading, six, path)
     assert path.read_text("utf-8").rstrip().endswith("</html>")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_few_seeds_have_no_effects_and_two_no_interval(
+    ledger: Ledger, compare: Compare, fresh: Fresh, seeds: int
+) -> None:
+    study(
+        ledger, name := fresh() + "study", {"rloo": [0.1, 0.2, 0.15, 0.3][:seeds], "repo": [0.3, 0.5, 0.2, 0.4][:seeds]}
+    )
+    found = compare(name, metric="train_accuracy")
+    page = Page(render(ledger.reading, found))
+    (pair,), (row,) = found.pairs, page.body("pairs")
+    told = [number(pair.improvement), number(pair.effect_size)]
+    assert row[-3:-1] == (told if seeds == 4 else ["-", "-"])
+    assert sentences.effects(pair) == ([*told, str(pair.seeds_for_power)] if seeds == 4 else ["-"] * 3)
+    assert ("d_z: fewer than 4 pairs." in page.text) == (seeds < 4)
+    assert all((setting.iqm_interval is None) == (seeds == 2) for setting in found.settings)
+    assert ("Dot: interquartile mean; fewer than three seeds" in page.text) == (seeds == 2)
+    cells = [cell for matrix in found.carry_over.matrices for line in matrix.rows for cell in line.cells.values()]
+    assert all((cell.interval is None) == (seeds == 2) for cell in cells)

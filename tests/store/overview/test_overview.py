@@ -91,7 +91,9 @@ def test_commands_can_be_pasted_for_a_home_with_a_space(ledger: Ledger, tmp_path
 
 def test_the_record_in_the_home_is_a_command(ledger: Ledger, tmp_path: Path) -> None:
     ledger.set_status(written(ledger, Shape(spec={"tracker": {"type": "mlflow", "uri": None}}), "one"), "finished")
-    assert page_of(ledger, tmp_path).body("newest")[0][-1] == "evergreen ui one"
+    page = page_of(ledger, tmp_path)
+    assert page.body("newest")[0][-1] == "evergreen ui one"
+    assert "thick line" not in page.text, "no study"
 
 
 def test_a_study_is_told_by_setting_and_leads_to_its_comparison(ledger: Ledger, tmp_path: Path) -> None:
@@ -108,6 +110,7 @@ def test_a_study_is_told_by_setting_and_leads_to_its_comparison(ledger: Ledger, 
     assert len(page.body("runs-trial")) == 5
     assert "newest" not in page.tables
     assert "evergreen compare trial" in page.text
+    assert "A thick line is a setting's mean, thin ones its seeds." in page.text
     (tmp_path / comparison.file_name("trial")).write_text("")
     assert "comparison-trial.html" in page_of(ledger, tmp_path).links
 

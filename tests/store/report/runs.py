@@ -45,6 +45,7 @@ class Shape:
     completion: str = "eert"
     reason: str | None = None  # why one sample of every step has no score
     spec: dict[str, Any] = field(default_factory=dict)
+    baseline_of: str | None = None
     more: Callable[[int], dict[str, Any]] = lambda after_stage: {}
 
 
@@ -97,7 +98,19 @@ def _run(shape: Shape, name: str) -> RunRecord:
     ]
     scheduler = None if shape.is_flat else "round_robin"
     host = {"torch": "2.13.0", "cpu": "abacus"}
-    return RunRecord(f"uid {name}", name, 7, "tiny", "repo_r", scheduler, "sec", spec, environments, host)
+    return RunRecord(
+        f"uid {name}",
+        name,
+        7,
+        "tiny",
+        "repo_r",
+        scheduler,
+        "sec",
+        spec,
+        environments,
+        host,
+        baseline_of=shape.baseline_of,
+    )
 
 
 def _stage(shape: Shape, stage: int) -> StageRecord:

@@ -12,8 +12,12 @@ import pytest
 from store.carryover import Matrices, backward_transfer
 from store.errors import LedgerError
 from store.ledger import Ledger
-from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
-from store.report import REPORT_FILE, render, write
+from store.plasticity import first_and_last, read_plasticity
+from store.records import CellRecord, CheckpointRecord, EventRecord, LineageRecord, RunRecord
+from store.report import REPORT_FILE, learning_curves, render, write
+from store.report.page import heat_maps
+from store.report.report_data import ReportData
+from store.report.selection_charts import bandit_panels, scheduler_panel
 from store.run_summary import facts
 from store.sentences import in_words, number, signed
 from tests.store.plasticity_runs import ENVIRONMENTS, looks, plastic
@@ -336,3 +340,97 @@ def test_parts_that_were_not_measured_are_left_out(ledger: Ledger, name: Callabl
         assert ("network" in page.tables) == (what == "network")
         assert ("turnover" in page.tables) == (what == "items")
         assert not {"probes", "interventions", "looking"} & page.tables.keys()
+
+
+def test_the_scheduler_s_chart_has_the_probabilities_that_each_stage_was_picked_with(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    drawn = [{"book": 0.25, "words": 0.75}, {"book": 0.0, "words": 1.0}, {"book": 0.5, "words": 0.5}]
+    picks = [EventRecord("decision", "", {"stage": i, "probabilities": own}) for i, own in enumerate(drawn, start=1)]
+    run = written(ledger, Shape(events=picks), name()).name
+    chart = scheduler_panel(ReportData(ledger, tmp_path, run))
+    assert chart is not None
+    assert chart.title == "Probability of each stage's pick, round_robin"
+    assert [(line.name, line.label) for line in chart.lines] == [("book", ".50"), ("words", ".50")]
+    # a step from stage to stage, at the boundary, without slope
+    assert chart.lines[0].path.startswith("M0 750 333 750 333 1000 667 1000 667 500 1000 500 ")
+    assert chart.css == "low"
+
+
+def test_a_scheduler_that_left_nothing_to_chance_has_no_chart(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    sure = [EventRecord("decision", "", {"stage": 1, "probabilities": {"book": 1.0, "words": 0.0}})]
+    for events in (sure, []):  # older records do not have them
+        run = written(ledger, Shape(events=events), name()).name
+        assert scheduler_panel(ReportData(ledger, tmp_path, run)) is None
+
+
+def test_a_bandit_s_chart_ends_with_the_last_probabilities_not_with_an_average(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(stages=2, steps=97), name()).name
+    data = ReportData(ledger, tmp_path, run)
+    assert data.arm_width > 1
+    ends = {(arm["bandit"], arm["arm"]): number(arm["probability_end"]) for arm in data.facts["arms"]}
+    for chart in bandit_panels(data):
+        assert {(chart.title, line.name): line.label for line in chart.lines}.items() <= ends.items()
+
+
+def test_the_twin_is_drawn_dotted_in_accuracy_and_entropy(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(), name()).name
+    written(ledger, Shape(baseline_of=run), name())
+    data = ReportData(ledger, tmp_path, run)
+    for chart in (learning_curves.held_out(data), learning_curves.in_training(data), learning_curves.entropy(data)):
+        own, dotted = ([one for one in chart.lines if ("twin" in one.css) == is_twin] for is_twin in (False, True))
+        assert [(line.name, line.css, line.path) for line in dotted] == [
+            (f"{line.name}, twin", f"{line.css} twin", line.path) for line in own
+        ]
+
+
+def test_entropy_above_its_start_has_another_hue(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
+    data = ReportData(ledger, tmp_path, written(ledger, Shape(), name()).name)
+    assert [heat.note for heat in heat_maps(data)][1].endswith("shade: share of the column's first value.")
+    rows = [(1.45, 1.0), (1.48, 0.5), (1.80, 1.2), (5.08, 2.0)]
+    matrix = {str(i): dict(zip(("book", "words"), row, strict=True)) for i, row in enumerate(rows)}
+    data.facts["matrices"]["entropy_token"] = matrix
+    _, heat = heat_maps(data)
+    assert [[cell.css.removesuffix(" trained") for cell in row.cells] for row in heat.rows] == [
+        ["h20", "h20"],
+        ["h20", "h10"],  # 102% is no change
+        ["h9 above", "h9 above"],
+        ["h20 above", "h20 above"],
+    ]
+    assert heat.rows[3].cells[0].title.endswith(", 350% of the first value")
+    assert heat.note is not None
+    assert heat.note.endswith("shade: share of the column's first value; amber: above it, darkest at twice.")
+
+
+def test_what_the_samples_say_is_a_table_of_both_ends(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
+    values = {"entropy_answer": (0.5, 0.4), "pass_8": (0.75, 0.5), "distinct": (0.3, 0.2)}
+    support = {"support_found_base": 0.25, "support_kept_base": 0.9}
+
+    def cells(after_stage: int) -> dict[str, list[CellRecord]]:
+        found = {metric: ends[after_stage > 0] for metric, ends in values.items()} | (support if after_stage else {})
+        return {"cells": [CellRecord("book", None, metric, value, None, 8, 4) for metric, value in found.items()]}
+
+    run = written(ledger, Shape(more=cells), name()).name
+    page = Page(render(ledger, tmp_path, run))
+    assert page.tables["answers"][0] == ["", "answer entropy", "pass@8", "distinct n-grams", "tasks within reach"]
+    assert page.tables["answers"][2:] == [["book", ".50", ".40", ".75", ".50", ".30", ".20", "25%", "10%"]]
+    assert page.bare == []
+    (row,) = first_and_last(facts(ledger, tmp_path, run)["plasticity"])
+    assert (row.what, row.first, row.last) == ("entropy of the answers to a task, nats", 0.5, 0.4)
+
+
+@pytest.mark.parametrize(("k", "told"), [(None, "pass_16"), ([2, 32], "pass_32")])
+def test_the_largest_k_that_was_measured_is_told(
+    ledger: Ledger, name: Callable[[], str], k: list[int] | None, told: str
+) -> None:
+    names = ("entropy_answer", "pass_2", "pass_16", "pass_32")
+    cells = [CellRecord("book", None, metric, 0.5, None, 8, 4) for metric in names]
+    spec = {"measure": {"of": [{"type": "samples", "k": k}]}}
+    run = written(ledger, Shape(spec=spec, more=lambda _: {"cells": cells}), name()).name
+    assert told in read_plasticity(ledger.reading, run, ledger.reading.carry_over(run)).answers

@@ -1,0 +1,64 @@
+"""A table of numbers in a terminal of any width: nothing is cut."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli.tables import print_table, table
+
+HEADS = ("retained", "carried", "tokens an answer", "relative forgetting", "P(improvement)", "seeds for 80 %")
+NAMES = ("repo_adaptive", "grpo", "divisors")
+
+
+def made() -> Table:
+    one = table("What carried over", "setting", *HEADS, "probability", "", holds_numbers=True)
+    for i, name in enumerate(NAMES):
+        one.add_row(name, *(f"{i}.{j}7" for j in range(len(HEADS))), f".{i}1", f"-> .{i}2")
+    return one
+
+
+def printed(one: Table, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    print_table(console, one)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_no_heading_no_name_and_no_number_is_cut(width: int) -> None:
+    lines = printed(made(), width)
+    text = "\n".join(lines)
+    words = text.split()
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    assert {word for head in HEADS for word in head.split()} <= {*words}
+    assert text.count("What carried over") == 1
+    assert len({words.count(name) for name in NAMES}) == 1, "in every part"
+    for i in range(len(NAMES)):
+        assert {f"{i}.{j}7" for j in range(len(HEADS))} <= {*words}
+        assert re.search(rf"\.{i}1 +-> \.{i}2", text), "side by side"
+
+
+def test_a_table_with_room_is_as_rich_makes_it() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(made())
+    assert isinstance(console.file, io.StringIO)
+    assert printed(made(), 200) == console.file.getvalue().splitlines()
+
+
+def test_a_table_that_lacks_little_room_stays_one() -> None:
+    one = table("", "name", "first one", "second one")
+    one.add_row("a", "1", "2")
+    assert len([line for line in printed(one, 26) if "name" in line]) == 1
+    assert [line.split() for line in printed(one, 22) if "a " in line] == [["a", "1", "2"]]
+
+
+def test_a_line_below_a_table_comes_after_its_last_part() -> None:
+    one = made()
+    one.caption = "* what it means"
+    assert printed(one, 50)[-1].strip() == "* what it means"
