@@ -133,6 +133,8 @@ def what_was_chosen(facts: Facts) -> str:
     given = Counter(stage["environment"] for stage in facts["stages"] if stage["environment"] is not None)
     if not given:
         return f"One bandit chose among all categories; {_arms_moved(facts)}."
+    if len(given) == len(facts["stages"]) > 1:
+        return f"Each of {len(given)} environments had one stage, so that none was chosen again; {_arms_moved(facts)}."
     shares = [f"{short(name)} {count}" for name, count in given.most_common()]
     stages = num(sum(given.values()), "stage")
     return f"Of {stages} the {facts['scheduler']} scheduler gave {listed(shares)}; {_arms_moved(facts)}."

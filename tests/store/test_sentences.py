@@ -155,6 +155,10 @@ def test_what_it_cost(entropy: dict[str, Change], sentence: str) -> None:
             "probability went between .10 and .90.",
         ),
         (
+            {"stages": [{"environment": "a"}, {"environment": "b"}], "arms": [arm("a", "x", 0.5, 0.5)]},
+            "Each of 2 environments had one stage, so that none was chosen again; the bandits' probabilities did not move.",
+        ),
+        (
             {"arms": [arm("a", "x", 0.5, 0.5)]},
             "Of 3 stages the sequence scheduler gave a 2 and b 1; the bandits' probabilities did not move.",
         ),
