@@ -156,7 +156,8 @@ def test_what_it_cost(entropy: dict[str, Change], sentence: str) -> None:
         ),
         (
             {"stages": [{"environment": "a"}, {"environment": "b"}], "arms": [arm("a", "x", 0.5, 0.5)]},
-            "Each of 2 environments had one stage, so that none was chosen again; the bandits' probabilities did not move.",
+            "Each of 2 environments had one stage, so that none was chosen again; the bandits' probabilities did not "
+            "move.",
         ),
         (
             {"arms": [arm("a", "x", 0.5, 0.5)]},
