@@ -22,7 +22,7 @@ from orchestrator.os_signals import hold, noted
 from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, kept_sections, known_to
 from orchestrator.runs.dry_run import refuse_unusable
-from orchestrator.runs.kept_spec import forked_spec, kept_spec, write_spec
+from orchestrator.runs.kept_spec import forked_spec, kept_spec, outside_study, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, ended
@@ -145,13 +145,15 @@ def fork(
     place, watcher = Home(home, create=False), together(watcher)
     parent_folder = existing(place, name)
     with _opened(kept_sections(place, name), place, watcher) as ledger:
-        taken = [run.name for run in ledger.reading.runs()]
-        if name not in taken:
+        studies = {run.name: run.study for run in ledger.reading.runs()}
+        taken = [*studies]
+        if name not in studies:
             raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
         kept = kept_spec(ledger.reading, parent_folder, name)
         watcher.event(kept.said(kept.spec))
         record = boundary_checkpoint(ledger, parent_folder, name, stage)
-        checked = forked_spec(kept.spec, spec, overrides, stage)
+        parent = kept.spec if relations.member else outside_study(kept.spec, studies[name])
+        checked = forked_spec(parent, spec, overrides, stage)
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
         weights = parent_folder / record.folder / WEIGHTS
         foundation = lay_foundation(checked, weights, watcher.opening, begun=kept.spec.environments)

@@ -178,6 +178,15 @@ def _shown(value: Any) -> str:
     return short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 60)
 
 
+def outside_study(spec: Spec, study: str | None) -> Spec:
+    """Take a run's spec out of its study's experiment in MLflow, where a fork would count as one more of its setting."""
+    tracker = spec.tracker
+    if study is None or tracker.experiment != study:
+        return spec
+    experiment = type(tracker).model_fields["experiment"].default
+    return spec.model_copy(update={"tracker": tracker.model_copy(update={"experiment": experiment})})
+
+
 def forked_spec(
     parent: Spec, source: str | Path | Mapping[str, Any] | Spec | None, overrides: Sequence[str], stage: int
 ) -> Spec:
