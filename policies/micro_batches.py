@@ -184,8 +184,16 @@ def totals_of(batch: Batch, mean_lp: float | None, noted: Mapping[str, float]) -
     for group, num in zip(batch.group_B.tolist(), batch.mask_BT.sum(-1).tolist(), strict=True):
         if num:
             group_tokens[group] += num
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # of |advantage| and of tokens, by environment
+    rows = zip(batch.arm_B.tolist(), batch.advantage_BT.abs().double().sum(-1).tolist(), strict=True)
+    for (arm, signal), num in zip(rows, batch.mask_BT.sum(-1).tolist(), strict=True):
+        own = sums[batch.arms[arm].split("/")[0]]
+        own[0], own[1] = own[0] + signal, own[1] + num
+    num_tokens = int(batch.mask_BT.sum())
     return Totals(
-        num_tokens=int(batch.mask_BT.sum()),
+        signal=sum(total for total, _ in sums.values()) / max(num_tokens, 1),
+        signals={name: total / num for name, (total, num) in sums.items() if num},
+        num_tokens=num_tokens,
         num_sequences=int(batch.mask_BT.any(-1).sum()),
         mean_lp=mean_lp,
         group_tokens=dict(group_tokens),

@@ -179,7 +179,7 @@ def _shown(value: Any) -> str:
 
 
 def outside_study(spec: Spec, study: str | None) -> Spec:
-    """Take a run's spec out of its study's experiment in MLflow, where a fork would count as one more of its setting."""
+    """Take a run's spec out of its study's experiment in MLflow, where a fork would count as one of its setting."""
     tracker = spec.tracker
     if study is None or tracker.experiment != study:
         return spec

@@ -138,6 +138,8 @@ class Totals:
     # of every group that has any, by its number
     group_tokens: Mapping[int, int] = field(default_factory=dict)
     arms: tuple[str, ...] = ("",)  # "environment/category"
+    signal: float = 0.0  # mean |advantage| of the estimator over the update's tokens
+    signals: Mapping[str, float] = field(default_factory=dict)  # the same of each environment that has any tokens
     noted: Mapping[str, float] = field(default_factory=dict)  # what surveys noted of the step
     # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it
     drift: float | None = None

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -126,3 +128,17 @@ def test_a_centre_without_what_it_reads_is_refused(module: object, centre: Centr
 @pytest.mark.parametrize(("centre", "needs"), [("exact", {"entropy"}), ("batch", {"mean_lp"}), ("none", set())])
 def test_centring_needs_the_entropy_or_the_mean_over_the_step(centre: Centre, needs: set[str]) -> None:
     assert repo_r.create(repo_r.Config(centre=centre)).needs == needs
+
+
+def test_an_environment_without_signal_is_not_pushed_as_hard_as_the_one_beside_it_earns() -> None:
+    some = replace(rows([[0.4, -0.4], [0.1, -0.1], [0.0, 0.0]], [[0.5, 0.2]] * 3), arm_B=torch.tensor([0, 1, 2]))
+    totals = replace(
+        totals_of(some), arms=("a/x", "b/y", "c/z"), signal=0.5 / 3, signals={"a": 0.4, "b": 0.1, "c": 0.0}
+    )
+    alike = repo.create(repo.Config(strength=0.1, centre="none")).apply(some.advantage_BT, some, totals).advantage_BT
+    own = repo.create(repo.Config(strength=0.1, centre="none", per_environment=True))
+    moved = own.apply(some.advantage_BT, some, totals).advantage_BT - some.advantage_BT
+    share = (moved / (alike - some.advantage_BT)).mean(-1)
+    assert share.tolist() == pytest.approx([1.0, 0.1 / (0.5 / 3), 0.0])
+    silent = own.apply(some.advantage_BT, some, replace(totals, signal=0.0)).advantage_BT
+    assert torch.equal(silent, alike), "where nothing has a signal, none has less than another"
