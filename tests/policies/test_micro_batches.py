@@ -117,3 +117,14 @@ def test_totals_count_the_whole_update() -> None:
     assert (totals.num_tokens, totals.num_sequences, totals.mean_lp) == (3, 2, -1.5)
     assert totals.group_tokens == {4: 3}
     assert totals.noted == {"a": 2.0}
+
+
+def test_totals_have_the_mean_signal_of_every_environment() -> None:
+    mask_BT = torch.tensor([[0, 1, 1], [0, 0, 0], [0, 0, 1]]).bool()
+    advantage_BT = torch.tensor([[0, 0.5, -0.25], [0, 0, 0], [0, 0, 0.1]])
+    places = {"arm_B": torch.tensor([0, 1, 2]), "arms": ("a/x", "gone/y", "b/z")}
+    totals = totals_of(
+        replace(BATCH.take(torch.arange(3)), mask_BT=mask_BT, advantage_BT=advantage_BT, **places), None, {}
+    )
+    assert totals.signal == pytest.approx(0.85 / 3)
+    assert totals.signals == pytest.approx({"a": 0.375, "b": 0.1})
