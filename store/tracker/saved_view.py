@@ -39,7 +39,7 @@ _WIDTHS = {  # pixels, in the order of the columns: what fits a window of 1280 c
 
 _TRAINABILITY_WIDTH = 116
 
-_OURS = "Accuracy and entropy"
+_OURS, _COURSES = "Accuracy and entropy", "Carry-over"  # the second has charts as wide as the page: many axes
 # how much of what: every one is of the run, so a line of parallel coordinates is a run's carry-over
 _CARRY_OVER = ("cl/acc", "cl/bwt", "cl/fwt", "cl/forgetting", "cl/entropy_retained", "cl/entropy_carried")
 _MATRICES = (
@@ -107,29 +107,38 @@ def _state(has_trainability: bool) -> Mapping[str, Any]:
 
 def _sections() -> list[Mapping[str, Any]]:
     """Ours first, then those that MLflow fills by itself; most of them folded."""
-    ours = {"uuid": _OURS, "name": _OURS, "display": True, "isReordered": True, "columns": 2, "cardHeight": 290}
+    ours = [
+        {"uuid": name, "name": name, "display": True, "isReordered": True, "columns": columns, "cardHeight": 290}
+        for name, columns in ((_OURS, 2), (_COURSES, 1))
+    ]
     rest = dict.fromkeys((*_OPEN, *_CLOSED))
     others = [{"uuid": name, "name": name, "display": name in _OPEN, "isReordered": False} for name in rest]
-    return [{**section, "deleted": False, "isGenerated": section is not ours} for section in (ours, *others)]
+    own = [{**section, "deleted": False, "isGenerated": False} for section in ours]
+    return [*own, *({**section, "deleted": False, "isGenerated": True} for section in others)]
 
 
 def _charts(has_trainability: bool) -> list[Mapping[str, Any]]:
-    """Accuracy against entropy, and against what was set; carry-over; each run's own; both on their way.
+    """Accuracy against entropy; each run's own; both on their way. Below, what was set beside it, and carry-over.
 
     Where there are probes, first of all accuracy against what is left of the ability to learn.
     """
     trainability = [TRAINABILITY] if has_trainability else []
-    charts: list[dict[str, Any]] = [
+    ours: list[dict[str, Any]] = [
         *({"type": "SCATTER", "xaxis": _axis(one), "yaxis": _axis(ACCURACY)} for one in trainability),
         {"type": "SCATTER", "xaxis": _axis(LEFT), "yaxis": _axis(ACCURACY)},
-        # long names apart, which would touch
-        {"type": "PARALLEL", "selectedParams": list(PARAMS), "selectedMetrics": [CARRIED, ACCURACY, LEFT]},
-        {"type": "PARALLEL", "selectedParams": ["objective"], "selectedMetrics": [*_CARRY_OVER, *trainability]},
         *({"type": "BAR", "metricKey": metric} for metric in (ACCURACY, LEFT, *trainability)),
         *({"type": "LINE", "metricKey": metric, **_LINE} for metric in (ACCURACY, LEFT)),
     ]
-    common = {"metricSectionId": _OURS, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
-    return [{"uuid": f"{_OURS} {number}", **common, **chart} for number, chart in enumerate(charts)]
+    courses: list[dict[str, Any]] = [
+        {"type": "PARALLEL", "selectedParams": list(PARAMS), "selectedMetrics": [CARRIED, ACCURACY, LEFT]},
+        {"type": "PARALLEL", "selectedParams": ["objective"], "selectedMetrics": [*_CARRY_OVER, *trainability]},
+    ]
+    common = {"runsCountToCompare": 100, "deleted": False, "isGenerated": False}
+    return [
+        {"uuid": f"{section} {number}", "metricSectionId": section, **common, **chart}
+        for section, charts in ((_OURS, ours), (_COURSES, courses))
+        for number, chart in enumerate(charts)
+    ]
 
 
 _LINE = {

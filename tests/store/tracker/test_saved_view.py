@@ -72,13 +72,17 @@ def test_columns_and_charts_are_of_what_is_sent(both: MlflowRecord, state: Mappi
 
 def test_every_section_has_its_place(state: Mapping[str, Any]) -> None:
     """MLflow makes one for every beginning of a name; one that we do not know would stand unfolded at the end."""
-    ours, *others = [section["name"] for section in state["compareRunSections"]]
+    ours, courses, *others = [section["name"] for section in state["compareRunSections"]]
     charted = {chart["metricKey"] for chart in state["compareRunCharts"] if "metricKey" in chart}
     patterns = {*PATTERNS} - charted - {names.TRAINABILITY}
     named = {pattern.partition("/")[0] for pattern in patterns}
     assert {name for name in named if "<" not in name} <= set(others)
     assert len(others) == len(set(others))
-    assert [section["name"] for section in state["compareRunSections"] if section["display"]] == [ours, *others[:2]]
+    assert [section["name"] for section in state["compareRunSections"] if section["display"]] == [
+        *(ours, courses),
+        *others[:2],
+    ]
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == {ours, courses}
 
 
 def test_the_view_is_written_once_and_what_others_saved_stays(target: Target) -> None:
