@@ -218,5 +218,6 @@ def test_the_description_is_plain_data_with_every_option() -> None:
     described = make(preset="repo", controller="none", centre="batch").describe()
     assert json.loads(json.dumps(described)) == described
     assert described["controllers"] == []
-    assert {"strength": 1e-3, "centre": "batch", "per": "token"} in [part["options"] for part in described["parts"]]
+    expected = {"strength": 1e-3, "centre": "batch", "per": "token", "per_environment": False}
+    assert expected in [part["options"] for part in described["parts"]]
     assert described["warnings"]
