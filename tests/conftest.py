@@ -14,6 +14,8 @@ from tests.orchestrator.specs import flat, small
 
 Evergreen = Callable[..., Result]
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: more threads, other last bits
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background; tests send it, children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
