@@ -18,6 +18,7 @@ from orchestrator.spec import Spec
 from policies.learner import UpdateReport
 from policies.policy import END_REMEDY
 from store.records import DECISION, CellRecord, EventRecord, MetricRecord
+from store.sentences import COLLAPSED
 
 REASONS, PLACES = 3, 5  # named in an event
 # Mean |log-prob of the sampler - of the learner| at equal weights, nats: rounding stays far below in float32; the other
@@ -29,7 +30,6 @@ CALM_CUT_OFF = 0.25  # and where its alarm is over: the shares of single steps g
 FEWEST_SAMPLES = 16  # before a share of samples means anything
 RISEN, ABOVE = 1.5, 0.5  # entropy is far above its start: so many times, and nats a token
 LEARNT = 0.05  # of accuracy: what is learnt may take more entropy
-COLLAPSED = 0.05  # nats a token
 MOST_SILENT = 10  # steps in a row in which no group of the stage's own environment has a signal
 
 Alarms = Iterator[tuple[str, str]]  # name and text
