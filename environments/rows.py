@@ -25,7 +25,7 @@ from environments.contracts import Category, Environment, EnvironmentFault, Flaw
 from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
-from environments.tables.data_files import Found, find_files
+from environments.tables.data_files import FoundFiles, find_files
 from environments.tables.formats import DELIMITERS
 from environments.tables.index import POOLS, Index, Places, build_index
 from environments.tables.row_file import InvalidRow, RowFile
@@ -321,17 +321,19 @@ class Rows(Environment):
         return training.files, held_out.files
 
     @cached_property
-    def _found(self) -> tuple[Found, Found]:
+    def _found(self) -> tuple[FoundFiles, FoundFiles]:
         return self._find_files()
 
-    def _find_files(self) -> tuple[Found, Found]:
+    def _find_files(self) -> tuple[FoundFiles, FoundFiles]:
         config = self._config
         training = self._find("train", config.train, config.split)
         return training, self._find("holdout", config.holdout, config.holdout_split)
 
-    def _find(self, role: str, given: str | list[str] | None, split: str) -> Found:
+    def _find(self, role: str, given: str | list[str] | None, split: str) -> FoundFiles:
         with self._faults(f": {role}", f": {role} cannot be read"):
-            return Found() if given is None else find_files(given, split, self._config.folder, self._config.delimiter)
+            return (
+                FoundFiles() if given is None else find_files(given, split, self._config.folder, self._config.delimiter)
+            )
 
     @contextmanager
     def _faults(self, place: str, unreadable: str) -> Iterator[None]:

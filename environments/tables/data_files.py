@@ -30,14 +30,14 @@ LFS, GZIP = b"version https://git-lfs", b"\x1f\x8b"  # what files begin with
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """The files that a spec means, and what is to be said of how they were chosen."""
 
     files: list[RowFile] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
-def find_files(given: str | Sequence[str], split: str, folder: str | None, delimiter: str = ",") -> Found:
+def find_files(given: str | Sequence[str], split: str, folder: str | None, delimiter: str = ",") -> FoundFiles:
     """Find the files that a spec means, in its order; those of a folder by name, of its splits the one that is named.
 
     Relative paths begin in `folder`, None: the current one; `delimiter` is that of CSV. EnvironmentFault if something
@@ -59,7 +59,7 @@ def find_files(given: str | Sequence[str], split: str, folder: str | None, delim
     for file in found:
         if isinstance(file, Csv):
             file.delimiter = delimiter
-    return Found(found, remarks)
+    return FoundFiles(found, remarks)
 
 
 def _names(folder: Path) -> list[str]:
@@ -91,14 +91,14 @@ def _opened(path: Path, name: str) -> RowFile:
     raise EnvironmentFault(f"{name} is no table that can be read; expected one of {known}, unpacked")
 
 
-def _in_folder(path: Path, name: str, split: str) -> Found:
+def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
     if (path / SAVED_SPLITS).is_file():
         splits = [str(one) for one in _json(path / SAVED_SPLITS).get("splits", [])]
         _require(split, splits, name)
         return _in_folder(path / split, f"{name}/{split}", split)
     if (path / SAVED).is_file():
         shards = [str(one["filename"]) for one in _json(path / SAVED)["_data_files"]]
-        return Found([_opened(path / shard, f"{name}/{shard}") for shard in shards])
+        return FoundFiles([_opened(path / shard, f"{name}/{shard}") for shard in shards])
     names = _names(path)
     shards = [one for one in names if (path / one).suffix.lower() in SHARDS]
     if not shards and (path / "data").is_dir():  # as data sets lie in a repository of the hub
@@ -106,7 +106,7 @@ def _in_folder(path: Path, name: str, split: str) -> Found:
     read = _of_split(shards, split, name)
     others = [one for one in names if one not in read and _is_passed_over(path / one, split)]
     remarks = [f"reads {_listed(read)} of {name}; passed over: {_listed(others)}"] if others else []
-    return Found([_opened(path / one, f"{name}/{one}") for one in read], remarks)
+    return FoundFiles([_opened(path / one, f"{name}/{one}") for one in read], remarks)
 
 
 def _is_passed_over(path: Path, split: str) -> bool:
