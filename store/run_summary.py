@@ -13,15 +13,14 @@ from store import carryover, checkpoints, plasticity
 from store.carryover import Matrices
 from store.errors import CannotFit
 from store.home import Home
-from store.identity import is_half_removed
 from store.kept import kept_beside
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.queries.runs import matrices_of
 from store.ledger.query_rows import CellRow, MetricRow, StageRow
-from store.lock import holder
 from store.metrics import INTERIM, metric
 from store.records import EVERYTHING
+from store.run_status import status
 from store.secrets import values_without_logins
 from store.sentences import listed, what_is_missing
 
@@ -151,14 +150,6 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
 
 NAMING = ("type", "preset", "model")  # last parts of fields that name a method
 METHODS = ("objective", "bandit", "scheduler")  # are told first of what a twin is made with
-STATUSES = ("running", "stopped", "finished", "failed", "killed", "removing")
-
-
-def status(recorded: str, folder: Path) -> str:
-    """Say how a run stands; one that says it runs while nobody holds it was killed."""
-    if is_half_removed(folder):
-        return "removing"
-    return "killed" if recorded == "running" and holder(folder) is None else recorded
 
 
 def composed(section: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -62,7 +62,7 @@ def run_and_study_names(context: typer.Context, incomplete: str) -> list[str]:
 @_quietly
 def statuses(context: typer.Context, incomplete: str) -> list[str]:
     """Propose how runs may stand, the last of a list with commas too."""
-    from store.run_summary import STATUSES
+    from store.run_status import STATUSES
 
     before = incomplete[: incomplete.rfind(",") + 1]
     return [f"{before}{one}" for one in STATUSES]

@@ -25,7 +25,7 @@ from orchestrator.runs.catalog import inventory
 from store.courses import Course, Inventory, RunCourse
 from store.home import Home as HomeFolder
 from store.ledger.query_rows import RunRow
-from store.run_summary import STATUSES, status
+from store.run_status import STATUSES, status
 from store.sentences import listed, num, percent, short
 
 GAP = "  "  # between two columns

@@ -14,7 +14,6 @@ from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
-from orchestrator.registry import nearest
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
@@ -135,6 +134,8 @@ def known_environment(ledger: Ledger, run: str, name: str) -> None:
     """Refuse an environment whose samples are wanted and that the run does not have."""
     names = list(ledger.reading.spec(run)["environments"])
     if name not in names:
+        from orchestrator.registry import nearest  # loads pydantic
+
         said = f"{run} has no environment {name!r}; --samples takes one of: {', '.join(names)}"
         raise UserError(f"{said}{nearest(name, names)}")
 

@@ -14,7 +14,8 @@ from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow, by_key
-from store.run_summary import NAMING, leaves, status
+from store.run_status import status
+from store.run_summary import NAMING, leaves
 from store.sentences import listed, num, what_is_missing
 
 # What may differ between runs of one setting: it has no part in what is learnt, or is what is averaged over.

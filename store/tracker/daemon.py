@@ -17,7 +17,7 @@ from store.errors import LedgerAway, StoreError, TrackerError
 from store.files import write_text
 from store.ledger import Ledger
 from store.lock import holder, is_locked
-from store.run_summary import status
+from store.run_status import status
 from store.tracker import saved_view
 from store.tracker.artifacts import REPORT
 from store.tracker.pages import Cursor, covered

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from store.ledger import Ledger, Reading
 from store.ledger.query_rows import StageRow
-from store.run_summary import status
+from store.run_status import status
 from store.secrets import without_logins
 from store.tracker import artifacts, names
 from store.tracker.names import milliseconds

@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from orchestrator.cli.app import GROUPS, load_verb
 from orchestrator.cli.app import VERBS as LISTED
+from store.home import Home
+from store.ledger import Ledger
 from tests.conftest import Evergreen
 
 VERBS = {
@@ -134,6 +137,16 @@ def test_help_and_version_load_no_verb(option: str) -> None:
         *("orchestrator.package_names", "orchestrator.cli", "orchestrator.cli.app", "orchestrator.os_signals"),
         *("orchestrator.errors", "store.secrets"),
     }
+
+
+def test_a_list_of_runs_loads_no_spec_and_no_measurements(tmp_path: Path) -> None:
+    with Ledger.open(Home(tmp_path).ledger_url):
+        pass
+    command = [sys.executable, "-c", QUICK, "ls", "--home", str(tmp_path)]
+    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stderr.split())
+    assert "store.courses" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & {"pydantic", "pydantic_core"}
+    assert not loaded & {"orchestrator.registry", "store.run_summary", "store.plasticity"}
 
 
 def test_version_names_what_a_report_of_a_fault_needs(evergreen: Evergreen) -> None:
