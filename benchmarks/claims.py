@@ -44,6 +44,10 @@ class Side:
 # What a study claims of its settings, or of STUDY/SETTING, beside its baseline, where that is not that they have more;
 # None: nothing, the row is there to compare.
 SIDES: dict[str, Side | None] = {
+    "band_books": Side(-0.01),  # a loss that is none
+    "band_mixed": Side(0.5, above=False),  # nats: where an alarm begins
+    "band_mixed/quarter, one strength": None,
+    "band_words/rloo": None,
     "bandit_books": Side(-0.01),  # a loss that is none
     "controller": Side(0.03, above=False),  # the baseline is what is claimed to need no tuning
     "controller_rows": Side(0.03, above=False),

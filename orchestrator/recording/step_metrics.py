@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,8 +113,12 @@ def of_update(report: UpdateReport | None) -> list[MetricRecord]:
 
 def of_controllers(logged: Mapping[str, float], update: Sequence[MetricRecord]) -> list[MetricRecord]:
     """What the objective's controllers log, but for what the update says itself."""
-    told = {one.name for one in update}
-    return [_finite(known, value) for name, value in logged.items() if (known := _known(name)) not in told]
+    told, records = {one.name for one in update}, []
+    for key, value in logged.items():
+        name, _, environment = key.partition("/")
+        if (known := _known(name)) not in told:
+            records.append(replace(_finite(known, value), environment=environment or None))
+    return records
 
 
 def readable(update: Sequence[MetricRecord]) -> dict[str, float]:

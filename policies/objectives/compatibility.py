@@ -153,6 +153,16 @@ def _goes_beyond_the_option(it: ResolvedObjective) -> Iterator[str]:
                 )
 
 
+def _one_strength_for_all(it: ResolvedObjective) -> Iterator[str]:
+    """A controller that moves one coefficient for each environment, of a part that takes one alone."""
+    for knob, part, _, controller in it.controlled:
+        if controller.moves_each_environment and not part.info.by_environment:
+            yield (
+                f"this controller moves one `{knob}` for each environment, and `{part.name}` takes one for all: take "
+                "`shaper: repo`, or a controller that moves one, such as `signal_share`"
+            )
+
+
 def _mismatch_counted_twice(it: ResolvedObjective) -> Iterator[str]:
     weights = it.importance_weights
     if it.ratio.info.anchor == "lp_roll" and weights:
@@ -307,6 +317,7 @@ REFUSED = (
     _reads_tempered_rows,
     _steers_the_wrong_way,
     _goes_beyond_the_option,
+    _one_strength_for_all,
     _mismatch_counted_twice,
     _parts_that_belong_together,
     _two_kinds_of_entropy,

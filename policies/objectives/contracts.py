@@ -126,6 +126,8 @@ class ShapedRows:
     arm_B: Tensor | None = None  # int64, places in `Totals.arms`
     turn_BT: Tensor | None = None  # int64
     noted: Mapping[str, Tensor] = field(default_factory=dict)  # [B, T], what surveys noted of these rows
+    # [B, 1], by option: the coefficient of each row's environment, where a controller moves one for each
+    strengths: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from policies.objectives.errors import ObjectiveError, expect_keys
@@ -48,6 +48,8 @@ class EntropyReading:
     fraction: float  # of the entropy at the start
     nats: float
     raw: float  # the fraction before the correction for the mix
+    # by ENTROPY and ENTROPY_NATS: the same of each environment, the mean of its categories; empty in the mode `raw`
+    environments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def log(self) -> dict[str, float]:
         """As metrics of the step."""
@@ -115,8 +117,10 @@ class MixCorrectedEntropy:
             return EntropyReading(raw, nats, raw)
         counted = {key: v for key, v in self._visits.items() if self.mode != "recent" or v.age < RECENT}
         relative = self.relative()
-        fraction = _mean([relative[key] for key in counted])
-        return EntropyReading(fraction, _mean([visits.mean for visits in counted.values()]), raw)
+        absolute = {key: visits.mean for key, visits in counted.items()}
+        fractions = {key: relative[key] for key in counted}
+        own = {ENTROPY: _by_environment(fractions), ENTROPY_NATS: _by_environment(absolute)}
+        return EntropyReading(_mean([*fractions.values()]), _mean([*absolute.values()]), raw, own)
 
     def relative(self) -> dict[str, float]:
         """H_k / H0_k of each visited category."""
@@ -150,6 +154,14 @@ class MixCorrectedEntropy:
             self._pooled_baseline = at_start / num_tokens
         nats = math.fsum(s for s, _ in measured.values()) / num_tokens
         return nats, _ratio(nats, self._pooled_baseline)
+
+
+def _by_environment(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean of every environment's categories, each weighing the same."""
+    found: dict[str, list[float]] = {}
+    for key, value in values.items():
+        found.setdefault(key.split("/")[0], []).append(value)
+    return {name: _mean(own) for name, own in found.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

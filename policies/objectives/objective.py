@@ -54,7 +54,7 @@ from policies.objectives.parts import (
     Term,
 )
 from policies.objectives.presets import PRESETS
-from policies.objectives.statistics import surprisal_by_arm
+from policies.objectives.statistics import environments, surprisal_by_arm
 
 DESCRIBED = ("aggregation", "max_length", "updates", "reward", "reading", "entropy")
 
@@ -206,7 +206,7 @@ class Objective:
         The metrics are means over the policy's tokens: `loss` (the conventional value, aggregated as the loss is),
         those of `diagnostics`, and what the parts report.
         """
-        rows = _masked(rows)
+        rows = replace(_masked(rows), strengths=self._strengths(rows, totals))
         mask_BT = rows.mask_BT.to(rows.advantage_BT.dtype)
         policy_BT = self._aggregate(mask_BT, rows, totals, self.config.max_length)
         token_BT = token_mean(mask_BT, rows, totals, None)
@@ -246,9 +246,9 @@ class Objective:
         """Move the controllers' coefficients for the next step, and return what to log about this one.
 
         That is what acted in it, whether it stood at a bound, targets and the reading; of a second controller with
-        `_2`. A plain number for the reading is a fraction of the entropy at the start (`entropy_reading.py`); None and
-        NaN leave coefficients where they are. `measured`: the step's other metrics, for controllers that read one of
-        them.
+        `_2`; of one environment, where each has its own, behind a slash. A plain number for the reading is a fraction
+        of the entropy at the start (`entropy_reading.py`); None and NaN leave coefficients where they are. `measured`:
+        the step's other metrics, for controllers that read one of them.
         """
         if not self._controllers:
             return dict(self._logged)
@@ -256,15 +256,18 @@ class Objective:
         log = {**self._logged, **read}
         for number, controller in enumerate(self._controllers, start=1):
             suffix = "" if number == 1 else f"_{number}"
-            log[f"coefficient{suffix}"] = controller.value
+            log[f"coefficient{suffix}"] = controller.level
             log[f"coefficient_at_bound{suffix}"] = float(controller.is_at_bound)
             if controller.target is not None:
                 kind = "entropy" if controller.reads in (ENTROPY, ENTROPY_NATS) else "control"
                 log[f"{kind}_target{suffix}"] = controller.target
+            own = reading.environments.get(controller.reads or "", {}) if isinstance(reading, EntropyReading) else {}
+            for name in sorted(own.keys() & controller.strengths.keys()):
+                log[f"coefficient{suffix}/{name}"] = controller.strengths[name]
             metrics = {**(measured or {}), **read}
             if math.isfinite(other := metrics.get(controller.also_reads or "", math.nan)):
                 controller.hear(other)
-            controller.update(metrics.get(controller.reads or ""))
+            controller.update(metrics.get(controller.reads or ""), own)
         self._parts = self._compose()
         return log
 
@@ -339,6 +342,17 @@ class Objective:
             "needs": sorted(self.needs),
             "warnings": self.config.warnings(),
         }
+
+    def _strengths(self, rows: ShapedRows, totals: Totals) -> dict[str, Tensor]:
+        """The coefficient of each row's environment, [B, 1], by the option that a controller moves for each."""
+        found = {}
+        for knob, controller in zip(self.config.knobs, self._controllers, strict=True):
+            if controller.strengths:
+                strength_B1 = rows.lp_BT.new_full((len(rows.mask_BT), 1), controller.value)
+                for name, is_own_B in environments(rows, totals).items():
+                    strength_B1[is_own_B] = controller.strengths.get(name, controller.value)
+                found[str(knob)] = strength_B1
+        return found
 
     def _memory(self, name: str) -> PartState:
         name = short_name(name) if is_user_code(name) else name  # the same where its file has moved

@@ -16,6 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -90,6 +91,11 @@ class ControllerOptions(PartOptions):
         return False
 
     @property
+    def moves_each_environment(self) -> bool:
+        """Whether it moves one coefficient for each environment."""
+        return False
+
+    @property
     def falls_below_target(self) -> bool:
         """Whether the coefficient falls where the reading is below its target: right for one that lowers it."""
         return False
@@ -116,6 +122,7 @@ class PartInfo:
     compares_groups: bool = True  # of an estimator: advantages compare samples inside a group
     learns_from_even_groups: bool = False  # of an estimator: also from groups without spread
     subtracts: bool = False  # of a shaper: from the advantage, which therefore must not be weighed yet
+    by_environment: bool = False  # of a shaper: its knob may have another value for each (`ShapedRows.strengths`)
     weighs_by_mean_lp: bool = False  # of a shaper: an answer is weighed by its mean log-prob
     is_importance_weight: bool = False  # of a mismatch weight: a ratio of probabilities, no mask
     anchor: Literal["lp_old", "lp_roll"] = "lp_old"  # of a ratio rule: what it is to; lp_roll: the sampler
@@ -295,8 +302,22 @@ class Controller(ABC):
         self.value = start
         self.kept: dict[str, float] = {}
 
-    def update(self, reading: float | None) -> float:
-        """Move the value by one step, and return it. What is not finite counts as no reading."""
+    @property
+    def strengths(self) -> Mapping[str, float]:
+        """The coefficient of each environment that has one of its own; `value` is that of the others."""
+        return {}
+
+    @property
+    def level(self) -> float:
+        """What is logged as the coefficient: the value, or the mean of those of environments."""
+        return self.value
+
+    def update(self, reading: float | None, environments: Mapping[str, float] = MappingProxyType({})) -> float:
+        """Move the value by one step, and return it. What is not finite counts as no reading.
+
+        `environments`: what `reads` was of each environment, where it is known of each.
+        """
+        self.move_each({name: own for name, own in environments.items() if math.isfinite(own)})
         is_read = reading is not None and math.isfinite(reading)
         self.value = self.move(reading if is_read else None)
         return self.value
@@ -307,6 +328,9 @@ class Controller(ABC):
     @abstractmethod
     def move(self, reading: float | None) -> float:
         """Where the value goes from here; None, nothing was read: a controller that reads stays where it is."""
+
+    def move_each(self, readings: Mapping[str, float]) -> None:  # noqa: B027
+        """Move the coefficients of single environments by what was read of each; most controllers have none."""
 
     @property
     def is_at_bound(self) -> bool:

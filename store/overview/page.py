@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from urllib.parse import quote, urlsplit
 
-from store import comparison, run_summary, sentences
+from store import comparison, run_status, sentences
 from store.carryover import geometric_mean
 from store.courses import Course, Inventory, RunCourse
 from store.ledger.query_rows import StudyRow, by_key
@@ -97,7 +97,7 @@ class Drawing:
     def line(self, run: RunCourse) -> RunLine:
         """Draw a run."""
         folder = self._home / run.name
-        status, server = run_summary.status(run.status, folder), _server(run.tracker)
+        status, server = run_status.status(run.status, folder), _server(run.tracker)
         link = Link.kept(folder) if server else None
         commands = [f"evergreen resume {run.name}"] if status in RESUMABLE else []
         if run.tracker is not None and server is None:

@@ -29,7 +29,7 @@ from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shape
 from policies.objectives.statistics import Centre, centred_lp, centring_needs, environments
 
 SOURCE = "arXiv 2603.11682"
-INFO = PartInfo(knob="strength", pushes_entropy=True, subtracts=True)
+INFO = PartInfo(knob="strength", pushes_entropy=True, subtracts=True, by_environment=True)
 
 
 class Config(PartOptions):
@@ -45,11 +45,12 @@ class Config(PartOptions):
 
 def create(config: Config) -> Shaper:
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        beta = config.strength
+        beta = rows.strengths.get("strength", config.strength)
         if config.per == "response":
-            beta *= totals.num_sequences / max(totals.num_tokens, 1)
-        push = beta * signal_share(rows, totals) if config.per_environment else beta
-        return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), push))
+            beta = beta * (totals.num_sequences / max(totals.num_tokens, 1))
+        if config.per_environment:
+            beta = beta * signal_share(rows, totals)
+        return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), beta))
 
     return Part(apply, centring_needs(config.centre))
 

@@ -100,6 +100,7 @@ def totals_of(rows: ShapedRows, case: Case) -> Totals:
 
 def on_every_tensor(rows: ShapedRows, change: Callable[[Tensor], Tensor]) -> ShapedRows:
     """The same rows with every tensor changed, also what was noted of them."""
-    values = {f.name: getattr(rows, f.name) for f in fields(rows) if f.name != "noted"}
+    values = {f.name: getattr(rows, f.name) for f in fields(rows) if f.name not in ("noted", "strengths")}
     changed = {name: None if value is None else change(value) for name, value in values.items()}
-    return ShapedRows(**changed, noted={key: change(value) for key, value in rows.noted.items()})
+    noted = {key: change(value) for key, value in rows.noted.items()}
+    return ShapedRows(**changed, noted=noted, strengths=rows.strengths)

@@ -10,6 +10,7 @@ from policies.objectives import ObjectiveError, registry
 from policies.objectives.controllers import (
     adaptive_kl,
     affine,
+    band,
     dual_ascent,
     geometric,
     geometric_signed,
@@ -207,6 +208,7 @@ MAKERS: dict[str, Make] = {
     "switch": lambda: switch.create(switch.Config(), 1.0),
     "affine": lambda: affine.create(affine.Config(), 1.0),
     "log_affine": lambda: log_affine.create(log_affine.Config(), 0.05),
+    "band": lambda: band.create(band.Config(), 0.02),
     "signal_share": lambda: signal_share.create(signal_share.Config(), 0.02),
     "dual_ascent": lambda: dual_ascent.create(dual_ascent.Config(), 0.0),
     "adaptive_kl": lambda: adaptive_kl.create(adaptive_kl.Config(), 0.1),
