@@ -151,6 +151,7 @@ class RowParser:
     check: Callable[[Any], None]  # raises ValueError where the reward could not use a truth
     reference: Expression | None  # None: the reward's own
     check_others: Callable[[Row], None] | None = None  # the same for the row's other columns; None: it reads none
+    truth_in: Callable[[Any, Row], Any] | None = None  # what a truth means in its row; None: what it says
 
     def columns(self, with_category: bool) -> frozenset[str] | None:
         """Give the columns that are read, without the category those of making a task; None: any of them."""
@@ -215,7 +216,7 @@ class RowParser:
             raise InvalidRow("the truth is missing")
         if not _is_plain(truth):
             raise InvalidRow.found("the truth is no plain data", truth)
-        return truth
+        return truth if self.truth_in is None else self.truth_in(truth, row)
 
     def reference_of(self, row: Row) -> str | None:
         """Give the reference reply that the row brings, if the options name one."""

@@ -110,7 +110,8 @@ ARC = {"question": "1?", "answer": "B", "choices": {"text": ["two", "one"], "lab
     [
         (None, "expected a list or a map of options at 'choices', found None"),
         ({"text": ["two"], "label": ["A", "B"]}, "expected as many labels as texts in the options"),
-        ({"text": ["two", "one"], "label": ["1", "2"]}, "expected the letters ABCDEFGHIJ as labels.*found '1'"),
+        ({"text": ["two", "one"], "label": ["1", "1"]}, "expected the letters ABCDEFGHIJ as labels.*found '1'"),
+        ({"text": ["two", "one"], "label": ["A", "2"]}, "expected the letters ABCDEFGHIJ as labels.*found '2'"),
         ({"texts": ["two", "one"]}, "expected the letters ABCDEFGHIJ as labels.*found 'texts'"),
     ],
 )
@@ -122,6 +123,17 @@ def test_options_of_a_choice_are_looked_at_in_every_row(tmp_path, choices, reaso
     named = "choice: " if in_a_list else ""
     assert re.search(f"train.jsonl:2: the reward refuses the row: {named}{reason}", told)
     assert environment.score(environment.task("all", 0), "One").value == 1.0
+
+
+@pytest.mark.parametrize("in_a_list", [False, True])
+def test_rows_whose_options_are_numbered_are_used_beside_those_with_letters(tmp_path, in_a_list):
+    numbered = {"question": "2?", "answer": "1", "choices": {"text": ["one", "two"], "label": ["1", "2"]}}
+    reward = {"type": "choice", "options": "choices"}
+    environment = made(tmp_path, [ARC, numbered], reward=[reward] if in_a_list else reward)
+    assert environment.left_out == ()
+    task = environment.task("all", 1)
+    assert (task.answer, task.data["truth"]) == ("A", "A")
+    assert [environment.score(task, said).value for said in ("A", "one", "1", "B", "2")] == [1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet])
