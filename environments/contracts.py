@@ -180,6 +180,7 @@ class Environment(ABC):
     num_left_out: int = 0  # how much that is in all: `left_out` may only count what comes late
     flaws: Sequence[Flaw] = ()  # the same by reason, the rarest first
     remarks: Sequence[str] = ()  # what else there is to know of its data, in words
+    warnings: Sequence[str] = ()  # what is wrong with data that is used all the same, in words
 
     def open(self, tell: Tell) -> None:  # noqa: B027 - most have nothing to open
         """Do now what takes long before the first task can be made, saying how far it is; not called to score only."""

@@ -206,6 +206,11 @@ class Rows(Environment):
         files = [f"train: {text}" for text in training.remarks] + [f"holdout: {text}" for text in held_out.remarks]
         return (*files, *self._opened.index.remarks)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Prompts that come with different truths."""
+        return self._opened.index.warnings
+
     def size(self, category: str) -> int:
         return len(self._places(category))
 

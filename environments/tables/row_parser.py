@@ -31,6 +31,7 @@ from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 SURROGATE = re.compile("[\ud800-\udfff]")
 WHOLE_ROW = "row"
+MOST_BITS = 14_000  # of a whole number: one of more digits cannot be written
 LOOKED_AT = 20  # rows of a file from which its fields are listed
 LISTED_FIELDS = 12
 # What an expression may raise where a row is not as it expects; anything else is a defect of ours.
@@ -227,8 +228,8 @@ class RowParser:
             raise InvalidRow.found("the reference is no text", reply)
         return str(reply)
 
-    def check_row(self, row: Row) -> Conversation:
-        """Look at all of a row but its category, and give its conversation."""
+    def check_row(self, row: Row) -> tuple[Conversation, Any]:
+        """Look at all of a row but its category, and give its conversation and its truth."""
         messages, truth, reference = self.conversation(row), self.truth_of(row), self.reference_of(row)
         for name, value in (("prompt", messages), ("truth", truth), ("reference", reference)):
             if not _is_whole(value):
@@ -242,7 +243,7 @@ class RowParser:
                 self.check_others(row)
         except ValueError as error:
             raise InvalidRow("the reward refuses the row", str(error)) from error
-        return messages
+        return messages, truth
 
 
 def _message(given: Any) -> Message:
@@ -265,7 +266,7 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
-    return value is None or isinstance(value, str | int)
+    return value is None or isinstance(value, str) or (isinstance(value, int) and value.bit_length() <= MOST_BITS)
 
 
 def _is_whole(value: Any) -> bool:

@@ -45,6 +45,7 @@ def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> 
             why = "; ".join(map(str, environment.flaws[:REASONS])) or f"the first: {environment.left_out[0]}"
             events.append(EventRecord("left out", f"{text}; {why}; `evergreen validate` lists them"))
         events += [EventRecord("left out", f"{name}: {text}") for text in environment.remarks]
+        events += [EventRecord("warning", f"{name}: {text}") for text in environment.warnings]
     return events + [EventRecord("warning", text) for text in remarks]
 
 

@@ -174,6 +174,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         free_bytes=disk.free_bytes,
         warnings=(
             *([disk.shortage] if disk.shortage else []),
+            *(f"{name}: {text}" for name, one in environments.items() for text in one.warnings),
             *dict.fromkeys(text for one in runs for text in one.warnings()),
             *looking.warnings,
             *_never_asked(spec, looking),

@@ -50,6 +50,18 @@ def test_validate_says_what_is_left_out_on_purpose(tmp_path: Path, evergreen: Ev
     assert "note: one: 5 rows to train on left out: the same conversations are held out" in result.stdout
 
 
+def test_validate_and_a_runs_events_warn_of_prompts_with_different_truths(tmp_path: Path, evergreen: Evergreen) -> None:
+    path = spec(tmp_path, 0)
+    write_jsonl(tmp_path / "train.jsonl", [*sums(40), {**sums(1)[0], "answer": "2"}])
+    result = evergreen("validate", path, "--strict")
+    assert result.exit_code == 0
+    said = "one: one prompt has different truths in several rows, so no answer is right in all of them; the first: "
+    assert f"warning: {said}train.jsonl, row 1 (1) and train.jsonl, row 41 (2)" in result.stdout
+    assert evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).exit_code == 75
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", tmp_path / "home").stdout)
+    assert [event["text"].startswith(said) for event in events if event["kind"] == "warning"].count(True) == 1
+
+
 def test_validate_and_a_runs_events_say_which_files_of_a_folder_are_passed_over(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
