@@ -251,6 +251,9 @@ class Rows(Environment):
     def lengths(self, category: str) -> NDArray[np.int32]:
         return self._places(category).lengths
 
+    def roles(self, category: str) -> tuple[NDArray[np.int32], Sequence[tuple[str, ...]]]:
+        return self._places(category).roles, self._opened.index.roles
+
     def numbers(self, category: str, field: str) -> NDArray[np.float64]:
         """Read a number of every row: a column, or any other expression of rows."""
         places = self._places(category)

@@ -82,7 +82,7 @@ class Progress:
     window: StageWindow = field(default_factory=StageWindow)  # of this stage
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     alarms: list[str] = field(default_factory=list)  # those that are on
-    too_long: list[str] = field(default_factory=list)  # environments whose long prompts were reported
+    too_long: list[str] = field(default_factory=list)  # environments whose long prompts were reported, others with why
     # by the stage's environment ("" in flat mode): its own steps, in a row, without a signal; samples correct, scored
     silence: dict[str, list[int]] = field(default_factory=dict)
     intervened_after: int = 0  # the last stage after which it was decided what to do to the policy

@@ -1,8 +1,9 @@
 """The index of a table: which rows belong to which category and pool, found in one pass over the files.
 
-Of every usable row it keeps 31 bytes: where it is, its pool, its content key, its length. Training rows come first, in
-the order of the files, then held-out rows; so a row has the same index whenever the same files are opened. While the
-files are gone through a hash of every truth is kept too, which tells prompts with different truths.
+Of every usable row it keeps 35 bytes: where it is, its pool, its content key, its length, the roles of its messages.
+Training rows come first, in the order of the files, then held-out rows; so a row has the same index whenever the same
+files are opened. While the files are gone through a hash of every truth is kept too, which tells prompts with different
+truths.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ CODES = {pool: code for code, pool in enumerate(POOLS)}
 SAY_EVERY = 4096  # rows between two looks at the clock
 MOST_CATEGORIES = 1000
 # What is kept of a row while they are found: its category, what goes into `Places`, a hash of its truth.
-NAMES = ("file", "number", "pool", "key", "length")
-FIELDS = np.dtype([("category", "i2"), *zip(NAMES, ("i2", "i8", "i1", "V16", "i4"), strict=True), ("truth", "i8")])
-PACKED = struct.Struct("=hhqb16siq")
+NAMES = ("file", "number", "pool", "key", "length", "roles")
+TYPES = ("i2", "i8", "i1", "V16", "i4", "i4")
+FIELDS = np.dtype([("category", "i2"), *zip(NAMES, TYPES, strict=True), ("truth", "i8")])
+PACKED = struct.Struct("=hhqb16siiq")
 LONGEST_TRUTH = 40  # characters of one that is shown
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 WHERE = "`prompt` or `template`, `category` and `truth` say where things are in a row"
@@ -47,6 +49,7 @@ class Places:
     pools: NDArray[np.int8]  # codes, places in `POOLS`
     keys: NDArray[np.void]  # content keys, 16 bytes each
     lengths: NDArray[np.int32]  # `most_bytes` of the conversations
+    roles: NDArray[np.int32]  # of their messages: places in `Index.roles`
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -67,7 +70,8 @@ class Index:
     categories: Mapping[str, Places]  # in their order
     left_out: InvalidRows
     remarks: Sequence[str]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
+    roles: Sequence[tuple[str, ...]]  # of messages, each sequence once
 
 
 def build_index(
@@ -102,6 +106,7 @@ class _IndexBuilder:
         self._num_rows = {False: 0, True: 0}  # by whether they are held out
         self._names: dict[bool, list[str]] = {False: [], True: []}  # of the files, the same way
         self._files: dict[int, RowFile] = {}
+        self._roles: dict[tuple[str, ...], int] = {}
         self._num_unwanted = self._num_met = 0
 
     def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Throttle) -> None:
@@ -152,7 +157,7 @@ class _IndexBuilder:
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
                 found = f"no usable row is of the category {name!r} that `categories` names"
                 raise EnvironmentFault(f"{found}; {hint}")
-        return Index(places, self._left_out, self._remarks(places), self._contradictions())
+        return Index(places, self._left_out, self._remarks(places), self._contradictions(), list(self._roles))
 
     def _take(self, file: int, place: int, row: Row, is_held_out: bool) -> None:
         category = self._reader.category_of(row)
@@ -168,7 +173,7 @@ class _IndexBuilder:
             self._keys_held_out.add(key)
         elif key in self._keys_held_out:
             self._num_met += 1
-            self._met += PACKED.pack(0, file, place, 0, bytes.fromhex(key), length, mark)
+            self._met += PACKED.pack(0, file, place, 0, bytes.fromhex(key), length, 0, mark)
             return
         pool: Pool = half_of(key) if is_held_out else "train" if self._has_holdout else pool_of(key)
         code = self._codes.setdefault(category, len(self._codes))
@@ -179,7 +184,8 @@ class _IndexBuilder:
                 " what tells rows apart; name a column with few values, or make few of many by an expression"
             )
         part = self._held_out if is_held_out else self._training
-        part += PACKED.pack(code, file, place, CODES[pool], bytes.fromhex(key), length, mark)
+        roles = self._roles.setdefault(tuple(message["role"] for message in messages), len(self._roles))
+        part += PACKED.pack(code, file, place, CODES[pool], bytes.fromhex(key), length, roles, mark)
 
     def _contradictions(self) -> tuple[str, ...]:
         """Say how many prompts come with different truths, on either side or both, and where the first of them is."""

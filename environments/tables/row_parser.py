@@ -23,13 +23,12 @@ from jinja2.exceptions import TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from environments.contracts import EnvironmentFault, Message
+from environments.contracts import EnvironmentFault, Message, is_whole
 from environments.display import shortened
 from environments.tables.formats import json_type
 from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
 
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
-SURROGATE = re.compile("[\ud800-\udfff]")
 WHOLE_ROW = "row"
 MOST_BITS = 14_000  # of a whole number: one of more digits cannot be written
 LOOKED_AT = 20  # rows of a file from which its fields are listed
@@ -232,7 +231,7 @@ class RowParser:
         """Look at all of a row but its category, and give its conversation and its truth."""
         messages, truth, reference = self.conversation(row), self.truth_of(row), self.reference_of(row)
         for name, value in (("prompt", messages), ("truth", truth), ("reference", reference)):
-            if not _is_whole(value):
+            if not is_whole(value):
                 raise InvalidRow(f"half a character in the {name}", "a lone surrogate, which no file can hold")
         try:
             self.check(truth)
@@ -267,15 +266,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
     return value is None or isinstance(value, str) or (isinstance(value, int) and value.bit_length() <= MOST_BITS)
-
-
-def _is_whole(value: Any) -> bool:
-    """Say whether all texts in plain data can be written as UTF-8: half an emoji cannot."""
-    if isinstance(value, str):
-        return value.isascii() or not SURROGATE.search(value)
-    if isinstance(value, dict):
-        return all(_is_whole(key) and _is_whole(one) for key, one in value.items())
-    return not isinstance(value, list | tuple) or all(map(_is_whole, value))
 
 
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from environments import Environment, PassedOver
+from environments.pools import TOO_LONG
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
 from orchestrator.rollout.task_supply import PromptLimits
@@ -50,24 +51,30 @@ def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> 
 
 
 def of_prompts(known: list[str], prompts: PromptLimits) -> list[EventRecord]:
-    """Say which prompts are too long to be read; `known` names environments reported before, changed in place."""
+    """Say which prompts are too long or cannot be read; `known` names what was reported before, changed in place."""
     events = []
-    for name, found in prompts.too_long.items():
-        if name not in known:
-            known.append(name)
+    for name, found in ((name, one) for name, kinds in prompts.unread.items() for one in kinds.values()):
+        is_long = found.limit is not None
+        reported = name if is_long else f"{name}: {found.kind}"
+        if reported not in known:
+            known.append(reported)
             num = "one task" if found.num_tasks == 1 else f"{found.num_tasks:,} tasks"
-            places = ", ".join(f"{place} ({num_tokens})" for place, num_tokens in found.first[:PLACES])
+            why = f", with prompts longer than {found.limit} tokens" if is_long else f", {found.kind}"
+            places = ", ".join(f"{place} ({detail})" if detail else place for place, detail in found.first[:PLACES])
             more = "" if found.num_tasks <= PLACES else ", ..."
-            text = f"{num} of {name} left out, with prompts longer than {found.limit} tokens: {places}{more}"
-            events.append(EventRecord("left out", text))
+            events.append(EventRecord("left out", f"{num} of {name} left out{why}: {places}{more}"))
     return events + of_passed_over(known, prompts.take_passed_over())
 
 
 def of_passed_over(known: list[str], passed_over: Mapping[str, PassedOver]) -> list[EventRecord]:
-    """Say, once for an environment, that tasks with long prompts are left out as they are met."""
-    new = {name: passed for name, passed in passed_over.items() if name not in known}
-    known += new
-    return [EventRecord("left out", f"{name}: {passed.text}") for name, passed in new.items()]
+    """Say, once for an environment, that long or unreadable prompts are left out as they are met."""
+    events = []
+    for name, passed in passed_over.items():
+        reported = name if passed.what == TOO_LONG else f"{name}: {passed.what}"
+        if reported not in known:
+            known.append(reported)
+            events.append(EventRecord("left out", f"{name}: {passed.text}"))
+    return events
 
 
 def of_length(spec: Spec, before: int) -> str:

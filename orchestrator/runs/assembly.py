@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from environments import ALL, Admission, Environment, EnvironmentSource, Pool, Scorer, first_tasks, make_task
+from environments.contracts import is_whole
 from environments.user_code import is_user_code
 from orchestrator import random_streams, registry
 from orchestrator.bandits import ArmInfo
@@ -307,7 +308,7 @@ def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySamp
             for category in environment.categories
             for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
         ]
-        prompts[name] = [prompt_text(task.messages) for task in tasks]
-        answers += [task.answer for task in tasks if task.answer is not None]
+        prompts[name] = [prompt_text(task.messages) for task in tasks if is_whole(task.messages)]
+        answers += [task.answer for task in tasks if task.answer is not None and is_whole(task.answer)]
     symbols = [symbol for environment in environments.values() for symbol in environment.symbols]
     return VocabularySample(prompts, answers, symbols)
