@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,10 @@ class Progress:
     intervened_after: int = 0  # the last stage after which it was decided what to do to the policy
     unmeasured: list[str] = field(default_factory=list)  # conditions of interventions without a value that were told
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
+
+    def forget_too_long(self, names: Collection[str]) -> None:
+        """Have what is left out of these environments told again: their data has changed."""
+        self.too_long = [told for told in self.too_long if told.partition(": ")[0] not in names]
 
     @property
     def stage_is_over(self) -> bool:

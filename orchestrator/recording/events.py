@@ -7,7 +7,7 @@ position, so that a resumed run does not repeat them. Each is a function that yi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from environments import Environment, PassedOver
@@ -18,10 +18,12 @@ from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.spec import Spec
 from policies.learner import UpdateReport
 from policies.policy import END_REMEDY
+from store.ledger.query_rows import EventRow
 from store.records import DECISION, CellRecord, EventRecord, MetricRecord
 from store.sentences import COLLAPSED
 
 REASONS, PLACES = 3, 5  # named in an event
+REASONS_IN_DATA = "rows_by_reason"  # of an event of rows left out: what a changed file is compared with
 # Mean |log-prob of the sampler - of the learner| at equal weights, nats: rounding stays far below in float32; the other
 # two are common experience, not measured by us.
 MOST_GAP = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
@@ -42,12 +44,50 @@ def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> 
     events = []
     for name, environment in environments.items():
         if environment.num_left_out:
-            text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
-            why = "; ".join(map(str, environment.flaws[:REASONS])) or f"the first: {environment.left_out[0]}"
-            events.append(EventRecord("left out", f"{text}; {why}; `evergreen validate` lists them"))
+            events.append(_left_out(name, environment, {}))
         events += [EventRecord("left out", f"{name}: {text}") for text in environment.remarks]
         events += [EventRecord("warning", f"{name}: {text}") for text in environment.warnings]
     return events + [EventRecord("warning", text) for text in remarks]
+
+
+def of_changed_data(environments: Mapping[str, Environment], told: Iterable[EventRow]) -> list[EventRecord]:
+    """Say the same of environments whose data has changed, as far as it is news after what was `told`."""
+    before: dict[str, Mapping[str, int]] = {}
+    texts = set()
+    for event in told:
+        texts.add(event.text)
+        if REASONS_IN_DATA in event.data:
+            before[event.data["environment"]] = event.data[REASONS_IN_DATA]
+    rows = [
+        _left_out(name, environment, before.get(name, {}))
+        for name, environment in environments.items()
+        if before.get(name, {}) != _by_reason(environment)
+    ]
+    others = [event for event in of_data(environments, ()) if REASONS_IN_DATA not in event.data]
+    return [*rows, *(event for event in others if event.text not in texts)]
+
+
+def _left_out(name: str, environment: Environment, before: Mapping[str, int]) -> EventRecord:
+    """Say which rows are left out and why, first where there are more or fewer than `before`."""
+    reasons = _by_reason(environment)
+    flaws = sorted(environment.flaws, key=lambda flaw: before.get(flaw.kind, 0) == flaw.num_rows)[:REASONS]
+    why = [f"{flaw}{_instead(flaw.num_rows, before.get(flaw.kind, 0) if before else None)}" for flaw in flaws]
+    text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
+    text += _instead(environment.num_left_out, sum(before.values()) if before else None)
+    if environment.num_left_out:
+        said = "; ".join(why) or f"the first: {environment.left_out[0]}"
+        text += f"; {said}; `evergreen validate` lists them"
+    return EventRecord("left out", text, {"environment": name, REASONS_IN_DATA: reasons})
+
+
+def _by_reason(environment: Environment) -> dict[str, int]:
+    """Count the rows left out by reason; all as one where the environment says no reasons."""
+    num = environment.num_left_out
+    return {flaw.kind: flaw.num_rows for flaw in environment.flaws} or ({"": num} if num else {})
+
+
+def _instead(now: int, before: int | None) -> str:
+    return "" if before is None or now == before else f", {before:,} before"
 
 
 def of_prompts(known: list[str], prompts: PromptLimits) -> list[EventRecord]:

@@ -36,7 +36,7 @@ from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_categories, evaluated_pools
 from orchestrator.runs.end_tokens import endless_answers, require_end
 from orchestrator.runs.first_prompts import require_readable
-from orchestrator.runs.provenance import RunRelations, describe_host, run_record
+from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
@@ -72,7 +72,7 @@ class Foundation:
     @property
     def host(self) -> dict[str, Any]:
         """What the run's bits depend on beside its spec, the versions of its environments included."""
-        versions = {f"environment {name}": e.version for name, e in self.environments.items()}
+        versions = {f"{ENVIRONMENT}{name}": e.version for name, e in self.environments.items()}
         return {**describe_host(self.spec), **versions}
 
     @property
