@@ -56,6 +56,9 @@ def find_files(given: str | Sequence[str], split: str, folder: str | None, delim
             remarks += in_folder.remarks
         elif path.is_file():
             found.append(_opened(path, name))
+        elif path.is_symlink() or path.exists():
+            what = "a link that leads to no file" if path.is_symlink() else "neither a file nor a folder"
+            raise EnvironmentFault(f"{name} in {start.absolute()} is {what}: name the file itself")
         else:
             near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""

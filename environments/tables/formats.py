@@ -78,7 +78,15 @@ class JsonLines(TextRows):
 
     def _refuse_table(self, row: Row | InvalidRow) -> None:
         """Refuse the one object of a file where it is a whole table, as pandas writes one."""
-        layout = None if isinstance(row, InvalidRow) else _layout(row)
+        if isinstance(row, InvalidRow):
+            return
+        if (key := _key_of_rows(row)) is not None:
+            target = f"{Path(self.name).stem}.rows.jsonl"
+            raise EnvironmentFault(
+                f"{self.name} is one JSON object that holds rows in {key!r}: write one object a line"
+                f" (`jq -c '.[{json.dumps(key)}][]' {self.name} > {target}`)"
+            )
+        layout = _layout(row)
         if layout is not None:
             orient = "" if layout == "columns" else f', orient="{layout}"'
             target = f"{Path(self.name).stem}.rows.jsonl"
@@ -108,6 +116,17 @@ class JsonLines(TextRows):
         return row
 
 
+def _key_of_rows(row: Row) -> str | None:
+    """Find the list of rows in the one object of a file, as `{"version": ..., "data": [...]}` has it."""
+    if set(row) == {"schema", "data"}:
+        return None
+    for key, value in row.items():
+        are_rows = isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) and one for one in value)
+        if are_rows and not any("role" in one for one in value):
+            return key
+    return None
+
+
 def _layout(row: Row) -> str | None:
     """Name the layout of an object that is a whole table, as the `orient` of pandas; None: it is a row."""
     values = list(row.values())
@@ -129,7 +148,9 @@ class Csv(TextRows):
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         lines = _Lines(self.path)
         reader = csv.reader(map(lines.text, lines), strict=True, delimiter=self.delimiter)
-        self._header = self._checked_header(self._next(reader))
+        while (header := self._next(reader)) == []:
+            pass  # blank lines before the names
+        self._header = self._checked_header(header)
         starts, at, line = array("q"), lines.end, lines.number + 1
         while (found := self._next(reader)) is not None:
             if found != []:

@@ -31,6 +31,7 @@ from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 WHOLE_ROW = "row"
 MOST_BITS = 14_000  # of a whole number: one of more digits cannot be written
+DEEPEST = 100  # lists in lists of a truth: one of thousands could not be sent to a process
 LOOKED_AT = 20  # rows of a file from which its fields are listed
 LISTED_FIELDS = 12
 # What an expression may raise where a row is not as it expects; anything else is a defect of ours.
@@ -167,7 +168,7 @@ class RowParser:
         value = self.category(row)
         if isinstance(value, bool):
             return str(value).lower()
-        if isinstance(value, int):
+        if isinstance(value, int) and value.bit_length() <= MOST_BITS:
             return str(value)
         if isinstance(value, float | Decimal) and math.isfinite(value):
             return str(int(value)) if value == int(value) else str(value)
@@ -223,7 +224,8 @@ class RowParser:
         if self.reference is None:
             return None
         reply = self.reference(row)
-        if isinstance(reply, bool) or not isinstance(reply, str | int | float) or not str(reply).strip():
+        is_text = isinstance(reply, str | int | float) and not isinstance(reply, bool) and _is_plain(reply)
+        if not is_text or not str(reply).strip():
             raise InvalidRow.found("the reference is no text", reply)
         return str(reply)
 
@@ -258,13 +260,13 @@ def _message(given: Any) -> Message:
     return {"role": role, "content": content}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return depth < DEEPEST and all(_is_plain(one, depth + 1) for one in value)
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+        return depth < DEEPEST and all(isinstance(key, str) and _is_plain(one, depth + 1) for key, one in value.items())
     return value is None or isinstance(value, str) or (isinstance(value, int) and value.bit_length() <= MOST_BITS)
 
 

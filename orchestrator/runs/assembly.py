@@ -276,7 +276,7 @@ def trainable(environments: Mapping[str, Environment]) -> Arms:
 def _nothing_to_train_on(environments: Mapping[str, Environment]) -> str:
     """Say why, as the environments' remarks have it, and what to do; where they have none, the spec asked for it."""
     found = f"nothing to train on: every category of {', '.join(environments)} is only held out"
-    why = [f"{name}: {text}" for name, environment in environments.items() for text in environment.remarks]
+    why = [f"{name}: {text}" for name, one in environments.items() for text in (*one.remarks, *map(str, one.flaws))]
     if len(why) > REASONS:
         why[REASONS:] = [f"and {len(why) - REASONS:,} more reasons"]
     remedies = ["give it more rows to train on, or another `holdout` file"] if why else []

@@ -220,6 +220,25 @@ def test_truths_that_are_no_plain_data_are_told(tmp_path):
         make(tmp_path, train="a.parquet")
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"truth": "10 ** (5000 * (answer % 2))"}, "the truth is no plain data: found int too large to be shown"),
+        ({"category": "10 ** (5000 * (answer % 2))"}, "the category is no name: found int too large to be shown"),
+        ({"reference": "10 ** (5000 * (answer % 2))"}, "the reference is no text: found int too large to be shown"),
+        ({"truth": "deep if answer else 'a'"}, r"the truth is no plain data: found (\[{70}|list too large)"),
+    ],
+)
+def test_numbers_and_lists_without_end_break_only_their_row(tmp_path, options, reason):
+    (tmp_path / "mine.py").write_text("def any_truth(attempt):\n    return 1.0\n")
+    deep = "[" * 900 + "]" * 900
+    rows = [f'{{"question": "{n}?", "answer": {n}, "deep": {deep}}}' for n in range(2)]
+    environment = made(tmp_path, rows, reward="./mine.py:any_truth", **options)
+    (told,) = environment.left_out
+    assert re.search(f"train.jsonl:2: {reason}", told)
+    assert environment.num_left_out == 1
+
+
 def test_where_no_row_can_be_used_the_commonest_reasons_are_said(tmp_path):
     with pytest.raises(EnvironmentFault) as fault:
         made(tmp_path, [{**GOOD, "answer": None}, *["{"] * 30])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -288,6 +289,13 @@ def test_json_that_holds_a_table_by_columns_is_refused_with_what_writes_rows(tmp
     assert f'`pandas.read_json({read}).to_json("a.rows.jsonl", orient="records", lines=True)`' in said
 
 
+def test_json_that_holds_its_rows_in_a_list_is_refused_with_what_writes_them(tmp_path):
+    write_jsonl(tmp_path / "a.json", [{"version": "1", "data": FLAT}])
+    said = r"a.json is one JSON object that holds rows in 'data': .*`jq -c '.\[\"data\"\]\[\]' a.json > a.rows.jsonl`"
+    with pytest.raises(EnvironmentFault, match=said):
+        make(tmp_path, train="a.json")
+
+
 def test_one_row_whose_values_are_lists_of_several_lengths_is_a_row(tmp_path):
     row = {"question": [{"role": "user", "content": "1?"}], "answer": "1", "tags": ["a", "b"]}
     assert questions(made(tmp_path, [row])) == ["1?"]
@@ -297,6 +305,19 @@ def test_one_row_whose_values_are_lists_of_several_lengths_is_a_row(tmp_path):
 def test_a_file_that_the_system_does_not_give_out_is_refused_in_words(tmp_path):
     with pytest.raises(EnvironmentFault, match=r"rows: train cannot be read: .*Input/output error"):
         make(tmp_path, train="/proc/self/mem")
+
+
+def test_what_is_there_and_is_no_file_is_said_to_be(tmp_path):
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name, said in (("loop", "a link that leads to no file"), ("pipe", "neither a file nor a folder")):
+        with pytest.raises(EnvironmentFault, match=rf"{name}\.jsonl in .* is {said}: name the file itself"):
+            make(tmp_path, train=f"{name}.jsonl")
+
+
+def test_blank_lines_before_the_names_of_csv_do_not_matter(tmp_path):
+    (tmp_path / "a.csv").write_text("\n\nquestion,answer\n1?,1\n\n2?,2\n")
+    assert questions(make(tmp_path, train="a.csv")) == ["1?", "2?"]
 
 
 def test_a_file_of_nearly_that_name_is_proposed(tmp_path):

@@ -84,6 +84,11 @@ def test_validate_and_a_runs_events_say_which_files_of_a_folder_are_passed_over(
             {},
             "category all is only evaluated: none of its one row falls to the training pool",
         ),
+        (
+            ['{"question": "9?"},'] * 30 + [{"question": "8?", "answer": "8"}],
+            {},
+            "not valid JSON: 30 rows (first: train.j",
+        ),
     ],
 )
 def test_where_nothing_is_left_to_train_on_the_reason_in_the_rows_is_said(
