@@ -31,7 +31,7 @@ from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 WHOLE_ROW = "row"
 MOST_BITS = 14_000  # of a whole number: one of more digits cannot be written
-DEEPEST = 100  # lists in lists of a truth: one of thousands could not be sent to a process
+DEEPEST = 100  # lists in lists of what is sent to a process: of thousands it could not be
 LOOKED_AT = 20  # rows of a file from which its fields are listed
 LISTED_FIELDS = 12
 # What an expression may raise where a row is not as it expects; anything else is a defect of ours.
@@ -241,6 +241,7 @@ class RowParser:
             raise InvalidRow("the truth is refused", str(error)) from error
         try:
             if self.check_others is not None:
+                _require_shallow(row)
                 self.check_others(row)
         except ValueError as error:
             raise InvalidRow("the reward refuses the row", str(error)) from error
@@ -268,6 +269,20 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, dict):
         return depth < DEEPEST and all(isinstance(key, str) and _is_plain(one, depth + 1) for key, one in value.items())
     return value is None or isinstance(value, str) or (isinstance(value, int) and value.bit_length() <= MOST_BITS)
+
+
+def _require_shallow(row: Row) -> None:
+    """Refuse a row that could not be sent to a process, as rewards that read rows have it."""
+    for name, value in row.items():
+        if _is_deep(value, DEEPEST):
+            raise InvalidRow("a column is nested too deeply", f"{name!r}, deeper than {DEEPEST}")
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    """Say whether lists and objects are in each other more than so many times."""
+    if not isinstance(value, dict | list):
+        return False
+    return not most or any(_is_deep(one, most - 1) for one in (value.values() if isinstance(value, dict) else value))
 
 
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:

@@ -50,7 +50,9 @@ def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> 
     return events + [EventRecord("warning", text) for text in remarks]
 
 
-def of_changed_data(environments: Mapping[str, Environment], told: Iterable[EventRow]) -> list[EventRecord]:
+def of_changed_data(
+    environments: Mapping[str, Environment], remarks: Sequence[str], told: Iterable[EventRow]
+) -> list[EventRecord]:
     """Say the same of environments whose data has changed, as far as it is news after what was `told`."""
     before: dict[str, Mapping[str, int]] = {}
     texts = set()
@@ -63,7 +65,7 @@ def of_changed_data(environments: Mapping[str, Environment], told: Iterable[Even
         for name, environment in environments.items()
         if before.get(name, {}) != _by_reason(environment)
     ]
-    others = [event for event in of_data(environments, ()) if REASONS_IN_DATA not in event.data]
+    others = [event for event in of_data(environments, remarks) if REASONS_IN_DATA not in event.data]
     return [*rows, *(event for event in others if event.text not in texts)]
 
 

@@ -19,6 +19,7 @@ from orchestrator.recording import outbox
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
 from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
+from orchestrator.rollout.task_supply import check_supply
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
 from orchestrator.runs.catalog import inventory
@@ -129,7 +130,8 @@ class RunSession:
         changed = {name: one for name, one in foundation.environments.items() if name in self._changed}
         told = self.ledger.reading.events(self.spec.name)
         self._told = {event.text for event in told}
-        happened += run_events.of_changed_data(changed, told)
+        unmeasured = check_supply(self.spec, changed, foundation.prompts)
+        happened += run_events.of_changed_data(changed, unmeasured, told)
         return self._go(run, foundation, opened, happened)
 
     def _go(

@@ -230,13 +230,20 @@ def test_truths_that_are_no_plain_data_are_told(tmp_path):
     ],
 )
 def test_numbers_and_lists_without_end_break_only_their_row(tmp_path, options, reason):
-    (tmp_path / "mine.py").write_text("def any_truth(attempt):\n    return 1.0\n")
     deep = "[" * 900 + "]" * 900
     rows = [f'{{"question": "{n}?", "answer": {n}, "deep": {deep}}}' for n in range(2)]
-    environment = made(tmp_path, rows, reward="./mine.py:any_truth", **options)
+    environment = made(tmp_path, rows, reward={"type": "regex", "pattern": "1"}, **options)
     (told,) = environment.left_out
     assert re.search(f"train.jsonl:2: {reason}", told)
     assert environment.num_left_out == 1
+
+
+def test_a_row_too_deep_to_be_sent_to_a_process_is_left_out_where_a_reward_reads_rows(tmp_path):
+    (tmp_path / "mine.py").write_text("def any_truth(attempt):\n    return 1.0\n")
+    rows = [GOOD, f'{{"question": "2?", "answer": "2", "meta": {"[" * 900 + "]" * 900}}}']
+    assert made(tmp_path, rows).left_out == ()
+    (told,) = made(tmp_path, rows, reward="./mine.py:any_truth").left_out
+    assert told == "train.jsonl:2: a column is nested too deeply: 'meta', deeper than 100"
 
 
 def test_where_no_row_can_be_used_the_commonest_reasons_are_said(tmp_path):

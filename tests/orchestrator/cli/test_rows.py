@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from environments import canonical, pool_of
+from environments.contracts import key_of
 from tests.conftest import Evergreen
 from tests.environments.rows.making import sums, write_jsonl
 from tests.orchestrator.specs import REPOSITORY, alone, written
@@ -172,6 +174,12 @@ def test_a_run_of_whose_changed_data_nothing_is_left_is_refused(tmp_path: Path, 
     result = evergreen("resume", "sums", "--home", home)
     assert result.exit_code == 2
     assert "none of its 40 rows can be used" in " ".join(result.stderr.split())
+    keys = {row["question"]: key_of(canonical(({"role": "user", "content": row["question"]},))) for row in sums(40)}
+    left = [row for row in sums(40) if pool_of(keys[row["question"]]) != "anchor"]
+    write_jsonl(tmp_path / "train.jsonl", left)
+    result = evergreen("resume", "sums", "--home", home)
+    assert result.exit_code == 2
+    assert "environment one: no task to be evaluated on (pool anchor)" in " ".join(result.stderr.split())
 
 
 def test_the_guides_first_rows_are_valid(tmp_path: Path, evergreen: Evergreen) -> None:
