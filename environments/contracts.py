@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the envir
 
 _ASCII = bytes(range(128))
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EnvironmentFault(Exception):
@@ -78,7 +80,16 @@ class Flaw:
 
 def canonical(messages: Sequence[Message]) -> bytes:
     """Write a conversation so that equal ones are equal bytes: JSON, UTF-8."""
-    return _canonical([dict(message) for message in messages]).encode()
+    return _canonical([dict(message) for message in messages]).encode(errors="surrogatepass")
+
+
+def is_whole(value: Any) -> bool:
+    """Say whether all texts in plain data can be written as UTF-8: half an emoji, a lone surrogate, cannot."""
+    if isinstance(value, str):
+        return value.isascii() or not _SURROGATE.search(value)
+    if isinstance(value, Mapping):
+        return all(is_whole(key) and is_whole(one) for key, one in value.items())
+    return not isinstance(value, list | tuple) or all(map(is_whole, value))
 
 
 def most_bytes(conversation: bytes) -> int:
@@ -180,6 +191,7 @@ class Environment(ABC):
     num_left_out: int = 0  # how much that is in all: `left_out` may only count what comes late
     flaws: Sequence[Flaw] = ()  # the same by reason, the rarest first
     remarks: Sequence[str] = ()  # what else there is to know of its data, in words
+    warnings: Sequence[str] = ()  # what is wrong with data that is used all the same, in words
 
     def open(self, tell: Tell) -> None:  # noqa: B027 - most have nothing to open
         """Do now what takes long before the first task can be made, saying how far it is; not called to score only."""
@@ -221,6 +233,13 @@ class Environment(ABC):
         """Give `most_bytes` of every task's conversation, by index, where known without making tasks; None: it is not.
 
         A tokenizer then reads only those that may be too long.
+        """
+        return None
+
+    def roles(self, category: str) -> tuple[NDArray[np.integer[Any]], Sequence[tuple[str, ...]]] | None:
+        """Give the roles of every task's messages, by index, as places in a list of those there are; None: not known.
+
+        A chat template is then asked once for each of them.
         """
         return None
 

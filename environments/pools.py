@@ -60,17 +60,21 @@ def make_task(environment: Environment, category: str, index: int) -> Task:
         ) from error
 
 
+TOO_LONG = "tasks with prompts too long"
+
+
 @dataclass(frozen=True)
 class PassedOver:
     """Tasks of an environment that were met and not admitted."""
 
     num: int
     first: str  # which the first of them was, and why, for people
+    what: str = TOO_LONG  # tasks like the first
 
     @property
     def text(self) -> str:
         """In words, without the number: more will come."""
-        return f"tasks with prompts too long are left out as they are met; the first: {self.first}"
+        return f"{self.what} are left out as they are met; the first: {self.first}"
 
 
 class Admission:

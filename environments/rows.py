@@ -206,6 +206,11 @@ class Rows(Environment):
         files = [f"train: {text}" for text in training.remarks] + [f"holdout: {text}" for text in held_out.remarks]
         return (*files, *self._opened.index.remarks)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Prompts that come with different truths."""
+        return self._opened.index.warnings
+
     def size(self, category: str) -> int:
         return len(self._places(category))
 
@@ -245,6 +250,9 @@ class Rows(Environment):
 
     def lengths(self, category: str) -> NDArray[np.int32]:
         return self._places(category).lengths
+
+    def roles(self, category: str) -> tuple[NDArray[np.int32], Sequence[tuple[str, ...]]]:
+        return self._places(category).roles, self._opened.index.roles
 
     def numbers(self, category: str, field: str) -> NDArray[np.float64]:
         """Read a number of every row: a column, or any other expression of rows."""
@@ -300,13 +308,13 @@ class Rows(Environment):
 
     def _open(self, files: Sequence[RowFile]) -> Opened:
         config, check, needs_row = self._config, self._reward.check, self._reward.needs_row
-        check_others = self._reward.check_row if needs_row else None
+        check_others, truth_in = (self._reward.check_row, self._reward.truth_in) if needs_row else (None, None)
         texts = {"category": config.category, "truth": config.truth, "reference": config.reference}
         category, truth, reference = (None if text is None else Expression(text, key) for key, text in texts.items())
         template = None if config.template is None else Template(config.template)
         prompt, truth = template or Expression(config.prompt or "prompt", "prompt"), truth or find_truth(files, check)
         ask, system = config.conversation, config.system
-        reader = RowParser(prompt, ask, system, category, truth, check, reference, check_others)
+        reader = RowParser(prompt, ask, system, category, truth, check, reference, check_others, truth_in)
         for file in files:
             file.narrow(None if needs_row else reader.columns(with_category=True))
         say = Throttle(lambda text: self._tell(f"{self.name}: {text}"))

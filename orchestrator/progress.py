@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +82,16 @@ class Progress:
     window: StageWindow = field(default_factory=StageWindow)  # of this stage
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     alarms: list[str] = field(default_factory=list)  # those that are on
-    too_long: list[str] = field(default_factory=list)  # environments whose long prompts were reported
+    too_long: list[str] = field(default_factory=list)  # environments whose long prompts were reported, others with why
     # by the stage's environment ("" in flat mode): its own steps, in a row, without a signal; samples correct, scored
     silence: dict[str, list[int]] = field(default_factory=dict)
     intervened_after: int = 0  # the last stage after which it was decided what to do to the policy
     unmeasured: list[str] = field(default_factory=list)  # conditions of interventions without a value that were told
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
+
+    def forget_too_long(self, names: Collection[str]) -> None:
+        """Have what is left out of these environments told again: their data has changed."""
+        self.too_long = [told for told in self.too_long if told.partition(": ")[0] not in names]
 
     @property
     def stage_is_over(self) -> bool:

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
-from policies.errors import PolicyError
+from policies.errors import PolicyError, UnreadablePrompt
 
 QUESTION = {"role": "user", "content": "?"}
 PLAIN = {"role": "assistant", "content": "42"}
 REASONING = "Six times seven, let me see."
 REASONED = {"role": "assistant", "content": f"<think>\n{REASONING}\n</think>\n\n 42 "}
+NO_ROW = "a token without a row in the policy's embedding"
 MOST_KEPT = 4096  # replies in tokens; an environment's messages are often the same few
 REMEDY = (
     "Take a model whose template keeps every turn as it is (ChatML, as Qwen2.5 has it), save this one's tokenizer with "
@@ -37,25 +38,43 @@ class Encoder:
     tokenizer: Any  # of the transformers library
     template: Literal["chat", "none"]
     check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
+    num_rows: int | None = None  # of the policy's embedding, one for each token id; None: not known
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Give the token ids of a conversation, up to where the policy's next answer begins."""
+        """Give the token ids of a conversation, up to where the policy's next answer begins.
+
+        Raises UnreadablePrompt where the template does not take it, or the embedding has no row for one of its tokens.
+        """
         if self.check_text is not None:
             for message in messages:
                 self.check_text(message["content"])
         if self.template == "none":
             text = "\n\n".join(message["content"] for message in messages)
-            return tuple(self.tokenizer(text).input_ids)
+            return self.within(self.tokenizer(text).input_ids)
         turns = [dict(message) for message in messages]
         try:
             ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         except TemplateError as error:  # as templates say that they have no system messages
             roles = ", ".join(message["role"] for message in messages)
-            raise PolicyError(
-                f"the policy's chat template refuses a conversation of {roles}: {error}; ask in another form "
-                "(`system`, `answer`), or say `template: none` in the policy section"
-            ) from error
+            remedy = "ask in another form (`system`, `answer`), or say `template: none` in the policy section"
+            kind = f"the policy's chat template refuses a conversation of {roles}"
+            raise UnreadablePrompt(kind, str(error), remedy) from error
+        return self.within(ids)
+
+    def within(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Give token ids back; UnreadablePrompt where the embedding has no row for one: a special token written out."""
+        last = max(ids, default=0)
+        if self.num_rows is not None and last >= self.num_rows:
+            token = self.tokenizer.convert_ids_to_tokens(last)
+            detail = f"{token!r} has the id {last}, and its rows are for ids up to {self.num_rows - 1}"
+            remedy = "take it out of the text, or call `model.resize_token_embeddings` and save the model again"
+            raise UnreadablePrompt(NO_ROW, detail, remedy)
         return tuple(ids)
+
+    def without_row(self) -> tuple[str, ...]:
+        """List the tokens for which the embedding has no row, as they stand in texts."""
+        num_rows = self.num_rows
+        return () if num_rows is None else tuple(t for t, i in self.tokenizer.get_vocab().items() if i >= num_rows)
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text, without what a template puts around it."""

@@ -15,6 +15,14 @@ class VocabularyError(PolicyError):
     """A text holds characters that a closed vocabulary has no token for."""
 
 
+class UnreadablePrompt(PolicyError):
+    """A conversation that this policy cannot be given: others it can. `kind` is what such conversations share."""
+
+    def __init__(self, kind: str, detail: str, remedy: str) -> None:
+        super().__init__(f"{kind}: {detail}; {remedy}")
+        self.kind, self.detail = kind, detail
+
+
 class NonFiniteLogits(PolicyError):
     """The policy has diverged: logits are NaN or infinite, and nothing can be drawn or learned from them."""
 

@@ -108,7 +108,7 @@ class Policy:
     @property
     def encoder(self) -> Encoder:
         """What reads its prompts."""
-        return Encoder(self.tokenizer, self.template, self.check_text)
+        return Encoder(self.tokenizer, self.template, self.check_text, rows_of(self.model.config))
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Give the token ids of a conversation, up to where the policy's next answer begins."""
@@ -118,7 +118,7 @@ class Policy:
         """Give the token ids of an answer, followed by the end-of-turn token unless told otherwise."""
         if self.check_text is not None:
             self.check_text(text)
-        ids = tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        ids = self.encoder.within(self.tokenizer(text, add_special_tokens=False).input_ids)
         return (*ids, self.endings.require_end(self.name)) if ends else ids
 
     def bridge(self, replies: Sequence[Message]) -> tuple[int, ...]:
@@ -127,8 +127,8 @@ class Policy:
             for reply in replies:
                 self.check_text(reply["content"])
         if self.template == "none":
-            return plain_turn_tokens(self.tokenizer, replies)
-        return self._turn_tokens(replies)
+            return self.encoder.within(plain_turn_tokens(self.tokenizer, replies))
+        return self.encoder.within(self._turn_tokens(replies))
 
     @cached_property
     def _turn_tokens(self) -> TurnTokens:
@@ -181,6 +181,12 @@ def context_of(architecture: Any) -> int | None:
     """Read from a model's configuration how many tokens in a row it takes; None: it sets no limit."""
     limit: int | None = getattr(architecture.get_text_config(), "max_position_embeddings", None)
     return limit
+
+
+def rows_of(architecture: Any) -> int | None:
+    """Read from a model's configuration how many rows its embedding has; None: it does not say."""
+    num: int | None = getattr(architecture.get_text_config(), "vocab_size", None)
+    return num
 
 
 def read_model(source: str, dtype: torch.dtype, **options: Any) -> Any:

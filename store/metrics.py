@@ -43,7 +43,7 @@ _ALL = (
     Metric("zero_var_groups", "train", "fraction", -1, "groups whose samples all got the same value",
            "above .9: hardly any gradient"),
     # what was drawn
-    Metric("passed_over", "train", "tasks", -1, "tasks left out while the batch was drawn: their prompts are too long",
+    Metric("passed_over", "train", "tasks", -1, "tasks left out while the batch was drawn: too long, or unreadable",
            "as many as are played: most of an environment is out of reach"),
     # what the data plans made of the batch
     Metric("generation_rounds", "train", "rounds", -1, "rounds of generation until all groups had spread, or no more",

@@ -7,13 +7,14 @@ An answer begins with a letter: alone (`b`), in brackets or bold (`(B)`, `\\text
 or bracket behind it (`B.`, `B) Paris`); `Answer:`, `Option` or `The answer is` may stand before it. What follows is not
 looked at, so the first letter counts and listing all of them is a guess at the first. Where `options` says where they
 are in a row, an answer may also be the text of an option: equal to it but for case, white space and a last full stop,
-and to no other option.
+and to no other option. Where the labels there are numbers, as in some rows of ARC, each stands for the letter of its
+place: in the truth, and in an answer that is no option's text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -38,7 +39,8 @@ class Config(Options):
     """The letters of the options, in order; digits are possible too. Case does not matter unless both are there."""
     options: str | None = None
     """Expression of the options' texts: a list in the order of the letters, a map from letter to text, or ARC's
-    `{text: [...], label: [...]}` with letters as labels; null: only letters are read."""
+    `{text: [...], label: [...]}`; labels are letters, or numbers in the place of all of them; null: only letters are
+    read."""
 
     @field_validator("letters")
     @classmethod
@@ -65,13 +67,13 @@ class Choice(AnswerReward):
         self.needs_row = config.options is not None
         flags = re.IGNORECASE if self._any_case else re.NOFLAG
         letter = f"([{config.letters}])"
-        self._pattern = re.compile(rf"(?i:{_LEAD})(?:{_OPEN}{letter}{_CLOSE}|{letter}(?:{_CLOSE}|\Z))", flags)
+        self._pattern = re.compile(_led_by(letter), flags)
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
         right, answer = self._letter(attempt.truth), answer.replace("*", "").strip()
         found = self._pattern.match(answer)
         is_letter = found is not None and self._same(found[1] or found[2], right)
-        return Score.of(float(is_letter or (self.needs_row and self._text_of(answer, attempt.row) == right)))
+        return Score.of(float(is_letter or (self.needs_row and self._option_of(answer, attempt.row) == right)))
 
     def canonical(self, answer: str) -> str:
         """Give the letter; where none leads, the text without case, outer white space and a last full stop."""
@@ -85,8 +87,17 @@ class Choice(AnswerReward):
         self._letter(truth)
 
     def check_row(self, row: Mapping[str, Any]) -> None:
-        """Refuse a row whose options are not there, or have labels that are no letters."""
+        """Refuse a row whose options are not there, or have labels that are neither letters nor numbers."""
         self._texts(row)
+
+    def truth_in(self, truth: Any, row: Mapping[str, Any]) -> Any:
+        """Give the letter of a truth that is one of the numbers by which a row labels its options."""
+        try:
+            numbers = self._numbers([label for label, _ in self._pairs(row)])
+        except ValueError:
+            return truth
+        text = str(truth).strip()
+        return numbers.get(text.removesuffix(".0") if WHOLE_FLOAT.fullmatch(text) else text, truth)
 
     def reference(self, truth: Any) -> str:
         return self._letter(truth)
@@ -107,13 +118,33 @@ class Choice(AnswerReward):
     def _same(self, one: str, letter: str) -> bool:
         return one == letter or (self._any_case and one.upper() == letter.upper())
 
-    def _text_of(self, answer: str, row: Mapping[str, Any]) -> str | None:
-        said = _plain(answer)
-        found = [letter for letter, text in self._texts(row) if _plain(text) == said]
-        return found[0] if len(found) == 1 else None
+    def _option_of(self, answer: str, row: Mapping[str, Any]) -> str | None:
+        """Give the letter of the option whose text an answer is, or else whose number."""
+        said, texts = _plain(answer), self._texts(row)
+        found = [letter for letter, text in texts if _plain(text) == said]
+        if found:
+            return found[0] if len(found) == 1 else None
+        number = NUMBERED.match(answer)
+        return self._numbers([label for label, _ in self._pairs(row)]).get(number[1] or number[2]) if number else None
+
+    def _numbers(self, labels: Sequence[object]) -> dict[str, str]:
+        """Give the letters by the numbers that are labels, in their order; none where a letter is among the labels."""
+        texts = [str(label).strip() for label in labels]
+        are_numbers = all(text.isdecimal() for text in texts) and len(set(texts)) == len(texts) <= len(self._letters)
+        if not are_numbers or any(self._same(text, letter) for text in texts for letter in self._letters):
+            return {}
+        return dict(zip(texts, self._letters, strict=False))
 
     def _texts(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Give the options of a row, each as its letter and text."""
+        pairs = self._pairs(row)
+        numbers = self._numbers([label for label, _ in pairs])
+        # a null is what Parquet has where other rows have a letter more
+        there = [(label, str(text)) for label, text in pairs if text is not None]
+        return [(numbers.get(str(label).strip()) or self._label(label), text) for label, text in there]
+
+    def _pairs(self, row: Mapping[str, Any]) -> list[tuple[object, object]]:
+        """Give the options of a row, each as its label and text, as they stand there."""
         if self._options is None:
             return []
         try:
@@ -124,22 +155,26 @@ class Choice(AnswerReward):
             labels, texts = options["label"], options["text"]
             if not isinstance(labels, list) or not isinstance(texts, list) or len(labels) != len(texts):
                 raise ValueError(f"expected as many labels as texts in the options, found {options!r}")
-            pairs = list(zip(labels, texts, strict=True))
-        elif isinstance(options, list | tuple):
-            pairs = list(zip(self._letters, options, strict=False))
-        elif isinstance(options, Mapping):
-            pairs = list(options.items())
-        else:
-            wanted = f"a list or a map of options at {self._options.text!r}"
-            raise ValueError(f"expected {wanted}, found {options!r}")
-        # a null is what Parquet has where other rows have a letter more
-        return [(self._label(label), str(text)) for label, text in pairs if text is not None]
+            return list(zip(labels, texts, strict=True))
+        if isinstance(options, list | tuple):
+            return list(zip(self._letters, options, strict=False))
+        if isinstance(options, Mapping):
+            return list(options.items())
+        raise ValueError(f"expected a list or a map of options at {self._options.text!r}, found {options!r}")
 
     def _label(self, label: object) -> str:
         for letter in self._letters:
             if self._same(str(label).strip(), letter):
                 return letter
         raise ValueError(f"expected the letters {self._letters} as labels of the options, found {label!r}")
+
+
+def _led_by(label: str) -> str:
+    """Give the pattern of an answer that a label leads, in one of two groups."""
+    return rf"(?i:{_LEAD})(?:{_OPEN}{label}{_CLOSE}|{label}(?:{_CLOSE}|\Z))"
+
+
+NUMBERED = re.compile(_led_by(r"(\d{1,3})"), re.ASCII)
 
 
 def _plain(text: str) -> str:

@@ -91,6 +91,13 @@ class Combined(Reward):
                 with _named(name):
                     reward.check_row(row)
 
+    def truth_in(self, truth: Any, row: Mapping[str, Any]) -> Any:
+        """Ask every part that reads rows, one after the other."""
+        for _, reward, _ in self._parts:
+            if reward.needs_row:
+                truth = reward.truth_in(truth, row)
+        return truth
+
     def reference(self, truth: Any) -> str | None:
         """Give the first part's reference that all of them like; untried where trying could run foreign code."""
         known = [found for _, reward, _ in self._parts if (found := reward.reference(truth)) is not None]

@@ -50,6 +50,13 @@ class Reward(ABC):
     def check_row(self, row: Mapping[str, Any]) -> None:  # noqa: B027 - a reward may take any row
         """Refuse a row of whose other columns nothing could be made, in the same way; called where it `needs_row`."""
 
+    def truth_in(self, truth: Any, row: Mapping[str, Any]) -> Any:
+        """Give a row's truth as the row itself means it, and as all else is asked of it; called where it `needs_row`.
+
+        It refuses nothing: a row that it cannot read leaves the truth as it is.
+        """
+        return truth
+
     def reference(self, truth: Any) -> str | None:
         """Give an answer that is worth 1, as a warm start needs it; None where the reward knows none."""
         return None

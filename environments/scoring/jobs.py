@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from environments.contracts import BAD_VALUE, Environment, EnvironmentFault, Score, Task, Turn
+from environments.contracts import BAD_VALUE, Environment, EnvironmentFault, Score, Task, Turn, is_whole
 from environments.display import brief
 
 LONGEST_REASON = 500  # characters that are kept
@@ -15,6 +15,7 @@ LONGEST_MESSAGE = 100  # of the first line of an exception's message
 LONGEST_NAME = 100  # of a component's name
 READY = b"ready"  # what a worker says first
 NO_REPLY = "no reply"  # an episode goes on, and says nothing that the policy could go on from
+HALF_REPLY = "a reply with half a character: a lone surrogate, which no tokenizer reads"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def _checked(turn: object) -> Turn:
     if not isinstance(turn, Turn):
         return unscorable(f"{BAD_VALUE}: step() returned a {type(turn).__name__}, not an environments.Turn")
     messages = tuple({key: str(message[key]) for key in ("role", "content")} for message in turn.messages)
+    if not is_whole(messages):
+        return unscorable(HALF_REPLY)
     if turn.score is None and turn.done:
         return unscorable("no score")
     score = None if turn.score is None else _checked_score(turn.score)

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from environments.contracts import EnvironmentFault
-from environments.tables.formats import ArrowIpc, Csv, JsonLines, Parquet
+from environments.tables.formats import BOM, ArrowIpc, Csv, JsonLines, Parquet, TextRows, Tsv
 from environments.tables.row_file import RowFile
 
 FORMATS: Mapping[str, type[RowFile]] = {
-    ".parquet": Parquet, ".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": Csv, ".arrow": ArrowIpc
+    ".parquet": Parquet, ".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": Csv, ".tsv": Tsv, ".arrow": ArrowIpc
 }  # fmt: skip
-SHARDS = (".parquet", ".jsonl", ".ndjson", ".csv")  # what a folder is looked through for
+SHARDS = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv")  # what a folder is looked through for
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of `save_to_disk`
 SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-\w+)?")
 SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
 WORDS = re.compile(r"[-_.]")  # what stands between the words of a name
-TABLES = {*FORMATS, ".json", ".tsv", ".feather", ".pq"}  # what may be meant as a part of a folder, read or not
+TABLES = {*FORMATS, ".json", ".feather", ".pq"}  # what may be meant as a part of a folder, read or not
 PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 DESCRIPTIONS = {SAVED, SAVED_SPLITS, "dataset_info.json", "dataset_infos.json", "config.json"}
 NAMED = 6  # files of a folder that are named
+DEPTH, SEARCHED = 4, 1000  # of folders inside a folder that are looked through for rows, and how many
 LFS, GZIP = b"version https://git-lfs", b"\x1f\x8b"  # what files begin with
+HEAD = 2**16  # bytes of a text file by which it is known
 
 
 @dataclass
@@ -52,12 +56,15 @@ def find_files(given: str | Sequence[str], split: str, folder: str | None, delim
             remarks += in_folder.remarks
         elif path.is_file():
             found.append(_opened(path, name))
+        elif path.is_symlink() or path.exists():
+            what = "a link that leads to no file" if path.is_symlink() else "neither a file nor a folder"
+            raise EnvironmentFault(f"{name} in {start.absolute()} is {what}: name the file itself")
         else:
             near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise EnvironmentFault(f"there is no file or folder {name} in {start.absolute()}{hint}")
     for file in found:
-        if isinstance(file, Csv):
+        if isinstance(file, Csv) and not isinstance(file, Tsv):
             file.delimiter = delimiter
     return FoundFiles(found, remarks)
 
@@ -70,25 +77,67 @@ def _opened(path: Path, name: str) -> RowFile:
     if not path.is_file():
         raise EnvironmentFault(f"{name} is missing, which its folder says is there: copy the folder again")
     with path.open("rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        head = file.read(HEAD)
+    start = head.removeprefix(BOM).lstrip()
     if start.startswith(LFS):
         raise EnvironmentFault(f"{name} is a pointer of Git LFS, not the file itself: run `git lfs pull`")
     if start.startswith(GZIP):
         packed, quoted = path.suffix.lower() == ".gz", shlex.quote(name)
         command = f"gunzip -k {quoted}" if packed else f"mv {quoted} {quoted}.gz && gunzip {quoted}.gz"
         raise EnvironmentFault(f"{name} is packed by gzip: unpack it (`{command}`)")
-    if path.suffix.lower() in FORMATS:
-        return FORMATS[path.suffix.lower()](path, name)
-    if start.startswith(b"["):
+    format_ = FORMATS.get(path.suffix.lower())
+    if format_ is None or issubclass(format_, TextRows):
+        _require_text(head, name, format_ or (JsonLines if start[:1] in (b"{", b"[") else None))
+    marks = ((b"{", JsonLines), (b"PAR1", Parquet), (b"ARROW1", ArrowIpc))
+    format_ = format_ or next((one for mark, one in marks if start.startswith(mark)), None)
+    if format_ is None:
+        known = ", ".join(FORMATS)
+        raise EnvironmentFault(f"{name} is no table that can be read; expected one of {known}, unpacked")
+    return format_(path, name)
+
+
+def _require_text(head: bytes, name: str, format_: type[RowFile] | None) -> None:
+    """Refuse a file that begins as no rows of text do: another encoding, line ends of CR alone, JSON in one piece."""
+    quoted = shlex.quote(name)
+    is_wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or (format_ is not None and b"\0" in head[:2])
+    if is_wide and head.strip(b"\0"):
+        encoding = "UTF-32" if b"\0\0" in head[:4] else "UTF-16"
+        command = f"iconv -f {encoding} -t UTF-8 {quoted} > {_beside(name, 'utf8')}"
+        raise EnvironmentFault(f"{name} is {encoding}: save it as UTF-8 (`{command}`)")
+    if format_ is not None and b"\n" not in head and b"\r" in head.strip():
+        command = f"tr '\\r' '\\n' < {quoted} > {_beside(name, 'lf')}"
+        raise EnvironmentFault(f"{name} ends its lines by CR alone, as old Macs did: write LF instead (`{command}`)")
+    if format_ is JsonLines:
+        _require_lines(head.removeprefix(BOM).lstrip(), name)
+
+
+def _require_lines(start: bytes, name: str) -> None:
+    """Refuse JSON that is not an object a line: a list, or objects of several lines."""
+    quoted, target = shlex.quote(name), _beside(name, "rows" if name.endswith(".jsonl") else "", ".jsonl")
+    first, _, rest = start.partition(b"\n")
+    if first.startswith(b"[") and (not rest.strip() or not _is_json(first)):
         raise EnvironmentFault(
             f"{name} holds one JSON list, which would have to be read as a whole: write one object a line"
-            f" (`jq -c '.[]' {name} > {path.stem}.jsonl`)"
+            f" (`jq -c '.[]' {quoted} > {target}`)"
         )
-    for mark, format_ in ((b"{", JsonLines), (b"PAR1", Parquet), (b"ARROW1", ArrowIpc)):
-        if start.startswith(mark):
-            return format_(path, name)
-    known = ", ".join(FORMATS)
-    raise EnvironmentFault(f"{name} is no table that can be read; expected one of {known}, unpacked")
+    if first.strip() == b"{" and rest.lstrip().startswith(b'"'):
+        raise EnvironmentFault(
+            f"{name} holds JSON objects of several lines: write one object a line (`jq -c . {quoted} > {target}`)"
+        )
+
+
+def _beside(name: str, word: str, suffix: str | None = None) -> str:
+    """Name a file in the current folder that a command may write, with a word behind the stem of this one's name."""
+    path = Path(name)
+    return shlex.quote(".".join(filter(None, (path.stem, word))) + (path.suffix if suffix is None else suffix))
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
@@ -103,18 +152,51 @@ def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
     shards = [one for one in names if (path / one).suffix.lower() in SHARDS]
     if not shards and (path / "data").is_dir():  # as data sets lie in a repository of the hub
         return _in_folder(path / "data", f"{name}/data", split)
+    if not shards:
+        raise EnvironmentFault(
+            f"the folder {name} holds no table: no {', '.join(SHARDS)}, no {SAVED}{_hint(path, name)}"
+        )
     read = _of_split(shards, split, name)
     others = [one for one in names if one not in read and _is_passed_over(path / one, split)]
     remarks = [f"reads {_listed(read)} of {name}; passed over: {_listed(others)}"] if others else []
     return FoundFiles([_opened(path / one, f"{name}/{one}") for one in read], remarks)
 
 
+def _hint(path: Path, name: str) -> str:
+    """Say where else the rows of a folder without any may be: in folders inside it, or in files to be named."""
+    if inside := [f"{name}/{one}" for one in _with_rows(path)]:
+        which = "one of them" if len(inside) > 1 else "that one"
+        return f"; there are rows in {_listed(inside)}: name {which}"
+    if others := [one for one in _names(path) if _is_table(path / one)]:
+        return f"; there is {_listed(others)}: name the files that are meant, unpacked"
+    return ""
+
+
+def _with_rows(path: Path) -> Iterator[str]:
+    """Give the folders inside a folder that hold rows, by their paths from there; links are not followed."""
+    for folder, inner, names in islice(os.walk(path), SEARCHED):
+        here = Path(folder).relative_to(path)
+        inner[:] = sorted(one for one in inner if not one.startswith(".")) if len(here.parts) < DEPTH else []
+        holds = {SAVED, SAVED_SPLITS} & {*names} or any(Path(one).suffix.lower() in SHARDS for one in names)
+        if here.parts and holds:
+            inner.clear()
+            yield here.as_posix()
+
+
 def _is_passed_over(path: Path, split: str) -> bool:
     """Say whether a file that is not read could be meant: a table, and of no other split."""
-    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
-    if name.suffix.lower() not in TABLES or path.name in DESCRIPTIONS or path.name.startswith(".") or path.is_dir():
-        return False
-    return (_split_of(name.stem) or _split_among_words(name.stem) or split) == split
+    stem = _unpacked(path).stem
+    return _is_table(path) and (_split_of(stem) or _split_among_words(stem) or split) == split
+
+
+def _is_table(path: Path) -> bool:
+    """Say whether a file may hold rows, by its name."""
+    is_other = path.name in DESCRIPTIONS or path.name.startswith(".") or path.is_dir()
+    return not is_other and _unpacked(path).suffix.lower() in TABLES
+
+
+def _unpacked(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in PACKED else path
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -131,8 +213,6 @@ def _json(path: Path) -> dict[str, list[dict[str, object]]]:
 
 def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
     kinds = sorted({Path(shard).suffix for shard in shards})
-    if not kinds:
-        raise EnvironmentFault(f"the folder {folder} holds no table: no {', '.join(SHARDS)}, no {SAVED}")
     if len(kinds) > 1:
         found = " and ".join(kinds)
         raise EnvironmentFault(f"the folder {folder} holds {found}: name the files that are meant")

@@ -66,11 +66,35 @@ class JsonLines(TextRows):
 
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         starts, lines = array("q"), _Lines(self.path)
+        row: Row | InvalidRow = {}
         for raw in lines:
             if not raw.isspace():
                 starts.append(lines.start)
-                yield lines.number, _too_long() if lines.is_cut else row_or_fault(partial(self._parse, raw))
+                row = _too_long() if lines.is_cut else row_or_fault(partial(self._parse, raw))
+                yield lines.number, row
+        if len(starts) == 1:
+            self._refuse_table(row)
         self._keep(starts, lines.end)
+
+    def _refuse_table(self, row: Row | InvalidRow) -> None:
+        """Refuse the one object of a file where it is a whole table, as pandas writes one."""
+        if isinstance(row, InvalidRow):
+            return
+        if (key := _key_of_rows(row)) is not None:
+            target = f"{Path(self.name).stem}.rows.jsonl"
+            raise EnvironmentFault(
+                f"{self.name} is one JSON object that holds rows in {key!r}: write one object a line"
+                f" (`jq -c '.[{json.dumps(key)}][]' {self.name} > {target}`)"
+            )
+        layout = _layout(row)
+        if layout is not None:
+            orient = "" if layout == "columns" else f', orient="{layout}"'
+            target = f"{Path(self.name).stem}.rows.jsonl"
+            command = f'pandas.read_json("{self.name}"{orient}).to_json("{target}", orient="records", lines=True)'
+            raise EnvironmentFault(
+                f"{self.name} is one JSON object that holds a whole table by columns: write one object a line"
+                f" (`{command}`)"
+            )
 
     def _parse(self, raw: bytes) -> Row:
         try:
@@ -92,6 +116,30 @@ class JsonLines(TextRows):
         return row
 
 
+def _key_of_rows(row: Row) -> str | None:
+    """Find the list of rows in the one object of a file, as `{"version": ..., "data": [...]}` has it."""
+    if set(row) == {"schema", "data"}:
+        return None
+    for key, value in row.items():
+        are_rows = isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) and one for one in value)
+        if are_rows and not any("role" in one for one in value):
+            return key
+    return None
+
+
+def _layout(row: Row) -> str | None:
+    """Name the layout of an object that is a whole table, as the `orient` of pandas; None: it is a row."""
+    values = list(row.values())
+    if set(row) == {"columns", "index", "data"}:
+        return "split"
+    if set(row) == {"schema", "data"}:
+        return "table"
+    if all(isinstance(one, dict) and [*one] == [*values[0]] for one in values) and values and values[0]:
+        return "columns" if all(key.isdecimal() for key in values[0]) else None
+    lengths = {len(one) if isinstance(one, list) else 0 for one in values}
+    return "columns" if len(values) > 1 and len(lengths) == 1 and min(lengths) > 1 else None
+
+
 class Csv(TextRows):
     """Comma-separated values, UTF-8, names in the first line; all values are texts, of at most 131,072 characters."""
 
@@ -100,7 +148,9 @@ class Csv(TextRows):
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         lines = _Lines(self.path)
         reader = csv.reader(map(lines.text, lines), strict=True, delimiter=self.delimiter)
-        self._header = self._checked_header(self._next(reader))
+        while (header := self._next(reader)) == []:
+            pass  # blank lines before the names
+        self._header = self._checked_header(header)
         starts, at, line = array("q"), lines.end, lines.number + 1
         while (found := self._next(reader)) is not None:
             if found != []:
@@ -134,9 +184,13 @@ class Csv(TextRows):
             (mark for mark in DELIMITERS if mark != self.delimiter and [mark in name for name in found] == [True]), None
         )
         if other is not None:
-            asked = f"is it separated by {DELIMITERS[other]}? Then say `delimiter: {json.dumps(other)}`"
+            asked = f"is it separated by {DELIMITERS[other]}? Then {self._remedy(other)}"
             raise EnvironmentFault(f"{self.name} has one column, {found[0]!r}: {asked}; if not, rename the column")
         return found
+
+    @staticmethod
+    def _remedy(delimiter: str) -> str:
+        return f"say `delimiter: {json.dumps(delimiter)}`"
 
     def _named(self, fields: Sequence[str]) -> Row:
         if len(fields) != len(self._header):
@@ -149,6 +203,16 @@ class Csv(TextRows):
         if isinstance(found, InvalidRow):
             raise found
         return self._named(found or [])
+
+
+class Tsv(Csv):
+    """The same, separated by tabs, whatever the option `delimiter` says of CSV."""
+
+    delimiter = "\t"
+
+    @staticmethod
+    def _remedy(delimiter: str) -> str:
+        return f"name it .csv and say `delimiter: {json.dumps(delimiter)}`"
 
 
 class _Lines:

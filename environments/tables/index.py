@@ -1,23 +1,26 @@
 """The index of a table: which rows belong to which category and pool, found in one pass over the files.
 
-Of every usable row it keeps 31 bytes: where it is, its pool, its content key, its length. Training rows come first, in
-the order of the files, then held-out rows; so a row has the same index whenever the same files are opened.
+Of every usable row it keeps 35 bytes: where it is, its pool, its content key, its length, the roles of its messages.
+Training rows come first, in the order of the files, then held-out rows; so a row has the same index whenever the same
+files are opened. While the files are gone through a hash of every truth is kept too, which tells prompts with different
+truths.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from environments.contracts import EnvironmentFault, Pool, canonical, key_of, most_bytes
-from environments.display import Throttle
+from environments.display import Throttle, brief
 from environments.pools import half_of, pool_of
 from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
 from environments.tables.row_parser import FieldMissing, RowParser
@@ -26,10 +29,12 @@ POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
 SAY_EVERY = 4096  # rows between two looks at the clock
 MOST_CATEGORIES = 1000
-# What is kept of a row while they are found.
-NAMES = ("category", "file", "number", "pool", "key", "length")
-FIELDS = np.dtype(list(zip(NAMES, ("i2", "i2", "i8", "i1", "V16", "i4"), strict=True)))
-PACKED = struct.Struct("=hhqb16si")
+# What is kept of a row while they are found: its category, what goes into `Places`, a hash of its truth.
+NAMES = ("file", "number", "pool", "key", "length", "roles")
+TYPES = ("i2", "i8", "i1", "V16", "i4", "i4")
+FIELDS = np.dtype([("category", "i2"), *zip(NAMES, TYPES, strict=True), ("truth", "i8")])
+PACKED = struct.Struct("=hhqb16siiq")
+LONGEST_TRUTH = 40  # characters of one that is shown
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 WHERE = "`prompt` or `template`, `category` and `truth` say where things are in a row"
 SAID = 10  # reasons named where they end everything
@@ -44,6 +49,7 @@ class Places:
     pools: NDArray[np.int8]  # codes, places in `POOLS`
     keys: NDArray[np.void]  # content keys, 16 bytes each
     lengths: NDArray[np.int32]  # `most_bytes` of the conversations
+    roles: NDArray[np.int32]  # of their messages: places in `Index.roles`
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -64,6 +70,8 @@ class Index:
     categories: Mapping[str, Places]  # in their order
     left_out: InvalidRows
     remarks: Sequence[str]
+    warnings: tuple[str, ...]
+    roles: Sequence[tuple[str, ...]]  # of messages, each sequence once
 
 
 def build_index(
@@ -91,15 +99,19 @@ class _IndexBuilder:
         self._reader, self._wanted, self._has_holdout = reader, wanted, has_holdout
         self._codes: dict[str, int] = {name: code for code, name in enumerate(wanted or ())}
         self._training, self._held_out = bytearray(), bytearray()  # rows, `PACKED`
+        self._met = bytearray()  # rows to train on whose conversations are held out, the same way
         self._keys_held_out: set[str] = set()
         self._left_out = InvalidRows()
         self._unwanted: set[str] = set()  # a few of their names
         self._num_rows = {False: 0, True: 0}  # by whether they are held out
         self._names: dict[bool, list[str]] = {False: [], True: []}  # of the files, the same way
+        self._files: dict[int, RowFile] = {}
+        self._roles: dict[tuple[str, ...], int] = {}
         self._num_unwanted = self._num_met = 0
 
     def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Throttle) -> None:
         self._names[is_held_out].append(file.name)
+        self._files[number] = file
         place = -1
         for place, (line, row) in enumerate(file.rows()):
             if place % SAY_EVERY == 0 and say.is_time():
@@ -138,14 +150,14 @@ class _IndexBuilder:
         for name in self._wanted or names:
             code = self._codes[name]
             own = rows[order[edges[code] : edges[code + 1]]]
-            places[name] = Places(*(own[field].copy() for field in NAMES[1:]))
+            places[name] = Places(*(own[field].copy() for field in NAMES))
             if not len(own):  # one that is wanted
                 near = difflib.get_close_matches(name, self._unwanted, n=1)
                 others = ", ".join(sorted(self._unwanted)) or "no others"
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
                 found = f"no usable row is of the category {name!r} that `categories` names"
                 raise EnvironmentFault(f"{found}; {hint}")
-        return Index(places, self._left_out, self._remarks(places))
+        return Index(places, self._left_out, self._remarks(places), self._contradictions(), list(self._roles))
 
     def _take(self, file: int, place: int, row: Row, is_held_out: bool) -> None:
         category = self._reader.category_of(row)
@@ -154,12 +166,14 @@ class _IndexBuilder:
             if len(self._unwanted) < SAID:
                 self._unwanted.add(category)
             return
-        conversation = canonical(self._reader.check_row(row))
-        key, length = key_of(conversation), most_bytes(conversation)
+        messages, truth = self._reader.check_row(row)
+        conversation = canonical(messages)
+        key, length, mark = key_of(conversation), most_bytes(conversation), hash(_as_text(truth))
         if is_held_out:
             self._keys_held_out.add(key)
         elif key in self._keys_held_out:
             self._num_met += 1
+            self._met += PACKED.pack(0, file, place, 0, bytes.fromhex(key), length, 0, mark)
             return
         pool: Pool = half_of(key) if is_held_out else "train" if self._has_holdout else pool_of(key)
         code = self._codes.setdefault(category, len(self._codes))
@@ -170,7 +184,31 @@ class _IndexBuilder:
                 " what tells rows apart; name a column with few values, or make few of many by an expression"
             )
         part = self._held_out if is_held_out else self._training
-        part += PACKED.pack(code, file, place, CODES[pool], bytes.fromhex(key), length)
+        roles = self._roles.setdefault(tuple(message["role"] for message in messages), len(self._roles))
+        part += PACKED.pack(code, file, place, CODES[pool], bytes.fromhex(key), length, roles, mark)
+
+    def _contradictions(self) -> tuple[str, ...]:
+        """Say how many prompts come with different truths, on either side or both, and where the first of them is."""
+        rows = np.frombuffer(self._training + self._held_out + self._met, FIELDS)
+        keys = rows["key"].copy().view("u8").reshape(-1, 2)
+        order = np.lexsort((keys[:, 1], keys[:, 0]))  # rows of a key in the order in which they were found
+        keys, truths = keys[order], rows["truth"][order]
+        is_same = (keys[1:] == keys[:-1]).all(axis=1)
+        differing = np.flatnonzero(is_same & (truths[1:] != truths[:-1]))
+        if not len(differing):
+            return ()
+        prompts, firsts = np.unique(np.cumsum(~is_same)[differing], return_index=True)  # the first difference of each
+        starts = order[np.flatnonzero(np.r_[True, ~is_same])[prompts]]
+        num, first = len(prompts), starts.argmin()
+        places = starts[first], order[differing[firsts[first]] + 1]
+        sides = " and ".join(self._truth_at(rows[place]) for place in places)
+        told = "one prompt has" if num == 1 else f"{num:,} prompts have"
+        return (f"{told} different truths in several rows, so no answer is right in all of them; the first: {sides}",)
+
+    def _truth_at(self, found: np.void) -> str:
+        file, number = self._files[int(found["file"])], int(found["number"])
+        truth = brief(_as_text(self._reader.truth_of(file.row(number))), LONGEST_TRUTH)
+        return f"{file.name}, row {number + 1:,} ({truth})"
 
     def _lost(self, role: str, is_held_out: bool | None) -> str:  # None: of all
         num_rows = sum(num for part, num in self._num_rows.items() if is_held_out in (None, part))
@@ -195,6 +233,15 @@ class _IndexBuilder:
                 why = f"none of its {_rows(len(own))} falls to the training pool"
                 remarks.append(f"category {name} is only evaluated: {why}")
         return remarks
+
+
+def _as_text(truth: Any) -> str:
+    """Write a truth so that equal ones are equal texts, also where a table made 7.0 of 7."""
+    if isinstance(truth, str):
+        return truth.strip()
+    if isinstance(truth, float) and truth.is_integer():
+        return str(int(truth))
+    return json.dumps(truth, sort_keys=True, ensure_ascii=False)
 
 
 def _rows(n: int) -> str:

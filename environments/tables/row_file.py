@@ -58,7 +58,11 @@ class InvalidRow(Exception):
     @classmethod
     def found(cls, kind: str, value: object, length: int = 80) -> InvalidRow:
         """Refuse a row for a value, which is shown."""
-        return cls(kind, f"found {shortened(repr(value), length)}")
+        try:
+            shown = repr(value)
+        except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists without end
+            shown = f"{type(value).__name__} too large to be shown"
+        return cls(kind, f"found {shortened(shown, length)}")
 
 
 def row_or_fault(read: Callable[[], Row]) -> Row | InvalidRow:

@@ -23,14 +23,15 @@ from jinja2.exceptions import TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from environments.contracts import EnvironmentFault, Message
+from environments.contracts import EnvironmentFault, Message, is_whole
 from environments.display import shortened
 from environments.tables.formats import json_type
 from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
 
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
-SURROGATE = re.compile("[\ud800-\udfff]")
 WHOLE_ROW = "row"
+MOST_BITS = 14_000  # of a whole number: one of more digits cannot be written
+DEEPEST = 100  # lists in lists of what is sent to a process: of thousands it could not be
 LOOKED_AT = 20  # rows of a file from which its fields are listed
 LISTED_FIELDS = 12
 # What an expression may raise where a row is not as it expects; anything else is a defect of ours.
@@ -151,6 +152,7 @@ class RowParser:
     check: Callable[[Any], None]  # raises ValueError where the reward could not use a truth
     reference: Expression | None  # None: the reward's own
     check_others: Callable[[Row], None] | None = None  # the same for the row's other columns; None: it reads none
+    truth_in: Callable[[Any, Row], Any] | None = None  # what a truth means in its row; None: what it says
 
     def columns(self, with_category: bool) -> frozenset[str] | None:
         """Give the columns that are read, without the category those of making a task; None: any of them."""
@@ -166,7 +168,7 @@ class RowParser:
         value = self.category(row)
         if isinstance(value, bool):
             return str(value).lower()
-        if isinstance(value, int):
+        if isinstance(value, int) and value.bit_length() <= MOST_BITS:
             return str(value)
         if isinstance(value, float | Decimal) and math.isfinite(value):
             return str(int(value)) if value == int(value) else str(value)
@@ -215,22 +217,23 @@ class RowParser:
             raise InvalidRow("the truth is missing")
         if not _is_plain(truth):
             raise InvalidRow.found("the truth is no plain data", truth)
-        return truth
+        return truth if self.truth_in is None else self.truth_in(truth, row)
 
     def reference_of(self, row: Row) -> str | None:
         """Give the reference reply that the row brings, if the options name one."""
         if self.reference is None:
             return None
         reply = self.reference(row)
-        if isinstance(reply, bool) or not isinstance(reply, str | int | float) or not str(reply).strip():
+        is_text = isinstance(reply, str | int | float) and not isinstance(reply, bool) and _is_plain(reply)
+        if not is_text or not str(reply).strip():
             raise InvalidRow.found("the reference is no text", reply)
         return str(reply)
 
-    def check_row(self, row: Row) -> Conversation:
-        """Look at all of a row but its category, and give its conversation."""
+    def check_row(self, row: Row) -> tuple[Conversation, Any]:
+        """Look at all of a row but its category, and give its conversation and its truth."""
         messages, truth, reference = self.conversation(row), self.truth_of(row), self.reference_of(row)
         for name, value in (("prompt", messages), ("truth", truth), ("reference", reference)):
-            if not _is_whole(value):
+            if not is_whole(value):
                 raise InvalidRow(f"half a character in the {name}", "a lone surrogate, which no file can hold")
         try:
             self.check(truth)
@@ -238,10 +241,11 @@ class RowParser:
             raise InvalidRow("the truth is refused", str(error)) from error
         try:
             if self.check_others is not None:
+                _require_shallow(row)
                 self.check_others(row)
         except ValueError as error:
             raise InvalidRow("the reward refuses the row", str(error)) from error
-        return messages
+        return messages, truth
 
 
 def _message(given: Any) -> Message:
@@ -257,23 +261,28 @@ def _message(given: Any) -> Message:
     return {"role": role, "content": content}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return depth < DEEPEST and all(_is_plain(one, depth + 1) for one in value)
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
-    return value is None or isinstance(value, str | int)
+        return depth < DEEPEST and all(isinstance(key, str) and _is_plain(one, depth + 1) for key, one in value.items())
+    return value is None or isinstance(value, str) or (isinstance(value, int) and value.bit_length() <= MOST_BITS)
 
 
-def _is_whole(value: Any) -> bool:
-    """Say whether all texts in plain data can be written as UTF-8: half an emoji cannot."""
-    if isinstance(value, str):
-        return value.isascii() or not SURROGATE.search(value)
-    if isinstance(value, dict):
-        return all(_is_whole(key) and _is_whole(one) for key, one in value.items())
-    return not isinstance(value, list | tuple) or all(map(_is_whole, value))
+def _require_shallow(row: Row) -> None:
+    """Refuse a row that could not be sent to a process, as rewards that read rows have it."""
+    for name, value in row.items():
+        if _is_deep(value, DEEPEST):
+            raise InvalidRow("a column is nested too deeply", f"{name!r}, deeper than {DEEPEST}")
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    """Say whether lists and objects are in each other more than so many times."""
+    if not isinstance(value, dict | list):
+        return False
+    return not most or any(_is_deep(one, most - 1) for one in (value.values() if isinstance(value, dict) else value))
 
 
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:

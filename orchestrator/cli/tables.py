@@ -50,6 +50,7 @@ LOOK: Mapping[str, Any] = {
 SPACE, TIGHT = 3, 2  # columns of the terminal between two of a table, at ease and at least
 CLOSED = "* evaluated on the tasks that it trains on: they are to be learnt by heart"
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
+MOST_ARMS = 20  # of a run's that are shown: those with the most groups
 WIDEST_NAME = 28  # of a list's column; a longer one moves its own line alone
 
 
@@ -141,7 +142,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     out.print(Text(f"The objective is made of {made_of}.", style="dim"))
     more = filter(None, [*what_carried(story).values(), beside_the_baseline(story), what_is_lost(story)])
     out.print(Text("\n".join([*in_words(story).values(), *more])))
-    for made in (*_learnt(story), *_plasticity(story), *_chosen(story)):
+    for made in (*_learnt(story), *_plasticity(story), *arms_and_batches(story)):
         print_table(out, made)
     out.print(_incidents(story))
     out.print(Text(f"\n{where_time_went(story)}"))
@@ -205,12 +206,16 @@ def _compact(value: float | None) -> str:
     return "-" if value is None else number(value, 1 if abs(value) >= 10 else 2)
 
 
-def _chosen(story: Mapping[str, Any]) -> Iterator[Table]:
+def arms_and_batches(story: Mapping[str, Any]) -> Iterator[Table]:
+    """What the bandits did, of many arms those played most; and how batches were played."""
     made = table("What the bandits did", "arm", "probability", "", "least", "most", "groups")
-    for arm in story["arms"]:
-        if not arm["is_scheduler"]:  # the matrices name what it picked
-            start, end, *bounds = (number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max"))
-            made.add_row(Text(arm_name(arm)), start, f"-> {end}", *bounds, str(arm["num_picks"]))
+    arms = [arm for arm in story["arms"] if not arm["is_scheduler"]]  # the matrices name what it picked
+    played_most = sorted(range(len(arms)), key=lambda place: -arms[place]["num_picks"])[:MOST_ARMS]
+    for arm in (arms[place] for place in sorted(played_most)):
+        start, end, *bounds = (number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max"))
+        made.add_row(Text(arm_name(arm)), start, f"-> {end}", *bounds, str(arm["num_picks"]))
+    if (num := len(arms) - MOST_ARMS) > 0:
+        made.caption = f"and {num:,} more with no more groups than these: --json has all"
     yield made
     played = story["played"]
     if played["batch"]:

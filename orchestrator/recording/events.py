@@ -7,20 +7,23 @@ position, so that a resumed run does not repeat them. Each is a function that yi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from environments import Environment, PassedOver
+from environments.pools import TOO_LONG
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
 from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.spec import Spec
 from policies.learner import UpdateReport
 from policies.policy import END_REMEDY
+from store.ledger.query_rows import EventRow
 from store.records import DECISION, CellRecord, EventRecord, MetricRecord
 from store.sentences import COLLAPSED
 
 REASONS, PLACES = 3, 5  # named in an event
+REASONS_IN_DATA = "rows_by_reason"  # of an event of rows left out: what a changed file is compared with
 # Mean |log-prob of the sampler - of the learner| at equal weights, nats: rounding stays far below in float32; the other
 # two are common experience, not measured by us.
 MOST_GAP = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
@@ -41,32 +44,79 @@ def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> 
     events = []
     for name, environment in environments.items():
         if environment.num_left_out:
-            text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
-            why = "; ".join(map(str, environment.flaws[:REASONS])) or f"the first: {environment.left_out[0]}"
-            events.append(EventRecord("left out", f"{text}; {why}; `evergreen validate` lists them"))
+            events.append(_left_out(name, environment, {}))
         events += [EventRecord("left out", f"{name}: {text}") for text in environment.remarks]
+        events += [EventRecord("warning", f"{name}: {text}") for text in environment.warnings]
     return events + [EventRecord("warning", text) for text in remarks]
 
 
+def of_changed_data(
+    environments: Mapping[str, Environment], remarks: Sequence[str], told: Iterable[EventRow]
+) -> list[EventRecord]:
+    """Say the same of environments whose data has changed, as far as it is news after what was `told`."""
+    before: dict[str, Mapping[str, int]] = {}
+    texts = set()
+    for event in told:
+        texts.add(event.text)
+        if REASONS_IN_DATA in event.data:
+            before[event.data["environment"]] = event.data[REASONS_IN_DATA]
+    rows = [
+        _left_out(name, environment, before.get(name, {}))
+        for name, environment in environments.items()
+        if before.get(name, {}) != _by_reason(environment)
+    ]
+    others = [event for event in of_data(environments, remarks) if REASONS_IN_DATA not in event.data]
+    return [*rows, *(event for event in others if event.text not in texts)]
+
+
+def _left_out(name: str, environment: Environment, before: Mapping[str, int]) -> EventRecord:
+    """Say which rows are left out and why, first where there are more or fewer than `before`."""
+    reasons = _by_reason(environment)
+    flaws = sorted(environment.flaws, key=lambda flaw: before.get(flaw.kind, 0) == flaw.num_rows)[:REASONS]
+    why = [f"{flaw}{_instead(flaw.num_rows, before.get(flaw.kind, 0) if before else None)}" for flaw in flaws]
+    text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
+    text += _instead(environment.num_left_out, sum(before.values()) if before else None)
+    if environment.num_left_out:
+        said = "; ".join(why) or f"the first: {environment.left_out[0]}"
+        text += f"; {said}; `evergreen validate` lists them"
+    return EventRecord("left out", text, {"environment": name, REASONS_IN_DATA: reasons})
+
+
+def _by_reason(environment: Environment) -> dict[str, int]:
+    """Count the rows left out by reason; all as one where the environment says no reasons."""
+    num = environment.num_left_out
+    return {flaw.kind: flaw.num_rows for flaw in environment.flaws} or ({"": num} if num else {})
+
+
+def _instead(now: int, before: int | None) -> str:
+    return "" if before is None or now == before else f", {before:,} before"
+
+
 def of_prompts(known: list[str], prompts: PromptLimits) -> list[EventRecord]:
-    """Say which prompts are too long to be read; `known` names environments reported before, changed in place."""
+    """Say which prompts are too long or cannot be read; `known` names what was reported before, changed in place."""
     events = []
-    for name, found in prompts.too_long.items():
-        if name not in known:
-            known.append(name)
+    for name, found in ((name, one) for name, kinds in prompts.unread.items() for one in kinds.values()):
+        is_long = found.limit is not None
+        reported = name if is_long else f"{name}: {found.kind}"
+        if reported not in known:
+            known.append(reported)
             num = "one task" if found.num_tasks == 1 else f"{found.num_tasks:,} tasks"
-            places = ", ".join(f"{place} ({num_tokens})" for place, num_tokens in found.first[:PLACES])
+            why = f", with prompts longer than {found.limit} tokens" if is_long else f", {found.kind}"
+            places = ", ".join(f"{place} ({detail})" if detail else place for place, detail in found.first[:PLACES])
             more = "" if found.num_tasks <= PLACES else ", ..."
-            text = f"{num} of {name} left out, with prompts longer than {found.limit} tokens: {places}{more}"
-            events.append(EventRecord("left out", text))
+            events.append(EventRecord("left out", f"{num} of {name} left out{why}: {places}{more}"))
     return events + of_passed_over(known, prompts.take_passed_over())
 
 
 def of_passed_over(known: list[str], passed_over: Mapping[str, PassedOver]) -> list[EventRecord]:
-    """Say, once for an environment, that tasks with long prompts are left out as they are met."""
-    new = {name: passed for name, passed in passed_over.items() if name not in known}
-    known += new
-    return [EventRecord("left out", f"{name}: {passed.text}") for name, passed in new.items()]
+    """Say, once for an environment, that long or unreadable prompts are left out as they are met."""
+    events = []
+    for name, passed in passed_over.items():
+        reported = name if passed.what == TOO_LONG else f"{name}: {passed.what}"
+        if reported not in known:
+            known.append(reported)
+            events.append(EventRecord("left out", f"{name}: {passed.text}"))
+    return events
 
 
 def of_length(spec: Spec, before: int) -> str:

@@ -1,10 +1,10 @@
 """Which tasks a run may use, and whether there are enough of them: asked before it is entered anywhere.
 
-A task whose prompt is too long is left out wherever tasks are looked for: in training, in what is measured, in the warm
-start. Whether it is depends on the task, the tokenizer and the limits alone, so that a resumed run leaves out the same;
-pools follow from content keys, so no other task changes its place. Tables are gone through at the beginning, with no
-more encoding than lengths leave open. Endless categories, and others that do not know their pools, are looked at as
-their tasks come.
+A task whose prompt is too long, or which the policy cannot read at all, is left out wherever tasks are looked for: in
+training, in what is measured, in the warm start. Whether it is depends on the task, the tokenizer and the limits alone,
+so that a resumed run leaves out the same; pools follow from content keys, so no other task changes its place. Tables
+are gone through at the beginning, with no more encoding than lengths and roles leave open. Endless categories, and
+others that do not know their pools, are looked at as their tasks come.
 
 There must be tasks to train on in every category, and to measure in every environment. A pool that is measured and
 empty would give a run without a number in the end, so it is refused; a category without one is reported.
@@ -13,7 +13,7 @@ empty would give a run without a number in the end, so it is refused; a category
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,14 @@ from environments import (
     make_task,
     most_bytes,
 )
+from environments.contracts import is_whole
 from environments.display import Throttle
 from orchestrator import random_streams
 from orchestrator.errors import UserError
 from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.spec import Spec
 from policies.encoder import Encoder
+from policies.errors import PolicyError, UnreadablePrompt
 from policies.samplers.contracts import SamplerOptions
 from store.sentences import listed
 
@@ -45,44 +47,52 @@ LISTED = 1000  # tasks of an environment that are named
 SAY_EVERY = 256  # prompts between two looks at the clock
 FEW = 4  # tasks of a category that are looked for, where all that are measured would take long
 REASONS = 5  # named
+TOKENS = " tokens"
+UNREADABLE = "tasks that the policy cannot read"
 USES = {"anchor": "to be evaluated on", "select": "to be looked at by the scheduler"}
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why the policy cannot read a task."""
+
+    kind: str  # in words that many tasks share
+    detail: str = ""  # what it is in this one
+    unit: str = ""  # of the detail, where it is a number
+
+
 @dataclass
-class TooLong:
-    """Tasks of an environment whose prompts are too long, as far as they are known beforehand."""
+class Unread:
+    """Tasks of an environment that the policy cannot read for one reason, as far as they are known beforehand."""
 
-    limit: int  # tokens
+    kind: str
+    unit: str = ""
+    limit: int | None = None  # most tokens of a prompt, where the reason is that these have more
     num_tasks: int = 0
-    first: list[tuple[str, int]] = field(default_factory=list)  # place and tokens, of at most `LISTED`
-
-    @property
-    def kind(self) -> str:
-        """What is wrong with them."""
-        return f"the prompt is longer than {self.limit} tokens"
+    first: list[tuple[str, str]] = field(default_factory=list)  # place and detail, of at most `LISTED`
 
     @property
     def flaw(self) -> Flaw:
-        """The same, with their number and the first of them."""
-        place, num_tokens = self.first[0]
-        return Flaw(self.kind, self.num_tasks, f"{place}: {num_tokens} tokens")
+        """The reason, with their number and the first of them."""
+        place, detail = self.first[0]
+        return Flaw(self.kind, self.num_tasks, f"{place}: {detail}{self.unit}" if detail else place)
 
     @property
     def lines(self) -> list[str]:
         """A line each of the first, and one that counts the others."""
-        told = [f"{place}: {self.kind}: {num_tokens}" for place, num_tokens in self.first]
+        told = [": ".join(filter(None, (place, self.kind, detail))) for place, detail in self.first]
         more = self.num_tasks - len(told)
         return [*told, f"{more:,} more: {self.kind}"] if more else told
 
-    def add(self, place: str, num_tokens: int) -> None:
+    def add(self, place: str, detail: str) -> None:
         """Take in a task."""
         self.num_tasks += 1
         if len(self.first) < LISTED:
-            self.first.append((place, num_tokens))
+            self.first.append((place, detail))
 
 
 class PromptLimits(Admission):
-    """Admits tasks whose prompts leave room for an answer.
+    """Admits tasks that the policy can read, with prompts that leave room for an answer.
 
     `context`: most tokens in a row that the policy takes; None: any number. `tell` hears how far it is where going
     through a table takes long.
@@ -101,49 +111,90 @@ class PromptLimits(Admission):
         bounds = [bound for bound in (context, options.longest_row) if bound is not None]
         least = min(bounds, default=None)
         self.limits = {name: most_tokens(one, options, least) for name, one in environments.items()}
-        self.too_long: dict[str, TooLong] = {}  # by environment, of the tables that were gone through
+        # by environment and reason, of the tables that were gone through
+        self.unread: dict[str, dict[str, Unread]] = {}
         self._barred: dict[tuple[str, str], Set[int] | None] = {}  # indices by category; None: no table
         self._passed_over: dict[str, PassedOver] = {}
-        self._known: dict[str, int] = {}  # number of tokens by content key
+        self._known: dict[str, int | Refusal] = {}  # number of tokens, or why there is none, by content key
         self._frame = len(encoder.encode(({"role": "user", "content": ""},)))  # tokens around what is asked
+        self._refused: dict[tuple[str, ...], Refusal | None] = {("user",): None}  # by the roles of messages
+        self._without_row = encoder.without_row()
 
     def admits(self, task: Task) -> bool:
-        """Say whether a task's prompt is short enough."""
-        limit, environment = self.limits[task.environment], self._environments[task.environment]
-        if limit is None:
-            return True
-        barred = self._table(environment, task.category)
+        """Say whether the policy can read a task, and its prompt is short enough."""
+        barred = self._table(self._environments[task.environment], task.category)
         if barred is not None:
             return task.index not in barred
-        if most_bytes(canonical(task.messages)) <= limit - self._frame:  # surely short enough
-            return True
-        if task.key not in self._known:
-            if len(self._known) == REMEMBERED:
-                self._known.clear()
-            self._known[task.key] = len(self._encoder.encode(task.messages))
-        num_tokens = self._known[task.key]
-        if num_tokens > limit:
-            where = f"task {task.index} of category {task.category}: {num_tokens} tokens of at most {limit}"
-            before = self._passed_over.get(task.environment, PassedOver(0, where))
-            self._passed_over[task.environment] = PassedOver(before.num + 1, before.first)
-        return num_tokens <= limit
+        refusal = self._refusal(task)
+        if refusal is not None:
+            self._pass_over(task, refusal)
+        return refusal is None
 
     def barred(self, environment: Environment, category: str) -> NDArray[np.int64]:
-        """Give the indices of a table's rows that are too long; each category is gone through once."""
+        """Give the indices of a table's rows that are not admitted; each category is gone through once."""
         return np.array(sorted(self._table(environment, category) or ()), np.int64)
 
     def flaws(self, environment: str) -> list[Flaw]:
-        """Say that prompts are too long, if some are known to be."""
-        known = self.too_long.get(environment)
-        return [known.flaw] if known else []
+        """Say why tasks are known not to be admitted, if some are."""
+        return [one.flaw for one in self.unread.get(environment, {}).values()]
 
     def take_passed_over(self) -> Mapping[str, PassedOver]:
-        """Give what was met and is too long since it was last asked."""
+        """Give what was met and not admitted since it was last asked."""
         taken, self._passed_over = self._passed_over, {}
         return taken
 
+    def _pass_over(self, task: Task, refusal: Refusal) -> None:
+        where, limit = f"task {task.index} of category {task.category}", self.limits[task.environment]
+        if refusal.unit:
+            new = PassedOver(0, f"{where}: {refusal.detail}{refusal.unit} of at most {limit}")
+        else:
+            new = PassedOver(0, ": ".join(filter(None, (where, refusal.kind, refusal.detail))), UNREADABLE)
+        before = self._passed_over.get(task.environment, new)
+        self._passed_over[task.environment] = replace(before, num=before.num + 1)
+
+    def _refusal(self, task: Task) -> Refusal | None:
+        """Say why a task cannot be read; None: it can. By the task, the encoder and the limits alone."""
+        answer = vars(task).get("answer")  # one that is worked out when it is asked for is an environment's of ours
+        for name, value in (("prompt", task.messages), ("answer", answer), ("truth", task.data)):
+            if not is_whole(value):
+                return Refusal(f"half a character in the {name}", "a lone surrogate, which no tokenizer reads")
+        if (refused := self._refusal_of(tuple(message["role"] for message in task.messages))) is not None:
+            return refused
+        limit = self.limits[task.environment]
+        surely_fits = limit is None or most_bytes(canonical(task.messages)) <= limit - self._frame
+        is_plain = not any(token in message["content"] for token in self._without_row for message in task.messages)
+        if surely_fits and is_plain:
+            return None
+        if task.key not in self._known:
+            if len(self._known) == REMEMBERED:
+                self._known.clear()
+            self._known[task.key] = self._measure(task)
+        found = self._known[task.key]
+        if isinstance(found, Refusal):
+            return found
+        return None if limit is None or found <= limit else Refusal(_too_long(limit), str(found), TOKENS)
+
+    def _measure(self, task: Task) -> int | Refusal:
+        try:
+            return len(self._encoder.encode(task.messages))
+        except UnreadablePrompt as error:
+            return Refusal(error.kind, error.detail)
+
+    def _refusal_of(self, roles: tuple[str, ...]) -> Refusal | None:
+        """Say why the template takes no conversation of these roles, whatever is said in it."""
+        if roles not in self._refused:
+            try:
+                self._encoder.encode([{"role": role, "content": "0"} for role in roles])
+            except UnreadablePrompt as error:
+                self._refused[roles] = Refusal(error.kind, error.detail)
+            except PolicyError:  # a vocabulary without this text: nothing is known of the roles
+                self._refused[roles] = None
+            else:
+                self._refused[roles] = None
+        return self._refused[roles]
+
     def _table(self, environment: Environment, category: str) -> Set[int] | None:
-        """Give the rows of a table that are too long; None: it is no table, does not end or does not know its pools."""
+        """Give the rows of a table that are not admitted; None: no table, it does not end or know its pools."""
         key = (environment.name, category)
         if key not in self._barred:
             ends, knows = environment.size(category), environment.indices(category, "train")
@@ -152,24 +203,38 @@ class PromptLimits(Admission):
         return self._barred[key]
 
     def _go_through(self, environment: Environment, category: str) -> Iterable[int]:
-        limit = self.limits[environment.name]
-        if limit is None:
-            return
-        say = Throttle(self._tell)
-        lengths = environment.lengths(category)
-        indices = np.arange(environment.size(category) or 0)
-        if lengths is not None:
-            indices = indices[lengths > limit - self._frame]
+        say, limit = Throttle(self._tell), self.limits[environment.name]
+        indices = self._doubtful(environment, category)
         for number, index in enumerate(indices.tolist()):
             if number % SAY_EVERY == 0 and say.is_time():
-                say(f"{environment.name}.{category}: {number:,} of {len(indices):,} long prompts measured")
+                say(f"{environment.name}.{category}: {number:,} of {len(indices):,} prompts measured")
             task = make_task(environment, category, index)
-            num_tokens = len(self._encoder.encode(task.messages))
-            if num_tokens > limit:
-                known = self.too_long.setdefault(environment.name, TooLong(limit))
-                place = environment.where(task) or f"task {task.index} of category {task.category}"
-                known.add(place, num_tokens)
+            refusal = self._refusal(task)
+            if refusal is not None:
+                known, kind = self.unread.setdefault(environment.name, {}), refusal.kind
+                of_kind = known.setdefault(kind, Unread(kind, refusal.unit, limit if refusal.unit else None))
+                of_kind.add(environment.where(task) or f"task {index} of category {category}", refusal.detail)
                 yield index
+
+    def _doubtful(self, environment: Environment, category: str) -> NDArray[np.int64]:
+        """Give the indices of a table's rows that must be read to say whether they are admitted."""
+        everything: NDArray[np.int64] = np.arange(environment.size(category) or 0)
+        lengths, roles, limit = (
+            environment.lengths(category),
+            environment.roles(category),
+            self.limits[environment.name],
+        )
+        if lengths is None or roles is None or self._without_row:
+            return everything
+        numbers, sequences = roles
+        is_doubtful = np.array([self._refusal_of(one) is not None for one in sequences], np.bool_)[numbers]
+        if limit is not None:
+            is_doubtful = is_doubtful | (lengths > limit - self._frame)
+        return np.flatnonzero(is_doubtful)
+
+
+def _too_long(limit: int) -> str:
+    return f"the prompt is longer than {limit} tokens"
 
 
 def most_tokens(environment: Environment, options: SamplerOptions, context: int | None) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from environments import ALL, Admission, Environment, EnvironmentSource, Pool, Scorer, first_tasks, make_task
+from environments.contracts import is_whole
 from environments.user_code import is_user_code
 from orchestrator import random_streams, registry
 from orchestrator.bandits import ArmInfo
@@ -35,7 +36,7 @@ from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_categories, evaluated_pools
 from orchestrator.runs.end_tokens import endless_answers, require_end
 from orchestrator.runs.first_prompts import require_readable
-from orchestrator.runs.provenance import RunRelations, describe_host, run_record
+from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
@@ -71,7 +72,7 @@ class Foundation:
     @property
     def host(self) -> dict[str, Any]:
         """What the run's bits depend on beside its spec, the versions of its environments included."""
-        versions = {f"environment {name}": e.version for name, e in self.environments.items()}
+        versions = {f"{ENVIRONMENT}{name}": e.version for name, e in self.environments.items()}
         return {**describe_host(self.spec), **versions}
 
     @property
@@ -275,7 +276,7 @@ def trainable(environments: Mapping[str, Environment]) -> Arms:
 def _nothing_to_train_on(environments: Mapping[str, Environment]) -> str:
     """Say why, as the environments' remarks have it, and what to do; where they have none, the spec asked for it."""
     found = f"nothing to train on: every category of {', '.join(environments)} is only held out"
-    why = [f"{name}: {text}" for name, environment in environments.items() for text in environment.remarks]
+    why = [f"{name}: {text}" for name, one in environments.items() for text in (*one.remarks, *map(str, one.flaws))]
     if len(why) > REASONS:
         why[REASONS:] = [f"and {len(why) - REASONS:,} more reasons"]
     remedies = ["give it more rows to train on, or another `holdout` file"] if why else []
@@ -307,7 +308,7 @@ def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySamp
             for category in environment.categories
             for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
         ]
-        prompts[name] = [prompt_text(task.messages) for task in tasks]
-        answers += [task.answer for task in tasks if task.answer is not None]
+        prompts[name] = [prompt_text(task.messages) for task in tasks if is_whole(task.messages)]
+        answers += [task.answer for task in tasks if task.answer is not None and is_whole(task.answer)]
     symbols = [symbol for environment in environments.values() for symbol in environment.symbols]
     return VocabularySample(prompts, answers, symbols)

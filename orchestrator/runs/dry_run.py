@@ -22,7 +22,7 @@ from store.sentences import listed, percent, short, size_in_words
 if TYPE_CHECKING:
     from orchestrator.measurements.budget import LookingPlan
     from orchestrator.measurements.contracts import HeldOut
-    from orchestrator.rollout.task_supply import TooLong
+    from orchestrator.rollout.task_supply import Unread
     from orchestrator.runs.task_pools import EnvironmentPools
     from policies.learner import Learner
     from policies.models.loader import ModelSize
@@ -42,11 +42,11 @@ class LeftOutPrompts:
     rows: tuple[str, ...]  # "file:line: reason" of the first thousand; the others counted by reason
 
     @classmethod
-    def of(cls, environment: Environment, too_long: TooLong | None) -> LeftOutPrompts:
+    def of(cls, environment: Environment, unread: Iterable[Unread]) -> LeftOutPrompts:
         """Gather what the environment says, and what the policy cannot read."""
         num, flaws, rows = environment.num_left_out, [*environment.flaws], [*environment.left_out]
-        if too_long is not None:
-            num, flaws, rows = num + too_long.num_tasks, [*flaws, too_long.flaw], rows + too_long.lines
+        for one in unread:
+            num, flaws, rows = num + one.num_tasks, [*flaws, one.flaw], rows + one.lines
         flaws.sort(key=lambda flaw: flaw.num_rows)
         return cls(environment.name, num, tuple(flaws), tuple(rows))
 
@@ -144,8 +144,8 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         require_readable(environments, reader.encoder)
         prompts = PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
-    too_long = prompts.too_long if prompts else {}
-    left_out = (LeftOutPrompts.of(one, too_long.get(name)) for name, one in environments.items())
+    unread = prompts.unread if prompts else {}
+    left_out = (LeftOutPrompts.of(one, unread.get(name, {}).values()) for name, one in environments.items())
     if prompts is None:
         why = f"the tokenizer of {spec.policy.model} is not here"
         of_prompts = [f"prompts are not measured: {why}; a run measures them"]
@@ -174,6 +174,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         free_bytes=disk.free_bytes,
         warnings=(
             *([disk.shortage] if disk.shortage else []),
+            *(f"{name}: {text}" for name, one in environments.items() for text in one.warnings),
             *dict.fromkeys(text for one in runs for text in one.warnings()),
             *looking.warnings,
             *_never_asked(spec, looking),

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from environments import Environment, make_task
+from environments import Environment, Message, make_task
+from environments.contracts import is_whole
 from policies.encoder import Encoder
-from policies.errors import PolicyError
+from policies.errors import PolicyError, UnreadablePrompt
 
 LOOKED_AT = 64  # tasks of an environment whose tasks are at hand; of one that makes them, one a category
 
 
 def require_readable(environments: Mapping[str, Environment], encoder: Encoder) -> None:
-    """Refuse an environment whose first tasks are conversations that the template does not take.
+    """Refuse an environment of whose first tasks the policy can read none, because of how they are asked.
 
-    One conversation of each sequence of roles is tried. Raises PolicyError, with the environment's name.
+    One conversation of each sequence of roles is tried. Where others can be read, those that cannot are left out, as
+    too long ones are. Raises PolicyError, with the environment's name.
     """
     for name, environment in environments.items():
-        tried: set[tuple[str, ...]] = set()
-        categories = environment.categories[:LOOKED_AT]
-        for category in categories:
-            size = environment.size(category.name)
-            for index in range(1 if size is None else min(size, LOOKED_AT // len(categories))):
-                messages = make_task(environment, category.name, index).messages
-                roles = tuple(message["role"] for message in messages)
-                if roles in tried:
-                    continue
-                tried.add(roles)
-                try:
-                    encoder.encode(messages)
-                except PolicyError as error:
-                    raise type(error)(f"{name}: {error}") from error
+        readable: set[tuple[str, ...]] = set()
+        refused: UnreadablePrompt | None = None
+        for messages in _first_conversations(environment):
+            roles = tuple(message["role"] for message in messages)
+            if roles in readable or not is_whole(messages):
+                continue
+            try:
+                encoder.encode(messages)
+                readable.add(roles)
+            except UnreadablePrompt as error:
+                refused = refused or error
+            except PolicyError as error:
+                raise type(error)(f"{name}: {error}") from error
+        if refused is not None and not readable:
+            raise PolicyError(f"{name}: {refused}") from refused
+
+
+def _first_conversations(environment: Environment) -> Iterator[Sequence[Message]]:
+    categories = environment.categories[:LOOKED_AT]
+    for category in categories:
+        size = environment.size(category.name)
+        for index in range(1 if size is None else min(size, LOOKED_AT // len(categories))):
+            yield make_task(environment, category.name, index).messages

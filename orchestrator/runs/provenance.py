@@ -13,6 +13,7 @@ from orchestrator.package_names import version_of
 from orchestrator.spec import Spec
 from store.records import EnvironmentRecord, LineageRecord, MemberRecord, RunRecord
 
+ENVIRONMENT = "environment "  # before its name, where its version is among what bits depend on
 PACKAGES = ("evergreen-rl", "torch", "transformers", "numpy")
 
 
@@ -70,6 +71,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name in now
         if name in before and name != "python" and before[name] != now[name]
     ]
+
+
+def changed_environments(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the environments whose version has changed since a run began: their data, options or code."""
+    names = [key.removeprefix(ENVIRONMENT) for key in now if key.startswith(ENVIRONMENT)]
+    keys = {name: f"{ENVIRONMENT}{name}" for name in names}
+    return [name for name, key in keys.items() if key in before and before[key] != now[key]]
 
 
 def cpu_kind() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from environments import Environment, make_task
+from environments.contracts import is_whole
 from policies.encoder import Encoder
 from policies.samplers.contracts import SamplerOptions
 
@@ -46,5 +47,6 @@ def _answers(environment: Environment) -> Iterator[str]:
     for category in categories:
         size = environment.size(category.name)
         for index in range(each if size is None else min(each, size)):
-            if (answer := make_task(environment, category.name, index).answer) is not None:
+            answer = make_task(environment, category.name, index).answer
+            if answer is not None and is_whole(answer):
                 yield answer

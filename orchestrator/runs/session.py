@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,13 @@ from orchestrator.recording import outbox
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
 from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
+from orchestrator.rollout.task_supply import check_supply
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
 from orchestrator.runs.catalog import inventory
 from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.kept_spec import KeptSpec
-from orchestrator.runs.provenance import RunRelations, differences
+from orchestrator.runs.provenance import RunRelations, changed_environments, differences
 from orchestrator.runs.recovery import refuse_exchanged
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec
@@ -69,6 +70,8 @@ class RunSession:
         self.spec, self.ledger, self.home, self.folder = spec, ledger, home, folder
         self.watcher, self.until_step = watcher, until_step
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
+        self._told: Collection[str] = ()  # texts of events, before this process
+        self._changed: Collection[str] = ()  # environments that are not what they were when the run began
 
     def begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         """Run from step 0."""
@@ -112,16 +115,23 @@ class RunSession:
         foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun)
         run = self.ledger.open_run(self.spec.name, foundation.records())
         stages = self.spec.curriculum.stages
-        before = self.ledger.reading.spec(self.spec.name)["curriculum"]["stages"]
+        stages_before = self.ledger.reading.spec(self.spec.name)["curriculum"]["stages"]
         self.ledger.set_spec(run, self.spec.kept())
         happened = [*events, *found]
-        if stages != before:
-            happened.append(EventRecord(DECISION, run_events.of_length(self.spec, before)))
+        if stages != stages_before:
+            happened.append(EventRecord(DECISION, run_events.of_length(self.spec, stages_before)))
         if kept is not None:
             happened += kept.put_right(self.folder, self.spec)
-        for difference in differences(self.ledger.reading.host(self.spec.name), foundation.host):
+        before = self.ledger.reading.host(self.spec.name)
+        self._changed = changed_environments(before, foundation.host)
+        for difference in differences(before, foundation.host):
             text = f"{difference}: the run goes on, but not bit for bit as it would have"
             happened.append(EventRecord("not bitwise", text))
+        changed = {name: one for name, one in foundation.environments.items() if name in self._changed}
+        told = self.ledger.reading.events(self.spec.name)
+        self._told = {event.text for event in told}
+        unmeasured = check_supply(self.spec, changed, foundation.prompts)
+        happened += run_events.of_changed_data(changed, unmeasured, told)
         return self._go(run, foundation, opened, happened)
 
     def _go(
@@ -199,7 +209,9 @@ class RunSession:
                 others = [EventRecord("begins anew", f"{text} {part}") for part in anew]
                 recorder.record_events(progress, events)
                 recorder.record_events(progress, others)
-                recorder.record_events(progress, run_events.of_prompts(progress.too_long, foundation.prompts))
+                progress.forget_too_long(self._changed)
+                prompts = run_events.of_prompts(progress.too_long, foundation.prompts)
+                recorder.record_events(progress, [event for event in prompts if event.text not in self._told])
                 recorder.restore_stage(parts, progress)
                 recorder.record_holdouts(parts)
                 parts.interventions.require_origins(progress)

@@ -29,7 +29,7 @@ from policies.models.tiny import (
     require_known,
     tiny_architecture,
 )
-from policies.policy import Endings, Policy, context_of, read_model, width_of
+from policies.policy import Endings, Policy, context_of, read_model, rows_of, width_of
 
 LONGEST = 200  # characters of a name in a message
 
@@ -93,7 +93,7 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
         raise
     require_template(tokenizer, config.template, config.model)
     endings = Endings.of(tokenizer, config.template, _generation_config(config, known), config.model)
-    return PromptReader(Encoder(tokenizer, config.template), context_of(known), endings)
+    return PromptReader(Encoder(tokenizer, config.template, None, rows_of(known)), context_of(known), endings)
 
 
 def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelSize:
@@ -140,7 +140,7 @@ def _require_rows(tokenizer: Any, known: Any, config: PolicyConfig) -> None:
     Special tokens that no prompt gets by itself may lie there: the smallest Gemma 3 has one for images, and the
     library gives every Qwen2 an unknown token.
     """
-    num_rows: int | None = getattr(known.get_text_config(), "vocab_size", None)
+    num_rows = rows_of(known)
     if num_rows is None:
         return
     named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}

@@ -92,5 +92,6 @@ def policy_of(
     template: str | None, kind: Literal["chat", "none"] = "chat", merges: tuple[tuple[str, str], ...] = ()
 ) -> Policy:
     """Make a policy that has a tokenizer and no model."""
-    model = SimpleNamespace(generation_config=None)
+    architecture = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=None))
+    model = SimpleNamespace(generation_config=None, config=architecture)
     return Policy(model, tokenizer_of(template, merges), "family/model", kind)

@@ -122,6 +122,38 @@ def test_a_choice_may_be_given_by_its_text(answer, value, options):
     assert worth({"type": "choice", "options": "choices"}, answer, "B", choices=options) == value
 
 
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("B", 1.0),
+        ("(b) Paris", 1.0),
+        ("paris", 1.0),
+        ("2", 1.0),
+        ("Option 2.", 1.0),
+        ("1", 0.0),
+        ("3", 0.0),
+        ("A", 0.0),
+    ],
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"text": ["Rome", "Paris", "Oslo", "3"], "label": ["1", "2", "3", "4"]},
+        {"text": ["Rome", "Paris", "Oslo", "3"], "label": [1, 2, 3, 4]},
+        {"1": "Rome", "2": "Paris", "3": "Oslo", "4": "3"},
+    ],
+)
+@pytest.mark.parametrize("truth", ["2", 2, "2.0"])
+def test_numbers_that_label_options_stand_for_the_letters_of_their_places(answer, value, options, truth):
+    section = {"type": "choice", "options": "choices"}
+    meant = make_reward(section).truth_in(truth, {"choices": options})
+    assert meant == "B"
+    assert worth(section, answer, meant, choices=options) == value
+    assert make_reward([section]).truth_in(truth, {"choices": options}) == "B"
+    digits = {"type": "choice", "options": "choices", "letters": "1234"}
+    assert worth(digits, "2", truth, choices=options) == 1.0
+
+
 def test_two_options_of_the_same_text_are_told_apart_by_letter_only():
     section = {"type": "choice", "options": "choices"}
     assert worth(section, "Oslo", "A", choices=["Oslo", "oslo"]) == 0.0

@@ -110,7 +110,8 @@ ARC = {"question": "1?", "answer": "B", "choices": {"text": ["two", "one"], "lab
     [
         (None, "expected a list or a map of options at 'choices', found None"),
         ({"text": ["two"], "label": ["A", "B"]}, "expected as many labels as texts in the options"),
-        ({"text": ["two", "one"], "label": ["1", "2"]}, "expected the letters ABCDEFGHIJ as labels.*found '1'"),
+        ({"text": ["two", "one"], "label": ["1", "1"]}, "expected the letters ABCDEFGHIJ as labels.*found '1'"),
+        ({"text": ["two", "one"], "label": ["A", "2"]}, "expected the letters ABCDEFGHIJ as labels.*found '2'"),
         ({"texts": ["two", "one"]}, "expected the letters ABCDEFGHIJ as labels.*found 'texts'"),
     ],
 )
@@ -122,6 +123,17 @@ def test_options_of_a_choice_are_looked_at_in_every_row(tmp_path, choices, reaso
     named = "choice: " if in_a_list else ""
     assert re.search(f"train.jsonl:2: the reward refuses the row: {named}{reason}", told)
     assert environment.score(environment.task("all", 0), "One").value == 1.0
+
+
+@pytest.mark.parametrize("in_a_list", [False, True])
+def test_rows_whose_options_are_numbered_are_used_beside_those_with_letters(tmp_path, in_a_list):
+    numbered = {"question": "2?", "answer": "1", "choices": {"text": ["one", "two"], "label": ["1", "2"]}}
+    reward = {"type": "choice", "options": "choices"}
+    environment = made(tmp_path, [ARC, numbered], reward=[reward] if in_a_list else reward)
+    assert environment.left_out == ()
+    task = environment.task("all", 1)
+    assert (task.answer, task.data["truth"]) == ("A", "A")
+    assert [environment.score(task, said).value for said in ("A", "one", "1", "B", "2")] == [1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet])
@@ -206,6 +218,32 @@ def test_truths_that_are_no_plain_data_are_told(tmp_path):
     write_parquet(tmp_path / "a.parquet", rows)
     with pytest.raises(EnvironmentFault, match=r"the truth is no plain data: 1 row \(a\.parquet:1: found datetime"):
         make(tmp_path, train="a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"truth": "10 ** (5000 * (answer % 2))"}, "the truth is no plain data: found int too large to be shown"),
+        ({"category": "10 ** (5000 * (answer % 2))"}, "the category is no name: found int too large to be shown"),
+        ({"reference": "10 ** (5000 * (answer % 2))"}, "the reference is no text: found int too large to be shown"),
+        ({"truth": "deep if answer else 'a'"}, r"the truth is no plain data: found (\[{70}|list too large)"),
+    ],
+)
+def test_numbers_and_lists_without_end_break_only_their_row(tmp_path, options, reason):
+    deep = "[" * 900 + "]" * 900
+    rows = [f'{{"question": "{n}?", "answer": {n}, "deep": {deep}}}' for n in range(2)]
+    environment = made(tmp_path, rows, reward={"type": "regex", "pattern": "1"}, **options)
+    (told,) = environment.left_out
+    assert re.search(f"train.jsonl:2: {reason}", told)
+    assert environment.num_left_out == 1
+
+
+def test_a_row_too_deep_to_be_sent_to_a_process_is_left_out_where_a_reward_reads_rows(tmp_path):
+    (tmp_path / "mine.py").write_text("def any_truth(attempt):\n    return 1.0\n")
+    rows = [GOOD, f'{{"question": "2?", "answer": "2", "meta": {"[" * 900 + "]" * 900}}}']
+    assert made(tmp_path, rows).left_out == ()
+    (told,) = made(tmp_path, rows, reward="./mine.py:any_truth").left_out
+    assert told == "train.jsonl:2: a column is nested too deeply: 'meta', deeper than 100"
 
 
 def test_where_no_row_can_be_used_the_commonest_reasons_are_said(tmp_path):

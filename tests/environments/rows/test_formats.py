@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +30,14 @@ def write_arrow(path: Path, rows, file_format: bool = False) -> Path:
     return path
 
 
+def write_tsv(path: Path, rows) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
 WRITERS = {
     "rows.jsonl": write_jsonl,
     "rows.ndjson": write_jsonl,
@@ -35,6 +45,7 @@ WRITERS = {
     "rows.json": write_jsonl,
     "rows": write_jsonl,
     "rows.csv": write_csv,
+    "rows.tsv": write_tsv,
     "rows.parquet": write_parquet,
     "rows.pq": write_parquet,
     "rows.arrow": write_arrow,
@@ -205,7 +216,7 @@ json_values = st.recursive(
 @given(st.lists(st.dictionaries(texts, json_values, max_size=3) | st.text(max_size=5), max_size=8))
 def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    lines = [line.replace("\n", " ") for line in lines]
+    lines = [line.replace("\n", " ") for line in [*lines, "{}"]]  # one object alone may be a whole table
     path = tmp_path / "x.jsonl"
     path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
     file = JsonLines(path, "x.jsonl")
@@ -238,7 +249,17 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
         ("a.csv", b"", "a.csv is empty: expected the names of its columns"),
         ("a.csv", b"frage;antwort\n1;2\n", "has one column, 'frage;antwort': is it separated by semicolons.*: \";\"`"),
         ("a.csv", b"question\tanswer\n1\t2\n", r"separated by tabs\? Then say `delimiter: \"\\t\"`"),
+        ("a.tsv", b"question,answer\n1,2\n", 'a.tsv has one column.*by commas.*name it .csv and say `delimiter: ","`'),
         ("a.csv", b"question,answer\n", "its files hold no rows"),
+        ("a.csv", b"question,answer\r1,2\r3,4\r", "a.csv ends its lines by CR alone.*write LF.*tr '.r' '.n' < a.csv"),
+        ("a.jsonl", b'{"question": "1"}\r{"question": "2"}', "a.jsonl ends its lines by CR alone"),
+        ("a b.csv", "question\n1\n".encode("utf-16"), "a b.csv is UTF-16: save it as UTF-8 .`iconv -f UTF-16"),
+        ("a.jsonl", '{"question": "1"}'.encode("utf-16-be"), "a.jsonl is UTF-16: save it as UTF-8"),
+        ("a.json", '{"question": "1"}'.encode("utf-16"), "a.json is UTF-16: save it as UTF-8"),
+        ("a.tsv", "question\tb\n1\t2\n".encode("utf-32"), "a.tsv is UTF-32: save it as UTF-8"),
+        ("a.jsonl", b'[\n {"question": "1"},', "a.jsonl holds one JSON list.*jq -c '.*' a.jsonl > a.rows.jsonl"),
+        ("a.jsonl", b'[{"question": "1"}, {"question": "2"}]', "a.jsonl holds one JSON list"),
+        ("a.json", b'{\n  "question": "1",', "a.json holds JSON objects of several lines.*`jq -c . a.json > a.jsonl`"),
         ("a.csv", b"question,answer,question\n1,2,3\n", "a.csv has several columns called 'question'"),
         ("a.csv", b"quest\xff,answer\n1,2\n", "a.csv: its first line.*not valid UTF-8"),
     ],
@@ -250,10 +271,53 @@ def test_a_file_that_cannot_be_used_is_refused_in_words(tmp_path, name, content,
         make(tmp_path, train=name)
 
 
+@pytest.mark.parametrize(
+    ("table", "read"),
+    [
+        ({"question": {"0": "1?", "7": "2?"}, "answer": {"0": "1", "7": "2"}}, '"a.json"'),
+        ({"question": ["1?", "2?"], "answer": ["1", "2"]}, '"a.json"'),
+        ({"columns": ["question"], "index": [0], "data": [["1?"]]}, '"a.json", orient="split"'),
+        ({"schema": {"fields": []}, "data": [{"question": "1?"}]}, '"a.json", orient="table"'),
+    ],
+)
+def test_json_that_holds_a_table_by_columns_is_refused_with_what_writes_rows(tmp_path, table, read):
+    write_jsonl(tmp_path / "a.json", [table])
+    with pytest.raises(EnvironmentFault) as refused:
+        make(tmp_path, train="a.json")
+    said = str(refused.value)
+    assert "a.json is one JSON object that holds a whole table by columns" in said
+    assert f'`pandas.read_json({read}).to_json("a.rows.jsonl", orient="records", lines=True)`' in said
+
+
+def test_json_that_holds_its_rows_in_a_list_is_refused_with_what_writes_them(tmp_path):
+    write_jsonl(tmp_path / "a.json", [{"version": "1", "data": FLAT}])
+    said = r"a.json is one JSON object that holds rows in 'data': .*`jq -c '.\[\"data\"\]\[\]' a.json > a.rows.jsonl`"
+    with pytest.raises(EnvironmentFault, match=said):
+        make(tmp_path, train="a.json")
+
+
+def test_one_row_whose_values_are_lists_of_several_lengths_is_a_row(tmp_path):
+    row = {"question": [{"role": "user", "content": "1?"}], "answer": "1", "tags": ["a", "b"]}
+    assert questions(made(tmp_path, [row])) == ["1?"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read, even by root")
 def test_a_file_that_the_system_does_not_give_out_is_refused_in_words(tmp_path):
     with pytest.raises(EnvironmentFault, match=r"rows: train cannot be read: .*Input/output error"):
         make(tmp_path, train="/proc/self/mem")
+
+
+def test_what_is_there_and_is_no_file_is_said_to_be(tmp_path):
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name, said in (("loop", "a link that leads to no file"), ("pipe", "neither a file nor a folder")):
+        with pytest.raises(EnvironmentFault, match=rf"{name}\.jsonl in .* is {said}: name the file itself"):
+            make(tmp_path, train=f"{name}.jsonl")
+
+
+def test_blank_lines_before_the_names_of_csv_do_not_matter(tmp_path):
+    (tmp_path / "a.csv").write_text("\n\nquestion,answer\n1?,1\n\n2?,2\n")
+    assert questions(make(tmp_path, train="a.csv")) == ["1?", "2?"]
 
 
 def test_a_file_of_nearly_that_name_is_proposed(tmp_path):
@@ -312,6 +376,30 @@ def test_a_folder_that_cannot_be_used_is_refused_in_words(tmp_path, files, split
         WRITERS[f"rows{Path(name).suffix}"](tmp_path / "set" / name, FLAT)
     with pytest.raises(EnvironmentFault, match=f"train: the folder set {said}"):
         make(tmp_path, train="set", split=split)
+
+
+def test_a_folder_without_rows_says_where_inside_it_rows_are(tmp_path):
+    for name in ("gsm8k/main", "gsm8k/socratic", "deep/snapshots/ab12/main", "saved/split"):
+        (tmp_path / name).mkdir(parents=True)
+        WRITERS["rows.parquet"](tmp_path / name / "train-00000-of-00001.parquet", FLAT)
+    (tmp_path / "saved" / "split" / "state.json").write_text("{}")
+    (tmp_path / "gsm8k" / "loop").symlink_to(tmp_path / "gsm8k", target_is_directory=True)
+    hints = {
+        "gsm8k": "; there are rows in gsm8k/main, gsm8k/socratic: name one of them",
+        "deep": "; there are rows in deep/snapshots/ab12/main: name that one",
+        "saved": "; there are rows in saved/split: name that one",
+    }
+    for name, hint in hints.items():
+        with pytest.raises(EnvironmentFault, match=f"the folder {name} holds no table: .*{hint}$"):
+            make(tmp_path, train=name)
+
+
+def test_a_folder_of_packed_files_or_json_says_to_name_them(tmp_path):
+    (tmp_path / "set").mkdir()
+    for name in ("README.md", "train.json", "train.jsonl.gz"):
+        (tmp_path / "set" / name).write_text("{}")
+    with pytest.raises(EnvironmentFault, match=r"there is train.json, train.jsonl.gz: name the files that are meant"):
+        make(tmp_path, train="set")
 
 
 def test_a_saved_folder_names_its_splits_and_misses_its_shards(tmp_path):

@@ -127,6 +127,35 @@ def test_truths_are_found_where_data_sets_have_them(tmp_path):
         assert environment.task("all", 0).data["truth"] == truth
 
 
+def contradicting(first: str, second: str, num: str = "one prompt has") -> tuple[str, ...]:
+    said = "different truths in several rows, so no answer is right in all of them; the first:"
+    return (f"{num} {said} {first} and {second}",)
+
+
+def test_prompts_with_different_truths_are_counted_with_the_first_of_them(tmp_path):
+    rows = sums(50)
+    again = [{**rows[i], "answer": f"{i} or so"} for i in (40, 9, 3)]
+    environment = made(tmp_path, [*rows, "", *rows[:20], *again, *again])
+    first = "train.jsonl, row 4 (4)", "train.jsonl, row 73 (3 or so)"
+    assert environment.warnings == contradicting(*first, num="3 prompts have")
+    assert environment.num_left_out == 0
+
+
+def test_the_same_row_twice_or_a_truth_written_otherwise_contradicts_nothing(tmp_path):
+    truths = ["7", " 7\n", 7, 7.0]
+    rows = [*sums(10), *sums(10), *({"question": "?", "answer": truth} for truth in truths)]
+    assert made(tmp_path, rows).warnings == ()
+
+
+def test_different_truths_are_found_across_files_and_sides(tmp_path):
+    write_jsonl(tmp_path / "more.jsonl", [{"question": "What is 5 + 1?", "answer": "7"}])
+    write_jsonl(tmp_path / "held_out.jsonl", [*sums(10, start=100), {"question": "What is 3 + 1?", "answer": ["4", 5]}])
+    two = made(tmp_path, sums(10), train=["train.jsonl", "more.jsonl"])
+    assert two.warnings == contradicting("train.jsonl, row 6 (6)", "more.jsonl, row 1 (7)")
+    sides = make(tmp_path, train="train.jsonl", holdout="held_out.jsonl")
+    assert sides.warnings == contradicting('held_out.jsonl, row 11 (["4", 5])', "train.jsonl, row 4 (4)")
+
+
 def test_a_truth_may_be_cut_out_of_a_worked_solution(tmp_path):
     rows = [{"question": "q", "answer": "3 apples and 4.\n#### 7 "}]
     environment = made(tmp_path, rows, truth='answer.split("####")[-1].strip()', reference="answer")

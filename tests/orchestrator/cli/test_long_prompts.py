@@ -16,6 +16,7 @@ from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import ending, series, told
 from tests.orchestrator.specs import FAKE, REPOSITORY, alone, written
+from tests.policies.templates import ALTERNATING
 from tests.shares import share
 
 CONTEXT, BUDGET = 100, 12
@@ -118,6 +119,76 @@ def test_tasks_without_a_file_are_passed_over_as_they_are_met_and_counted(tmp_pa
     counts = [value for value in series(home, "whole", "passed_over") if value is not None]
     assert sum(counts) >= 10
     assert counts == [value for value in series(home, "parts", "passed_over") if value is not None]
+
+
+UNREADABLE = """
+import numpy as np
+from environments import Category, Environment, Score, Task
+
+class Odd(Environment):
+    version, scores_in_process, categories = "1", True, [Category("all")]
+
+    def __init__(self, name, num):
+        self.name, self.num = name, num
+
+    def size(self, category):
+        return self.num
+
+    def task(self, category, index):
+        prompt, answer, data, before = f"{index}?", str(index), {"truth": [str(index)]}, []
+        if index % 10 == 1:
+            prompt = "half \\ud83d" + prompt
+        if index % 10 == 2:
+            answer += "\\ude00"
+        if index % 10 == 3:
+            data = {"truth": [{"\\udfff": 1}]}
+        if index % 10 == 4:
+            before = [{"role": "system", "content": "Be brief."}]
+        messages = (*before, {"role": "user", "content": prompt})
+        return Task(self.name, category, index, messages, answer, data)
+
+    def score(self, task, completion):
+        return Score.of(float(completion == task.answer))
+
+class Table(Odd):
+    def indices(self, category, pool):
+        tenths = {"train": range(7), "anchor": [7], "select": [8], "final": [9]}[pool]
+        return np.array([index for index in range(self.num) if index // 10 % 10 in tenths])
+
+    def pool(self, task):
+        return ("train", "train", "train", "train", "train", "train", "train", "anchor", "select", "final")[
+            task.index // 10 % 10
+        ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "num", "policy"), [("Odd", "null", "tiny"), ("Odd", "300", "model"), ("Table", "300", "model")]
+)
+def test_tasks_of_a_users_environment_that_cannot_be_read_are_left_out(
+    tmp_path: Path, evergreen: Evergreen, kind: str, num: str, policy: str
+) -> None:
+    (tmp_path / "odd.py").write_text(UNREADABLE)
+    environment = {"type": f"./odd.py:{kind}", "num": json.loads(num)}
+    path = spec(tmp_path, [], environments={"math": environment}, curriculum={"stages": 1, "stage": {"steps": 4}})
+    tokenizer = build_tokenizer(VocabularySample({}))
+    tokenizer.chat_template = ALTERNATING
+    tokenizer.save_pretrained(tmp_path / "model")
+    chosen = ["--set", "policy.model=tiny"] if policy == "tiny" else []
+    validated = evergreen("validate", path, "--leaks", *chosen)
+    assert validated.exit_code == 0, validated.stderr
+    home = tmp_path / "home"
+    result = evergreen("run", path, "--home", home, *chosen)
+    assert result.exit_code == 0, result.stderr
+    events = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
+    if kind == "Table":
+        assert len(events) == (3 if policy == "tiny" else 4)
+        assert any(
+            text.startswith("30 tasks of math left out, half a character in the truth: task 3 of ") for text in events
+        )
+    else:
+        (text,) = events
+        assert text.startswith("math: tasks that the policy cannot read are left out as they are met; the first: task ")
 
 
 def test_a_category_or_a_pool_that_is_too_long_as_a_whole_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from environments import canonical, pool_of
+from environments.contracts import key_of
 from tests.conftest import Evergreen
 from tests.environments.rows.making import sums, write_jsonl
 from tests.orchestrator.specs import REPOSITORY, alone, written
@@ -50,6 +52,18 @@ def test_validate_says_what_is_left_out_on_purpose(tmp_path: Path, evergreen: Ev
     assert "note: one: 5 rows to train on left out: the same conversations are held out" in result.stdout
 
 
+def test_validate_and_a_runs_events_warn_of_prompts_with_different_truths(tmp_path: Path, evergreen: Evergreen) -> None:
+    path = spec(tmp_path, 0)
+    write_jsonl(tmp_path / "train.jsonl", [*sums(40), {**sums(1)[0], "answer": "2"}])
+    result = evergreen("validate", path, "--strict")
+    assert result.exit_code == 0
+    said = "one: one prompt has different truths in several rows, so no answer is right in all of them; the first: "
+    assert f"warning: {said}train.jsonl, row 1 (1) and train.jsonl, row 41 (2)" in result.stdout
+    assert evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).exit_code == 75
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", tmp_path / "home").stdout)
+    assert [event["text"].startswith(said) for event in events if event["kind"] == "warning"].count(True) == 1
+
+
 def test_validate_and_a_runs_events_say_which_files_of_a_folder_are_passed_over(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
@@ -71,6 +85,11 @@ def test_validate_and_a_runs_events_say_which_files_of_a_folder_are_passed_over(
             [{"question": "8?", "answer": "8"}],
             {},
             "category all is only evaluated: none of its one row falls to the training pool",
+        ),
+        (
+            ['{"question": "9?"},'] * 30 + [{"question": "8?", "answer": "8"}],
+            {},
+            "not valid JSON: 30 rows (first: train.j",
         ),
     ],
 )
@@ -116,9 +135,51 @@ def test_a_run_remembers_what_it_left_out_and_a_resumed_one_that_its_data_change
     assert evergreen("resume", "sums", "--home", home).exit_code == 0
     events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", home).stdout)
     said = {event["kind"]: event["text"] for event in events}
-    assert said["left out"].startswith("rows of one that cannot be used and are left out: 3; ")
-    assert "not valid JSON: 3 rows (first: train.jsonl:1: " in said["left out"]
+    first, later = (event["text"] for event in events if event["kind"] == "left out")
+    assert first.startswith("rows of one that cannot be used and are left out: 3; ")
+    assert "not valid JSON: 3 rows (first: train.jsonl:1: " in first
+    assert later == "rows of one that cannot be used and are left out: 0, 3 before"
     assert "environment one was 1+" in said["not bitwise"]
+
+
+def test_a_resumed_run_tells_which_rows_of_its_changed_data_are_broken_since(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    home, rows = tmp_path / "home", sums(40)
+    assert evergreen("run", spec(tmp_path, 3), "--home", home, "--until-step", 2).exit_code == 75
+    broken = [{**rows[30], "answer": None}, *(["{[red]"] * 5), *rows[1:30], {**rows[0], "question": "x" * 5000}]
+    write_jsonl(tmp_path / "train.jsonl", [*broken, *rows[31:], {**rows[5], "answer": "7"}])
+    for _ in range(2):  # once only
+        assert evergreen("resume", "sums", "--home", home, "--until-step", 3).exit_code == 75
+    assert evergreen("resume", "sums", "--home", home).exit_code == 0
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", home).stdout)
+    _, *later = [event["text"] for event in events if event["kind"] == "left out"]
+    assert len(later) == 2
+    assert later[0].startswith(
+        "rows of one that cannot be used and are left out: 6, 3 before; the truth is missing: 1 row "
+    )
+    assert "(train.jsonl:1), 0 before; not valid JSON: 5 rows (first: train.jsonl:2: " in later[0]
+    assert later[1].startswith("one task of one left out, with prompts longer than ")
+    told = [event["text"] for event in events if "different truths in several rows" in event["text"]]
+    assert told == [
+        "one: one prompt has different truths in several rows, so no answer is right in all of them; the first: "
+        "train.jsonl, row 11 (6) and train.jsonl, row 46 (7)"
+    ]
+
+
+def test_a_run_of_whose_changed_data_nothing_is_left_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:
+    home = tmp_path / "home"
+    assert evergreen("run", spec(tmp_path, 0), "--home", home, "--until-step", 1).exit_code == 75
+    write_jsonl(tmp_path / "train.jsonl", ["{"] * 40)
+    result = evergreen("resume", "sums", "--home", home)
+    assert result.exit_code == 2
+    assert "none of its 40 rows can be used" in " ".join(result.stderr.split())
+    keys = {row["question"]: key_of(canonical(({"role": "user", "content": row["question"]},))) for row in sums(40)}
+    left = [row for row in sums(40) if pool_of(keys[row["question"]]) != "anchor"]
+    write_jsonl(tmp_path / "train.jsonl", left)
+    result = evergreen("resume", "sums", "--home", home)
+    assert result.exit_code == 2
+    assert "environment one: no task to be evaluated on (pool anchor)" in " ".join(result.stderr.split())
 
 
 def test_the_guides_first_rows_are_valid(tmp_path: Path, evergreen: Evergreen) -> None:

@@ -116,12 +116,41 @@ def test_a_system_message_that_the_template_refuses_is_refused_before_a_run(
     )
 
 
-def test_rows_whose_roles_differ_are_each_tried(tmp_path: Path) -> None:
-    model = model_of(ALTERNATING, tmp_path / "model")
+def test_rows_of_roles_that_the_template_refuses_are_left_out_and_told(tmp_path: Path, evergreen: Evergreen) -> None:
+    model, home = model_of(ALTERNATING, tmp_path / "model"), tmp_path / "home"
     path = spec(tmp_path, model, {"prompt": "messages"})
-    question = {"role": "user", "content": "?"}
-    chats = [[question]] * 20 + [[{"role": "system", "content": "S"}, question]] + [[question]] * 39
-    rows = [{"messages": [*chat[:-1], {**question, "content": f"{i}?"}], "answer": "1"} for i, chat in enumerate(chats)]
-    write_jsonl(tmp_path / "train.jsonl", rows)
-    with pytest.raises(PolicyError, match="math: the policy's chat template refuses a conversation of system, user"):
+    system = {"role": "system", "content": "S"}
+    chats = [[{"role": "user", "content": f"{i}?"}] for i in range(90)]
+    for number in (20, 70, 71):
+        chats[number] = [system, *chats[number]]
+    write_jsonl(tmp_path / "train.jsonl", [{"messages": chat, "answer": "1"} for chat in chats])
+    (told_of,) = make_plan(load_spec(path), tmp_path).left_out
+    kind = "the policy's chat template refuses a conversation of system, user"
+    assert [str(reason) for reason in told_of.reasons] == [
+        f"{kind}: 3 rows (first: train.jsonl, row 21: only user and assistant)"
+    ]
+    assert evergreen("validate", path, "--strict").exit_code == 2
+    assert orchestrator.run(path, home=home).status == "finished"
+    (event,) = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
+    assert event.startswith(f"3 tasks of math left out, {kind}: train.jsonl, row 21 (only user and assistant), ")
+    write_jsonl(tmp_path / "train.jsonl", [{"messages": [system, *chat], "answer": "1"} for chat in chats[:15]])
+    with pytest.raises(PolicyError, match=f"math: {kind}: only user and assistant; ask in another form"):
         make_plan(load_spec(path), tmp_path)
+
+
+def test_rows_with_a_special_token_beyond_the_embedding_are_left_out_and_told(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    tokenizer, home = build_tokenizer(VocabularySample({})), tmp_path / "home"
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    last = len(tokenizer) - 1
+    path = spec(tmp_path, save_model(tmp_path / "model", tokenizer, last))
+    rows = [{"question": f"{'<image>' * (i in (5, 70))} {i} + 1?", "answer": str(i + 1)} for i in range(90)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    kind = "a token without a row in the policy's embedding"
+    detail = f"'<image>' has the id {last}, and its rows are for ids up to {last - 1}"
+    validated = evergreen("validate", path)
+    assert f"{kind}: 2 rows (first: train.jsonl, row 6: {detail})" in " ".join(validated.stdout.split())
+    assert orchestrator.run(path, home=home).status == "finished"
+    (event,) = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
+    assert event == f"2 tasks of math left out, {kind}: train.jsonl, row 6 ({detail}), train.jsonl, row 71 ({detail})"

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.tables import print_table, table
+from orchestrator.cli.tables import MOST_ARMS, arms_and_batches, print_table, table
 
 HEADS = ("retained", "carried", "tokens an answer", "relative forgetting", "P(improvement)", "seeds for 80 %")
 NAMES = ("repo_adaptive", "grpo", "divisors")
@@ -62,3 +62,18 @@ def test_a_line_below_a_table_comes_after_its_last_part() -> None:
     one = made()
     one.caption = "* what it means"
     assert printed(one, 50)[-1].strip() == "* what it means"
+
+
+@pytest.mark.parametrize("num", [MOST_ARMS, 500])
+def test_of_many_arms_those_with_the_most_groups_are_shown_in_their_order(num: int) -> None:
+    shares = {f"probability_{key}": 0.5 for key in ("start", "end", "min", "max")}
+    arms = [
+        {"bandit": "t", "arm": f"topic {i}", "num_picks": i % 50, "is_scheduler": False, **shares} for i in range(num)
+    ]
+    (one,) = arms_and_batches({"arms": arms, "played": {"batch": []}})
+    shown = [str(cell) for cell in one.columns[0].cells]
+    if num == 500:
+        assert shown == [f"t.topic {i}" for i in range(500) if i % 50 >= 48]
+        assert one.caption == "and 480 more with no more groups than these: --json has all"
+    else:
+        assert (len(shown), one.caption) == (MOST_ARMS, None)

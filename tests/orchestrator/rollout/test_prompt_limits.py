@@ -91,7 +91,7 @@ def test_rows_are_found_beforehand_and_only_long_ones_are_read(tmp_path: Path) -
     admitted = [found.admits(environment.task("all", index)) for index in range(54)]
     assert [index for index, is_admitted in enumerate(admitted) if not is_admitted] == [51, 53]
     assert len(reading.read) == 4
-    known = found.too_long["rows"]
+    (known,) = found.unread["rows"].values()
     assert (known.limit, known.num_tasks) == (80, 2)
     assert known.lines[0] == "train.jsonl, row 52: the prompt is longer than 80 tokens: 81"
     assert str(known.flaw) == "the prompt is longer than 80 tokens: 2 rows (first: train.jsonl, row 52: 81 tokens)"
@@ -121,7 +121,7 @@ def test_thousands_of_long_rows_are_counted(tmp_path: Path) -> None:
     environment = table(tmp_path, [90] * (LISTED + 2) + [10])
     found = prompts(environment, encoder())
     assert len(found.barred(environment, "all")) == LISTED + 2
-    lines = found.too_long["rows"].lines
+    lines = found.unread["rows"]["the prompt is longer than 80 tokens"].lines
     assert (len(lines), lines[-1]) == (LISTED + 1, "2 more: the prompt is longer than 80 tokens")
 
 
