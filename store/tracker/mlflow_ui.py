@@ -19,9 +19,9 @@ from store.tracker.record import Target, mind_manners
 READY_S = 120.0  # it imports a lot
 END_S = 10.0
 LOOPBACK = "127.0.0.1"
-# At a first visit MLflow's pages lay a chat panel over a third of the window if the address says localhost, 127.0.0.1 or
-# ::1; no option of the server's and no parameter of the address turns that off (3.17). A name below localhost is this
-# machine too (RFC 6761: a browser asks nobody), and MLflow then shows what it shows on any server.
+# At a first visit MLflow's pages lay a chat panel over a third of the window if the address says localhost, 127.0.0.1
+# or ::1; no option of the server's and no parameter of the address turns that off (3.17). A name below localhost is
+# this machine too (RFC 6761: a browser asks nobody), and MLflow then shows what it shows on any server.
 NAME = "evergreen.localhost"
 
 _OWN_RULES = {"MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"}
@@ -73,7 +73,7 @@ def _is_found(name: str) -> bool:
 
 
 def _rules(host: str, port: int) -> dict[str, str]:
-    """What MLflow's server must be told so that it answers to our name: hosts it may be called by, and pages that write."""
+    """What makes MLflow's server answer to our name: the hosts it may be called by, the pages that may write."""
     url = address(host, port)
     if NAME not in url:
         return {}

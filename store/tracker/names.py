@@ -236,7 +236,7 @@ def setting(run: RunRow) -> str:
 
 
 def looks(run: RunRow, runs: Iterable[RunRow]) -> Words:
-    """Group a run with those of its setting, apart by seed, in one colour: settings in the order of their first runs."""
+    """Group a run with those of its setting, by seed, in one colour: settings in the order of their first runs."""
     settings = list(dict.fromkeys(setting(one) for one in runs if one.study == run.study))
     own = setting(run)
     return {SETTING: own, SEED: str(run.seed), COLOUR: COLOURS[settings.index(own) % len(COLOURS)]}
