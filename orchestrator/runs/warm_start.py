@@ -99,8 +99,8 @@ def _take(policy: Policy, entry: Path, watcher: Callback) -> None:
     watcher.phase("warm start: taken from the cache")
     policy.load_weights(entry / WEIGHTS)
     kept = entry / LOSSES / f"{LOSSES}.json"
-    first, last = json.loads(kept.read_text()) if kept.is_file() else (None, None)
-    watcher.warm_started(None if first is None else (first, last))
+    ends = json.loads(kept.read_text()) if kept.is_file() else None
+    watcher.warm_started(None if ends is None else (ends[0], ends[1]))
 
 
 @contextmanager
