@@ -25,6 +25,9 @@ class Callback:
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
         """A batch of the warm start is done; loss in nats a token."""
 
+    def warm_started(self, losses: tuple[float, float] | None) -> None:
+        """The warm start is done or taken from the cache: losses of its first and last batch; None: not known."""
+
     def stage(self, at: Progress) -> None:
         """A stage begins."""
 

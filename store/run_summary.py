@@ -111,6 +111,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "bandit": run.bandit,
         "seed": run.seed,
         "num_steps": run.num_steps,
+        "warm_start": _warm_start(spec.get("warm_start") or {}),
         "planned_steps": _planned_steps(spec["curriculum"], [asdict(stage) for stage in begun]),
         "planned_stages": spec["curriculum"]["stages"],
         "num_boundaries": run.num_boundaries,
@@ -273,6 +274,14 @@ def what_looking_cost(read: Reading, name: str, spec: Mapping[str, Any], seconds
         parts["inside stages"] = {"looks": looks, "passes": passes, "seconds": inside}
     planned = {section: (spec.get(section) or {}).get("share") for section in ("evaluate", "measure")}
     return {"training": training, "parts": parts, "shares": planned}
+
+
+def _warm_start(section: Mapping[str, Any]) -> Facts | None:
+    """Say how many batches of a warm start were on which environments; None: there was none."""
+    named = section.get("environments") or ()
+    own = named if isinstance(named, Mapping) else {name: {} for name in named}
+    num_batches = sum(share.get("batches") or section["batches"] for share in own.values())
+    return {"num_batches": num_batches, "environments": list(own)} if num_batches else None
 
 
 def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> int:

@@ -28,11 +28,11 @@ Facts = Mapping[str, Any]
 def in_words(facts: Facts) -> dict[str, str]:
     """Say what was kept, learnt, what it cost in entropy, who chose, and what of it taught, each by its title.
 
-    What was kept is said of a run with a twin.
+    What was kept is said of a run with a twin, how it began of one with a warm start.
     """
-    kept = what_was_kept(facts)
+    some = {"Kept": what_was_kept(facts), "Start": how_it_began(facts)}
     return {
-        **({"Kept": kept} if kept is not None else {}),
+        **{title: sentence for title, sentence in some.items() if sentence is not None},
         "Learnt": what_was_learnt(facts),
         "Entropy": what_it_cost(facts),
         "Choice": what_was_chosen(facts),
@@ -66,6 +66,16 @@ def what_was_kept(facts: Facts) -> str | None:
         f"After {after}{so} {number(kept['accuracy'])} of the last {steps} answers{places[0]} were right, "
         f"{number(twin['accuracy'])}{elsewhere} in {who}."
     )
+
+
+def how_it_began(facts: Facts) -> str | None:
+    """Say what a warm start taught: held-out accuracy before the first step; None: there was none, or it goes on."""
+    warm, before = facts["warm_start"], facts["matrices"]["pass_1"].get("0")
+    if not warm or not before:
+        return None
+    rates = [f"{number(value)} on {short(name)}" for name, value in before.items()]
+    batches, where = f"{warm['num_batches']:,} supervised batches", listed(list(map(short, warm["environments"])))
+    return f"After the warm start ({batches} on {where}), before the first step, held-out accuracy was {listed(rates)}."
 
 
 def what_was_learnt(facts: Facts) -> str:

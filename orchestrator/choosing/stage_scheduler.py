@@ -63,9 +63,15 @@ class StageScheduler:
         else:
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f}"
         if why == "chosen":
-            known = {arm: "" if value is None else f" at {value:.3f}" for arm, value in values.items()}
-            text += f" ({', '.join(f'{arm} {p:.2f}{known[arm]}' for arm, p in probabilities.items())})"
+            text += f" ({self._of_each(probabilities, values)})"
         return StageChoice(pick, text, probabilities, is_news=why is not None)
+
+    def _of_each(self, probabilities: Mapping[str, float], values: Mapping[str, float | None]) -> str:
+        """Say what was known of every environment: its probability and, where one is kept, what a stage would earn."""
+        known = {arm: "" if value is None else f", {value:.3f}" for arm, value in values.items()}
+        kind = {"advantage": "mean |advantage|"}.get(self._rewards.reward, self._rewards.reward)
+        expected = f", and the {kind} expected of a stage" if any(known.values()) else ""
+        return f"of each{expected}: " + "; ".join(f"{arm} {p:.2f}{known[arm]}" for arm, p in probabilities.items())
 
     def end_stage(self, at: Progress, scores: Scores) -> StageReward:
         """Reward the scheduler for the stage that ends; the scores are kept for the next one."""

@@ -95,7 +95,7 @@ def print_report(report: CheckReport) -> None:
     facts = [
         report.type,
         *([] if report.version is None else [f"version {report.version}"]),
-        *(["closed: evaluated on its own tasks"] if report.closed else []),
+        *(["closed: evaluated on the tasks that it trains on"] if report.closed else []),
         *(["scored in the trainer"] if report.scores_in_process else []),
     ]
     out.print(Text.assemble((report.environment, "bold"), f"  {clean(', '.join(facts))}"))

@@ -7,7 +7,7 @@ things first; no line is wider than asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from rich.text import Text
@@ -21,6 +21,7 @@ WIDE = 90  # columns from which there are two blocks beside each other
 GAP = 4  # columns between them
 SCALES = (0.1, 0.25, 0.5, 1.0)  # probabilities that a whole bar may stand for: few, so that bars do not jump
 NOTABLE = 0.005  # a change of accuracy that is written with two decimals
+OWN_TASKS = "* on the tasks that it trains on"  # of what is to be learnt by heart
 FULL, EMPTY = "━", "─"
 
 
@@ -32,14 +33,18 @@ class Block:
     rows: Sequence[Text]
     ranks: Sequence[int]
     hidden: int = 0
+    remark: Text | None = None  # below the rows, where there is room for all of them
 
     @property
     def height(self) -> int:
         """Lines that it wants."""
-        return 1 + len(self.rows) + (self.hidden > 0)
+        return 1 + len(self.rows) + (self.hidden > 0) + (self.remark is not None)
 
     def lines(self, height: int) -> list[Text]:
         """Draw it into so many lines, at least two."""
+        if self.remark is not None:
+            without = replace(self, remark=None)
+            return [*without.lines(min(height, without.height)), *[self.remark][: height >= self.height]]
         most = len(self.rows) if self.height <= height else height - 2
         shown = [row for row, rank in zip(self.rows, self.ranks, strict=True) if rank < most]
         hidden = self.hidden + len(self.rows) - len(shown)
@@ -153,8 +158,7 @@ def _learnt(shot: RunState, width: int) -> Block | None:
         return None
     when = f"after stage {shot.after_stage}" if shot.after_stage else "before training"
     labels = [
-        one.environment + " (its own tasks)" * one.closed + (f", step {one.step}" if one.step else "")
-        for one in shot.standings
+        one.environment + " *" * one.closed + (f", step {one.step}" if one.step else "") for one in shot.standings
     ]
     rows = []
     for name, one in zip(_column(labels, width - 27), shot.standings, strict=True):
@@ -167,7 +171,8 @@ def _learnt(shot: RunState, width: int) -> Block | None:
         rows.append(Text.assemble("  ", name, f"  {number(one.accuracy):>4} ", (f"{moved:>5}", style), *entropy))
     has_left = any(one.left is not None for one in shot.standings)
     title = f"held-out {when}: accuracy; entropy{', left' if has_left else ''}"
-    return Block(Text.assemble((title, "bold")), rows, range(len(rows)))
+    remark = Text(f"  {OWN_TASKS}", style="dim") if any(one.closed for one in shot.standings) else None
+    return Block(Text.assemble((title, "bold")), rows, range(len(rows)), remark=remark)
 
 
 def _column(names: Sequence[str], most: int) -> list[Text]:

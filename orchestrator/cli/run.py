@@ -10,17 +10,21 @@ import typer
 from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, command
 from orchestrator.cli.screen import on_screen
-from orchestrator.cli.tables import print_story
+from orchestrator.cli.tables import print_ending
 from orchestrator.errors import RESUMABLE
 from orchestrator.os_signals import Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
+from orchestrator.runs.tracker_process import jobs
 from store.errors import LedgerAway
 from store.files import refusal
 from store.report import REPORT_FILE
-from store.run_summary import facts_with_digests
+from store.run_summary import facts
 
 if TYPE_CHECKING:
     from orchestrator.runs.session import Outcome
+
+
+WIDEST_WAY = 54  # columns of a way to go on; a longer one moves its own line alone
 
 
 def run(spec: SpecFile, overrides: Set = None, home: Home = DEFAULT_HOME, until_step: UntilStep = None) -> None:
@@ -38,27 +42,31 @@ def run(spec: SpecFile, overrides: Set = None, home: Home = DEFAULT_HOME, until_
 
 
 def end(outcome: Outcome, home: Path) -> None:
-    """Tell a finished run and how to look further; leave with the outcome's exit code."""
+    """Tell a finished run on a screen, and how to look further; leave with the outcome's exit code."""
     if outcome.status != "finished":
         raise typer.Exit(outcome.exit_code)
     name, report = outcome.name, outcome.folder / REPORT_FILE
+    has_record = False
     try:
         with opened(home, name) as (place, ledger):
-            print_story(out, facts_with_digests(ledger, place, name))
+            has_record = bool(jobs(place, name))
+            print_ending(out, facts(ledger, place.run_folder(name), name))
     except LedgerAway as away:  # it is finished all the same
         problem(str(away))
     out.print("\nGo on with")
     here = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
-    for words, what in (
+    ways = (
+        (command(f"show {name}", home), "all of its tables; --events, --json"),
         (str(here), "the report: open it in a browser"),
-        (command("ui", home), "MLflow's pages: this run beside others"),
-        (command(f"show {name}", home), "this again; --events, --json"),
-        (command(f"show {name} --samples ENV --failed", home), "what the policy wrote, and its scores"),
+        *([(command("ui", home), "this run beside others, in MLflow")] if has_record else []),
+        (command(f"show {name} --samples ENV --failed", home), "what the policy wrote"),
         (command(f"resume {name} --stages N", home), "goes on, to more stages"),
-        (command(f"fork {name} --stage N --set a.b=c", home), "a new run from a boundary of this one"),
-        (command(f"weights {name} DIR", home), "the policy as a folder for transformers"),
-    ):
-        out.print(f"  {words:<54}  {what}", markup=False)
+        (command(f"fork {name} --stage N --set a.b=c", home), "a new run from a boundary"),
+        (command(f"weights {name} DIR", home), "the policy, for transformers"),
+    )
+    width = min(WIDEST_WAY, max(len(words) for words, _ in ways))
+    for words, what in ways:
+        out.print(f"  {words:<{width}}  {what}", markup=False)
     raise typer.Exit(outcome.exit_code)
 
 

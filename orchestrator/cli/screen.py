@@ -43,13 +43,14 @@ class Screen(Callback):
         self._said_at = 0.0
         self._begun_at = time.monotonic() - age_s
         self._first_step: tuple[int, float] | None = None
+        self._is_warm = False  # a warm start came before the first boundary
 
     def opening(self, text: str) -> None:
         self._say(text)
 
     def begin(self, name: str, folder: str) -> None:
         """Name the run, so that it can be stopped and resumed from elsewhere."""
-        self._first_step = None  # the same screen may be shown several runs
+        self._first_step, self._is_warm = None, False  # the same screen may be shown several runs
         own = Path(folder).parent
         self._place = self._home or (DEFAULT_HOME if own == DEFAULT_HOME.absolute() else own)
         out.print(Text.assemble("run ", (name, "bold"), f"  {folder}"))
@@ -59,7 +60,13 @@ class Screen(Callback):
 
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
         if self._is_time() or batch == num_batches:
-            self._say(f"  batch {batch} of {num_batches}, loss {number(loss)}")
+            self._say(f"  warm start: batch {batch} of {num_batches}, loss {number(loss)}")
+
+    def warm_started(self, losses: tuple[float, float] | None) -> None:
+        self._is_warm = True
+        if losses is not None:
+            first, last = map(number, losses)
+            self._say(f"  warm start: loss {first} nats a token in its first batch, {last} in its last")
 
     def stage(self, at: Progress) -> None:
         where = at.environment or "all environments"
@@ -88,7 +95,8 @@ class Screen(Callback):
             self._say(f"  {text}")
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-        when = "before training" if record.after_stage == 0 else f"after stage {record.after_stage}"
+        start = f"before training{', after the warm start' * self._is_warm}"
+        when = start if record.after_stage == 0 else f"after stage {record.after_stage}"
         self._say(f"{when}: {_held_out(measured(record))}  ({record.seconds:.0f} s)")
 
     def decision(self, texts: Sequence[str]) -> None:
@@ -193,6 +201,7 @@ class Live(Callback):
     phase: Any = partialmethod(_pass_on, "phase")
     stage: Any = partialmethod(_pass_on, "stage")
     boundary: Any = partialmethod(_pass_on, "boundary")
+    warm_started: Any = partialmethod(_pass_on, "warm_started")
     warm_start: Any = partialmethod(_pass_on, "warm_start", is_printed=False)
     step: Any = partialmethod(_pass_on, "step", is_printed=False)
 

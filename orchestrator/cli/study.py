@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -26,9 +28,12 @@ from orchestrator.studies.cost import cost_of, num_steps, pace, rehearse
 from orchestrator.studies.history import looking, refuse_changes
 from orchestrator.studies.runner import ProcessEnd, StudyCallback, StudyRunner, open_study, workers_of
 from orchestrator.studies.study import Study, load_study
-from store.sentences import duration, num
+from store.sentences import duration, num, short
 
+CLOCK = re.compile(r"\s*\d+:\d\d  +")  # before a line that a run prints
 LAST_LINES = 3  # shown of what a failed run's process printed
+LOOKED_BACK = 4096  # bytes of what a run printed that hold its last line
+LONGEST_SAID = 72  # characters of it
 
 
 def study(
@@ -232,7 +237,23 @@ class StudyScreen(StudyCallback):
 
     def _how_far(self, name: str, done: int) -> str:
         total = num_steps(self._runner.runs[name].setting.spec)
-        return f"step {done} of {total}" if done else "before its first step"
+        if done:
+            return f"step {done} of {total}"
+        last = self._last_said(name)
+        return "before its first step" + (f": {last}" if last else "")
+
+    def _last_said(self, name: str) -> str:
+        """What a run last printed since it was started: its warm start says every few seconds how far it is."""
+        log, age_s = self._runner.log(name), time.monotonic() - self._started_at[name]
+        with suppress(OSError), log.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mtime < time.time() - age_s:  # of an earlier attempt
+                return ""
+            file.seek(max(0, status.st_size - LOOKED_BACK))
+            whole, _, _ = file.read().decode(errors="replace").rpartition("\n")
+            lines = [line for line in whole.splitlines() if CLOCK.match(line)]
+            return short(plain(CLOCK.sub("", lines[-1], count=1)).strip(), LONGEST_SAID) if lines else ""
+        return ""
 
     def _left(self, steps: dict[str, int] | None = None) -> str:
         left_s = self._runner.left_s(self._steps() if steps is None else steps)

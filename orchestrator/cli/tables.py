@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -43,11 +43,14 @@ from store.sentences import (
 LAID_OUT = re.compile(r"\s|[-*|=>]|\d+[.)] ")  # a line that is no prose
 ITEM, MORE_OF_ITEM = re.compile(r"[-*] |\d+[.)] "), re.compile(r" {2,3}\S")
 LABEL = re.compile(r"[A-Z]\w+: ")  # begins a line of its own after a sentence: Source, Reward, Entropy, ...
+WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # of `textwrap`
 LOOK: Mapping[str, Any] = {
     **{"title_justify": "left", "title_style": "bold", "caption_justify": "left", "caption_style": "dim"},
     **{"box": box.SIMPLE_HEAD, "pad_edge": False},
 }
 SPACE, TIGHT = 3, 2  # columns of the terminal between two of a table, at ease and at least
+MATRICES = {"pass_1": "Accuracy after each stage", "entropy_token": "Entropy, nats a token"}
+MOST_ROWS, MOST_COLUMNS, MOST_INCIDENTS = 8, 8, 3  # of what is told at a run's end, which is to fit a screen
 CLOSED = "* evaluated on the tasks that it trains on: they are to be learnt by heart"
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
 MOST_ARMS = 20  # of a run's that are shown: those with the most groups
@@ -126,28 +129,54 @@ def name_cell(label: str, longest: int = LONG_NAME) -> Text:
     return Text(plain(short(label, longest)))
 
 
+def print_ending(out: Console, story: Mapping[str, Any]) -> None:
+    """Tell a finished run on one screen: what was kept, learnt and carried; `print_story` tells the rest too."""
+    _print_head(out, story)
+    told, carried = in_words(story), what_carried(story)
+    more = (carried.get("Trainability"), carried.get("Carried"), what_is_lost(story))
+    _print_sentences(out, [*(text for title, text in told.items() if title != "Choice"), *filter(None, more)])
+    if len(story["environments"]) <= MOST_COLUMNS:
+        print_table(out, _after_each_stage(story, "pass_1", MOST_ROWS))
+    incidents = _incidents(story)
+    if incidents:
+        rest = f"\n  and {len(incidents) - MOST_INCIDENTS} more" if len(incidents) > MOST_INCIDENTS else ""
+        out.print(Text("\n".join(["Incidents", *incidents[:MOST_INCIDENTS]]) + rest))
+
+
 def print_story(out: Console, story: Mapping[str, Any]) -> None:
     """Tell a run as a person wants it told: what was learnt, what it cost, who chose, what went wrong."""
+    _print_head(out, story)
+    made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
+    out.print(Text(f"The objective is made of {made_of}.", style="dim"))
+    more = filter(None, [*what_carried(story).values(), beside_the_baseline(story), what_is_lost(story)])
+    _print_sentences(out, [*in_words(story).values(), *more])
+    for made in (*_learnt(story), *_plasticity(story), *arms_and_batches(story)):
+        print_table(out, made)
+    none = ["  none: every sample was scored, every update applied"]
+    out.print(Text("\n".join(["Incidents", *(_incidents(story) or none)])))
+    out.print(Text(f"\n{where_time_went(story)}"))
+    if story["digest"]:
+        out.print(f"digest {story['digest']}", style="dim")
+
+
+def _print_head(out: Console, story: Mapping[str, Any]) -> None:
+    """Say which run it is, how it stands and what it was told to be."""
     parent, study, other = story["parent"], story["study"], story["baseline_of"]
     out.print(Text.assemble((story["name"], "bold"), f"  {story['status']}, {story['folder']}"))
-    out.print(
+    about = (
         f"{story['num_steps']} of {story['planned_steps']} steps, model {story['model']}, seed {story['seed']}, "
         f"objective {story['objective']}, scheduler {story['scheduler'] or 'none (flat)'}, bandit {story['bandit']}"
         + (f", forked from {parent['name']} after stage {parent['after_stage']}" if parent else "")
         + (f", {study['setting']} in study {study['name']}" if study else "")
-        + (f", the baseline of {other}" if other else ""),
-        markup=False,
+        + (f", the baseline of {other}" if other else "")
     )
-    made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
-    out.print(Text(f"The objective is made of {made_of}.", style="dim"))
-    more = filter(None, [*what_carried(story).values(), beside_the_baseline(story), what_is_lost(story)])
-    out.print(Text("\n".join([*in_words(story).values(), *more])))
-    for made in (*_learnt(story), *_plasticity(story), *arms_and_batches(story)):
-        print_table(out, made)
-    out.print(_incidents(story))
-    out.print(Text(f"\n{where_time_went(story)}"))
-    if story["digest"]:
-        out.print(f"digest {story['digest']}", style="dim")
+    _print_sentences(out, [about])
+
+
+def _print_sentences(out: Console, texts: Iterable[str]) -> None:
+    """Print each from the start of a line; on a terminal, which would break it anywhere, between words."""
+    for text in texts:
+        out.print(Text(textwrap.fill(text, out.width, **WHOLE_WORDS) if out.is_terminal else text))
 
 
 def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
@@ -168,21 +197,27 @@ def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
     if any(facts["closed"] for facts in story["environments"].values()):
         made.caption = CLOSED
     yield made
-    names = list(story["environments"])
-    trained = {str(stage["stage"]): stage["environment"] for stage in story["stages"]}
-    titles = {"pass_1": "Accuracy after each stage", "entropy_token": "Entropy, nats a token"}
-    for metric, title in titles.items():
-        matrix, made = story["matrices"][metric], table(title, "after stage", *names)
-        for index in sorted(matrix, key=int):
-            label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
-            made.add_row(Text(label), *(number(matrix[index].get(name)) for name in names))
-        yield made
+    yield from (_after_each_stage(story, metric) for metric in MATRICES)
     if any(value is not None for value in story["carry_over"].values()):
         made, written = table("What carries over", "", "value", ""), outcomes_as_text(story["carry_over"])
         for one in OUTCOMES:
             if one.name in written:
                 made.add_row(one.title, written[one.name], how_much_of(story["partly"], one.name))
         yield made
+
+
+def _after_each_stage(story: Mapping[str, Any], metric: str, most: int | None = None) -> Table:
+    """A row a boundary, a column an environment; of more than `most` rows the first and the last ones."""
+    names = list(story["environments"])
+    trained = {str(stage["stage"]): stage["environment"] for stage in story["stages"]}
+    matrix, made = story["matrices"][metric], table(MATRICES[metric], "after stage", *names)
+    order = sorted(matrix, key=int)
+    is_cut = most is not None and len(order) > most
+    for index in [order[0], "...", *order[len(order) - most + 2 :]] if is_cut and most is not None else order:
+        label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
+        cells = [number(matrix[index].get(name)) for name in names] if index in matrix else []
+        made.add_row(Text(label if index in matrix else index), *cells)
+    return made
 
 
 def _plasticity(story: Mapping[str, Any]) -> Iterator[Table]:
@@ -230,7 +265,8 @@ def arms_and_batches(story: Mapping[str, Any]) -> Iterator[Table]:
         yield made
 
 
-def _incidents(story: Mapping[str, Any]) -> Text:
+def _incidents(story: Mapping[str, Any]) -> list[str]:
+    """What went wrong, a line each; empty: every sample was scored, every update applied."""
     lines = [
         f"  {row['num_samples']} samples of {row['environment']} could not be scored: {row['reason']}"
         for row in story["unscorable"]
@@ -244,8 +280,7 @@ def _incidents(story: Mapping[str, Any]) -> Text:
         if event["kind"] not in ("skipped update", *NEWS)
         and not (event["kind"] == "unscorable" and event["after_stage"] is None)
     ]
-    none = ["  none: every sample was scored, every update applied"]
-    return Text("\n".join(["Incidents", *(lines or none)]))
+    return lines
 
 
 def print_costs(out: Console, story: Mapping[str, Any]) -> None:

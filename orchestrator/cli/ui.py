@@ -23,7 +23,7 @@ from store.errors import StoreError
 from store.home import Home as HomeFolder
 from store.secrets import without_logins
 from store.tracker.daemon import Link, TrackerJob, send_now
-from store.tracker.mlflow_ui import served
+from store.tracker.mlflow_ui import LOOPBACK, NAME, served
 from store.tracker.record import Target, is_server
 
 LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says
@@ -36,7 +36,7 @@ def ui(
     ] = None,
     home: Home = DEFAULT_HOME,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where MLflow's UI listens.")] = 5000,
-    host: Annotated[str, typer.Option(help="The address it listens on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address it listens on.")] = LOOPBACK,
     catch_up_only: Annotated[
         bool, typer.Option("--catch-up-only", help="Bring the record up to date and return.")
     ] = False,
@@ -86,6 +86,8 @@ def _show(url: str, uri: str, shown: Mapping[Target, Link], is_one: bool, no_ope
     newest = next(iter(links.values()), None)
     first = "" if newest is None else newest.run if is_one else newest.runs
     out.print(f"MLflow's UI is at {url}{first if is_one else ''}{remark}", markup=False)
+    if NAME in url:
+        out.print(f"  (a browser that does not know this name finds it at {url.replace(NAME, LOOPBACK)})", markup=False)
     for experiment, link in links.items():
         out.print(f"  {experiment}, list of runs  {url}{link.runs}", markup=False)
         out.print(f"  {experiment}, charts        {url}{link.charts}", markup=False)

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.text import Text
 from environments.leaks import Leak, Leaks, find_leaks
 from orchestrator.cli.console import err, every_few_seconds, leaving, out, plain, print_json
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, Set, SpecFile
-from orchestrator.cli.tables import name_cell, table
+from orchestrator.cli.tables import WHOLE_WORDS, name_cell, table
 from orchestrator.errors import UserError
 from orchestrator.locations import refuse_plain_secrets
 from orchestrator.runs.catalog import refuse_run
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 WORST = 10  # leaks that are printed
 SHOWN_CATEGORIES = 6  # of an environment; the rest is counted
 WRAPPED = re.compile(r"(plan|trains|looks|costs|aside|disk|note|warning): |      (?=\d)")  # lines of sentences
-WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 ELLIPSIS = "\u2026"
 CONTEXT, SHOWN = 30, 110  # characters of a text: before its first difference, and in all
 
@@ -90,7 +89,7 @@ def print_plan(console: Console, name: str, plan: DryRun) -> None:
     made.columns[1].justify = "left"
     for one in plan.environments:
         trained = [category.train for category in one.categories if category.trainable]
-        held_out = "its own" if one.closed else _sum([category.held_out for category in one.categories])
+        held_out = "the same tasks" if one.closed else _sum([category.held_out for category in one.categories])
         about = "about " if any(category.estimated for category in one.categories) else ""
         cells = (name_cell(one.name), _categories(one), about + _sum(trained), held_out)
         made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
@@ -128,7 +127,7 @@ def leak_lines(found: Leaks) -> Iterator[str]:
     yield summary(found)
     if len(found.by_environment) > 1:
         yield from (f"  {name}: {num:,} of {looked:,}" for name, (num, looked) in found.by_environment.items())
-    yield from (f"  {name} is closed, evaluated on its own tasks: not looked at" for name in found.closed)
+    yield from (f"  {name} is evaluated on the tasks that it trains on: not looked at" for name in found.closed)
     for one in found.looked:
         num, name = one.num_training + one.num_held_out, f"{one.environment}.{one.category}"
         if one.size is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from store.files import ASIDE
 from store.home import Home
 from store.lock import taking_turns
 
+LOSSES = "losses"  # beside the weights: of the first and the last batch; entries of an earlier version have none
 POLL_S = 0.2  # while another process makes the same warm start
 
 
@@ -70,12 +72,18 @@ def warm_started(
         watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
         draw = WarmStartExamples(environments, config, spec.seed, prompts)
 
+        losses: list[float] = []
+
         def after_batch(batch: int, loss: float) -> None:
+            losses.append(loss)
             watcher.warm_start(batch, config.num_batches, loss)
             _go_on(stop)
 
         warm_start(policy, draw, config, progress=after_batch)
-        checkpoints.write(entry, [Component(WEIGHTS, 1, policy.save)])
+        ends = losses[0], losses[-1]
+        keep = Component(LOSSES, 1, lambda folder: (folder / f"{LOSSES}.json").write_text(json.dumps(ends)))
+        checkpoints.write(entry, [Component(WEIGHTS, 1, policy.save), keep])
+        watcher.warm_started(ends)
 
 
 def _problem(entry: Path) -> str | None:
@@ -90,6 +98,9 @@ def _problem(entry: Path) -> str | None:
 def _take(policy: Policy, entry: Path, watcher: Callback) -> None:
     watcher.phase("warm start: taken from the cache")
     policy.load_weights(entry / WEIGHTS)
+    kept = entry / LOSSES / f"{LOSSES}.json"
+    ends = json.loads(kept.read_text()) if kept.is_file() else None
+    watcher.warm_started(None if ends is None else (ends[0], ends[1]))
 
 
 @contextmanager

@@ -41,6 +41,15 @@ class ComparisonRequest:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """The same pairs on the other half of a question, at what accuracy entropy was kept: by one rule, exploratory."""
+
+    metric: str
+    title: str
+    pairs: Sequence[Pair]  # corrected for their own number
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything there is to say."""
 
@@ -59,6 +68,7 @@ class Comparison:
     registered: Mapping[str, Any] | None
     settings: Sequence[ScoredSetting]
     pairs: Sequence[Pair]
+    beside: Beside | None  # accuracy beside entropy, and the other way round
     carry_over: CarryOver  # in every setting, whatever is compared
     left_out: Sequence[LeftOutRun]
     warnings: Sequence[str]
@@ -79,14 +89,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     planned = list(plan.get("environments") or ()) if of.stratum == "environment" else []
     chosen = list(request.environments) or planned
     strata, warned = _strata(_among(chosen, found, of), of)
-    zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
-    if zeros:  # leaving their runs out would flatter a setting
-        raise ComparisonError(
-            f"{of.name} is 0 in {listed(zeros)}: nothing was left there, and ratios are compared as logarithms, "
-            "which 0 does not have. `--metric entropy` compares the same runs in nats."
-        )
-    kept = {run: {stratum: own[stratum] for stratum in strata} for run, own in found.items()}
-    settings = [scores.setting(label, own, kept, of) for label, own in gathered.settings.items()]
+    settings = _settings(gathered, found, strata, of)
     baseline = None if request.pairs == "all" else _baseline(request.baseline, plan, gathered)
     if plan.get("baseline") and plan["baseline"] not in gathered.settings:
         warned.append(f"The registered baseline {plan['baseline']} has no finished run yet.")
@@ -114,6 +117,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         registered=dict(plan) or None,
         settings=settings,
         pairs=compared,
+        beside=_beside(reading, gathered, of, baseline, chosen) if request.pool == "anchor" else None,
         carry_over=carried,
         left_out=gathered.left_out,
         warnings=[
@@ -124,6 +128,39 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             *_starts(reading, gathered, of),
         ],
     )
+
+
+def _settings(
+    gathered: ComparedRuns, found: Mapping[str, Scores], strata: Sequence[str], of: Measure
+) -> list[ScoredSetting]:
+    """Sum the settings up. Refused where a run has a ratio of 0."""
+    zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
+    if zeros:  # leaving their runs out would flatter a setting
+        raise ComparisonError(
+            f"{of.name} is 0 in {listed(zeros)}: nothing was left there, and ratios are compared as logarithms, "
+            "which 0 does not have. `--metric entropy` compares the same runs in nats."
+        )
+    kept = {run: {stratum: own[stratum] for stratum in strata} for run, own in found.items()}
+    return [scores.setting(label, own, kept, of) for label, own in gathered.settings.items()]
+
+
+def _beside(
+    reading: Reading, gathered: ComparedRuns, of: Measure, baseline: str | None, chosen: Sequence[str]
+) -> Beside | None:
+    """Compare the same runs on what is asked in one breath; None: nothing is, or they cannot be compared on it."""
+    name = scores.beside(of, bool(chosen))
+    if name is None:
+        return None
+    other = scores.measure(name)
+    try:
+        runs.refuse_what_is_measured_otherwise(reading, gathered.entries, name, other.is_held_out, "anchor")
+        with_scores, found = _scored(reading, gathered, other, "anchor")
+        settings = _settings(with_scores, found, _strata(_among(chosen, found, other), other)[0], other)
+    except ComparisonError:
+        return None
+    if [one.label for one in settings] != list(gathered.settings):
+        return None
+    return Beside(name, other.title, scores.pairs(settings, baseline, other))
 
 
 def _on_the_final_pool(reading: Reading, gathered: ComparedRuns, of: Measure) -> Measure:

@@ -106,6 +106,18 @@ def measure(name: str, last: int = LAST) -> Measure:
     return replace(found, last=last, title=title)
 
 
+def beside(of: Measure, is_part: bool) -> str | None:
+    """Name what is asked in one breath with a measure: entropy beside accuracy, accuracy beside entropy.
+
+    `is_part`: only some environments count, which no number that sums a run up can follow.
+    """
+    if of.direction == 0:
+        return "accuracy"
+    if of.name not in ("accuracy", "average", "train_accuracy", "value"):
+        return None
+    return "entropy" if is_part else "left"
+
+
 def scores(reading: Reading, run: str, of: Measure, pool: Pool = "anchor") -> Scores:
     """Every stratum's score of a finished run; one that is not defined is left out."""
     found: dict[str, float | None]

@@ -47,6 +47,19 @@ def sentence(pair: Pair) -> str:
     return f"{ours} against {theirs}: {verdict(pair)}."
 
 
+def beside(comparison: Comparison, pair: Pair) -> str | None:
+    """Say of the same pair how entropy went beside accuracy, or accuracy beside entropy; None: nothing can be told."""
+    also = comparison.beside
+    found = [one for one in also.pairs if (one.setting, one.baseline) == (pair.setting, pair.baseline)] if also else []
+    if also is None or not found or found[0].verdict == "not enough":
+        return None
+    if not found[0].is_claim:
+        return f"{also.title[0].upper()}{also.title[1:]}: no difference seen: {_seen(found[0])}."
+    does = "It keeps" if found[0].verdict.endswith("entropy") else f"Its {also.title} is"
+    when = {"left": " at the end", "entropy": " at the end, in nats"}.get(also.metric, "")
+    return f"{does} {found[0].verdict}{when}: {_seen(found[0])}."
+
+
 def _seen(pair: Pair) -> str:
     corrected = f" after correction for {pair.num_comparisons}" if pair.num_comparisons > 1 else ""
     p = p_value(pair.p_corrected)
@@ -64,7 +77,10 @@ def sentences(comparison: Comparison) -> list[tuple[list[str], str]]:
     for pairs in by_key(sorted(comparison.pairs, key=lambda pair: not pair.is_claim), together).values():
         names = [pair.setting for pair in pairs]
         who = f"{listed(list(map(short, names)))} against {short(pairs[0].baseline)}"
-        found.append((names, sentence(pairs[0]) if len(pairs) == 1 else f"{who}: {verdict(pairs[0])}."))
+        if len(pairs) == 1:
+            found.append((names, " ".join(filter(None, (sentence(pairs[0]), beside(comparison, pairs[0]))))))
+        else:
+            found.append((names, f"{who}: {verdict(pairs[0])}."))
     return found
 
 

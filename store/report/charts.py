@@ -85,6 +85,7 @@ class Band:
     title: str
     label: str = ""  # of a stage its number, where there is room
     name: str = ""  # its environment, where there is room for all names
+    is_dense: bool = False  # a number that only a wide plot has room for
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from store.sentences import num, number, when
 
 DESCRIBED = 12  # lines in the description for those who cannot see a chart
 CHARACTER = 6.3  # pixels, of a stage's label
+NARROW = 230  # pixels of a plot on a telephone
 HALF, WHOLE = 340, 800  # pixels of a plot that are sure where its stages may have names, as in report.css
 
 Row = TypeVar("Row", CellRow, MetricRow)
@@ -115,7 +116,8 @@ def bands(data: ReportData, pixels: int) -> list[charts.Band]:
     names = [stage["environment"] or "" for stage in stages]
     ends = [data.steps[1] if stage["end_step"] is None else stage["end_step"] for stage in stages]
     places = [(x.share(s["start_step"]), x.share(end)) for s, end in zip(stages, ends, strict=True)]
-    every = max(1, -(-3 * CHARACTER * len(stages) // max(1, pixels)))  # not every number may have room
+    # not every number may have room; in a wide chart on a narrow screen fewer have
+    every, every_narrow = (max(1, -(-3 * CHARACTER * len(stages) // most)) for most in (max(1, pixels), NARROW))
     are_named = all(
         CHARACTER * (len(name) + len(str(stage["stage"])) + 2) < (right - left) * pixels
         for stage, name, (left, right) in zip(stages, names, places, strict=True)
@@ -128,6 +130,7 @@ def bands(data: ReportData, pixels: int) -> list[charts.Band]:
             f"Stage {stage['stage']}{f' on {name}' if name else ''}: steps {stage['start_step'] + 1} to {end}",
             str(stage["stage"]) if pixels and stage["stage"] % every == 0 else "",
             name if are_named else "",
+            is_dense=stage["stage"] % every_narrow != 0,
         )
         for stage, name, end, (left, right) in zip(stages, names, ends, places, strict=True)
     ]

@@ -167,6 +167,7 @@ Words = dict[str, str]
 
 ALL = "all"  # the environment of a stage in flat mode
 SETTING = "evergreen.setting"
+SEED = "seed"  # a tag beside the param: MLflow puts the mean of a numeric param into the row of a group
 COLOUR = "mlflow.runColor"
 COLOURS = (  # those of the report's lines
     "#1f5fa8", "#b8500f", "#13795b", "#8a3f9c", "#a8284f", "#6f6400", "#3c4a5c", "#7c4a2d",
@@ -235,10 +236,10 @@ def setting(run: RunRow) -> str:
 
 
 def looks(run: RunRow, runs: Iterable[RunRow]) -> Words:
-    """Group a run with those of its setting, and give them one colour: settings in the order of their first runs."""
+    """Group a run with those of its setting, by seed, in one colour: settings in the order of their first runs."""
     settings = list(dict.fromkeys(setting(one) for one in runs if one.study == run.study))
     own = setting(run)
-    return {SETTING: own, COLOUR: COLOURS[settings.index(own) % len(COLOURS)]}
+    return {SETTING: own, SEED: str(run.seed), COLOUR: COLOURS[settings.index(own) % len(COLOURS)]}
 
 
 def stage_tags(run: RunRow, stage: StageRow, parent_id: str) -> Words:

@@ -198,8 +198,9 @@ class MlflowRecord:
         """
         from mlflow.exceptions import MlflowException
 
-        view, offered = saved_view.tag(has_trainability), experiment.tags.get(saved_view.TAG)
-        if offered not in (view, saved_view.tag(has_trainability=True)):
+        offered = experiment.tags.get(saved_view.TAG, "")
+        view = saved_view.tag(has_trainability or TRAINABILITY in offered)
+        if offered != view:
             try:
                 self.client.set_experiment_tag(self.experiment_id, saved_view.TAG, view)
             except MlflowException:  # one who may write runs need not be one who may edit the experiment

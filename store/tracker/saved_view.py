@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, SETTING, TRAINABILITY
+from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, SEED, SETTING, TRAINABILITY
 
 KEY = "evergreen"
 TAG = f"mlflow.sharedViewState.{KEY}"
@@ -32,7 +32,7 @@ _WIDTHS = {  # pixels, in the order of the columns: what fits a window of 1280 c
     "params.`objective`": 82,
     "params.`bandit`": 80,
     "params.`scheduler`": 94,
-    "params.`seed`": 46,
+    f"tags.`{SEED}`": 46,
     "metrics.`cl/forgetting`": 100,
     "duration": 80,
 }
@@ -93,7 +93,7 @@ def _state(has_trainability: bool) -> Mapping[str, Any]:
         "searchFilter": CURRICULA,
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "selectedColumns": [column for column in widths if column.startswith(("metrics.", "params."))],
+        "selectedColumns": [column for column in widths if column.startswith(("metrics.", "params.", "tags."))],
         "columnOrder": list(widths),
         "columnWidths": widths,
         "groupBy": by_setting,

@@ -102,7 +102,7 @@ class _SyncPass:
             note = names.note(run, self.spec)
             tags = {**names.tags(run, self.source.url), "mlflow.note.content": note}
             entry = self.record.begin(run.name, milliseconds(run.created_at), tags)
-        if not {names.SETTING, names.COLOUR} <= set(entry.tags):  # a colour that somebody chose stays
+        if not {names.SETTING, names.SEED, names.COLOUR} <= set(entry.tags):  # a colour that somebody chose stays
             looks = names.looks(run, self.source.read.runs())
             self.record.tag(entry, {key: value for key, value in looks.items() if key not in entry.tags})
         self.record.describe(entry, names.params(run, self.spec))

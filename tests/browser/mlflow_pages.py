@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
+from store.tracker.mlflow_ui import LOOPBACK, NAME
 from store.tracker.saved_view import of_charts, of_run, of_runs
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 READY_S = 180
 PATIENCE_MS = 60_000
 EVERGREEN = "from orchestrator.cli import main; main()"
-# Its chat panel opens by itself at a first visit, over a third of the window.
-WITHOUT_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
 CHART = ".js-plotly-plot"
 
 
@@ -86,6 +85,7 @@ def _runs(base: str) -> tuple[str, Mapping[str, str]]:
 
 def _ask(base: str, path: str, question: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
     headers = {"Content-Type": "application/json"}
-    request = Request(f"{base}/api/2.0/mlflow/{path}", json.dumps(question).encode(), headers)
+    host = base.replace(NAME, LOOPBACK)  # a browser knows the name, urllib may not
+    request = Request(f"{host}/api/2.0/mlflow/{path}", json.dumps(question).encode(), headers)
     with urlopen(request, timeout=60) as answer:
         return json.load(answer)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from store.home import Home
 from store.ledger import Ledger
 from store.report import write
-from tests.browser.mlflow_pages import WITHOUT_ASSISTANT, addresses, serving, settle
+from tests.browser.mlflow_pages import addresses, serving, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,7 +44,6 @@ def mlflow_pictures(browser: Browser, home: Home, folder: Path) -> None:
         pages = addresses(base)
         for title, charts in MLFLOW.items():
             page = browser.new_page(viewport=WINDOW)
-            page.add_init_script(WITHOUT_ASSISTANT)
             page.goto(pages[title])
             settle(page, charts)
             page.wait_for_timeout(5000)  # its tables fill after its charts

@@ -13,7 +13,7 @@ import orchestrator
 from orchestrator.spec import load_spec
 from store.tracker.names import COLOURS
 from store.tracker.saved_view import NAME
-from tests.browser.mlflow_pages import CHART, WITHOUT_ASSISTANT, addresses, serving, settle
+from tests.browser.mlflow_pages import CHART, addresses, serving, settle
 from tests.orchestrator.specs import small
 
 pytestmark = pytest.mark.browser
@@ -29,10 +29,10 @@ GROUPS = (f"Group: repo_r, {BANDIT}, uniform", f"Group: rloo, {BANDIT}, uniform"
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """MLflow's pages on two runs that differ in their objective."""
+    """MLflow's pages on two runs that differ in their objective, and one more seed of the second."""
     home = tmp_path_factory.mktemp("tracked")
-    for objective in ("repo_r", "rloo"):
-        spec = small(objective.replace("_", "-"), objective=objective, tracker="mlflow")
+    for name, objective, seed in (("repo-r", "repo_r", 3), ("rloo-4", "rloo", 4), ("rloo", "rloo", 3)):
+        spec = small(name, objective=objective, seed=seed, tracker="mlflow")
         assert orchestrator.run(spec, home=home).status == "finished"
     with serving(Path(home)) as base:
         yield addresses(base)
@@ -50,7 +50,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def test_mlflows_own_pages_show_our_runs(
     pages: dict[str, str], visiting: Any, name: str, charts: int, lines: int, texts: list[str]
 ) -> None:
-    with visiting(pages[name], 1280, before=WITHOUT_ASSISTANT) as visit:
+    with visiting(pages[name], 1280) as visit:
         settle(visit.page, charts, texts)
         if name == "charts":  # drawn once they are in sight, below the others
             visit.page.get_by_text("Carry-over").first.scroll_into_view_if_needed()
@@ -67,20 +67,23 @@ def test_the_first_view_says_which_objective_kept_more_entropy_at_what_accuracy(
     pages: dict[str, str], visiting: Any
 ) -> None:
     """Without a click: every column in the window, a group a setting with its means, numbers in every row."""
-    with visiting(pages["runs"], 1280, before=WITHOUT_ASSISTANT) as visit:
-        settle(visit.page, 0, ["(average)", "2 matching runs"])
+    with visiting(pages["runs"], 1280) as visit:
+        settle(visit.page, 0, ["(average)", "3 matching runs"])
+        assert visit.count("text=MLflow Assistant") == 0, "it would cover the right third"
         heads = [visit.page.locator(f".ag-header-cell[col-id*='{column}']") for column in COLUMNS]
         for head in heads:
             box = head.bounding_box()
             assert box["x"] + box["width"] <= 1280
         for column in ("cl/acc", "final/entropy_ratio", "cl/entropy_carried"):
             cells = visit.page.locator(f".ag-center-cols-container [col-id*='{column}']").all_inner_texts()
-            assert len(cells) == 4  # two groups of a run each
+            assert len(cells) == 5  # two groups, three runs
             assert all(re.match(r"-?\d", cell) for cell in cells)
+        seeds = visit.page.locator(".ag-center-cols-container [col-id*='seed']").all_inner_texts()
+        assert sorted(seeds) == ["", "", "3", "3", "4"], "a group has no seed, and no mean of seeds"
 
 
 def test_the_charts_set_accuracy_against_entropy_in_a_colour_a_setting(pages: dict[str, str], visiting: Any) -> None:
-    with visiting(pages["charts"], 1280, before=WITHOUT_ASSISTANT) as visit:
+    with visiting(pages["charts"], 1280) as visit:
         settle(visit.page, 2, ["final/entropy_ratio vs. cl/acc"])
         points = visit.page.locator(f"{CHART} .scatterlayer .points path").all()
         colours = {point.evaluate("e => getComputedStyle(e).fill") for point in points}

@@ -20,6 +20,7 @@ LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark"
 SHAPES = {
     "hostile": all_over(" ".join(HOSTILE.values())),
     "many": MANY,
+    "long": Shape(environments=["codebook_of_colours_a", "greatest_common_divisors", "words"], stages=27, steps=9),
     "begun": Shape(boundaries=0),
     "flat": Shape(is_flat=True),
 }
@@ -63,6 +64,34 @@ def test_pages_of_odd_runs(pages: dict[str, Path], visiting: Any, name: str, wid
         assert visit.overflow <= 0
         assert visit.count("script, img, a") == 0
         visit.photograph(f"report-{name}-{width}-{scheme}-unfolded")
+
+
+# Boxes of texts in a row, by their chart: those that touch the next one, and those outside the page.
+COLLISIONS = """() => {
+    document.querySelectorAll('details').forEach(one => one.open = true);
+    const found = [];
+    for (const chart of document.querySelectorAll('figure.chart'))
+        for (const texts of ['text.x', '.band text', 'g > text']) {
+            const boxes = [...chart.querySelectorAll(texts)].map(one => [one.getBoundingClientRect(), one.textContent])
+                .filter(([box]) => box.width > 0).sort(([a], [b]) => a.left - b.left);
+            boxes.forEach(([box, text], i) => {
+                const [next, its] = boxes[i + 1] || [];
+                if (next && texts !== 'g > text' && box.right > next.left) found.push(`${text} touches ${its}`);
+                if (box.left < 0 || box.right > innerWidth) found.push(`${text} is outside`);
+            });
+        }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_with_many_stages_and_long_names_no_label_of_an_axis_touches_another(
+    pages: dict[str, Path], visiting: Any, width: int
+) -> None:
+    with visiting(pages["long"].as_uri(), width) as visit:
+        assert visit.count(".band text") > 24
+        assert visit.page.evaluate(COLLISIONS) == []
+        visit.photograph(f"report-long-{width}")
 
 
 @pytest.mark.parametrize("name", ["many", "hostile"])

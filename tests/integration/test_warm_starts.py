@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +13,10 @@ import pytest
 import orchestrator
 from orchestrator.callbacks import Callback
 from policies.policy import Policy
+from store.home import Home
+from store.ledger import Ledger
+from store.run_summary import facts
+from store.sentences import how_it_began
 from tests.integration.runs import ending
 from tests.orchestrator.specs import small
 from tests.shares import share
@@ -22,10 +29,14 @@ class Listening(Callback):
 
     def __init__(self) -> None:
         self.phases: list[str] = []
+        self.losses: list[tuple[float, float] | None] = []
         self.events: list[str] = []
 
     def phase(self, text: str) -> None:
         self.phases += [text] if text.startswith("warm start") else []
+
+    def warm_started(self, losses: tuple[float, float] | None) -> None:
+        self.losses.append(losses)
 
     def event(self, texts: Sequence[str]) -> None:
         self.events += texts
@@ -73,6 +84,35 @@ def test_a_broken_entry_is_made_again_and_the_run_is_the_same(home: Path, damage
     assert len({ending(home, name).digest for name in names}) == 1
     assert again(home).phases == ["warm start: taken from the cache"]
     assert list((home / "warm_starts").iterdir()) == [entry]
+
+
+def test_a_run_says_how_well_its_warm_start_taught_also_when_it_is_taken_from_the_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losses as it goes, kept beside the weights; held-out accuracy from the boundary before the first step."""
+    spec = small(curriculum=CURRICULUM, scoring={"isolation": "none"})
+    said = []
+    for _ in range(2):
+        orchestrator.run(spec, home=tmp_path, watcher=orchestrator.Screen())
+        said.append(" ".join(capsys.readouterr().out.split()))  # lines break where the terminal ends
+    losses = [
+        re.findall(r"warm start: loss (\S+) nats a token in its first batch, (\S+) in its last", one) for one in said
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 1
+    assert all(float(loss) > 0 for loss in losses[0][0])
+    assert all("before training, after the warm start: accuracy (entropy) " in one for one in said)
+    with Ledger.open(Home(tmp_path).ledger_url) as ledger:
+        began = how_it_began(facts(ledger, tmp_path / "small", "small"))
+    assert began is not None
+    assert began.startswith("After the warm start (24 supervised batches on book and numbers), before the first step,")
+    (entry,) = (tmp_path / "warm_starts").iterdir()
+    shutil.rmtree(entry / "losses")  # an entry of an earlier version has none
+    manifest = json.loads((entry / "manifest.json").read_text())
+    del manifest["components"]["losses"]
+    (entry / "manifest.json").write_text(json.dumps(manifest))
+    heard = again(tmp_path)
+    assert (heard.phases, heard.losses) == (["warm start: taken from the cache"], [None])
 
 
 def test_an_interrupted_entry_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ def story(
         "num_boundaries": 3,
         "num_steps": 10,
         "scheduler": "sequence",
+        "warm_start": None,
+        "matrices": {"pass_1": {}},
         "environments": {
             name: {
                 "accuracy_change": accuracy[name][1] - accuracy[name][0] if accuracy else None,
@@ -323,3 +325,19 @@ def test_the_share_of_an_environment_is_over_its_categories() -> None:
 )
 def test_a_share_is_nothing_or_all_only_if_it_is(share: float | None, text: str) -> None:
     assert sentences.percent(share) == text
+
+
+# --- the warm start ---
+
+
+def test_a_warm_start_is_told_by_what_it_taught_before_the_first_step() -> None:
+    warm = {"num_batches": 1_200, "environments": ["book", "words"]}
+    measured = {"pass_1": {"0": {"book": 0.301, "words": 0.0, "gcd": None}, "1": {"book": 0.9}}}
+    facts = story(warm_start=warm, matrices=measured)
+    assert sentences.how_it_began(facts) == (
+        "After the warm start (1,200 supervised batches on book and words), before the first step, held-out accuracy "
+        "was .30 on book, .00 on words and - on gcd."
+    )
+    assert "Start" in sentences.in_words(facts)
+    assert sentences.how_it_began(story(warm_start=warm)) is None, "it goes on"
+    assert sentences.how_it_began(story(matrices=measured)) is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -162,6 +163,25 @@ def test_the_scheduler_hears_what_its_stage_earned() -> None:
     at.begin_stage(chosen.next_environment().pick)
     assert chosen.end_stage(at, {}).reward is None, "a stage without groups teaches nothing"
     assert chosen.state()["scheduler"]["pending"] == []
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "unit"),
+    [
+        ({"type": "headroom"}, "mean |advantage|"),
+        ({"type": "boltzmann", "reward": "retention"}, "retention"),
+    ],
+)
+def test_a_pick_says_what_its_numbers_are(scheduler: dict[str, Any], unit: str) -> None:
+    """Beside the probability of each environment stands what a stage of it is expected to earn, with its name."""
+    chosen, at = choice(scheduler=scheduler), Progress(num_stages=4, steps_per_stage=2)
+    for _ in NAMES:  # each has a first stage
+        at.begin_stage(chosen.next_environment().pick)
+        at.end_step([earning("3", [True, False], 0.3)])
+        chosen.end_stage(at, dict.fromkeys(NAMES, 0.5))
+    why = chosen.next_environment().why
+    each = r"(words|book|maze) \d\.\d\d, \d\.\d{3}"
+    assert re.search(rf"\(of each, and the {re.escape(unit)} expected of a stage: {each}; {each}; {each}\)$", why)
 
 
 def test_the_signal_reads_value_or_correctness_as_the_spec_says() -> None:

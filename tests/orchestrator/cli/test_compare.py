@@ -119,7 +119,10 @@ def test_what_cannot_be_done_is_told(home: Path, evergreen: Evergreen, words: li
 def test_from_python_it_is_the_same_in_tables(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)  # lists of rows then
     found = orchestrator.compare(*NAMES, home=home)
-    assert found.sentences() == ["repo is better than rloo: +.163 (+.100 to +.300), p = .031."]
+    assert found.sentences() == [
+        "repo is better than rloo: +.163 (+.100 to +.300), p = .031. "
+        "Entropy left: no difference seen: x1.00 (1.00 to 1.00), p = 1.000."
+    ]
     (row,) = found.differences()
     assert (row["setting"], row["baseline"], row["seeds"], row["verdict"]) == ("repo", "rloo", 6, "better")
     assert [row["difference"], row["low"], row["high"]] == pytest.approx([0.98 / 6, 0.1, 0.3])

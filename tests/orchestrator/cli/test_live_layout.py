@@ -92,8 +92,9 @@ def test_everything_is_on_it() -> None:
         ),
     ):
         assert words in shown
-    assert "book (its own tasks)   .21  +.06  1.20   58%" in shown
-    assert "words, step 110        .41  -.04   .44   55%" in shown, "measured inside the stage"
+    assert "book *            .21  +.06  1.20   58%" in shown
+    assert "words, step 110   .41  -.04   .44   55%" in shown, "measured inside the stage"
+    assert "* on the tasks that it trains on" in shown, "what the star means"
     assert "at most" not in shown
     assert "next environment" not in shown, "this scheduler learns nothing"
 

@@ -3,23 +3,29 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import orchestrator
-from orchestrator.cli.tables import print_samples, print_story
+from orchestrator.cli.run import end
+from orchestrator.cli.tables import print_ending, print_samples, print_story
 from orchestrator.runs.assembly import lay_foundation
 from orchestrator.runs.catalog import SPEC_FILE
+from orchestrator.runs.session import Outcome
 from orchestrator.spec import load_spec
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.transformers import Config, create
 from store.ledger import Ledger
 from store.ledger.query_rows import SampleRow
+from store.sentences import in_words
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone
 
@@ -95,6 +101,50 @@ def test_show_tells_a_run_in_words(finished: Path, evergreen: Evergreen, name: s
     assert result.exit_code == 0
     assert "9 of 9 steps" in result.stdout
     assert "before training" in result.stdout
+
+
+def on_screen(story: Mapping[str, Any]) -> list[str]:
+    """What a terminal of 80 columns shows at the end of a run; the console wraps nothing by itself."""
+    screen = Console(width=80, force_terminal=True, color_system=None, soft_wrap=True, file=io.StringIO())
+    print_ending(screen, story)
+    return screen.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_end_of_a_run_fits_a_screen_and_show_has_the_rest(finished: Path, evergreen: Evergreen) -> None:
+    """Forty lines of 80 columns, with the nine that say how to go on; also of many stages and incidents."""
+    story = facts(evergreen, "show", "small", "--json", "--home", finished)
+    lines = on_screen(story)
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 40 - 9
+    everything = evergreen("show", "small", "--home", finished).stdout
+    assert all(sentence in " ".join(everything.split()) for sentence in in_words(story).values())
+    for title in ("Accuracy after each stage", "Entropy, nats a token", "What carries over", "What the bandits did"):
+        assert title in everything
+    assert "Accuracy after each stage" in lines
+    event = {"kind": "alarm", "step": 3, "text": "x", "after_stage": None}
+    rows = {str(stage): dict.fromkeys(story["environments"], 0.5) for stage in range(31)}
+    long = {**story, "matrices": {**story["matrices"], "pass_1": rows}, "events": [event] * 50}
+    lines = on_screen(long)
+    assert len(lines) <= 40 - 9
+    assert "  and 47 more" in lines
+    rows_told = lines[lines.index("Accuracy after each stage") + 4 :]
+    firsts = [line.split()[0] for line in rows_told if line.strip()]
+    assert firsts[:8] == ["before", "...", "25", "26", "27", "28", "29", "30"]
+
+
+def test_a_run_ends_with_how_to_go_on_and_offers_mlflow_where_it_has_a_record(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    spec = home / "small" / SPEC_FILE
+    for tracker in ("none", "mlflow"):
+        spec.write_text(re.sub(r"type: (none|mlflow)", f"type: {tracker}", spec.read_text()))
+        with pytest.raises(typer.Exit):
+            end(Outcome("small", home / "small", "finished"), home)
+        said = capsys.readouterr().out
+        assert f"evergreen show small --home {home}" in said
+        assert ("evergreen ui" in said) == (tracker == "mlflow")
 
 
 def test_samples_are_those_of_an_environment_a_stage_and_a_verdict(finished: Path, evergreen: Evergreen) -> None:

@@ -48,7 +48,7 @@ def test_the_page_has_the_numbers_that_show_prints(finished: Path, tmp_path: Pat
     story = json.loads(evergreen("show", "small", "--json", "--home", finished).stdout)
     evergreen("report", "small", "-o", tmp_path / "page.html", "--home", finished)
     page = Page((tmp_path / "page.html").read_text("utf-8"))
-    rows = {row[0].removesuffix("its own tasks"): row for row in page.tables["glance"][2:]}
+    rows = {row[0].removesuffix("tasks it trains on"): row for row in page.tables["glance"][2:]}
     assert rows.keys() == story["environments"].keys()
     for name, facts in story["environments"].items():
         assert float(rows[name][2]) == pytest.approx(facts["accuracy_start"], abs=0.006)

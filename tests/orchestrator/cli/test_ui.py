@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from orchestrator.cli import ui
 from store.home import Home
+from store.tracker import mlflow_ui
 from store.tracker.daemon import Link
 from store.tracker.record import Target
 from tests.conftest import Evergreen
@@ -103,6 +105,30 @@ def test_the_list_and_the_charts_are_told_by_experiment_and_the_newest_is_opened
     ]
 
 
+def test_the_address_is_a_name_of_this_machine_with_which_mlflow_opens_no_chat_panel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And where the name is not known, somebody asked for a host, or has rules for hosts, it is the number as ever."""
+    for name in ("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(mlflow_ui.sys, "platform", "linux")
+    assert mlflow_ui.address("127.0.0.1", 5000) == "http://evergreen.localhost:5000"
+    assert (
+        mlflow_ui._rules("127.0.0.1", 5000)["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == "http://evergreen.localhost:5000"
+    )
+    ui._show("http://evergreen.localhost:5000", "sqlite:///x", {}, False, True)
+    assert "a browser that does not know this name finds it at http://127.0.0.1:5000" in capsys.readouterr().out
+    assert mlflow_ui.address("0.0.0.0", 5000) == "http://127.0.0.1:5000"
+    assert mlflow_ui.address("gpu-box", 5000) == "http://gpu-box:5000"
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "gpu-box")
+    assert (mlflow_ui.address("127.0.0.1", 5000), mlflow_ui._rules("127.0.0.1", 5000)) == ("http://127.0.0.1:5000", {})
+    monkeypatch.delenv("MLFLOW_SERVER_ALLOWED_HOSTS")
+    monkeypatch.setattr(mlflow_ui.sys, "platform", "darwin")
+    for known, expected in ((["::1"], "evergreen.localhost"), ([], "127.0.0.1")):
+        monkeypatch.setattr(mlflow_ui.socket, "getaddrinfo", lambda *asked, known=known: known)
+        assert mlflow_ui.address("127.0.0.1", 5000) == f"http://{expected}:5000"
+
+
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [
@@ -154,9 +180,13 @@ def test_the_ui_answers_until_it_is_asked_to_end_and_leaves_nobody_behind(home: 
         assert ui.stdout is not None
         line = next(line for line in ui.stdout if line.startswith("MLflow's UI is at "))
         url = line.split()[4]
-        assert re.fullmatch(r"http://127\.0\.0\.1:5123/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=\w+", url)
-        with urllib.request.urlopen(url) as page:
-            assert b"<title>MLflow</title>" in page.read()
+        assert re.fullmatch(r"http://evergreen\.localhost:5123/#/experiments/1/runs/\w{32}\?workflowType=\w+", url)
+        for host in ("evergreen.localhost:5123", "127.0.0.1:5123", "localhost:8080"):  # the last through a tunnel
+            asked = urllib.request.Request("http://127.0.0.1:5123/", headers={"Host": host})
+            with urllib.request.urlopen(asked) as page:
+                assert b"<title>MLflow</title>" in page.read()
+        with pytest.raises(urllib.error.HTTPError, match="403"):  # nobody else's name leads here
+            urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:5123/", headers={"Host": "evil.com"}))
         ui.send_signal(how)
         assert ui.wait(30) == 0
     with pytest.raises(OSError, match="refused"):

@@ -49,7 +49,7 @@ def test_tasks_to_train_on_and_held_out_are_counted(evergreen: Evergreen) -> Non
     assert re.search(r"countdown +1, 2, 3 and 4 \(held out only\) +2,100 +89", told)
     assert "type: rows" not in told, "values are for --all"
     demo = evergreen("validate", REPOSITORY / "examples" / "demo.yaml").stdout
-    assert re.search(r"red +4 and 16 +64 +its own", demo)
+    assert re.search(r"red +4 and 16 +64 +the same tasks", demo)
     assert re.search(r"divisors +5 and 9 +endless +endless", demo)
 
 

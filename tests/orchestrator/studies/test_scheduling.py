@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from orchestrator.cli.study import StudyScreen
+from orchestrator.spec import load_spec
 from orchestrator.studies.run_processes import RunProcesses
 from orchestrator.studies.runner import ProcessEnd, RunQueue, StudyCallback
+from tests.orchestrator.specs import small
 
 
 class FakeProcesses(RunProcesses):
@@ -104,3 +111,46 @@ def test_after_a_stop_nobody_starts_and_nobody_is_tried_again() -> None:
     assert not trial.end("c", 1)
     assert trial.statuses() == {"a": "stopped", "b": "stopped", "c": "failed"}
     assert list(trial.schedule.waiting) == ["d"]
+
+
+class FakeRunner:
+    """As much of a study's runner as its screen looks at."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.study = SimpleNamespace(name="trial", runs=["a"])
+        self.done_before: list[str] = []
+        self.runs = {"a": SimpleNamespace(setting=SimpleNamespace(spec=load_spec(small())))}
+        self.schedule = SimpleNamespace(going=["a"])
+        self.num_steps = 0
+
+    def log(self, name: str) -> Path:
+        return self._folder / f"{name}.txt"
+
+    def steps_done(self, name: str) -> int:
+        return self.num_steps
+
+    def left_s(self, steps: dict[str, int]) -> None:
+        return None
+
+
+def test_before_its_first_step_a_run_is_told_by_what_it_printed_last(tmp_path: Path) -> None:
+    """Its warm start says how far it is; what an earlier attempt printed is nobody's business."""
+    runner, screen = FakeRunner(tmp_path), StudyScreen()
+    log, earlier = runner.log("a"), time.time() - 60
+    log.write_text("  0:59  warm start: batch 9 of 9, loss .10\n")
+    os.utime(log, (earlier, earlier))
+    screen.begin(runner)  # type: ignore[arg-type]
+    screen.started("a", 2)
+
+    def drawn() -> str:
+        return str(screen._draw(100, 10)[1])
+
+    assert drawn() == "  a  before its first step"
+    with log.open("a") as file:
+        file.write("run a  /home/a\n  0:00  warm start: 24 supervised batches on book\n")
+        file.write("  0:05    warm start: batch 12 of 24, loss 2.31\n  0:06  half a li")
+    os.utime(log)
+    assert drawn() == "  a  before its first step: warm start: batch 12 of 24, loss 2.31"
+    runner.num_steps = 3
+    assert drawn().startswith("  a  step 3 of ")

@@ -13,6 +13,7 @@ from scipy.stats import permutation_test
 
 from store.comparison import facts, sentences
 from store.comparison import statistics as s
+from store.comparison.result import Beside
 from store.comparison.scores import Pair
 from store.errors import ComparisonError
 from store.intervals import Interval, t_interval
@@ -68,6 +69,56 @@ def test_the_case_that_two_rules_told_apart(ledger: Ledger, compare: Compare, fr
     assert sentences.sentence(only(compare, *eight(ledger, ONE_FAR_OUT, fresh()))) == (
         "repo is better than rloo: +.225 (+.020 to +.900), p = .031."
     )
+
+
+def opposed(ledger: Ledger, prefix: str, entropy: float, num_seeds: int = 6) -> list[str]:
+    """Write pairs of which `repo` is always better; both had 2 nats at the start, `repo` has so many at the end."""
+    runs = [
+        Made(f"{prefix}{name}-{seed}", seed, name, accuracy={"book": 0.3 + more, "words": 0.5 + more}, entropy=left)
+        for seed in range(num_seeds)
+        for name, more, left in (("rloo", 0.01 * seed, 1.0), ("repo", 0.1 + 0.02 * seed, entropy))
+    ]
+    written(ledger, *runs)
+    return [run.name for run in runs]
+
+
+def test_accuracy_and_the_entropy_left_are_told_together_by_the_same_rule(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    """Which objective kept more entropy, at what accuracy: both halves with their intervals, whichever is compared."""
+    names = opposed(ledger, fresh(), entropy=1.5)
+    ((_, said),) = sentences.sentences(compare(*names))
+    assert said == (
+        "repo is better than rloo: +.125 (+.100 to +.150), p = .031. "
+        "It keeps more entropy at the end: x1.50 (1.50 to 1.50), p = .031."
+    )
+    ((_, said),) = sentences.sentences(compare(*names, metric="left"))
+    assert said == (
+        "repo keeps more entropy than rloo: x1.50 (1.50 to 1.50), p = .031. "
+        "Its held-out accuracy after the last stage is better: +.125 (+.100 to +.150), p = .031."
+    )
+    assert compare(*names).beside == Beside("left", "entropy left", compare(*names, metric="left").pairs)
+
+
+def test_of_some_environments_the_entropy_of_the_same_is_told_beside(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    names = opposed(ledger, fresh(), entropy=1.0)
+    ((_, said),) = sentences.sentences(compare(*names, environments=["book"]))
+    assert said.endswith(
+        "Held-out token entropy, nats, after the last stage: no difference seen: .000 (.000 to .000), p = 1.000."
+    )
+
+
+def test_what_cannot_be_compared_is_not_told_beside(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    """No entropy at the end has no logarithm; too few seeds are said once; forgetting has no other half."""
+    none_left = compare(*opposed(ledger, fresh(), entropy=0.0))
+    few = compare(*opposed(ledger, fresh(), entropy=1.5, num_seeds=3))
+    forgetting = compare(*opposed(ledger, fresh(), entropy=1.5), metric="forgetting")
+    for found in (none_left, few, forgetting):
+        assert sentences.sentences(found)[0][1] == sentences.sentence(found.pairs[0])
+    assert none_left.beside is None
+    assert forgetting.beside is None
 
 
 def test_an_end_that_is_not_quite_no_difference_does_not_look_like_it() -> None:

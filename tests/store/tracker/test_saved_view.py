@@ -61,6 +61,7 @@ def test_mlflow_takes_the_tag_and_its_pages_read_what_is_in_it(state: Mapping[st
 def test_columns_and_charts_are_of_what_is_sent(both: MlflowRecord, state: Mapping[str, Any]) -> None:
     run = next(run for run in both.client.search_runs([both.experiment_id]) if run.info.run_name == "small")
     sent = {f"metrics.`{name}`" for name in run.data.metrics} | {f"params.`{name}`" for name in run.data.params}
+    sent |= {f"tags.`{name}`" for name in run.data.tags}
     assert set(state["selectedColumns"]) <= sent
     assert set(state["selectedColumns"]) <= set(state["columnOrder"])
     for chart in state["compareRunCharts"]:
@@ -68,6 +69,15 @@ def test_columns_and_charts_are_of_what_is_sent(both: MlflowRecord, state: Mappi
         shown += [*chart.get("selectedMetrics", ()), *filter(None, [chart.get("metricKey")])]
         assert {f"metrics.`{name}`" for name in shown} <= sent
         assert {f"params.`{name}`" for name in chart.get("selectedParams", ())} <= sent
+
+
+def test_no_column_is_a_number_that_was_set(both: MlflowRecord, state: Mapping[str, Any]) -> None:
+    """In a group's row MLflow shows the mean of a numeric param: seeds 0 and 1 as .5."""
+    (run,) = [run for run in both.client.search_runs([both.experiment_id]) if run.info.run_name == "small"]
+    numbers = {f"params.`{name}`" for name, value in run.data.params.items() if re.fullmatch(r"[-\d.e]+", value)}
+    assert "params.`seed`" in numbers
+    assert not numbers & set(state["columnOrder"])
+    assert f"tags.`{names.SEED}`" in state["columnOrder"]
 
 
 def test_every_section_has_its_place(state: Mapping[str, Any]) -> None:
@@ -114,6 +124,12 @@ def test_a_view_of_an_earlier_version_is_replaced(target: Target) -> None:
     MlflowRecord(target)
     assert THEIRS.items() <= tags(record).items()
     assert tags(record)[TAG] == tag()
+
+
+def test_a_view_of_an_earlier_version_with_trainability_is_replaced_by_ours_with_it(target: Target) -> None:
+    record = MlflowRecord(target)
+    record.client.set_experiment_tag(record.experiment_id, TAG, tag(has_trainability=True).replace("seed", "lr"))
+    assert tags(MlflowRecord(target))[TAG] == tag(has_trainability=True)
 
 
 def test_where_mlflow_takes_no_view_the_record_is_sent_all_the_same(
@@ -176,7 +192,9 @@ def test_a_record_of_an_earlier_version_gets_its_group_and_keeps_the_colour_that
     entry = record.curriculum(source.read.run("small").uid)
     assert entry is not None
     record.client.set_tag(entry.id, names.COLOUR, "#123456")
-    record.client.delete_tag(entry.id, names.SETTING)
-    catch_up(source, record)
-    now = record.client.get_run(entry.id).data.tags
-    assert (now[names.COLOUR], now[names.SETTING]) == ("#123456", "repo_r, headroom, uniform")
+    for lost in (names.SETTING, names.SEED):
+        record.client.delete_tag(entry.id, lost)
+        catch_up(source, record)
+        now = record.client.get_run(entry.id).data.tags
+        assert (now[names.COLOUR], now[names.SETTING]) == ("#123456", "repo_r, headroom, uniform")
+        assert now[names.SEED] == record.client.get_run(entry.id).data.params["seed"]
