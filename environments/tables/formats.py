@@ -29,6 +29,8 @@ JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
 BATCH = 1024  # rows turned into Python objects at a time
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+# names under which one JSON object holds its rows
+HOLDERS = {"data", "rows", "examples", "items", "instances", "records", "questions", "problems", "train", "test"}
 IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
 
 Columns = list[tuple[str, Any]]  # of a table: name, pyarrow array
@@ -120,7 +122,8 @@ def _key_of_rows(row: Row) -> str | None:
     """Find the list of rows in the one object of a file, as `{"version": ..., "data": [...]}` has it."""
     if set(row) == {"schema", "data"}:
         return None
-    for key, value in row.items():
+    for key in HOLDERS & row.keys():  # a row may have a list under another: of options, of turns
+        value = row[key]
         are_rows = isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) and one for one in value)
         if are_rows and not any("role" in one for one in value):
             return key

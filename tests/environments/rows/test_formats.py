@@ -301,6 +301,11 @@ def test_one_row_whose_values_are_lists_of_several_lengths_is_a_row(tmp_path):
     assert questions(made(tmp_path, [row])) == ["1?"]
 
 
+def test_one_row_with_a_list_of_options_is_a_row(tmp_path):
+    row = {"question": "1?", "answer": "1", "options": [{"text": "a"}, {"text": "b"}]}
+    assert questions(made(tmp_path, [row])) == ["1?"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read, even by root")
 def test_a_file_that_the_system_does_not_give_out_is_refused_in_words(tmp_path):
     with pytest.raises(EnvironmentFault, match=r"rows: train cannot be read: .*Input/output error"):
