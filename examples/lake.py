@@ -20,6 +20,8 @@ import numpy as np
 from environments import Category, Environment, Episode, Score, Task, Turn
 
 MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
+LARGEST = 32  # rows of a map
+MOST_MAPS = 1000  # drawn for a task: with as many holes as cells no walk is ever found
 WALKER, GOAL, HOLE, ICE = "@", "G", "O", "."
 
 Place = tuple[int, int]  # row and column
@@ -93,6 +95,8 @@ class FrozenLake(Environment):
     def __init__(self, name: str, steps: list[int], size: int, holes: int, moves: int) -> None:
         if max(steps) > min(moves, 2 * (size - 1)):
             raise ValueError(f"{max(steps)} steps are too many for {moves} moves on a map of {size} by {size}")
+        if size > LARGEST:
+            raise ValueError(f"a map of {size} by {size} is too large to be drawn for every task: {LARGEST} at most")
         self.name, self.steps, self.map_size, self.holes, self.moves = name, steps, size, holes, moves
 
     @property
@@ -106,13 +110,17 @@ class FrozenLake(Environment):
     def task(self, category: str, index: int) -> Task:
         """Make map number `index`; its answer is a good first step."""
         rng = np.random.default_rng([int(category), index])
-        while True:
+        for _ in range(MOST_MAPS):
             cells = [divmod(int(cell), self.map_size) for cell in rng.permutation(self.map_size**2)]
             lake = Lake(self.map_size, cells[0], cells[1 : 1 + self.holes])
             distances = lake.distances()
             starts = [place for place, steps in distances.items() if steps == int(category)]
             if starts:
                 break
+        else:
+            raise ValueError(
+                f"{MOST_MAPS} maps with {self.holes} holes have no walk of {category} steps: take fewer holes"
+            )
         walker = starts[rng.integers(len(starts))]
         good = [move for move in MOVES if distances.get(lake.step(walker, move)) == int(category) - 1]
         text = f"Walk from @ to G, not into O. Answer with one of: {', '.join(MOVES)}.\n{lake.drawn(walker)}"

@@ -79,6 +79,11 @@ class VerbGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the verb that the words name, and import its module."""
+        for word in args:
+            try:
+                os.fsencode(word)
+            except UnicodeEncodeError:
+                ctx.fail(f"{ascii(word)} holds half a character, which no name and no path has")
         name, listed, rest = super().resolve_command(ctx, args)
         return name, load_verb(name) if name else listed, rest
 

@@ -135,8 +135,11 @@ class Steering(Controller, Generic[C]):
             self.kept["initial_sum"] += reading
             return self.value
         self.kept["num_steps"] += 1
-        is_near = abs(reading - target) <= self.config.dead_band * target
-        return self.steer(self.value, target if is_near else reading, target)
+        return self.steer(self.value, self.outside_dead_band(reading, target), target)
+
+    def outside_dead_band(self, reading: float, target: float) -> float:
+        """The reading, or the target where it is as near to it as the dead band is wide."""
+        return target if abs(reading - target) <= self.config.dead_band * target else reading
 
     def rescale(self) -> None:
         """Take the first readings anew; the coefficient and a line under way stay."""

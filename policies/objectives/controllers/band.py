@@ -4,8 +4,8 @@
     u_e goes to min(high, share * m + gain * max(0, log(H* / H_e))), by at most `step` a step
 
 Symbols: v_e the coefficient of environment e, H_e its own reading, H* the target, the lower end of the band, m the
-running mean of the step's mean |advantage|, over all environments. The upper end acts at once: what it stops opposes
-itself by nothing.
+running mean of the step's mean |advantage|, over all environments. The upper end acts at once, since
+nothing else may oppose the push.
 
 It is `signal_share` for each environment, with an upper end. One strength for all goes by the mean of their entropies:
 it leaves an environment that has collapsed where another holds the mean up, and pushes one that is far more random than
@@ -75,7 +75,8 @@ class Band(signal_share.SignalShare):
             return
         ceiling = self.config.ceiling or CEILING * target
         for name, reading in readings.items():
-            self._inside[name] = self.steer(self._inside.get(name, self.value), reading, target)
+            before, read = self._inside.get(name, self.value), self.outside_dead_band(reading, target)
+            self._inside[name] = self.steer(before, read, target)
             self._room[name] = min(1.0, max(0.0, 1 + (ceiling - reading) / (FADE * ceiling)))
 
     def state(self) -> dict[str, Any]:

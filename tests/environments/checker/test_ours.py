@@ -44,6 +44,17 @@ def test_nothing_is_found_in_ours(type_, options, monkeypatch):
     assert [str(found) for found in findings_here(EnvironmentSource("ours", type_, options, EXAMPLES), ALL)] == []
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"size": 3, "holes": 9}, "no walk of 2 steps: take fewer holes"), ({"size": 5000}, "32 at most")],
+    ids=["nothing but holes", "a map without end"],
+)
+def test_a_lake_on_which_nobody_can_walk_is_refused_instead_of_searched_for_ever(options, said, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = findings_here(EnvironmentSource("ours", "lake:create", {"steps": [2], **options}, EXAMPLES), ALL)
+    assert said in " ".join(map(str, found))
+
+
 @pytest.mark.parametrize(("type_", "options"), share([OURS[0], OURS[-1]], 1))
 def test_nothing_is_found_in_ours_in_processes_of_their_own(type_, options):
     assert [str(found) for found in check(EnvironmentSource("ours", type_, options))] == []

@@ -116,6 +116,13 @@ def test_an_unknown_verb_or_option_is_the_users_mistake(evergreen: Evergreen) ->
     assert evergreen("ls", "--hme", "x").exit_code == 2
 
 
+@pytest.mark.parametrize("word", ["\ud800", "--home=\udfff\ud800"])
+def test_half_a_character_is_the_users_mistake(evergreen: Evergreen, word: str) -> None:
+    done = evergreen("study", word)
+    assert done.exit_code == 2
+    assert "holds half a character" in " ".join(done.output.split())
+
+
 QUICK = """
 import sys
 sys.modules["torch"] = None  # importing it fails from here on

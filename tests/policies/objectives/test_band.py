@@ -89,6 +89,11 @@ def test_a_state_that_does_not_hold_a_number_for_each_environment_is_refused(key
         controller().load_state({**controller().state(), key: broken})
 
 
+def test_a_reading_in_the_dead_band_counts_as_the_target() -> None:
+    assert settled(0.0, 0.5, dead_band=0.2) == 0
+    assert settled(0.0, 0.5, dead_band=0.1) == pytest.approx(0.06 * math.log(0.6 / 0.5))
+
+
 def test_the_upper_end_acts_at_once() -> None:
     made = controller()
     for _ in range(60):
