@@ -83,7 +83,7 @@ class VerbGroup(TyperGroup):
             try:
                 os.fsencode(word)
             except UnicodeEncodeError:
-                ctx.fail(f"{ascii(word)} holds half a character, which no name and no path has")
+                ctx.fail(f"{word!a} holds half a character, which no name and no path has")
         name, listed, rest = super().resolve_command(ctx, args)
         return name, load_verb(name) if name else listed, rest
 
