@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ class Interrupted(KeyboardInterrupt):
     def exit_code(self) -> int:
         """As a shell tells the end by a signal."""
         return 128 + self.number
+
+
+class OutOfTime(BaseException):
+    """What `within` raises: no Exception, which foreign code may swallow."""
 
 
 @dataclass
@@ -58,6 +63,31 @@ def say(text: str) -> None:
 
 
 say_stopping = partial(say, STOPPING)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime in the block after so long; never outside the main thread, which alone hears signals.
+
+    An alarm that somebody else has set rings in time, and goes on afterwards.
+    """
+    left, started = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic()
+    if threading.current_thread() is not threading.main_thread() or 0 < left <= seconds:
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 1e-3))
 
 
 def end_by_signals() -> None:

@@ -35,7 +35,7 @@ from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_categories, evaluated_pools
 from orchestrator.runs.end_tokens import endless_answers, require_end
-from orchestrator.runs.first_prompts import require_readable
+from orchestrator.runs.first_prompts import require_quick, require_readable
 from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
@@ -116,9 +116,10 @@ def lay_foundation(
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
     seed = random_streams.integer(spec.seed, "policy")
+    new = {name: one for name, one in environments.items() if name not in begun}
+    require_quick(new)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
-    new = {name: one for name, one in environments.items() if name not in begun}
     require_readable(new, policy.encoder)
     prompts = PromptLimits(policy.encoder, policy.context, environments, spec.sampler, tell)
     interventions = plan(spec)

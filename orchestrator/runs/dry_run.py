@@ -125,7 +125,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.runs.assembly import build_environments, vocabulary_sample
     from orchestrator.runs.disk_use import DiskUse, items_of
     from orchestrator.runs.end_tokens import endless_answers, require_end
-    from orchestrator.runs.first_prompts import require_readable
+    from orchestrator.runs.first_prompts import require_quick, require_readable
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
     from policies.models.loader import load_prompt_reader
@@ -136,6 +136,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         refuse_unusable(one, environments, tell)
     num_evaluations = sum(one.curriculum.num_boundaries for one in runs)
     items = items_of(spec, environments)
+    require_quick(environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     size = _known_size(spec, sample)
     reader = load_prompt_reader(spec.policy, sample)

@@ -1,4 +1,4 @@
-"""Whether the policy's chat template takes what environments ask, tried before a run begins."""
+"""Whether environments make their tasks in time, and the policy's chat template takes them, tried before a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,31 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from environments import Environment, Message, make_task
 from environments.contracts import is_whole
+from orchestrator.errors import UserError
+from orchestrator.os_signals import OutOfTime, within
 from policies.encoder import Encoder
 from policies.errors import PolicyError, UnreadablePrompt
 
 LOOKED_AT = 64  # tasks of an environment whose tasks are at hand; of one that makes them, one a category
+
+
+LONGEST_S = 10.0  # for one task: a batch of them would take minutes
+
+
+def require_quick(environments: Mapping[str, Environment]) -> None:
+    """Refuse an environment that makes its tasks, if the first of a category is not there in time. Raises UserError."""
+    for name, environment in environments.items():
+        for category in environment.categories[:LOOKED_AT]:
+            if environment.size(category.name) is not None:
+                continue
+            try:
+                with within(LONGEST_S):
+                    make_task(environment, category.name, 0)
+            except OutOfTime as late:
+                raise UserError(
+                    f"{name}: the first task of category {category.name} is not made after {LONGEST_S:g} s, and every "
+                    "step needs several: make its options smaller"
+                ) from late
 
 
 def require_readable(environments: Mapping[str, Environment], encoder: Encoder) -> None:
