@@ -95,9 +95,8 @@ _ALL = (
     Metric("rows_run_frac", "train", "fraction", 0, "rows that the update ran; the others cannot move the policy",
            "near 0: hardly any gradient"),
     Metric("skipped_updates", "train", "updates", -1, "updates left out because something was not finite", "any"),
-    Metric("coefficient", "train", "weight", 0, "strength of the force on entropy, set by the controller; of `band` of each "
-           "environment, and their mean",
-           "stuck at an end of its range"),
+    Metric("coefficient", "train", "weight", 0, "strength of the force on entropy, set by the controller; with `band` "
+           "that of each environment, and their mean", "stuck at an end of its range"),
     Metric("coefficient_at_bound", "train", "fraction", -1, "whether that strength stood at an end of its range",
            "always 1: the controller has no room left"),
     Metric("entropy_target", "train", "ratio", 0, "what the controller steers the entropy reading to, or that in nats",
