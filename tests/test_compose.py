@@ -7,7 +7,9 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,7 @@ def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if user:
         for path in (folder, folder / "password"):
             shutil.chown(path, "postgres")
-        for parent in list(folder.parents)[:2]:
+        for parent in takewhile(lambda one: one != Path(tempfile.gettempdir()), folder.parents):
             parent.chmod(0o755)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
