@@ -13,8 +13,6 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from orchestrator.package_names import version_of
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -153,6 +151,8 @@ app = typer.Typer(cls=VerbGroup, epilog=EPILOG, no_args_is_help=True, **{**PLAIN
 def print_versions(context: typer.Context, is_asked: bool) -> None:
     """Print the versions that a report of a fault needs, and end; read from metadata, so torch is not loaded."""
     if is_asked and not context.resilient_parsing:
+        from orchestrator.package_names import version_of
+
         typer.echo(f"evergreen {version_of('evergreen-rl')}, Python {python_version()}, torch {version_of('torch')}")
         raise typer.Exit
 
