@@ -34,7 +34,7 @@ class Config(LevelScheduleConfig):
         "gaussian", description="Shape of the drift."
     )
     beta: float = Field(0.5, gt=0, description="Gaussian: the centre is at u^beta; below 1 fast at first.")
-    sigma: float = Field(0.5, gt=0, description="Gaussian: its width, in levels.")
+    sigma: float = Field(0.5, ge=1e-3, le=1e6, description="Gaussian: its width, in levels.")
     p_min: float | None = Field(
         None,
         ge=0,

@@ -51,7 +51,7 @@ class Options(ChooserConfig):
     power: float = Field(0.5, ge=0, description="Of the signal, for what moves; 0: every signal counts alike.")
     rest: float = Field(0.1, ge=0, description="Weight of what has a signal but does not move; what moves has 1 more.")
     trace: float = Field(0.02, gt=0, description="Signal from which on an arm has the whole of `rest`.")
-    sure: float = Field(2.5, ge=1.5, description="z from which movement counts in full.")
+    sure: float = Field(2.5, ge=1.5, le=1e6, description="z from which movement counts in full.")
     memory: float = Field(100.0, gt=0, description="Groups of an arm over which its signal is averaged.")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import orchestrator
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.cases import make_case
+from tests.fuzz.values import OTHERS, odd
 from tests.orchestrator.specs import alone
 
 CASES = 40
@@ -35,3 +37,14 @@ def test_a_case_is_the_same_every_time(tmp_path: Path) -> None:
         again = make_case(3, number, folder, tmp_path) if case.file else case
         assert case == again
         assert content == (again.file.read_bytes() if again.file else b"")
+
+
+def test_the_values_that_cases_draw_stay_as_they_are() -> None:
+    before, rng = repr(OTHERS), Random(3)
+    for _ in range(2000):
+        value = odd(rng)
+        if isinstance(value, list):
+            value.append(value)
+        elif isinstance(value, dict):
+            value["more"] = value
+    assert repr(OTHERS) == before

@@ -29,21 +29,11 @@ def nudged(tree: Any, rng: Random) -> Any:
 
 
 def places(tree: Any) -> Iterator[Place]:
-    """List every place of a tree, however deep it is."""
-    waiting = [_pairs(tree)]
-    while waiting:
-        at, key = next(waiting[-1], (None, None))
-        if at is None:
-            waiting.pop()
-            continue
-        value = at[key]
-        yield at, key
-        waiting.append(_pairs(value))
-
-
-def _pairs(tree: Any) -> Iterator[Place]:
-    keys = [*tree] if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
-    return iter([(tree, key) for key in keys])
+    """List every place of a tree."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in list(pairs):
+        yield tree, key
+        yield from places(value)
 
 
 def _place(tree: Any, rng: Random) -> Place:

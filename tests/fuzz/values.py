@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from random import Random
 from typing import Any
 
@@ -159,7 +160,8 @@ def odd(rng: Random) -> Any:
     if kind < 8:
         return rng.choice(NAMES)
     name = rng.choice(NAMES)
-    return rng.choice([*OTHERS, {"type": name}, [name], nested(rng.choice([3, 45, 150]))])
+    # a copy: what is put into a tree is changed there, and must be as it was for the next case, and hold no tree
+    return copy.deepcopy(rng.choice([*OTHERS, {"type": name}, [name], nested(rng.choice([3, 45, 150]))]))
 
 
 def nested(depth: int) -> Any:
