@@ -12,8 +12,6 @@ from policies.encoder import Encoder
 from policies.errors import PolicyError, UnreadablePrompt
 
 LOOKED_AT = 64  # tasks of an environment whose tasks are at hand; of one that makes them, one a category
-
-
 LONGEST_S = 10.0  # for one task: a batch of them would take minutes
 
 
@@ -29,7 +27,8 @@ def require_quick(environments: Mapping[str, Environment]) -> None:
             except OutOfTime as late:
                 raise UserError(
                     f"{name}: the first task of category {category.name} is not made after {LONGEST_S:g} s, and every "
-                    "step needs several: make its options smaller"
+                    "step needs several: make its options smaller; what is loaded once belongs into the environment's "
+                    "`open`, which may take long"
                 ) from late
 
 

@@ -262,8 +262,9 @@ class Objective:
                 kind = "entropy" if controller.reads in (ENTROPY, ENTROPY_NATS) else "control"
                 log[f"{kind}_target{suffix}"] = controller.target
             own = reading.environments.get(controller.reads or "", {}) if isinstance(reading, EntropyReading) else {}
-            for name in sorted(own.keys() & controller.strengths.keys()):
-                log[f"coefficient{suffix}/{name}"] = controller.strengths[name]
+            strengths = controller.strengths
+            for name in sorted(own.keys() & strengths.keys()):
+                log[f"coefficient{suffix}/{name}"] = strengths[name]
             metrics = {**(measured or {}), **read}
             if math.isfinite(other := metrics.get(controller.also_reads or "", math.nan)):
                 controller.hear(other)
@@ -347,10 +348,10 @@ class Objective:
         """The coefficient of each row's environment, [B, 1], by the option that a controller moves for each."""
         found = {}
         for knob, controller in zip(self.config.knobs, self._controllers, strict=True):
-            if controller.strengths:
+            if strengths := controller.strengths:
                 strength_B1 = rows.lp_BT.new_full((len(rows.mask_BT), 1), controller.value)
                 for name, is_own_B in environments(rows, totals).items():
-                    strength_B1[is_own_B] = controller.strengths.get(name, controller.value)
+                    strength_B1[is_own_B] = strengths.get(name, controller.value)
                 found[str(knob)] = strength_B1
         return found
 
