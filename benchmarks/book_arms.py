@@ -3,8 +3,8 @@
     python -m benchmarks.book_arms [REGIME ...] [--seeds 200-207] [--bandits headroom gated_sec sec]
 
 A book of n answers is an arm: 32 keys, paired with the answers at random. A coin pays at random whatever is answered, a
-dead arm never pays. The policy and its objective (`repo_adaptive`, learning rate 1e-3, 32 groups of 8 a step) are those
-of `benchmarks/many_books.py`, all seeds side by side on one core: some two minutes a bandit.
+dead arm never pays. The policy and its objective (`repo_adaptive` with one strength for all, learning rate 1e-3, 32
+groups of 8 a step) are those of `benchmarks/many_books.py`, all seeds side by side: some two minutes a bandit.
 
     rising    books of 4, 8, 16 and 64 answers, a coin, three dead arms; 1,600 steps
     crowded   books of 4, 8, 12, 16, 24 and 32 answers, three coins, three dead arms; 1,600 steps
@@ -28,7 +28,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.many_books import GROUP_SIZE, GROUPS, SHAPE, Adam, Strength, Weights, draw_answers, entropy_of, logits
+from benchmarks.many_books import (
+    GROUP_SIZE,
+    GROUPS,
+    ONE_STRENGTH,
+    SHAPE,
+    Adam,
+    Strength,
+    Weights,
+    draw_answers,
+    entropy_of,
+    logits,
+)
 from benchmarks.paired import seed_range, with_interval
 from environments.codebook import Codebook
 from environments.codebook import Config as BookConfig
@@ -100,7 +111,7 @@ class Learner:
         about = {arm: ArmInfo(KEYS) for arm in arms}
         rng = random_streams.generator(seed, "bandits")
         self.bandit: Bandit = make_bandit(config, about, rng, regime.num_steps)
-        self.strength = Strength(ObjectiveConfig.model_validate("repo_adaptive"))
+        self.strength = Strength(ObjectiveConfig.model_validate(ONE_STRENGTH))
         self.num_groups = np.zeros(len(arms), np.int64)
         self._worth, self._place = signal_table(signals_of(config).signal), {arm: k for k, arm in enumerate(arms)}
         self._orders = [self.rng.permutation(KEYS) for _ in arms]

@@ -57,6 +57,7 @@ SIDES: dict[str, Side | None] = {
     "learning_rates": Side(above=False),  # the baseline is what is claimed to be better
     "mixed_signal": Side(0.5, above=False),  # nats: where an alarm begins
     "mixed_signal/quarter, grpo": None,
+    "mixed_signal/quarter, one strength": None,
     "per_environment": Side(-0.01),  # a loss that is none
     "predictors": None,  # the claim is judged by `benchmarks.foretelling`
     "samples": Side(above=False),

@@ -27,6 +27,7 @@ from policies.config import PolicyConfig
 from policies.models.tiny import make_tiny
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.entropy_reading import MixCorrectedEntropy
+from policies.objectives.parts import Controller
 from policies.objectives.shapers import repo
 from policies.policy import Policy
 
@@ -43,6 +44,7 @@ SHAPE = PolicyConfig(
     kv_heads=KV_HEADS,
     vocabulary="closed",
 )
+ONE_STRENGTH = {"preset": "repo_adaptive", "controller": "signal_share"}  # the loop has one strength for a whole step
 Weights = dict[str, Tensor]  # [R, ...] each
 
 
@@ -195,6 +197,8 @@ class Strength:
         self.value = float(objective.options["strength"])
         self.reading = MixCorrectedEntropy(objective.reading)
         self._controllers = objective.create_controllers()
+        if any(type(controller).move_each is not Controller.move_each for controller in self._controllers):
+            raise ValueError("this loop has one strength for all environments: take `controller: signal_share`")
 
     def observe(self, step: Mapping[str, tuple[float, float]], signal: float) -> None:
         """Read a step's entropies, in nats and tokens by category, and its mean absolute advantage."""

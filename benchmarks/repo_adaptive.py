@@ -1,7 +1,8 @@
-"""`repo_adaptive` beside fixed strengths of REPO on books, and beside plain RLOO on words. One command:
+"""`repo_adaptive` with one strength for all, beside fixed strengths on books and plain RLOO on words. One command:
 
     python -m benchmarks.repo_adaptive [books] [words] [--seeds 0-7] [--tuning 100-107] [--answers 4 16 64]
-    python -m benchmarks.repo_adaptive books --objective "{preset: repo_adaptive, controller: {share: .5}}"
+    python -m benchmarks.repo_adaptive books --objective "{preset: repo_adaptive, controller: {type: signal_share,
+        share: .5}}"
 
 books: mean training accuracy of the last 20 steps of stages 2 to 4, with 4, 16 and 64 answers at two learning rates.
 The best of five fixed strengths is chosen on the tuning seeds. Goal: within .03 of it. Beside it plain RLOO, which is
@@ -27,7 +28,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from benchmarks.many_books import Run, Shelf, learn
+from benchmarks.many_books import ONE_STRENGTH, Run, Shelf, learn
 from benchmarks.paired import seed_range, with_interval
 from benchmarks.spelling import spell, warm_weights
 from policies.objectives.config import ObjectiveConfig
@@ -106,13 +107,13 @@ def _row(values: Floats) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="books | words", help="default: both")
-    parser.add_argument("--objective", default="repo_adaptive", help="another, as a spec writes it, in YAML")
+    parser.add_argument("--objective", help="another, as a spec writes it, in YAML")
     parser.add_argument("--seeds", type=seed_range, default="0-7")
     parser.add_argument("--tuning", type=seed_range, default="100-107")
     parser.add_argument("--answers", type=int, nargs="+", default=ANSWERS, help="of books: which cells")
     parser.add_argument("--steps", type=int, default=400, help="of words")
     options = parser.parse_args()
-    objective = yaml.safe_load(options.objective)
+    objective = yaml.safe_load(options.objective) if options.objective else ONE_STRENGTH
     parts = options.parts or ["books", "words"]
     torch.set_num_threads(1)
     missed = books(objective, options.answers, options.seeds, options.tuning) if "books" in parts else 0

@@ -170,14 +170,14 @@ REPO: dict[str, Preset] = {
         beware="a fixed strength acts on groups without a signal too, and can destroy the policy",
     ),
     "repo_adaptive": Preset(
-        "REPO that looks after itself: its push is a share of the signal, and more where entropy has come down",
+        "REPO that keeps the entropy of each environment in a band: its push is a share of the signal, more below, none above",
         "arXiv 2603.11682; controller ours",
         {
             "shaper": "repo",
             "per": "response",
             "strength": 0.02,
             "reading": "recent",
-            "controller": {"type": "signal_share"},
+            "controller": {"type": "band"},
         },
         missing="REPO has no official code; the rule is ours, measured on books and words of a small policy only",
         entropy="raises, controlled",
