@@ -8,6 +8,7 @@ later read conversations that it has never seen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,9 @@ QUESTION = {"role": "user", "content": "?"}
 PLAIN = {"role": "assistant", "content": "42"}
 REASONING = "Six times seven, let me see."
 REASONED = {"role": "assistant", "content": f"<think>\n{REASONING}\n</think>\n\n 42 "}
+COMMENT = re.compile(r"{#.*?#}", re.DOTALL)
+STATEMENT = re.compile(r"{%-?\s*(if|elif|else|endif|for|endfor)\b(.*?)%}|raise_exception", re.DOTALL)  # of Jinja
+KIND_OF_CONTENT = re.compile(r"content\W{0,3}\s+is\s+(not\s+)?(string|none|defined|mapping|sequence|iterable)\b")
 NO_ROW = "a token without a row in the policy's embedding"
 MOST_KEPT = 4096  # replies in tokens; an environment's messages are often the same few
 REMEDY = (
@@ -70,6 +74,26 @@ class Encoder:
             remedy = "take it out of the text, or call `model.resize_token_embeddings` and save the model again"
             raise UnreadablePrompt(NO_ROW, detail, remedy)
         return tuple(ids)
+
+    def may_refuse_content(self) -> bool:
+        """Whether the template can refuse a conversation for what is said in it, and not only for who says it.
+
+        That is so where it raises below a condition on `content`, other than whether that is a text at all.
+        """
+        if self.template == "none":
+            return False
+        conditions: list[str] = []  # of the blocks that are open, those of an `if` with its `elif`s as one
+        for found in STATEMENT.finditer(COMMENT.sub("", self.tokenizer.get_chat_template())):
+            keyword, condition = found[1], KIND_OF_CONTENT.sub("", found[2] or "")
+            if keyword in ("if", "for"):
+                conditions.append(condition)
+            elif keyword == "elif":
+                conditions[-1:] = ["".join([*conditions[-1:], condition])]
+            elif keyword in ("endif", "endfor"):
+                del conditions[-1:]
+            elif keyword is None and any("content" in one for one in conditions):
+                return True
+        return False
 
     def without_row(self) -> tuple[str, ...]:
         """List the tokens for which the embedding has no row, as they stand in texts."""

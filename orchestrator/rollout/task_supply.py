@@ -118,7 +118,7 @@ class PromptLimits(Admission):
         self._known: dict[str, int | Refusal] = {}  # number of tokens, or why there is none, by content key
         self._frame = len(encoder.encode(({"role": "user", "content": ""},)))  # tokens around what is asked
         self._refused: dict[tuple[str, ...], Refusal | None] = {("user",): None}  # by the roles of messages
-        self._without_row = encoder.without_row()
+        self._without_row, self._may_refuse_content = encoder.without_row(), encoder.may_refuse_content()
 
     def admits(self, task: Task) -> bool:
         """Say whether the policy can read a task, and its prompt is short enough."""
@@ -163,7 +163,7 @@ class PromptLimits(Admission):
         limit = self.limits[task.environment]
         surely_fits = limit is None or most_bytes(canonical(task.messages)) <= limit - self._frame
         is_plain = not any(token in message["content"] for token in self._without_row for message in task.messages)
-        if surely_fits and is_plain:
+        if surely_fits and is_plain and not self._may_refuse_content:
             return None
         if task.key not in self._known:
             if len(self._known) == REMEMBERED:
@@ -224,7 +224,7 @@ class PromptLimits(Admission):
             environment.roles(category),
             self.limits[environment.name],
         )
-        if lengths is None or roles is None or self._without_row:
+        if lengths is None or roles is None or self._without_row or self._may_refuse_content:
             return everything
         numbers, sequences = roles
         is_doubtful = np.array([self._refusal_of(one) is not None for one in sequences], np.bool_)[numbers]

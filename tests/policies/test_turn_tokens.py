@@ -98,3 +98,15 @@ def test_without_a_template_a_blank_line_goes_before_every_reply() -> None:
 def test_a_closed_vocabulary_says_what_it_cannot_spell() -> None:
     with pytest.raises(VocabularyError, match="no token for 'm'"):
         tiny("closed").bridge([REPLY])
+
+
+def test_a_template_is_asked_about_contents_where_it_raises_by_them() -> None:
+    careful = {name for name, text in vars(t).items() if isinstance(text, str) and "{%" in text and _is_careful(text)}
+    assert careful == {"CALM"}
+    kinds = t.CALM.replace("elif '!' in message['content']", "elif message.content is mapping")
+    assert not _is_careful(kinds)
+    assert not t.policy_of(t.CALM, "none").encoder.may_refuse_content()
+
+
+def _is_careful(template: str) -> bool:
+    return t.policy_of(template).encoder.may_refuse_content()

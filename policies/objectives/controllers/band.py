@@ -14,7 +14,7 @@ it was, with nothing that opposes the push where no group has a signal, until it
 Empty cases: an environment without a reading in this step keeps its coefficient; one that never had any, and all of
 them where readings are not known of each (`reading: raw`), have that of `signal_share`.
 
-Source: ours; docs/decisions/0026-an-option-before-a-default.md has what was seen of it.
+Source: ours; docs/decisions/0026-a-band-for-each-environment.md has what was seen of it.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ REPO: dict[str, Preset] = {
         beware="a fixed strength acts on groups without a signal too, and can destroy the policy",
     ),
     "repo_adaptive": Preset(
-        "REPO that keeps the entropy of each environment in a band: its push is a share of the signal, more below, none above",
+        "REPO that keeps each environment's entropy in a band: a share of the signal inside, more below, none above",
         "arXiv 2603.11682; controller ours",
         {
             "shaper": "repo",

@@ -18,7 +18,7 @@ from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone, written
-from tests.policies.templates import ALTERNATING
+from tests.policies.templates import ALTERNATING, CALM
 
 
 def save_model(folder: Path, tokenizer: Any, num_rows: int | None = None) -> str:
@@ -102,6 +102,21 @@ def model_of(template: str, folder: Path) -> str:
     tokenizer = build_tokenizer(VocabularySample({}))
     tokenizer.chat_template = template
     return save_model(folder, tokenizer)
+
+
+def test_rows_whose_contents_the_template_refuses_are_left_out_and_told(tmp_path: Path, evergreen: Evergreen) -> None:
+    model, home = model_of(CALM, tmp_path / "model"), tmp_path / "home"
+    path = spec(tmp_path, model)
+    rows = [{"question": f"{i}?" if i % 40 != 25 else f"{i}!", "answer": "1"} for i in range(90)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    (told_of,) = make_plan(load_spec(path), tmp_path).left_out
+    kind = "the policy's chat template refuses a conversation of user"
+    assert [str(reason) for reason in told_of.reasons] == [f"{kind}: 2 rows (first: train.jsonl, row 26: no shouting)"]
+    assert orchestrator.run(path, home=home).status == "finished"
+    (event,) = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
+    assert event.startswith(f"2 tasks of math left out, {kind}: train.jsonl, row 26 (no shouting), ")
+    said = " ".join(evergreen("validate", path).stdout.split())
+    assert "2 rows (first: train.jsonl, row 26: no shouting)" in said
 
 
 def test_a_system_message_that_the_template_refuses_is_refused_before_a_run(
