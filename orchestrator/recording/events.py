@@ -155,7 +155,7 @@ def of_entropy(before: Sequence[CellRecord], found: Sequence[CellRecord]) -> lis
                 f"{accuracy[-1]:.2f}): answers become noise. Where none is better than another nothing opposes an "
                 "objective that raises entropy: give it tasks that are solved now and then (easier categories, a "
                 "longer warm start), replay less (`curriculum.stage.replay`), or fork from a boundary before with "
-                "another `objective`: the controller of `repo_adaptive`, `band`, ends its push at the entropy of the start"
+                "another `objective`: `repo_adaptive` with its own controller, `band`, does not push above the start"
             )
             events.append(EventRecord("alarm", text))
     return events
