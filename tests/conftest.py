@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from store.ledger import engine
 from tests.orchestrator.specs import flat, small
 
 Evergreen = Callable[..., Result]
+PRAGMAS = engine._PRAGMAS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: more threads, other last bits
 
@@ -20,11 +22,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def wait_for_no_disk(patched: pytest.MonkeyPatch) -> None:
+    """Let writes end in memory: what the tests write need not outlive the machine, and a busy disk takes minutes."""
+    patched.setattr(os, "fsync", lambda descriptor: None)
+    patched.setattr(engine, "_PRAGMAS", tuple(pragma.replace("FULL", "OFF") for pragma in PRAGMAS))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_power_cuts() -> Iterator[None]:
-    """Wait for no disk: what the tests write need not outlive the machine, and a run would wait as long as it works."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "fsync", lambda descriptor: None)
+        wait_for_no_disk(patched)
         yield
 
 

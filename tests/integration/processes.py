@@ -5,6 +5,7 @@ The processes are forked from one that has imported everything, so that each cos
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -15,11 +16,14 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.runs.catalog import opened
 from store.errors import StoreError
+from tests.conftest import wait_for_no_disk
 from tests.integration.runs import At
 
-PATIENCE_S = 60.0
+PATIENCE_S = 200.0  # below the time limit of a test, so that what a process said is shown
 IMPORTED = (
     "orchestrator.cli.app",
     "orchestrator.cli.screen",
@@ -57,19 +61,21 @@ class Process:
         self._process.join(PATIENCE_S)
         return self._process.exitcode, self.output.read_text()
 
-
-def wait_for_step(home: Path, name: str, step: int) -> None:
-    """Wait until a run has done so many steps."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            with opened(home) as (_, ledger):
-                if ledger.reading.run(name).num_steps >= step:
-                    return
-        except StoreError:
-            pass  # not entered yet
-        time.sleep(0.01)
-    raise AssertionError(f"{name} did not come to step {step}")
+    def wait_for_step(self, home: Path, name: str, step: int) -> None:
+        """Wait until a run in this process, or below it, has done so many steps."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and self.is_going():
+            try:
+                with opened(home) as (_, ledger):
+                    if ledger.reading.run(name).num_steps >= step:
+                        return
+            except StoreError:
+                pass  # not entered yet
+            time.sleep(0.01)
+        if self.is_going():
+            self.signal(signal.SIGABRT)  # it then writes where each of its threads stands
+        exit_code, output = self.end()
+        raise AssertionError(f"{name} did not come to step {step}; exit code {exit_code}:\n{output}")
 
 
 def run_and_be_killed(spec: dict[str, Any], home: Path, moment: int) -> None:
@@ -94,7 +100,9 @@ def _evergreen(*words: object) -> None:
 
 def _redirected(output: Path, target: Callable[..., Any], words: tuple[object, ...]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under nohup
+    wait_for_no_disk(pytest.MonkeyPatch())
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    faulthandler.enable()
     target(*words)

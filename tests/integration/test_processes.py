@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.runs.api import resume
 from tests.conftest import Evergreen
-from tests.integration.processes import Process, run_and_be_killed, wait_for_step
+from tests.integration.processes import Process, run_and_be_killed
 from tests.integration.runs import ending, told
 from tests.orchestrator.specs import alone, small, written
 from tests.shares import share
@@ -34,7 +34,7 @@ def test_a_run_ended_by_sigkill_resumes_to_the_same_end(finished: Path, tmp_path
 def test_a_command_ended_by_sigkill_whenever_that_is_resumes_to_the_same_end(finished: Path, tmp_path: Path) -> None:
     spec = written(tmp_path, small("sigkill", objective="repo_r"))
     process = Process(tmp_path, "run", spec, "--home", finished)
-    wait_for_step(finished, "sigkill", 1)
+    process.wait_for_step(finished, "sigkill", 1)
     delay_s = random.Random().uniform(0, 0.15)
     time.sleep(delay_s)
     process.signal(signal.SIGKILL)
@@ -46,7 +46,7 @@ def test_a_command_ended_by_sigkill_whenever_that_is_resumes_to_the_same_end(fin
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_finishes_its_step_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
     process = Process(tmp_path, "run", written(tmp_path, alone(steps=500)), "--home", tmp_path)
-    wait_for_step(tmp_path, "alone", 2)
+    process.wait_for_step(tmp_path, "alone", 2)
     process.signal(number)
     exit_code, output = process.end()
     assert exit_code == 75
@@ -60,7 +60,7 @@ def test_an_interrupted_run_finishes_its_step_and_says_how_to_go_on(tmp_path: Pa
 def test_a_second_ctrl_c_kills_at_once(tmp_path: Path, evergreen: Evergreen) -> None:
     spec = alone(character="slow") | {"step": {"groups": 4, "group_size": 4}}  # .8 s a step
     process = Process(tmp_path, "run", written(tmp_path, spec), "--home", tmp_path, "--until-step", 30)
-    wait_for_step(tmp_path, "alone", 1)
+    process.wait_for_step(tmp_path, "alone", 1)
     time.sleep(0.1)
     process.signal(signal.SIGINT)
     time.sleep(0.1)
@@ -73,7 +73,7 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path: Path, evergreen: Evergreen) -> 
 
 def test_a_run_in_another_process_is_busy_and_can_be_asked_to_stop(tmp_path: Path, evergreen: Evergreen) -> None:
     process = Process(tmp_path, "run", written(tmp_path, alone(steps=500)), "--home", tmp_path)
-    wait_for_step(tmp_path, "alone", 1)
+    process.wait_for_step(tmp_path, "alone", 1)
     refused = evergreen("resume", "alone", "--home", tmp_path)
     assert refused.exit_code == 2
     assert "is in use by process" in refused.stderr

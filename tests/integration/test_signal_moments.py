@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.runs.api import resume
 from tests.integration.moments import wait_for
-from tests.integration.processes import Process, wait_for_step
+from tests.integration.processes import Process
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone, written
 from tests.shares import share
@@ -82,7 +82,7 @@ def test_between_a_run_and_its_twin_a_signal_leaves_both_resumable(tmp_path: Pat
 
 def test_a_terminal_that_hangs_up_stops_a_run_that_saves(tmp_path: Path) -> None:
     process = Process(tmp_path, written(tmp_path, alone(steps=500)), tmp_path, call=without_anyone_who_reads)
-    wait_for_step(tmp_path, "alone", 2)
+    process.wait_for_step(tmp_path, "alone", 2)
     process.signal(signal.SIGHUP)
     assert process.end()[0] == 75
     story = told(tmp_path, "alone")
@@ -116,7 +116,7 @@ def test_a_study_whose_terminal_hangs_up_can_be_gone_on_with(tmp_path: Path) -> 
     study = tmp_path / "both.yaml"
     study.write_text(f"spec: {spec.name}\nseeds: 1\nworkers: 1\n")
     process = Process(tmp_path, "study", study, "--home", tmp_path)
-    wait_for_step(tmp_path, "both.base.s0", 1)
+    process.wait_for_step(tmp_path, "both.base.s0", 1)
     process.signal(signal.SIGHUP)
     exit_code, output = process.end()
     assert exit_code == 75

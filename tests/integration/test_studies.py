@@ -18,7 +18,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.runs.catalog import opened
 from store.lock import holder, request_stop
 from tests.conftest import Evergreen
-from tests.integration.processes import PATIENCE_S, Process, wait_for_step
+from tests.integration.processes import PATIENCE_S, Process
 from tests.integration.runs import ending, told
 from tests.orchestrator.specs import alone, small
 from tests.orchestrator.studies.studies import made_study, written_study
@@ -58,8 +58,8 @@ def test_a_study_interrupted_and_with_a_run_killed_ends_as_if_nothing_had_happen
     home, file = tmp_path / "home", written_study(tmp_path, spec=SLOW, **BANDITS)
     first, second = home / "trial.uniform.s0", home / "trial.sec.s0"
     process = Process(tmp_path, "study", file, "--home", home)
-    wait_for_step(home, second.name, 1)
-    wait_for_step(home, first.name, 1)
+    process.wait_for_step(home, second.name, 1)
+    process.wait_for_step(home, first.name, 1)
     os.kill(pid_of(first), signal.SIGKILL)
     process.signal(signal.SIGINT)
     exit_code, output = process.end()
@@ -142,7 +142,7 @@ def test_the_runs_of_a_killed_study_die_with_it_and_a_second_ctrl_c_kills(tmp_pa
     home, file = tmp_path / "home", written_study(tmp_path, spec=SLOW, **BANDITS)
     first = home / "trial.uniform.s0"
     process = Process(tmp_path, "study", file, "--home", home)
-    wait_for_step(home, first.name, 1)
+    process.wait_for_step(home, first.name, 1)
     busy = evergreen("study", file, "--home", home)
     assert busy.exit_code == 2
     assert "study trial is in use by process" in busy.stderr
@@ -224,7 +224,7 @@ def test_when_the_process_that_runs_are_forked_from_dies_all_go_on_in_another(tm
     home, file = tmp_path / "home", written_study(tmp_path, spec=SLOW, seeds=1, **BANDITS)
     first = home / "trial.uniform.s0"
     process = Process(tmp_path, "study", file, "--home", home)
-    wait_for_step(home, first.name, 1)
+    process.wait_for_step(home, first.name, 1)
     status = Path(f"/proc/{pid_of(first)}/status").read_text()
     (parent,) = [line.split()[1] for line in status.splitlines() if line.startswith("PPid:")]
     os.kill(int(parent), signal.SIGKILL)

@@ -13,7 +13,7 @@ from orchestrator.runs.catalog import opened
 from store.lock import run_lock
 from store.records import EventRecord
 from tests.conftest import Evergreen
-from tests.integration.processes import Process, wait_for_step
+from tests.integration.processes import Process
 from tests.orchestrator.cli.terminals import FakeTerminal
 from tests.orchestrator.specs import alone, written
 
@@ -102,7 +102,7 @@ def test_in_a_pipe_new_stages_boundaries_and_events_are_lines_and_it_ends_with_t
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
     process = Process(tmp_path, "run", written(tmp_path, alone(steps=4, stages=200)), "--home", tmp_path)
-    wait_for_step(tmp_path, "alone", 1)
+    process.wait_for_step(tmp_path, "alone", 1)
     with opened(tmp_path, "alone") as (_, ledger):
         seen = ledger.reading.run("alone").num_boundaries
 

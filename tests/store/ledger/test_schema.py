@@ -10,9 +10,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
 from store.errors import LedgerError
-from store.ledger import Ledger
+from store.ledger import Ledger, engine
 from store.ledger.schema import HEAD, migrate
 from store.ledger.tables import metadata
+from tests.conftest import PRAGMAS
 
 
 @pytest.fixture
@@ -85,7 +86,8 @@ def test_the_ledger_shares_a_database_with_another_migrated_program(url: str) ->
         assert inspect(ledger.engine).has_table("alembic_version")
 
 
-def test_sqlite_connections_are_set_up_for_several_processes(url: str) -> None:
+def test_sqlite_connections_are_set_up_for_several_processes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_PRAGMAS", PRAGMAS)  # tests wait for no disk
     with Ledger.open(url) as ledger, ledger.engine.connect() as connection:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         found = [connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() for pragma in pragmas]
