@@ -8,13 +8,14 @@ later read conversations that it has never seen.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError, nodes
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
 
 from policies.errors import PolicyError, UnreadablePrompt
 
@@ -22,9 +23,7 @@ QUESTION = {"role": "user", "content": "?"}
 PLAIN = {"role": "assistant", "content": "42"}
 REASONING = "Six times seven, let me see."
 REASONED = {"role": "assistant", "content": f"<think>\n{REASONING}\n</think>\n\n 42 "}
-COMMENT = re.compile(r"{#.*?#}", re.DOTALL)
-STATEMENT = re.compile(r"{%-?\s*(if|elif|else|endif|for|endfor)\b(.*?)%}|raise_exception", re.DOTALL)  # of Jinja
-KIND_OF_CONTENT = re.compile(r"content\W{0,3}\s+is\s+(not\s+)?(string|none|defined|mapping|sequence|iterable)\b")
+KINDS = {"string", "none", "defined", "undefined", "mapping", "sequence", "iterable"}  # what a content may be at all
 NO_ROW = "a token without a row in the policy's embedding"
 MOST_KEPT = 4096  # replies in tokens; an environment's messages are often the same few
 REMEDY = (
@@ -78,22 +77,17 @@ class Encoder:
     def may_refuse_content(self) -> bool:
         """Whether the template can refuse a conversation for what is said in it, and not only for who says it.
 
-        That is so where it raises below a condition on `content`, other than whether that is a text at all.
+        That is so where it raises below a condition on `content`, or on what is set by it, other than whether that is
+        a text at all.
         """
         if self.template == "none":
             return False
-        conditions: list[str] = []  # of the blocks that are open, those of an `if` with its `elif`s as one
-        for found in STATEMENT.finditer(COMMENT.sub("", self.tokenizer.get_chat_template())):
-            keyword, condition = found[1], KIND_OF_CONTENT.sub("", found[2] or "")
-            if keyword in ("if", "for"):
-                conditions.append(condition)
-            elif keyword == "elif":
-                conditions[-1:] = ["".join([*conditions[-1:], condition])]
-            elif keyword in ("endif", "endfor"):
-                del conditions[-1:]
-            elif keyword is None and any("content" in one for one in conditions):
-                return True
-        return False
+        template = SYNTAX.parse(self.tokenizer.get_chat_template())
+        asked_of = {"content"}
+        for assignment in template.find_all(nodes.Assign):
+            if _asks(assignment.node, asked_of):
+                asked_of |= {name.name for name in assignment.find_all(nodes.Name) if name.ctx == "store"}
+        return _raises(template, asked_of, is_asked=False)
 
     def without_row(self) -> tuple[str, ...]:
         """List the tokens for which the embedding has no row, as they stand in texts."""
@@ -177,6 +171,47 @@ def plain_turn_tokens(tokenizer: Any, replies: Sequence[Message]) -> tuple[int, 
     """Go on without a template as the prompt began: a blank line before every reply, the answer behind the last."""
     text = "".join(f"\n\n{reply['content']}" for reply in replies)
     return tuple(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+class GenerationTag(Extension):
+    """`{% generation %}`, by which templates mark what the policy wrote; the Transformers library adds it to Jinja."""
+
+    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Take the statement as what stands inside it."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+SYNTAX = Environment(extensions=[LoopControlExtension, GenerationTag])  # parses chat templates, renders none
+
+
+def _raises(node: nodes.Node, asked_of: Set[str], *, is_asked: bool) -> bool:
+    """Whether a part of a template raises below a condition on what some names stand for, or itself stands there."""
+    if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == "raise_exception":
+        return is_asked
+    if isinstance(node, nodes.If):  # a branch depends on the conditions before it too
+        for branch in (node, *node.elif_):
+            is_asked = is_asked or _asks(branch.test, asked_of)
+            if any(_raises(child, asked_of, is_asked=is_asked) for child in branch.body):
+                return True
+        return any(_raises(child, asked_of, is_asked=is_asked) for child in node.else_)
+    if isinstance(node, nodes.CondExpr):
+        is_asked = is_asked or _asks(node.test, asked_of)
+    elif isinstance(node, nodes.For):
+        is_asked = is_asked or _asks(node.iter, asked_of)
+    return any(_raises(child, asked_of, is_asked=is_asked) for child in node.iter_child_nodes())
+
+
+def _asks(node: nodes.Node, names: Set[str]) -> bool:
+    """Whether an expression depends on something of these names, other than on what kind of thing it is."""
+    if isinstance(node, nodes.Test) and node.name in KINDS:
+        return False
+    match node:
+        case nodes.Name(name=name) | nodes.Getattr(attr=name) | nodes.Const(value=name) if name in names:
+            return True
+    return any(_asks(child, names) for child in node.iter_child_nodes())
 
 
 def _begins(ids: Sequence[int], head: Sequence[int]) -> bool:

@@ -41,12 +41,14 @@ from policies.encoder import Encoder
 from policies.errors import PolicyError, UnreadablePrompt
 from policies.samplers.contracts import SamplerOptions
 from store.sentences import listed
+from store.sentences import num as how_many
 
 REMEMBERED = 2**16  # prompts whose number of tokens is kept: small categories come again and again
 LISTED = 1000  # tasks of an environment that are named
 SAY_EVERY = 256  # prompts between two looks at the clock
 FEW = 4  # tasks of a category that are looked for, where all that are measured would take long
 REASONS = 5  # named
+COUNTED = 10_000  # tasks of an environment, to say how many are different
 TOKENS = " tokens"
 UNREADABLE = "tasks that the policy cannot read"
 USES = {"anchor": "to be evaluated on", "select": "to be looked at by the scheduler"}
@@ -306,9 +308,22 @@ def _refusal(environment: Environment, pool: Pool, admission: Admission) -> str:
     """Say that a pool is empty, why as far as that is known, the commonest first, and what to do."""
     flaws = sorted([*admission.flaws(environment.name), *environment.flaws], key=lambda flaw: -flaw.num_rows)
     why = "".join(f"\n  {reason}" for reason in flaws[:REASONS])
-    found = f"what cannot be used:{why}\n" if why else "none of its tasks falls to that pool; "
+    found = f"what cannot be used:{why}\n" if why else f"{_number_of(environment)} to that pool; "
     instead = ", or take a scheduler whose `reward` is advantage" if pool == "select" else ""
     return (
         f"environment {environment.name}: no task {USES[pool]} (pool {pool}), so it would never be measured: {found}"
-        f"mend its data, or give it more tasks (a tenth is held out for this, or half of a `holdout` file){instead}"
+        f"mend its data, or give it more different tasks (a tenth is held out for this, or half of a `holdout` file)"
+        f"{instead}"
     )
+
+
+def _number_of(environment: Environment) -> str:
+    """Say how few tasks an environment has that none of them falls to a pool: their contents say where they belong."""
+    sizes = {category.name: environment.size(category.name) for category in environment.categories}
+    number = sum(size for size in sizes.values() if size is not None)
+    if None in sizes.values() or number > COUNTED:
+        return "none of its tasks falls"
+    keys = {make_task(environment, name, index).key for name, size in sizes.items() for index in range(size or 0)}
+    if len(keys) == number:
+        return f"it has {how_many(number, 'task')}, and none of them falls"
+    return f"its {how_many(number, 'task')} are {len(keys):,} different ones, and none of these falls"

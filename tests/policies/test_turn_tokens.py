@@ -105,6 +105,18 @@ def test_a_template_is_asked_about_contents_where_it_raises_by_them() -> None:
     assert careful == {"CALM"}
     kinds = t.CALM.replace("elif '!' in message['content']", "elif message.content is mapping")
     assert not _is_careful(kinds)
+    body, begin, end = "{{ m['content'] }}", "{% for m in messages %}", "{% endfor %}"
+    inline = "{{ raise_exception('loud') if '!' in m.content else m.content }}"
+    by_name = "{% set text = m['content'] | trim %}{% if not text %}{{ raise_exception('empty') }}{% endif %}"
+    commented = "{# {% if m.content %} #}{{ raise_exception('a role') if m.role == 'tool' }}"
+    marked = (
+        "{% generation %}{% if m.content | length > 9 %}{{ raise_exception('long') }}{% endif %}{% endgeneration %}"
+    )
+    by_parts = (
+        "{% for part in m.content %}{% if not part %}{{ raise_exception('nothing') }}{% break %}{% endif %}{% endfor %}"
+    )
+    found = {text: _is_careful(begin + text + body + end) for text in (inline, by_name, commented, marked, by_parts)}
+    assert found == {inline: True, by_name: True, commented: False, marked: True, by_parts: True}
     assert not t.policy_of(t.CALM, "none").encoder.may_refuse_content()
 
 

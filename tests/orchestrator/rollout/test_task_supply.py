@@ -38,7 +38,12 @@ def test_an_environment_that_would_never_be_measured_is_refused(tmp_path: Path) 
         checked(environment)
     assert str(refused.value).startswith("environment rows: no task to be evaluated on (pool anchor)")
     assert "not valid JSON: 2 rows (first: train.jsonl:10: " in str(refused.value)
-    assert "give it more tasks" in str(refused.value)
+    assert "give it more different tasks" in str(refused.value)
+
+
+def test_rows_that_say_the_same_are_counted_once_where_they_are_too_few(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its 90 tasks are 9 different ones, and none of these falls to that pool; "):
+        checked(made(tmp_path, rows_of("train", 9) * 10))
 
 
 def test_a_category_that_is_never_measured_is_told(tmp_path: Path) -> None:
@@ -67,7 +72,9 @@ def test_a_holdout_file_of_one_row_is_too_small_for_two_halves(tmp_path: Path) -
         environment = make(tmp_path, holdout="test.jsonl")
         if not len(environment.indices("all", "anchor")):  # type: ignore[arg-type]
             break
-    with pytest.raises(UserError, match="none of its tasks falls to that pool; mend its data, or give it more"):
+    with pytest.raises(
+        UserError, match="it has 10 tasks, and none of them falls to that pool; mend its data, or give it"
+    ):
         checked(environment)
 
 
