@@ -75,7 +75,8 @@ def main() -> None:
     from orchestrator.os_signals import Interrupted, end_by_signals, say
     from store.secrets import without_logins
 
-    gc.set_threshold(50_000)  # modules make objects that stay: looking for garbage among them was a sixth of `validate`
+    gc.disable()  # until a verb's modules are loaded: what they make stays
+    gc.set_threshold(50_000)  # more modules are loaded where they are used: looking among them was a sixth of `validate`
     end_by_signals()
     outlast()
     try:
