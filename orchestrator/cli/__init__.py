@@ -76,7 +76,7 @@ def main() -> None:
     from store.secrets import without_logins
 
     gc.disable()  # until a verb's modules are loaded: what they make stays
-    gc.set_threshold(50_000)  # more modules are loaded where they are used: looking among them was a sixth of `validate`
+    gc.set_threshold(50_000)  # others are loaded where they are used: looking among them was a sixth of `validate`
     end_by_signals()
     outlast()
     try:

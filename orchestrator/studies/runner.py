@@ -1,6 +1,6 @@
 """Running a study: what is missing is started, what was interrupted goes on, until all is done or it is stopped.
 
-So many runs go at a time, in order; who fails is tried once more.
+So many runs go at a time; who fails is tried once more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
 from orchestrator.studies.history import History, State, refuse_changes
 from orchestrator.studies.run_processes import RunProcesses, RunRequest
-from orchestrator.studies.study import Study, load_study
+from orchestrator.studies.study import Study, StudyRun, load_study
 from store.errors import LedgerAway
 from store.home import Home
 from store.ledger import Ledger
@@ -129,7 +129,7 @@ class StudyRunner:
         self.runs = {run.name: run for run in study.runs}
         states = self.history.states()
         self.done_before = [run for run in study.runs if states[run.name] == "finished"]
-        self.left = [run for run in study.runs if states[run.name] != "finished"]
+        self.left = in_turn([run for run in study.runs if states[run.name] != "finished"], study, workers)
         self.measured = pace(self.reading, study)
         self.schedule = RunQueue([], self._start, self._processes, workers, StudyCallback())
         self.is_asked_to_stop = False
@@ -188,6 +188,16 @@ class StudyRunner:
         run = self.runs[name]
         spec, member = run.spec.model_dump(mode="json", by_alias=True), asdict(self.study.member(run))
         self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
+
+
+def in_turn(runs: Sequence[StudyRun], study: Study, workers: int) -> list[StudyRun]:
+    """Sort runs by as many seeds as go at a time, then by setting.
+
+    Runs of one seed wait for one warm start, of which one makes it; so those that begin together have other seeds.
+    """
+    blocks = {seed: place // workers for place, seed in enumerate(study.seeds)}
+    settings = {setting.label: place for place, setting in enumerate(study.settings)}
+    return sorted(runs, key=lambda run: (blocks[run.seed], settings[run.setting.label]))
 
 
 def study(

@@ -56,7 +56,7 @@ def test_a_study_interrupted_and_with_a_run_killed_ends_as_if_nothing_had_happen
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
     home, file = tmp_path / "home", written_study(tmp_path, spec=SLOW, **BANDITS)
-    first, second = home / "trial.uniform.s0", home / "trial.sec.s0"
+    first, second = home / "trial.uniform.s0", home / "trial.uniform.s1"
     process = Process(tmp_path, "study", file, "--home", home)
     process.wait_for_step(home, second.name, 1)
     process.wait_for_step(home, first.name, 1)
@@ -68,7 +68,7 @@ def test_a_study_interrupted_and_with_a_run_killed_ends_as_if_nothing_had_happen
     assert "4 to go on with" in output
     assert f"Go on with: evergreen study {file} --home {home}" in " ".join(output.split())
     assert told(home, second.name)["status"] == "stopped"
-    assert not (home / "trial.uniform.s1").exists(), "nobody starts after Ctrl-C"
+    assert not (home / "trial.sec.s0").exists(), "nobody starts after Ctrl-C"
 
     done = evergreen("study", file, "--home", home)
     assert done.exit_code == 0, done.output

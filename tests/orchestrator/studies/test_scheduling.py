@@ -13,8 +13,9 @@ import pytest
 from orchestrator.cli.study import StudyScreen
 from orchestrator.spec import load_spec
 from orchestrator.studies.run_processes import RunProcesses
-from orchestrator.studies.runner import ProcessEnd, RunQueue, StudyCallback
+from orchestrator.studies.runner import ProcessEnd, RunQueue, StudyCallback, in_turn
 from tests.orchestrator.specs import small
+from tests.orchestrator.studies.studies import made_study
 
 
 class FakeProcesses(RunProcesses):
@@ -154,3 +155,12 @@ def test_before_its_first_step_a_run_is_told_by_what_it_printed_last(tmp_path: P
     assert drawn() == "  a  before its first step: warm start: batch 12 of 24, loss 2.31"
     runner.num_steps = 3
     assert drawn().startswith("  a  step 3 of ")
+
+
+def test_runs_that_begin_together_have_other_seeds_so_that_none_waits_for_another_s_warm_start(tmp_path: Path) -> None:
+    study = made_study(tmp_path, seeds=3, grid={"curriculum.bandit": ["uniform", "sec"]})
+    runs = study.runs
+    by_two = [run.name.removeprefix("trial.") for run in in_turn(runs, study, 2)]
+    assert by_two == ["uniform.s0", "uniform.s1", "sec.s0", "sec.s1", "uniform.s2", "sec.s2"]
+    assert in_turn(runs, study, 1) == runs
+    assert in_turn(runs[1:], study, 2)[0].name == "trial.uniform.s1"
