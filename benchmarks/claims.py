@@ -60,6 +60,9 @@ SIDES: dict[str, Side | None] = {
     "mixed_signal/quarter, one strength": None,
     "per_environment": Side(-0.01),  # a loss that is none
     "predictors": None,  # the claim is judged by `benchmarks.foretelling`
+    "rises_books": Side(-0.01),  # a loss that is none
+    "rises_noise": Side(-0.01),
+    "rises_tides/uniform": None,
     "samples": Side(above=False),
     "schedulers": Side(-0.01),
     "stage_length/100": Side(above=False),  # the one that is longer than the baseline

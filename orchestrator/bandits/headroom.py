@@ -3,8 +3,8 @@
 After every step in which the arm had n groups of mean |advantage| `reward`, N groups so far:
 
     r <- r + max(1 - exp(-n / memory), n / (N + 1)) (reward - r);   s = r + .5 / (N + 1)
-    p    pass rate, an average over the first horizon;   z: how far it moves, in standard deviations, as the largest of
-         the horizons sees it (`pass_rate_movement`)
+    p    pass rate, an average over the first horizon;   z: how far it moves, in standard deviations, times `falling`
+         where it falls, as the largest of the horizons sees it (`pass_rate_movement`)
     m    = (z^2 - null) / (sure^2 - null), cut to [0, 1];   1 for the arm's first `grace` groups
     w    = (1 - p) (rest min(1, s / trace) + m (min(s, .5) / .5)^power)
     P    = w / sum of w, then the floor
@@ -13,9 +13,14 @@ After every step in which the arm had n groups of mean |advantage| `reward`, N g
 nothing, and falls to about nothing within some tens of groups. A coin has the largest signal there is and teaches
 nothing either, but its pass rate does not move: m leaves it the small share `rest`, as it leaves what will only move
 later. What moves counts in full, more where the signal is stronger: with power .5 and 0/1 rewards its weight is largest
-at a pass rate of 1/4. What is being forgotten moves too, and gains headroom. There is no temperature.
+at a pass rate of 1/4. There is no temperature.
 
-null is the mean square of z where nothing moves: 1 with one horizon, 1.6 with two (50 and 300, in the end).
+With `falling` 0 only what rises moves: a pass rate that falls while the arm is trained is no learning, whether its pay
+drifts without reason or it is being forgotten. What is forgotten gains headroom, and moves as soon as it rises again.
+With 1, as schedulers have it, whose environments are forgotten between their stages, what falls counts as what rises.
+
+null is the mean square of z where nothing moves and `falling` is 1: 1 with one horizon, 1.6 with two (50 and 300, in
+the end). With 0 it is about half of that, so that noise passes less often.
 
 Source: Evergreen's own. The signal as evidence is that of SEC (arXiv 2505.14970), the change of the pass rate that of
 learning progress (arXiv 2106.14876).
@@ -27,10 +32,10 @@ It forgets signals with the time constant `memory`, pass rates with the horizons
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import BanditConfig, ChooserConfig, Floats, StepFeedback
 from orchestrator.bandits.pass_rate_movement import PassRateMovement
@@ -40,6 +45,7 @@ SOURCE = "arXiv 2505.14970, arXiv 2106.14876"
 
 NULL = (1.0, 1.6)  # mean square of z where nothing moves, with one horizon and with two
 FULL = 0.5  # the largest raw |advantage| of 0/1 rewards, and what an arm never seen is thought to have
+FALLING = "How much of its movement counts where a pass rate falls; 0: only what rises moves."
 LEAST = 1e-6  # weight of an arm of which nothing is left: where that is so of all, all are alike
 
 Horizons = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=len(NULL))]
@@ -53,6 +59,7 @@ class Options(ChooserConfig):
     trace: float = Field(0.02, gt=0, description="Signal from which on an arm has the whole of `rest`.")
     sure: float = Field(2.5, ge=1.5, le=1e6, description="z from which movement counts in full.")
     memory: float = Field(100.0, gt=0, description="Groups of an arm over which its signal is averaged.")
+    falling: float = Field(1.0, ge=0, le=1, description=FALLING)
 
 
 class Config(Options, BanditConfig):
@@ -64,6 +71,15 @@ class Config(Options, BanditConfig):
         "long one for slow learning.",
     )
     grace: float = Field(100.0, ge=0, description="Groups of an arm during which it counts as moving.")
+    falling: float = Field(0.0, ge=0, le=1, description=FALLING)
+
+    @model_validator(mode="before")
+    @classmethod
+    def as_it_was(cls, raw: Any) -> Any:
+        """Let a run from before `falling`, whose resolved spec has all other options, count what falls as it did."""
+        if isinstance(raw, dict) and cls.model_fields.keys() - raw.keys() == {"falling"}:
+            return {**raw, "falling": 1.0}
+        return raw
 
 
 class Headroom(PassRateMovement):
@@ -97,7 +113,7 @@ class Headroom(PassRateMovement):
 
     def moving(self) -> Floats:
         """m of every arm, [K] in [0, 1]."""
-        share = (self.movement() ** 2 - self.null) / (self.options.sure**2 - self.null)
+        share = (self.movement(self.options.falling) ** 2 - self.null) / (self.options.sure**2 - self.null)
         return np.where(self.num_scored <= self.grace, 1.0, np.clip(share, 0.0, 1.0))
 
     def observe(self, seen: StepFeedback) -> None:

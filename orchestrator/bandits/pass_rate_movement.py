@@ -65,9 +65,13 @@ class PassRateMovement(Bandit):
         """The fast average of the first horizon, [K]; 0 without a score."""
         return self._trail(self._horizons[0])[0]
 
-    def movement(self) -> Floats:
-        """The largest z of each arm over the horizons, [K]; infinite until there is a second step to compare."""
-        return np.asarray(np.max([self.z(h) for h in self._horizons], axis=0))
+    def movement(self, falling: float = 1.0) -> Floats:
+        """The largest z of each arm over the horizons, [K], times `falling` where its pass rate falls.
+
+        Infinite until there is a second step to compare.
+        """
+        moved = [np.where(self._trail(h)[1] < 0, falling, 1.0) * self.z(h) for h in self._horizons]
+        return np.asarray(np.max(moved, axis=0))
 
     def z(self, h: float) -> Floats:
         """z_h of every arm, [K]."""

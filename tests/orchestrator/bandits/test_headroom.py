@@ -10,6 +10,7 @@ import pytest
 from orchestrator.bandits import headroom
 from orchestrator.bandits.contracts import Bandit, Feedback
 from orchestrator.bandits.testing import ARMS, BanditSuite
+from orchestrator.schedulers import headroom as stage_headroom
 from orchestrator.simulation.candidates import make_named
 from orchestrator.simulation.trials import Candidate, TrialSetting
 from orchestrator.simulation.worlds import find_world
@@ -129,6 +130,24 @@ def test_an_arm_that_is_being_forgotten_comes_back():
     after = rehearsed({"kept": (0.9, 0.9), "lost": (0.9, 0.5)})
     assert before.preferences()[1] < 0.75
     assert after.preferences()[1] > 0.8
+
+
+def test_what_falls_moves_as_far_as_it_is_told_to():
+    rates = {"falls": (0.8, 0.2), "rises": (0.2, 0.8), "stands": (0.5, 0.5)}
+    moving = {falling: rehearsed(rates, falling=falling).moving() for falling in (0.0, 0.1, 1.0)}
+    assert [moving[falling][0] for falling in (0.0, 1.0)] == [0.0, 1.0]
+    assert 0.0 < moving[0.1][0] < 1.0
+    assert moving[0.0][1:].tolist() == pytest.approx([1.0, 0.0], abs=0.2)
+    assert headroom.Config().falling == 0.0
+    assert stage_headroom.Config().falling == 1.0
+
+
+def test_a_run_from_before_counts_what_falls_as_it_did():
+    resolved = headroom.Config().model_dump()
+    assert headroom.Config(**resolved) == headroom.Config()
+    del resolved["falling"]
+    assert headroom.Config(**resolved).falling == 1.0
+    assert headroom.Config(sure=3.0).falling == 0.0
 
 
 def test_without_scores_the_signal_alone_decides():
