@@ -1,6 +1,9 @@
-"""Bandits beside uniform in twelve worlds of skills. One command, five minutes on one core:
+"""Bandits beside uniform in thirteen worlds of skills. One command, five minutes on one core:
 
-    python -m benchmarks.bandit_worlds [WORLD ...] [--seeds 200-207] [--bandits headroom gated_sec sec discounted_ucb]
+    python -m benchmarks.bandit_worlds [WORLD ...] [--seeds 210-217] [--bandits headroom gated_sec sec discounted_ucb]
+                                       [--baseline uniform]
+
+A bandit is a name or a map of its options: "{type: headroom, falling: 1}".
 
 The physics is that of LSM-1 (`orchestrator.simulation.skills`): pass rate sigmoid(s - d), a group's practice is
 4 p (1 - p), a skill that gets less than half of its share fades. What differs is which arms there are:
@@ -10,6 +13,7 @@ The physics is that of LSM-1 (`orchestrator.simulation.skills`): pass rate sigmo
     noisy          the same, eight arms of noise and two impossible ones
     rare noise     the same, four arms of noise that pass one time in eight, and two impossible ones
     drifting       the same, three arms of noise whose level drifts
+    tides          four skills of rising difficulty, two arms of noise whose level swings with how often they are played
     shocks         the same, and four times a type is forgotten at once
     six            six skills of rising difficulty that share nothing and do not fade
     six and six    the same beside six arms of noise
@@ -18,8 +22,8 @@ The physics is that of LSM-1 (`orchestrator.simulation.skills`): pass rate sigmo
     hard           four skills that hardly pass at first, and an arm of noise
     many           a hundred skills of twenty difficulties, and a large learning rate
 
-Prints, for every bandit, AUC and final mean pass rate of the skills, less those of uniform with the same seeds, with
-95 % t-intervals. Seeds below 100 were used to choose the options of `headroom`.
+Prints, for every bandit, AUC and final mean pass rate of the skills, less those of the baseline with the same seeds,
+with 95 % t-intervals. Seeds below 100 were used to choose the options of `headroom`.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import sys
 from dataclasses import dataclass, field
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from benchmarks.paired import seed_range, with_interval
@@ -65,6 +70,9 @@ class World:
     noise: int = 0  # arms of noise
     noise_level: float = 0.5  # their pass rate
     drift: float = 0.0  # standard deviation of its change, a step
+    swing: int = (
+        0  # groups of an arm of noise in which its pass rate goes from .5 to .9, to .1 and back; 0: it does not
+    )
     impossible: int = 0
     shocks: int = 0
     num_steps: int = 300
@@ -82,6 +90,9 @@ WORLDS = {
     "noisy": World(DIFFICULTY, transfer(), noise=8, impossible=2),
     "rare noise": World(DIFFICULTY, transfer(), noise=4, noise_level=0.12, impossible=2),
     "drifting": World(DIFFICULTY, transfer(), noise=3, drift=0.03),
+    "tides": World(
+        np.array([0, 1.2, 2.4, 3.6]), alone(4), forgetting=0, rate=0.2, noise=2, swing=800, num_steps=1000, batch=16
+    ),
     "shocks": World(DIFFICULTY, transfer(), shocks=4),
     "six": World(np.array([0, 0.9, 1.8, 2.7, 3.6, 4.5]), alone(6), forgetting=0),
     "six and six": World(np.array([0, 0.9, 1.8, 2.7, 3.6, 4.5]), alone(6), forgetting=0, noise=6),
@@ -102,11 +113,13 @@ class Course:
     rng: np.random.Generator
     skills: Floats = field(init=False)
     noise: Floats = field(init=False)
+    played: Floats = field(init=False)  # groups of each arm of noise
 
     def __post_init__(self) -> None:
         self.skills = np.zeros(len(self.world.difficulty))
         level, num = self.world.noise_level, self.world.noise
         self.noise = self.rng.uniform(0.2, 0.8, num) if self.world.drift else np.full(num, level)
+        self.played = np.zeros(num)
 
     def pass_rates(self) -> Floats:
         """Of every skill."""
@@ -117,6 +130,10 @@ class Course:
         world, num = self.world, len(self.skills)
         is_skill, is_noise = places < num, (places >= num) & (places < num + world.noise)
         chance = np.zeros(len(places))
+        if world.swing:  # the arms by turns
+            turned = self.played / world.swing + np.arange(world.noise) / world.noise
+            self.noise = 0.5 + 0.4 * np.sin(2 * np.pi * turned)
+            self.played += np.bincount(places[is_noise] - num, minlength=world.noise)
         own = places[is_skill]
         offset = self.rng.normal(0.0, SPREAD, len(places))
         chance[is_skill] = _sigmoid(self.skills[own] - world.difficulty[own] - offset[is_skill])
@@ -140,7 +157,12 @@ class Course:
 
 def run(world: World, bandit: str, seed: int) -> tuple[float, float]:
     """AUC and final mean pass rate of the skills."""
-    course, config = Course(world, np.random.default_rng(seed)), registry.config_class("bandits", bandit)()
+    said = yaml.safe_load(bandit)
+    options = said if isinstance(said, dict) else {"type": said}
+    course, config = (
+        Course(world, np.random.default_rng(seed)),
+        registry.config_class("bandits", options["type"])(**options),
+    )
     about = {f"arm{k:03d}": ArmInfo() for k in range(world.num_arms)}
     chooser = make_bandit(config, about, np.random.default_rng(seed + POLICY), world.num_steps)
     place_of = {name: k for k, name in enumerate(about)}
@@ -164,13 +186,14 @@ def _sigmoid(x: Floats) -> Floats:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("worlds", nargs="*", metavar="WORLD", help="default: all")
-    parser.add_argument("--seeds", type=seed_range, default="200-207")
+    parser.add_argument("--seeds", type=seed_range, default="210-217")
+    parser.add_argument("--baseline", default="uniform")
     parser.add_argument("--bandits", nargs="+", default=["headroom", "gated_sec", "sec", "discounted_ucb"])
     options = parser.parse_args()
     for name in options.worlds or WORLDS:
-        base = [run(WORLDS[name], "uniform", seed) for seed in options.seeds]
+        base = [run(WORLDS[name], options.baseline, seed) for seed in options.seeds]
         auc, final = np.mean(base, axis=0)
-        print(f"{name}: uniform AUC {auc:.3f}, final {final:.3f}", flush=True)
+        print(f"{name}: {options.baseline} AUC {auc:.3f}, final {final:.3f}", flush=True)
         for bandit in options.bandits:
             found = [run(WORLDS[name], bandit, seed) for seed in options.seeds]
             differences = np.array(found) - np.array(base)
