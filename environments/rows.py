@@ -275,7 +275,8 @@ class Rows(Environment):
 
     def where(self, task: Task) -> str:
         places = self._places(task.category)
-        return f"{self._opened.files[places.files[task.index]].name}, row {places.numbers[task.index] + 1:,}"
+        file = self._opened.files[places.files[task.index]]
+        return str(file.place(int(places.numbers[task.index])))
 
     def answer_in(self, task: Task, completion: str) -> str | None:
         answer = self._config.read(completion)

@@ -27,6 +27,7 @@ NO_JSON = "not valid JSON"
 BOM = b"\xef\xbb\xbf"
 JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
+CHUNK = 2**24  # bytes read at a time where only their line ends are wanted
 BATCH = 1024  # rows turned into Python objects at a time
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # names under which one JSON object holds its rows
@@ -51,6 +52,19 @@ class TextRows(RowFile):
     def row(self, number: int) -> Row:
         start, end = int(self._starts[number]), int(self._starts[number + 1])
         return self._parse(os.pread(self._handle, end - start, start))
+
+    def place(self, number: int) -> str:
+        return f"{self.name}:{self._line_numbers[number]}"
+
+    @cached_property
+    def _line_numbers(self) -> NDArray[np.int64]:
+        """The line on which each row begins, from 1: as many line ends are before it, in one more pass."""
+        ends, read = [np.zeros(0, np.int64)], 0
+        with self.path.open("rb") as file:
+            while piece := file.read(CHUNK):
+                ends.append(read + np.flatnonzero(np.frombuffer(piece, np.uint8) == ord("\n")))
+                read += len(piece)
+        return np.searchsorted(np.concatenate(ends), self._starts[:-1]) + 1
 
     @cached_property
     def _handle(self) -> int:

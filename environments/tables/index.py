@@ -62,6 +62,11 @@ class Places:
         """Give the indices of a pool, ascending."""
         return np.flatnonzero(self.pools == CODES[pool])
 
+    def num_different(self, indices: NDArray[np.int64] | slice = slice(None)) -> int:
+        """Count the content keys of these rows, by half of each: two of a million fall together once in 10^7 times."""
+        halves = self.keys.view(np.uint64).reshape(len(self), -1)[indices, 0]
+        return len(np.unique(halves))
+
 
 @dataclass(frozen=True)
 class Index:
@@ -208,7 +213,7 @@ class _IndexBuilder:
     def _truth_at(self, found: np.void) -> str:
         file, number = self._files[int(found["file"])], int(found["number"])
         truth = brief(_as_text(self._reader.truth_of(file.row(number))), LONGEST_TRUTH)
-        return f"{file.name}, row {number + 1:,} ({truth})"
+        return f"{file.place(number)} ({truth})"
 
     def _lost(self, role: str, is_held_out: bool | None) -> str:  # None: of all
         num_rows = sum(num for part, num in self._num_rows.items() if is_held_out in (None, part))
@@ -232,6 +237,14 @@ class _IndexBuilder:
             if not self._has_holdout and not len(own.of("train")):
                 why = f"none of its {_rows(len(own))} falls to the training pool"
                 remarks.append(f"category {name} is only evaluated: {why}")
+        num, different = sum(len(own) for own in places.values()), sum(own.num_different() for own in places.values())
+        if different < num:
+            held_out = [own.of("anchor") for own in places.values()]
+            evaluated = sum(own.num_different(of) for own, of in zip(places.values(), held_out, strict=True))
+            remarks.append(
+                f"{_rows(num)} ask {different:,} different things: an evaluation asks each once, {evaluated:,} of its "
+                f"{_rows(sum(map(len, held_out)))} to evaluate on; training as often as there are rows"
+            )
         return remarks
 
 

@@ -39,6 +39,10 @@ class RowFile(ABC):
     def row(self, number: int) -> Row:
         """Read one row by its place, from 0, among those that `rows` gave, once it came to its end; or InvalidRow."""
 
+    def place(self, number: int) -> str:
+        """Say where a row is that `row` reads, for people: the file and the line."""
+        return f"{self.name}:{number + 1}"
+
     def whole(self, row: Row) -> Row:
         """Give a row that has been read with all columns of the file, those that were left away as in its first row."""
         return row

@@ -94,6 +94,15 @@ class FieldMissing(InvalidRow):
         near = _near(path, tuple(dict.fromkeys([*map(str, row), *_fields(row)])))
         has_column = path.partition(".")[0] in row
         columns = "" if has_column else f"the columns are {', '.join(map(str, row)) or 'none'}"
+        value: Any = row
+        begun = list[str]()
+        for part in path.split("."):
+            if not isinstance(value, dict) or part not in value:
+                break
+            value = value[part]
+            begun.append(part)
+        if value is None:  # the path is right, and this row has nothing there
+            near, columns = f"{'.'.join(begun)!r} is null", ""
         super().__init__(f"{by}nothing at {path!r}", near + columns)
         self._by, self._path, self.row = by, path, row
 
@@ -196,7 +205,8 @@ class RowParser:
         messages = tuple(map(_message, given))
         if not messages or messages[-1]["role"] != "user":
             found = f"the last is the {messages[-1]['role']}'s" if messages else "it has no messages"
-            raise InvalidRow("the prompt does not end with the user's message", found)
+            remedy = "; an expression may cut it off: `prompt: COLUMN[:-1]`"
+            raise InvalidRow("the prompt does not end with the user's message", found + remedy)
         if not any(message["content"].strip() for message in messages if message["role"] == "user"):
             raise InvalidRow("the prompt is empty")
         if self.system is None:
@@ -314,7 +324,7 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
 class NumericColumn:
     """The numbers of one field in one file: what a selection of tasks may go by."""
 
-    file: str
+    place: Callable[[int], str]  # of a row, for people
     field: str
     values: NDArray[np.float64]  # by row; NaN: missing, inf: something else than a finite number
     fields: Sequence[str]  # what its first rows have, dotted
@@ -326,14 +336,14 @@ class NumericColumn:
         fields = list(dict.fromkeys(name for row in file.head(LOOKED_AT) for name in _fields(row)))
         file.narrow(expression.columns)
         values = array("d", (_number_at(expression, row) for _, row in file.rows()))
-        return cls(file.name, field, np.frombuffer(values, np.float64), fields)
+        return cls(file.place, field, np.frombuffer(values, np.float64), fields)
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Give the numbers of some rows; raises EnvironmentFault if one of them has something else there."""
         found = self.values[rows]
         if len(wrong := np.flatnonzero(np.isinf(found))):
             fault = f"{self.field!r} is no number there, so tasks cannot be chosen by it"
-            raise EnvironmentFault(f"{self.file}, row {rows[wrong[0]] + 1:,}: {fault}")
+            raise EnvironmentFault(f"{self.place(int(rows[wrong[0]]))}: {fault}")
         return found
 
 

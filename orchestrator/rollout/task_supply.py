@@ -287,8 +287,10 @@ def check_supply(spec: Spec, environments: Mapping[str, Environment], admission:
                     for category in categories
                     if not any(first_tasks(environment, category, pool, n, admission) for n in looked_for)
                 ]
-                if empty and len(empty) == len(categories):
-                    raise UserError(_refusal(environment, pool, admission))
+                # its numbers are means over what it trains on, where it trains on something
+                trained = [one.name for one in environment.categories if one.trainable]
+                if empty and set(trained or categories) <= set(empty):
+                    raise UserError(_refusal(environment, pool, empty, categories, admission))
                 use = f"{USES[pool]} (pool {pool})"
                 remarks += [_without_tasks(name, empty, use)] if empty else []
     return remarks
@@ -300,26 +302,30 @@ def _without_tasks(name: str, categories: Sequence[str], use: str) -> str:
     which = f"category {categories[0]} has" if one else f"{len(categories)} categories ({listed(categories)}) have"
     return (
         f"{name}: {which} no task {use}: {'it is' if one else 'they are'} trained on and not measured, and the "
-        "environment's numbers are means over its other categories"
+        "environment's numbers are means over the others that it trains on"
     )
 
 
-def _refusal(environment: Environment, pool: Pool, admission: Admission) -> str:
+def _refusal(
+    environment: Environment, pool: Pool, empty: Sequence[str], categories: Sequence[str], admission: Admission
+) -> str:
     """Say that a pool is empty, why as far as that is known, the commonest first, and what to do."""
     flaws = sorted([*admission.flaws(environment.name), *environment.flaws], key=lambda flaw: -flaw.num_rows)
     why = "".join(f"\n  {reason}" for reason in flaws[:REASONS])
-    found = f"what cannot be used:{why}\n" if why else f"{_number_of(environment)} to that pool; "
+    found = f"what cannot be used:{why}\n" if why else f"{_number_of(environment, empty)} to that pool; "
     instead = ", or take a scheduler whose `reward` is advantage" if pool == "select" else ""
+    measured = [name for name in categories if name not in empty]
+    where = f" among those that it trains on ({listed(empty)}; {listed(measured)}: held out only)" if measured else ""
     return (
-        f"environment {environment.name}: no task {USES[pool]} (pool {pool}), so it would never be measured: {found}"
-        f"mend its data, or give it more different tasks (a tenth is held out for this, or half of a `holdout` file)"
-        f"{instead}"
+        f"environment {environment.name}: no task {USES[pool]} (pool {pool}){where}, so it would never be measured: "
+        f"{found}mend its data, or give it more different tasks (a tenth is held out for this, or half of a `holdout` "
+        f"file){instead}"
     )
 
 
-def _number_of(environment: Environment) -> str:
-    """Say how few tasks an environment has that none of them falls to a pool: their contents say where they belong."""
-    sizes = {category.name: environment.size(category.name) for category in environment.categories}
+def _number_of(environment: Environment, categories: Sequence[str]) -> str:
+    """Say how few tasks categories have that none of them falls to a pool: their contents say where they belong."""
+    sizes = {name: environment.size(name) for name in categories}
     number = sum(size for size in sizes.values() if size is not None)
     if None in sizes.values() or number > COUNTED:
         return "none of its tasks falls"

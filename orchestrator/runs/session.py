@@ -99,7 +99,7 @@ class RunSession:
             _refresh_index(self.home, self.watcher)
 
     def _begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
-        warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
+        warnings = self._warnings()
         run = self.ledger.start_run(foundation.new_run(self.spec, relations))
         size = foundation.policy_size
         use = DiskUse.of(self.spec, foundation.environments, size.weights_bytes + size.optimizer_bytes, self.folder)
@@ -127,11 +127,15 @@ class RunSession:
         for difference in differences(before, foundation.host):
             text = f"{difference}: the run goes on, but not bit for bit as it would have"
             happened.append(EventRecord("not bitwise", text))
-        changed = {name: one for name, one in foundation.environments.items() if name in self._changed}
         told = self.ledger.reading.events(self.spec.name)
         self._told = {event.text for event in told}
-        unmeasured = check_supply(self.spec, changed, foundation.prompts)
-        happened += run_events.of_changed_data(changed, unmeasured, told)
+        if opened is None:  # what a run says where it begins was lost, if it ended before its first step
+            news, remarks = foundation.environments, foundation.remarks
+            happened += [warning for warning in self._warnings() if warning.text not in self._told]
+        else:
+            news = {name: one for name, one in foundation.environments.items() if name in self._changed}
+            remarks = check_supply(self.spec, news, foundation.prompts)
+        happened += run_events.of_changed_data(news, remarks, told)
         return self._go(run, foundation, opened, happened)
 
     def _go(
@@ -236,6 +240,9 @@ class RunSession:
             return []  # the record lost it, so it does not tell
         measured = read.measured(self.spec.name)
         return [name for name in parts.environments if name not in measured]
+
+    def _warnings(self) -> list[EventRecord]:
+        return [EventRecord("warning", text) for text in self.spec.warnings()]
 
     def _asked(self, signalled: Signalled) -> str | None:
         return signalled.name or ("asked to stop" if stop_requested(self.folder) else None)

@@ -12,11 +12,14 @@ import pytest
 
 import orchestrator
 from orchestrator.callbacks import Callback
+from orchestrator.runs.catalog import opened
 from policies.policy import Policy
 from store.home import Home
 from store.ledger import Ledger
+from store.lock import request_stop
 from store.run_summary import facts
 from store.sentences import how_it_began
+from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import ending
 from tests.orchestrator.specs import small
 from tests.shares import share
@@ -124,3 +127,37 @@ def test_an_interrupted_entry_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         again(tmp_path)
     assert not [path for path in (tmp_path / "warm_starts").iterdir() if path.is_dir()]
+
+
+class Stopping(Callback):
+    """Ends the run in its warm start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+        request_stop(self.folder)
+
+
+def test_a_run_that_ended_in_its_warm_start_says_what_it_left_out_when_it_is_resumed(tmp_path: Path) -> None:
+    rows = [{"question": f"{a}+{b}", "answer": f"{a + b}"} for a in range(6) for b in range(6)]
+    write_jsonl(tmp_path / "sums.jsonl", [*rows, "{", {"question": "1+1", "answer": "3"}])
+    sums = {"type": "rows", "train": "sums.jsonl", "prompt": "question", "truth": "answer", "reward": "exact"}
+    spec = small(
+        environments={"sums": sums},
+        warm_start={"environments": ["sums"], "batches": 3},
+        curriculum=CURRICULUM,
+        learner={"updates": 2},
+        resources={"search_path": str(tmp_path)},
+    )
+    told = {}
+    for home in ("whole", "stopped"):
+        watcher = Stopping(tmp_path / home / "small") if home == "stopped" else None
+        orchestrator.run(spec, home=tmp_path / home, watcher=watcher)
+        if watcher is not None:
+            assert orchestrator.resume("small", home=tmp_path / home).status == "finished"
+        with opened(tmp_path / home) as (_, ledger):
+            told[home] = [(event.kind, event.text) for event in ledger.reading.events("small")]
+    said = [event for event in told["whole"] if event[0] in ("left out", "warning")]
+    assert len(said) >= 2
+    assert [event for event in told["stopped"] if event in said] == said

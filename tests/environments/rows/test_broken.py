@@ -355,3 +355,9 @@ def test_rows_that_changed_under_the_environment_end_in_words(tmp_path):
     (tmp_path / "train.jsonl").write_text("{" * 500)
     with pytest.raises(EnvironmentFault, match=r"a row of train\.jsonl could be read and no longer can"):
         environment.task("all", 1)
+
+
+def test_a_path_that_is_right_is_told_to_end_at_null(tmp_path):
+    rows = [{"question": "1 + 1?", "answer": {"value": "2"}}, {"question": "2 + 2?", "answer": None}]
+    (told,) = made(tmp_path, rows, truth="answer.value").left_out
+    assert told.endswith("`truth`: nothing at 'answer.value': 'answer' is null")

@@ -58,8 +58,8 @@ def test_what_is_missing_is_nan(tmp_path):
             r"rows, category all: no row has a number at 'meta.levle'; did you mean 'meta.level'\?",
         ),
         ("nothing_like_it", "there are: question, answer, meta.level"),
-        ("question", "train.jsonl, row 1: 'question' is no number there"),
-        ("meta", "row 1: 'meta' is no number there"),
+        ("question", "train.jsonl:1: 'question' is no number there"),
+        ("meta", "train.jsonl:1: 'meta' is no number there"),
         ("this is no path (", "neither a column path"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,3 +128,14 @@ def test_the_checker_finds_nothing_wrong(tmp_path):
     (facts,) = report.categories
     assert facts.pools["train"] == 250
     assert np.all([facts.pools[pool] > 100 for pool in ("anchor", "select")])
+
+
+def test_rows_that_ask_the_same_are_told_with_how_many_are_evaluated(tmp_path: Path) -> None:
+    rows = sums(30)
+    assert made(tmp_path, rows).remarks == ()
+    environment = made(tmp_path, [*rows, *rows, *rows[:5]])
+    num_held_out = len(environment.indices("all", "anchor"))  # type: ignore[arg-type]
+    (said,) = environment.remarks
+    assert said.startswith("65 rows ask 30 different things: an evaluation asks each once, ")
+    num_different = len(first_tasks(environment, "all", "anchor", 65))
+    assert f"once, {num_different} of its {num_held_out} rows to evaluate on; " in said

@@ -136,7 +136,7 @@ def test_prompts_with_different_truths_are_counted_with_the_first_of_them(tmp_pa
     rows = sums(50)
     again = [{**rows[i], "answer": f"{i} or so"} for i in (40, 9, 3)]
     environment = made(tmp_path, [*rows, "", *rows[:20], *again, *again])
-    first = "train.jsonl, row 4 (4)", "train.jsonl, row 73 (3 or so)"
+    first = "train.jsonl:4 (4)", "train.jsonl:74 (3 or so)"  # a blank line is no row
     assert environment.warnings == contradicting(*first, num="3 prompts have")
     assert environment.num_left_out == 0
 
@@ -151,9 +151,9 @@ def test_different_truths_are_found_across_files_and_sides(tmp_path):
     write_jsonl(tmp_path / "more.jsonl", [{"question": "What is 5 + 1?", "answer": "7"}])
     write_jsonl(tmp_path / "held_out.jsonl", [*sums(10, start=100), {"question": "What is 3 + 1?", "answer": ["4", 5]}])
     two = made(tmp_path, sums(10), train=["train.jsonl", "more.jsonl"])
-    assert two.warnings == contradicting("train.jsonl, row 6 (6)", "more.jsonl, row 1 (7)")
+    assert two.warnings == contradicting("train.jsonl:6 (6)", "more.jsonl:1 (7)")
     sides = make(tmp_path, train="train.jsonl", holdout="held_out.jsonl")
-    assert sides.warnings == contradicting('held_out.jsonl, row 11 (["4", 5])', "train.jsonl, row 4 (4)")
+    assert sides.warnings == contradicting('held_out.jsonl:11 (["4", 5])', "train.jsonl:4 (4)")
 
 
 def test_a_truth_may_be_cut_out_of_a_worked_solution(tmp_path):

@@ -62,9 +62,9 @@ def test_validate_lists_them_by_file_and_row(tmp_path: Path, evergreen: Evergree
     result = evergreen("validate", path)
     assert result.exit_code == 0
     assert "left out: rows of math that cannot be used: 3" in result.stdout
-    assert "the prompt is longer than 88 tokens: 3 rows (first: train.jsonl, row 5: 96 tokens)" in result.stdout
+    assert "the prompt is longer than 88 tokens: 3 rows (first: train.jsonl:5: 96 tokens)" in result.stdout
     (facts,) = json.loads(evergreen("validate", path, "--json").stdout)["plan"]["left_out"]
-    assert {one.split(":")[0] for one in facts["rows"]} == {f"train.jsonl, row {i + 1}" for i in LONG}
+    assert {one.rsplit(": ", 2)[0] for one in facts["rows"]} == {f"train.jsonl:{i + 1}" for i in LONG}
     strict = evergreen("validate", path, "--strict")
     assert strict.exit_code == 2
     assert "longer than 88 tokens" in strict.stderr
@@ -84,8 +84,8 @@ def test_a_run_leaves_them_out_and_a_resumed_one_the_same(tmp_path: Path, evergr
         assert (
             events
             == [
-                "3 tasks of math left out, with prompts longer than 88 tokens: train.jsonl, row 5 (96), "
-                "train.jsonl, row 12 (96), train.jsonl, row 24 (96)"
+                "3 tasks of math left out, with prompts longer than 88 tokens: train.jsonl:5 (96), "
+                "train.jsonl:12 (96), train.jsonl:24 (96)"
             ]
             or len(events) == 1
         )

@@ -58,7 +58,7 @@ def test_validate_and_a_runs_events_warn_of_prompts_with_different_truths(tmp_pa
     result = evergreen("validate", path, "--strict")
     assert result.exit_code == 0
     said = "one: one prompt has different truths in several rows, so no answer is right in all of them; the first: "
-    assert f"warning: {said}train.jsonl, row 1 (1) and train.jsonl, row 41 (2)" in result.stdout
+    assert f"warning: {said}train.jsonl:1 (1) and train.jsonl:41 (2)" in result.stdout
     assert evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).exit_code == 75
     events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", tmp_path / "home").stdout)
     assert [event["text"].startswith(said) for event in events if event["kind"] == "warning"].count(True) == 1
@@ -154,16 +154,17 @@ def test_a_resumed_run_tells_which_rows_of_its_changed_data_are_broken_since(
     assert evergreen("resume", "sums", "--home", home).exit_code == 0
     events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", home).stdout)
     _, *later = [event["text"] for event in events if event["kind"] == "left out"]
-    assert len(later) == 2
+    assert len(later) == 3
     assert later[0].startswith(
         "rows of one that cannot be used and are left out: 6, 3 before; the truth is missing: 1 row "
     )
     assert "(train.jsonl:1), 0 before; not valid JSON: 5 rows (first: train.jsonl:2: " in later[0]
-    assert later[1].startswith("one task of one left out, with prompts longer than ")
+    assert later[1].startswith("one: 40 rows ask 39 different things: ")
+    assert later[2].startswith("one task of one left out, with prompts longer than ")
     told = [event["text"] for event in events if "different truths in several rows" in event["text"]]
     assert told == [
         "one: one prompt has different truths in several rows, so no answer is right in all of them; the first: "
-        "train.jsonl, row 11 (6) and train.jsonl, row 46 (7)"
+        "train.jsonl:11 (6) and train.jsonl:46 (7)"
     ]
 
 

@@ -111,12 +111,12 @@ def test_rows_whose_contents_the_template_refuses_are_left_out_and_told(tmp_path
     write_jsonl(tmp_path / "train.jsonl", rows)
     (told_of,) = make_plan(load_spec(path), tmp_path).left_out
     kind = "the policy's chat template refuses a conversation of user"
-    assert [str(reason) for reason in told_of.reasons] == [f"{kind}: 2 rows (first: train.jsonl, row 26: no shouting)"]
+    assert [str(reason) for reason in told_of.reasons] == [f"{kind}: 2 rows (first: train.jsonl:26: no shouting)"]
     assert orchestrator.run(path, home=home).status == "finished"
     (event,) = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
-    assert event.startswith(f"2 tasks of math left out, {kind}: train.jsonl, row 26 (no shouting), ")
+    assert event.startswith(f"2 tasks of math left out, {kind}: train.jsonl:26 (no shouting), ")
     said = " ".join(evergreen("validate", path).stdout.split())
-    assert "2 rows (first: train.jsonl, row 26: no shouting)" in said
+    assert "2 rows (first: train.jsonl:26: no shouting)" in said
 
 
 def test_a_system_message_that_the_template_refuses_is_refused_before_a_run(
@@ -142,12 +142,12 @@ def test_rows_of_roles_that_the_template_refuses_are_left_out_and_told(tmp_path:
     (told_of,) = make_plan(load_spec(path), tmp_path).left_out
     kind = "the policy's chat template refuses a conversation of system, user"
     assert [str(reason) for reason in told_of.reasons] == [
-        f"{kind}: 3 rows (first: train.jsonl, row 21: only user and assistant)"
+        f"{kind}: 3 rows (first: train.jsonl:21: only user and assistant)"
     ]
     assert evergreen("validate", path, "--strict").exit_code == 2
     assert orchestrator.run(path, home=home).status == "finished"
     (event,) = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
-    assert event.startswith(f"3 tasks of math left out, {kind}: train.jsonl, row 21 (only user and assistant), ")
+    assert event.startswith(f"3 tasks of math left out, {kind}: train.jsonl:21 (only user and assistant), ")
     write_jsonl(tmp_path / "train.jsonl", [{"messages": [system, *chat], "answer": "1"} for chat in chats[:15]])
     with pytest.raises(PolicyError, match=f"math: {kind}: only user and assistant; ask in another form"):
         make_plan(load_spec(path), tmp_path)
@@ -165,7 +165,7 @@ def test_rows_with_a_special_token_beyond_the_embedding_are_left_out_and_told(
     kind = "a token without a row in the policy's embedding"
     detail = f"'<image>' has the id {last}, and its rows are for ids up to {last - 1}"
     validated = evergreen("validate", path)
-    assert f"{kind}: 2 rows (first: train.jsonl, row 6: {detail})" in " ".join(validated.stdout.split())
+    assert f"{kind}: 2 rows (first: train.jsonl:6: {detail})" in " ".join(validated.stdout.split())
     assert orchestrator.run(path, home=home).status == "finished"
     (event,) = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
-    assert event == f"2 tasks of math left out, {kind}: train.jsonl, row 6 ({detail}), train.jsonl, row 71 ({detail})"
+    assert event == f"2 tasks of math left out, {kind}: train.jsonl:6 ({detail}), train.jsonl:71 ({detail})"

@@ -42,8 +42,8 @@ def test_what_is_found_is_told_with_both_places_and_is_no_failure(tmp_path: Path
     lines = [line.strip() for line in result.stdout.splitlines()]
     start = lines.index("1.00  same text")
     assert lines[start + 1].startswith("one.all 65 (")
-    assert f"test.jsonl, row 12)  {LEAK}" in lines[start + 1]
-    assert lines[start + 2] == f"one.all 7 (train, train.jsonl, row 8)  {TRAIN[7]['question']}"
+    assert f"test.jsonl:12)  {LEAK}" in lines[start + 1]
+    assert lines[start + 2] == f"one.all 7 (train, train.jsonl:8)  {TRAIN[7]['question']}"
 
 
 def test_strict_refuses_leaks_only_where_they_are_looked_for(tmp_path: Path, evergreen: Evergreen) -> None:
@@ -59,7 +59,7 @@ def test_the_same_facts_come_as_json(tmp_path: Path, evergreen: Evergreen) -> No
     facts = json.loads(evergreen("validate", spec(tmp_path, LEAK), "--leaks", "--json").stdout)["leaks"]
     (leak,) = facts["leaks"]
     assert (facts["num_leaks"], facts["closed"], leak["how"]) == (1, ["book"], "same text")
-    assert leak["training"]["where"] == "train.jsonl, row 8"
+    assert leak["training"]["where"] == "train.jsonl:8"
     assert "leaks" not in json.loads(evergreen("validate", spec(tmp_path), "--json").stdout)
 
 

@@ -93,8 +93,8 @@ def test_rows_are_found_beforehand_and_only_long_ones_are_read(tmp_path: Path) -
     assert len(reading.read) == 4
     (known,) = found.unread["rows"].values()
     assert (known.limit, known.num_tasks) == (80, 2)
-    assert known.lines[0] == "train.jsonl, row 52: the prompt is longer than 80 tokens: 81"
-    assert str(known.flaw) == "the prompt is longer than 80 tokens: 2 rows (first: train.jsonl, row 52: 81 tokens)"
+    assert known.lines[0] == "train.jsonl:52: the prompt is longer than 80 tokens: 81"
+    assert str(known.flaw) == "the prompt is longer than 80 tokens: 2 rows (first: train.jsonl:52: 81 tokens)"
     assert not found.take_passed_over()
 
 
@@ -153,5 +153,5 @@ def test_of_rows_it_is_told_how_many_and_which(tmp_path: Path) -> None:
     found.barred(environment, "all")
     (event,) = of_prompts([], found)
     assert event.text == (
-        "2 tasks of rows left out, with prompts longer than 80 tokens: train.jsonl, row 2 (91), train.jsonl, row 4 (96)"
+        "2 tasks of rows left out, with prompts longer than 80 tokens: train.jsonl:2 (91), train.jsonl:4 (96)"
     )

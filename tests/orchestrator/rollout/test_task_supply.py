@@ -46,6 +46,17 @@ def test_rows_that_say_the_same_are_counted_once_where_they_are_too_few(tmp_path
         checked(made(tmp_path, rows_of("train", 9) * 10))
 
 
+def test_held_out_categories_alone_do_not_measure_what_is_trained_on(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "test.jsonl", [{**row, "level": 2} for row in sums(40, start=100)])
+    write_jsonl(tmp_path / "train.jsonl", [{**row, "level": 1} for row in sums(30)])
+    environment = make(tmp_path, holdout="test.jsonl", category="level")
+    assert {one.name: one.trainable for one in environment.categories} == {"1": True, "2": False}
+    with pytest.raises(
+        UserError, match=r"\(pool anchor\) among those that it trains on \(1; 2: held out only\), so it"
+    ):
+        checked(environment)
+
+
 def test_a_category_that_is_never_measured_is_told(tmp_path: Path) -> None:
     rows = [
         *({**row, "level": 1} for row in [*rows_of("train", 9), *rows_of("anchor", 2)]),
@@ -54,7 +65,7 @@ def test_a_category_that_is_never_measured_is_told(tmp_path: Path) -> None:
     environment = made(tmp_path, rows, category="level")
     assert checked(environment) == [
         "rows: category 2 has no task to be evaluated on (pool anchor): it is trained on and not measured, and the "
-        "environment's numbers are means over its other categories"
+        "environment's numbers are means over the others that it trains on"
     ]
 
 
