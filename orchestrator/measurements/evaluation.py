@@ -205,9 +205,10 @@ class Evaluation(Measurement):
 def means(environment: Environment, cells: Sequence[CellRecord], conditional: Collection[str] = ()) -> list[CellRecord]:
     """Give an environment's own value of every metric: the equal-weight mean over its trainable categories.
 
-    One that trains on none has the mean over all of them. Those without a held-out task have no cells and are left out at every boundary alike. It is undefined where the
-    value of another is: a mean over the rest would be none of the same thing at two boundaries. Only metrics that are
-    `conditional`, which not every task has, are over the categories that have them.
+    One that trains on none has the mean over all of them. Those without a held-out task have no cells and are left out
+    at every boundary alike. It is undefined where the value of another is: a mean over the rest would be none of the
+    same thing at two boundaries. Only metrics that are `conditional`, which not every task has, are over the categories
+    that have them.
     """
     trainable = {c.name for c in environment.categories if c.trainable} or {c.name for c in environment.categories}
     split = "own" if environment.closed else "anchor"
