@@ -70,9 +70,7 @@ class World:
     noise: int = 0  # arms of noise
     noise_level: float = 0.5  # their pass rate
     drift: float = 0.0  # standard deviation of its change, a step
-    swing: int = (
-        0  # groups of an arm of noise in which its pass rate goes from .5 to .9, to .1 and back; 0: it does not
-    )
+    swing: int = 0  # groups of an arm of noise in which its pass rate goes from .5 to .9, .1 and back; 0: it stays
     impossible: int = 0
     shocks: int = 0
     num_steps: int = 300
@@ -159,10 +157,8 @@ def run(world: World, bandit: str, seed: int) -> tuple[float, float]:
     """AUC and final mean pass rate of the skills."""
     said = yaml.safe_load(bandit)
     options = said if isinstance(said, dict) else {"type": said}
-    course, config = (
-        Course(world, np.random.default_rng(seed)),
-        registry.config_class("bandits", options["type"])(**options),
-    )
+    config = registry.config_class("bandits", options["type"])(**options)
+    course = Course(world, np.random.default_rng(seed))
     about = {f"arm{k:03d}": ArmInfo() for k in range(world.num_arms)}
     chooser = make_bandit(config, about, np.random.default_rng(seed + POLICY), world.num_steps)
     place_of = {name: k for k, name in enumerate(about)}
