@@ -76,9 +76,9 @@ def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
+        pool.shutdown(cancel_futures=True)  # its thread too: one that outlives this meets Python's own end of the pool
         raise
     pool.shutdown()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
+
 import pytest
 
 from orchestrator.errors import UserError
@@ -30,3 +33,17 @@ def test_what_a_bandit_refuses_in_another_process_comes_back_in_words() -> None:
     jobs = [TrialJob("traps", size, seed, SETTING) for seed in range(3)]
     with pytest.raises(UserError, match="size: "):
         run_all(jobs, 2)
+
+
+def test_who_is_interrupted_leaves_neither_processes_nor_threads() -> None:
+    (sec,) = pair_up(read_named(["sec"], "bandit"), [])
+    jobs = [TrialJob("traps", sec, seed, SETTING) for seed in range(20)]
+    threads, processes = set(threading.enumerate()), set(multiprocessing.active_children())
+
+    def interrupt(_done: int, _of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all(jobs, 2, interrupt)
+    assert set(threading.enumerate()) <= threads
+    assert set(multiprocessing.active_children()) <= processes
