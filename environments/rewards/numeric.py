@@ -2,9 +2,9 @@
 
 A number is: a sign (also U+2212), digits, plain or with commas at every third (`1,234.5`), a decimal part, an
 exponent (`1e3`); or a fraction of two such (`3/4`); or either with `%` behind it, which divides by 100 (`50%` is
-0.5); a `$`, `€` or `£` before it is passed over. Infinities, NaN, other units and words are not numbers: worth 0.
-Numbers are compared as fractions, so `0.1` is 1/10 and 2**53 + 1 is not 2**53. A number is at most 200 characters
-long.
+0.5); a `$`, `€` or `£` before or behind it is passed over. A blank may stand between it and these signs. Infinities,
+NaN, other units and words are not numbers: worth 0. Numbers are compared as fractions, so `0.1` is 1/10 and 2**53 + 1
+is not 2**53. A number is at most 200 characters long.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ LOOKED_THROUGH = 10_000  # characters at the end of an answer, for `where: last`
 # Possessive, so that no text makes it try twice.
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,60}+|[0-9]++)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]{{1,4}}+)?+"
-_NUMBER = rf"([+-]?+)[$€£]?+({_DECIMAL})(?:/([+-]?+{_DECIMAL}))?+(%?+)"
+_BLANK = "[ \u00a0\u202f]?"  # two that break no line are usual there
+_BEHIND = rf"(?:{_BLANK}(%))?+(?:{_BLANK}[$€£](?!{_BLANK}[0-9]))?+"  # a sign before a number is that number's
+_NUMBER = rf"([+-]?+)(?:[$€£]{_BLANK})?+({_DECIMAL})(?:/([+-]?+{_DECIMAL}))?+{_BEHIND}"
 _WHOLE = re.compile(_NUMBER)
 _WITHIN = re.compile(rf"(?<![0-9.a-zA-Z_]){_NUMBER}(?![0-9a-zA-Z_])")
 

@@ -73,7 +73,7 @@ def validate(
         print_plan(out, checked.name, plan)
         if not show_all:
             out.print(Text(f"{spec} is valid. Every field with its value: --all", style="dim"))
-        for line in leak_lines(found) if found else ():
+        for line in leak_lines(found, bool(plan.left_out)) if found else ():
             out.print(Text(plain(line)))
     if strict and plan.left_out:
         where = ", ".join(one.environment for one in plan.left_out)
@@ -122,9 +122,11 @@ def look_for_leaks(spec: Spec, threshold: float) -> Leaks:
         return find_leaks(environments, threshold, tell)
 
 
-def leak_lines(found: Leaks) -> Iterator[str]:
+def leak_lines(found: Leaks, leaves_out: bool) -> Iterator[str]:
     """Say how many there are, by environment where there are several, what was not looked at, and the worst."""
     yield summary(found)
+    if leaves_out:
+        yield "  tasks that the policy cannot read, too long for instance, were looked at too"
     if len(found.by_environment) > 1:
         yield from (f"  {name}: {num:,} of {looked:,}" for name, (num, looked) in found.by_environment.items())
     yield from (f"  {name} is evaluated on the tasks that it trains on: not looked at" for name in found.closed)
@@ -145,7 +147,7 @@ def summary(found: Leaks) -> str:
     """Say in a sentence what was found."""
     if not found.num_held_out or not found.num_training:
         return "leaks: there is nothing to compare: no task to train on, or none held out"
-    sides = f"{found.num_held_out:,} held-out tasks looked at, {found.num_training:,} to train on"
+    sides = f"{found.num_held_out:,} different held-out tasks looked at, {found.num_training:,} to train on"
     if not found.num_leaks:
         return f"leaks: none ({sides}; similarity {found.threshold:g})"
     kinds = ", ".join(f"{num:,} {how}" for how, num in found.by_how.items())

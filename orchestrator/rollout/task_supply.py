@@ -12,6 +12,7 @@ empty would give a run without a number in the end, so it is refused; a category
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
@@ -71,7 +72,7 @@ class Unread:
     unit: str = ""
     limit: int | None = None  # most tokens of a prompt, where the reason is that these have more
     num_tasks: int = 0
-    first: list[tuple[str, str]] = field(default_factory=list)  # place and detail, of at most `LISTED`
+    first: list[tuple[str, str]] = field(default_factory=list)  # place and detail of at most `LISTED`, by line
 
     @property
     def flaw(self) -> Flaw:
@@ -87,10 +88,15 @@ class Unread:
         return [*told, f"{more:,} more: {self.kind}"] if more else told
 
     def add(self, place: str, detail: str) -> None:
-        """Take in a task."""
+        """Take in a task; they come category by category."""
         self.num_tasks += 1
-        if len(self.first) < LISTED:
-            self.first.append((place, detail))
+        insort(self.first, (place, detail), key=lambda one: _by_line(one[0]))
+        del self.first[LISTED:]
+
+
+def _by_line(place: str) -> tuple[str, int]:
+    file, _, line = place.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else ("", 0)
 
 
 class PromptLimits(Admission):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from policies.models.loader import ModelSize
     from policies.models.tiny import VocabularySample
 
+SMALL_LISTED = 6  # categories of an environment
 REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
 
@@ -185,6 +186,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
+            *_small_categories(pools, spec.step.groups),
             *unmeasured,
             *of_prompts,
         ),
@@ -196,6 +198,18 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         costs="; ".join([*([] if looking.is_plain else [looking.text]), *(f"{one}: not known yet" for one in unknown)]),
         changes=_changes(spec),
     )
+
+
+def _small_categories(pools: Iterable[EnvironmentPools], groups: int) -> Iterator[str]:
+    """Name the categories with fewer tasks to train on than a step has groups, which a step may ask twice."""
+    for one in pools:
+        own = () if one.closed else one.categories
+        few = [f"{short(c.name)} ({c.train})" for c in own if c.trainable and c.train is not None and c.train < groups]
+        if few:
+            yield (
+                f"{one.name}: fewer tasks to train on than a step has groups, {groups}: {listed(few, SMALL_LISTED)}; "
+                "each is picked like any other category, so its tasks come often"
+            )
 
 
 def _known_size(spec: Spec, sample: VocabularySample | None) -> ModelSize | None:

@@ -52,6 +52,17 @@ def test_validate_says_what_is_left_out_on_purpose(tmp_path: Path, evergreen: Ev
     assert "note: one: 5 rows to train on left out: the same conversations are held out" in result.stdout
 
 
+def test_validate_names_the_categories_that_have_fewer_tasks_than_a_step_asks(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    path = spec(tmp_path, 0, category="level")
+    assert "fewer tasks to train on" not in evergreen("validate", path).stdout
+    rare = [{"question": f"{n} + 9?", "answer": str(n + 9), "level": "rare"} for n in range(3)]
+    write_jsonl(tmp_path / "train.jsonl", [*sums(200), *rare])
+    said = " ".join(evergreen("validate", path, "--set", "step.groups=8").stdout.split())
+    assert "note: one: fewer tasks to train on than a step has groups, 8: rare (" in said
+
+
 def test_validate_and_a_runs_events_warn_of_prompts_with_different_truths(tmp_path: Path, evergreen: Evergreen) -> None:
     path = spec(tmp_path, 0)
     write_jsonl(tmp_path / "train.jsonl", [*sums(40), {**sums(1)[0], "answer": "2"}])
