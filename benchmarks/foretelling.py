@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from benchmarks.objectives_study import matrix
+from store.comparison.scores import LAST
 from store.home import Home
-from store.kept import LAST
 from store.ledger.engine import make_engine
 from store.ledger.queries import Reading
 from store.plasticity import WHOLE_MODEL

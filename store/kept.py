@@ -9,8 +9,7 @@ from store.carryover import difference
 from store.ledger.queries import Reading
 from store.ledger.query_rows import StageRow
 
-LAST = 20  # steps at an end of a stage that are averaged, unless said otherwise
-RISE = 0.05  # of training accuracy within a stage, above which something was learnt in it
+RISE = 0.05  # of accuracy from before a stage to after it, above which something was learnt in it
 
 Facts = dict[str, Any]
 
@@ -29,21 +28,24 @@ def kept_beside(read: Reading, name: str, twin: str) -> Facts | None:
 def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | None:
     """The last stage whose environment had none before, replay apart, and how much of it was learnt.
 
-    Accuracy is that of training over a stage's last 20 steps, as `compare --metric train_accuracy` takes it. The policy
-    still learns if it is at least half of what it was at the end of the first stage, and rose by more than .05 within
-    the stage, from its first 20 steps to its last; it no longer does if neither holds, and `learns` is None in between.
+    Accuracy is held out, as the matrix has it after a stage: a mean over categories, so that it does not follow what a
+    bandit picks, as accuracy in training does. The policy still learns if it is at least half of what it was on the
+    first stage's environment after that stage, and rose by more than .05 since before its own; it no longer does if
+    neither holds, and `learns` is None in between.
     """
     new: dict[str, StageRow] = {}
     for stage in stages:
         if stage.environment is not None:
             new.setdefault(stage.environment, stage)
-    ends = {row.stage: row.value for row in read.stage_means(name, "accuracy", LAST)}
     if len(new) < 2 or (last := list(new.values())[-1]).stage <= (read.run(name).parent_stage or 0):
         return None
-    if last.end_step is None or (end := ends.get(last.stage)) is None:
+    cells = [cell for cell in read.matrix(name, "pass_1") if cell.category is None]
+    accuracy: dict[tuple[str | None, int], float | None] = {}
+    accuracy.update({(cell.environment, cell.after_stage): cell.value for cell in cells})
+    if (end := accuracy.get((last.environment, last.stage))) is None:
         return None
-    begins = {row.stage: row.value for row in read.stage_curves(name, "accuracy", LAST) if row.stage_step <= LAST}
-    first, rise = ends.get(stages[0].stage), difference(begins.get(last.stage), end)
+    first = accuracy.get((stages[0].environment, stages[0].stage))
+    rise = difference(accuracy.get((last.environment, last.stage - 1)), end)
     learns = None
     if first is not None and rise is not None and (end >= first / 2) == (rise > RISE):
         learns = rise > RISE
@@ -51,7 +53,6 @@ def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | N
         "environment": last.environment,
         "stage": last.stage,
         "accuracy": end,
-        "steps": min(LAST, last.end_step - last.start_step),
         "num_environments": len(new),
         "accuracy_first_stage": first,
         "rise": rise,

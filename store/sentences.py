@@ -58,12 +58,11 @@ def what_was_kept(facts: Facts) -> str | None:
         so = " the policy still learns" + (", less than its twin:" if gap < 0 else ":")
     else:
         so = " the policy no longer learns:"
-    steps = "step's" if kept["steps"] == 1 else f"{kept['steps']} steps'"
-    places = [f" on {short(one['environment'])} (stage {one['stage']})" for one in (kept, twin)]
+    places = [f" on {short(one['environment'])} after its stage ({one['stage']})" for one in (kept, twin)]
     elsewhere = "" if places[0] == places[1] else places[1]
     who = f"{short(twin['name'])}, the same run with {facts['baseline']['settings_in_words']}"
     return (
-        f"After {after}{so} {number(kept['accuracy'])} of the last {steps} answers{places[0]} were right, "
+        f"After {after}{so} accuracy{places[0]} is {number(kept['accuracy'])}, "
         f"{number(twin['accuracy'])}{elsewhere} in {who}."
     )
 

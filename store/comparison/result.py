@@ -14,10 +14,9 @@ from store.carryover import OUTCOMES
 from store.comparison import runs, scores
 from store.comparison.matrices import CarryOver, carry_over
 from store.comparison.runs import ComparedRuns, LeftOutRun, Pool
-from store.comparison.scores import Measure, Pair, ScoredSetting, Scores
+from store.comparison.scores import LAST, Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
-from store.kept import LAST
 from store.ledger.queries import Reading
 from store.sentences import listed, number
 

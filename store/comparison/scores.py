@@ -22,7 +22,6 @@ from store.comparison.runs import ComparedRun, Pool
 from store.comparison.statistics import ALPHA, Floats
 from store.errors import ComparisonError, did_you_mean
 from store.intervals import FEWEST_SEEDS, Interval
-from store.kept import LAST
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
 from store.probes import ProbeResult, probes_of
@@ -32,6 +31,7 @@ TRAINABLE = "trainability_"  # before the kind of a probe
 WHOLE = "whole run"  # the only stratum of what sums a run up
 SEED = 0  # of the bootstrap: the same runs give the same intervals, whatever else is compared
 RECOMMENDED = 2  # seeds beyond those needed: 8 rather than 6
+LAST = 20  # steps at the end of a stage that are averaged, unless said otherwise
 
 Scores = dict[str, float]  # by stratum
 Verdict = Literal["not enough", "no difference", "better", "worse", "more entropy", "less entropy"]

@@ -32,7 +32,7 @@ def ledger() -> Iterator[Ledger]:
 
 @dataclass(frozen=True)
 class Told:
-    """Stages of 40 steps: environment, accuracy over the first 20 and over the last 20."""
+    """Stages: environment, its accuracy before and after."""
 
     stages_: Sequence[tuple[str | None, float | None, float | None]]
     parent_stage: int | None = None
@@ -49,20 +49,17 @@ class Stub:
 
     def stages(self, name: str) -> list[Any]:
         return [
-            SimpleNamespace(stage=i, environment=of[0], start_step=STEPS * (i - 1), end_step=STEPS * i)
+            SimpleNamespace(stage=i, environment=of[0], end_step=STEPS * i)
             for i, of in enumerate(self.runs[name].stages_, start=1)
         ]
 
-    def stage_means(self, name: str, metric: str, last: int) -> list[Any]:
-        assert (metric, last) == ("accuracy", 20)
-        return [SimpleNamespace(stage=i, value=of[2]) for i, of in enumerate(self.runs[name].stages_, start=1)]
-
-    def stage_curves(self, name: str, metric: str, width: int) -> list[Any]:
-        assert (metric, width) == ("accuracy", 20)
+    def matrix(self, name: str, metric: str) -> list[Any]:
+        assert metric == "pass_1"
         return [
-            SimpleNamespace(stage=i, stage_step=step, value=value)
+            SimpleNamespace(environment=of[0], category=category, after_stage=after, value=value)
             for i, of in enumerate(self.runs[name].stages_, start=1)
-            for step, value in ((10.5, of[1]), (30.5, of[2]))
+            for after, environments in ((i - 1, of[1]), (i, of[2]))
+            for category, value in ((None, environments), ("easy", 1.0))
         ]
 
 
@@ -80,7 +77,7 @@ def test_it_is_the_last_stage_on_an_environment_that_was_new() -> None:
     )
     assert found is not None
     assert (found["environment"], found["stage"], found["accuracy"], found["num_environments"]) == ("y", 2, 0.6, 2)
-    assert (found["accuracy_first_stage"], found["rise"], found["steps"]) == (0.8, 0.6, 20)
+    assert (found["accuracy_first_stage"], found["rise"]) == (0.8, 0.6)
     twin = found["twin"]
     assert (twin["name"], twin["environment"], twin["stage"], twin["accuracy"]) == ("b", "z", 3, 0.2)
 
@@ -91,7 +88,7 @@ def test_it_is_the_last_stage_on_an_environment_that_was_new() -> None:
         (Told([("x", 0, 0.8), ("x", 0, 0.9)]), pair(0.5)),  # no second environment
         (pair(0.5), Told([("x", 0, 0.8)])),  # the twin is in its second stage
         (Told([(None, 0, 0.8), (None, 0, 0.9)]), Told([(None, 0, 0.8), (None, 0, 0.9)])),  # flat mode
-        (pair(None), pair(0.5)),  # nothing could be scored
+        (pair(None), pair(0.5)),  # nothing could be scored after it
         (replace(pair(0.5), parent_stage=2), replace(pair(0.4), parent_stage=2)),  # what a fork has of its parent
     ],
 )
@@ -112,7 +109,7 @@ def test_a_run_is_told_as_far_as_its_twin_is() -> None:
         (0.4, 0.36, None),  # it came with what it has
         (0.39, 0.1, None),  # it rose, to less than half
         (0.2, 0.16, False),
-        (0.2, None, None),  # nothing of the start could be scored
+        (0.2, None, None),  # nothing could be scored before it
     ],
 )
 def test_a_policy_still_learns_where_it_rises_to_half_of_what_it_first_reached(
@@ -124,25 +121,26 @@ def test_a_policy_still_learns_where_it_rises_to_half_of_what_it_first_reached(
 
 
 def test_accuracy_is_that_by_which_runs_are_compared(ledger: Ledger) -> None:
-    made = Made("demo", training=(0.9, 0.8), lengths=LONG, spec={"baseline": {"objective": "grpo"}})
-    twin = replace(made, name="demo-grpo", objective="grpo", training=(0.9, 0.05), baseline_of="demo", spec={})
+    made = Made("demo", accuracy={"book": 0.8, "words": 0.7}, spec={"baseline": {"objective": "grpo"}})
+    poor = {"book": 0.8, "words": 0.05}
+    twin = replace(made, name="demo-grpo", objective="grpo", accuracy=poor, baseline_of="demo", spec={})
     written(ledger, made, twin)
     found = facts(ledger, Path("runs/demo"), "demo")
     for one, run in ((found["kept"], "demo"), (found["kept"]["twin"], "demo-grpo")):
-        strata = scores.scores(ledger.reading, run, scores.measure("train_accuracy"))
-        assert (one["accuracy"], one["accuracy_first_stage"]) == (strata["stage 2"], strata["stage 1"])
+        assert one["accuracy"] == scores.scores(ledger.reading, run, scores.measure("accuracy"))["words"]
+        assert one["accuracy_first_stage"] == 0.4
     assert (found["kept"]["learns"], found["kept"]["twin"]["learns"]) == (True, False)
-    assert found["kept"]["rise"] == pytest.approx(0.8 * 20 / STEPS)
+    assert found["kept"]["rise"] == pytest.approx(0.35)
     assert next(iter(in_words(found).items())) == (
         "Kept",
-        "After 2 environments the policy still learns: .61 of the last 20 steps' answers on words (stage 2) were "
-        "right, .04 in demo-grpo, the same run with objective grpo.",
+        "After 2 environments the policy still learns: accuracy on words after its stage (2) is .70, .05 in demo-grpo, "
+        "the same run with objective grpo.",
     )
     assert facts(ledger, Path("runs/demo-grpo"), "demo-grpo")["kept"] is None
 
 
 def said(ours: float, theirs: float, learns: bool | None, **twin: Any) -> str:
-    one = {"environment": "black", "stage": 5, "accuracy": ours, "steps": 20, "num_environments": 5, "learns": learns}
+    one = {"environment": "black", "stage": 5, "accuracy": ours, "num_environments": 5, "learns": learns}
     beside = {"settings_in_words": "objective grpo"}
     sentence = what_was_kept(
         {"kept": {**one, "twin": {**one, "accuracy": theirs, "name": "demo-grpo", **twin}}, "baseline": beside}
@@ -156,19 +154,19 @@ def said(ours: float, theirs: float, learns: bool | None, **twin: Any) -> str:
 @pytest.mark.parametrize(
     ("ours", "theirs", "learns", "begins"),
     [
-        (0.84, 0.35, True, "After 5 environments the policy still learns: .84 of the last 20 steps' answers on black"),
-        (0.45, 0.9, True, "After 5 environments the policy still learns, less than its twin: .45 of the last"),
-        (0.05, 0.8, False, "After 5 environments the policy no longer learns: .05 of the last"),
         (
-            0.3,
-            0.8,
-            None,
-            "After 5 environments, .30 of the last 20 steps' answers on black (stage 5) were right, .80 in",
+            0.84,
+            0.35,
+            True,
+            "After 5 environments the policy still learns: accuracy on black after its stage (5) is",
         ),
-        (0.84, 0.75, True, "After 5 environments the policy does as its twin does: .84 of the last"),
-        (0.844, 0.746, True, "After 5 environments the policy does as its twin does: .84 of the last"),  # prints .09
-        (0.84, 0.744, True, "After 5 environments the policy still learns: .84 of the last"),  # prints .10
-        (0.02, 0.03, False, "After 5 environments the policy does as its twin does: .02 of the last"),
+        (0.45, 0.9, True, "After 5 environments the policy still learns, less than its twin: accuracy on"),
+        (0.05, 0.8, False, "After 5 environments the policy no longer learns: accuracy on"),
+        (0.3, 0.8, None, "After 5 environments, accuracy on black after its stage (5) is .30, .80 in demo-grpo"),
+        (0.84, 0.75, True, "After 5 environments the policy does as its twin does: accuracy on"),
+        (0.844, 0.746, True, "After 5 environments the policy does as its twin does: accuracy on"),  # prints .09
+        (0.84, 0.744, True, "After 5 environments the policy still learns: accuracy on"),  # prints .10
+        (0.02, 0.03, False, "After 5 environments the policy does as its twin does: accuracy on"),
     ],
 )
 def test_what_was_kept(ours: float, theirs: float, learns: bool | None, begins: str) -> None:
@@ -176,9 +174,8 @@ def test_what_was_kept(ours: float, theirs: float, learns: bool | None, begins: 
 
 
 def test_two_places_are_both_named() -> None:
-    assert ".84 of the last 20 steps' answers on black (stage 5) were right, .35 on white (stage 4) in demo" in said(
-        0.84, 0.35, True, environment="white", stage=4
-    )
+    both = "accuracy on black after its stage (5) is .84, .35 on white after its stage (4) in demo-grpo"
+    assert both in said(0.84, 0.35, True, environment="white", stage=4)
 
 
 @pytest.mark.parametrize(
