@@ -192,8 +192,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         ),
         environments=pools,
         trains=_trains(spec, environments.values()),
-        looks=_looks(spec, pools)
-        + (f"; {percent(looking.share)} of the training's compute" if looking.is_plain else ""),
+        looks=_looks(spec, pools, looking),
         looking=looking,
         costs="; ".join([*([] if looking.is_plain else [looking.text]), *(f"{one}: not known yet" for one in unknown)]),
         changes=_changes(spec),
@@ -368,7 +367,7 @@ def _fall(spec: Spec) -> str:
     return f", {schedule.type} over {over} to {schedule.end:.0%} of it"
 
 
-def _looks(spec: Spec, pools: Iterable[EnvironmentPools]) -> str:
+def _looks(spec: Spec, pools: Iterable[EnvironmentPools], looking: LookingPlan) -> str:
     """Say what is measured when, beside the numbers of every step."""
     from orchestrator.rollout.task_supply import evaluated_pools
 
@@ -377,6 +376,7 @@ def _looks(spec: Spec, pools: Iterable[EnvironmentPools]) -> str:
         *(["the most likely answer too"] if evaluate.greedy else []),
         *(["other tasks for the scheduler"] if len(evaluated_pools(spec)) > 1 else []),
         *(f"your {one.type}" if is_user_code(one.type) else getattr(one, "name", one.type) for one in spec.measure.of),
+        *([f"{percent(looking.share)} of the training's compute"] if looking.is_plain else []),
     ]
     when = "before training and after every stage"
     tasks = f"{evaluate.items} held-out tasks a category{_smaller(evaluate.items, pools)}"
