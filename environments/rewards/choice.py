@@ -38,9 +38,9 @@ class Config(Options):
     letters: str = Field(default="ABCDEFGHIJ", min_length=2, max_length=100)
     """The letters of the options, in order; digits are possible too. Case does not matter unless both are there."""
     options: str | None = None
-    """Expression of the options' texts: a list in the order of the letters, a map from letter to text, or ARC's
-    `{text: [...], label: [...]}`; labels are letters, or numbers in the place of all of them; null: only letters are
-    read."""
+    """Expression of the options' texts: a list in the order of the letters, a map from letter to text, ARC's
+    `{text: [...], label: [...]}` or CommonsenseQA's `[{label: A, text: ...}, ...]`; labels are letters, or numbers in
+    the place of all of them; null: only letters are read."""
 
     @field_validator("letters")
     @classmethod
@@ -91,13 +91,24 @@ class Choice(AnswerReward):
         self._texts(row)
 
     def truth_in(self, truth: Any, row: Mapping[str, Any]) -> Any:
-        """Give the letter of a truth that is one of the numbers by which a row labels its options."""
-        try:
-            numbers = self._numbers([label for label, _ in self._pairs(row)])
-        except ValueError:
+        """Give the letter of a truth that is one of the numbers by which a row labels its options.
+
+        Raises InvalidRow for a truth that is none of the options.
+        """
+        if self._options is None:
             return truth
         text = str(truth).strip()
-        return numbers.get(text.removesuffix(".0") if WHOLE_FLOAT.fullmatch(text) else text, truth)
+        text = text.removesuffix(".0") if WHOLE_FLOAT.fullmatch(text) else text
+        try:
+            letters = [letter for letter, _ in self._texts(row)]
+            found = self._numbers([label for label, _ in self._pairs(row)]).get(text, truth)
+            right = self._letter(found)
+        except ValueError:  # which `check` and `check_row` tell
+            return truth
+        if right not in letters:
+            there = ", ".join(letters) or "none at all"
+            raise InvalidRow("the truth is none of the options", f"{truth!r} means {right}; there are {there}")
+        return found
 
     def reference(self, truth: Any) -> str:
         return self._letter(truth)
@@ -157,6 +168,11 @@ class Choice(AnswerReward):
                 raise ValueError(f"expected as many labels as texts in the options, found {options!r}")
             return list(zip(labels, texts, strict=True))
         if isinstance(options, list | tuple):
+            are_labelled = [isinstance(one, Mapping) and {"text", "label"} <= set(one) for one in options]
+            if options and all(are_labelled):  # CommonsenseQA's
+                return [(one["label"], one["text"]) for one in options]
+            if any(isinstance(one, Mapping | list) for one in options):
+                raise ValueError(f"expected texts as options, or {{label, text}} in all of them, found {options!r}")
             return list(zip(self._letters, options, strict=False))
         if isinstance(options, Mapping):
             return list(options.items())

@@ -22,6 +22,7 @@ FORMATS: Mapping[str, type[RowFile]] = {
 SHARDS = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv")  # what a folder is looked through for
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of `save_to_disk`
 SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-\w+)?")
+SERIES = re.compile(r"(.+?-)(\d{5})-of-(\d{5})")
 SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
 WORDS = re.compile(r"[-_.]")  # what stands between the words of a name
 TABLES = {*FORMATS, ".json", ".feather", ".pq"}  # what may be meant as a part of a folder, read or not
@@ -61,7 +62,9 @@ def find_files(given: str | Sequence[str], split: str, folder: str | None, delim
             raise EnvironmentFault(f"{name} in {start.absolute()} is {what}: name the file itself")
         else:
             near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {Path(name).parent / near[0]}?" if near else ""
+            if set("*?[") & set(name):
+                hint = "; patterns are not read: name the folder, whose files are then read together, or list the files"
             raise EnvironmentFault(f"there is no file or folder {name} in {start.absolute()}{hint}")
     for file in found:
         if isinstance(file, Csv) and not isinstance(file, Tsv):
@@ -159,7 +162,16 @@ def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
     read = _of_split(shards, split, name)
     others = [one for one in names if one not in read and _is_passed_over(path / one, split)]
     remarks = [f"reads {_listed(read)} of {name}; passed over: {_listed(others)}"] if others else []
+    remarks += [f"{name} lacks {_listed(missing)}: was it copied as a whole?"] if (missing := _missing(read)) else []
     return FoundFiles([_opened(path / one, f"{name}/{one}") for one in read], remarks)
+
+
+def _missing(shards: Sequence[str]) -> list[str]:
+    """Name the shards that are not there of those that the others' names count: 00001 beside train-00000-of-00002."""
+    there: dict[tuple[str, str], set[int]] = {}
+    for match in filter(None, map(SERIES.match, shards)):
+        there.setdefault((match[1], match[3]), set()).add(int(match[2]))
+    return [f"{start}{i:05}-of-{num}" for (start, num), of in there.items() for i in range(int(num)) if i not in of]
 
 
 def _hint(path: Path, name: str) -> str:

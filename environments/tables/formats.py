@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import weakref
 from abc import abstractmethod
 from array import array
@@ -23,7 +24,7 @@ from environments.contracts import EnvironmentFault
 from environments.display import brief
 from environments.tables.row_file import LONGEST, InvalidRow, Row, RowFile, row_or_fault
 
-NO_JSON = "not valid JSON"
+NO_JSON, NO_UTF8 = "not valid JSON", "not valid UTF-8"
 BOM = b"\xef\xbb\xbf"
 JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
@@ -48,6 +49,11 @@ class TextRows(RowFile):
     @abstractmethod
     def _parse(self, raw: bytes) -> Row:
         """Read one row from its bytes."""
+
+    def _no_utf8(self, error: UnicodeDecodeError) -> InvalidRow:
+        target = f"{Path(self.name).stem}.utf8{Path(self.name).suffix}"
+        command = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(self.name)} > {shlex.quote(target)}"
+        return InvalidRow(NO_UTF8, f"{error.reason} at byte {error.start + 1}; is it Windows-1252? Then `{command}`")
 
     def row(self, number: int) -> Row:
         start, end = int(self._starts[number]), int(self._starts[number + 1])
@@ -118,7 +124,7 @@ class JsonLines(TextRows):
             text = raw.partition(b"\n")[0].decode().strip(JSON_SPACE)
             row, end = _JSON.raw_decode(text)
         except UnicodeDecodeError as error:
-            raise InvalidRow("not valid UTF-8", str(error)) from error
+            raise self._no_utf8(error) from error
         except RecursionError as error:
             raise InvalidRow(NO_JSON, "nested too deeply") from error
         except json.JSONDecodeError as error:
@@ -176,14 +182,13 @@ class Csv(TextRows):
             at, line = lines.end, lines.number + 1
         self._keep(starts, lines.end)
 
-    @staticmethod
-    def _next(reader: Iterator[list[str]]) -> list[str] | InvalidRow | None:
+    def _next(self, reader: Iterator[list[str]]) -> list[str] | InvalidRow | None:
         try:
             return next(reader, None)
         except InvalidRow as invalid:
             return invalid
         except UnicodeDecodeError as error:
-            return InvalidRow("not valid UTF-8", str(error))
+            return self._no_utf8(error)
         except csv.Error as error:
             return InvalidRow("not valid CSV", str(error))
 
@@ -191,6 +196,8 @@ class Csv(TextRows):
         if found is None:
             wanted = "the names of its columns in the first line"
             raise EnvironmentFault(f"{self.name} is empty: expected {wanted}")
+        if not isinstance(found, InvalidRow) and found[0].lower().startswith("sep="):
+            raise EnvironmentFault(f"{self.name} begins with Excel's line {found[0]!r}: delete that line")
         if isinstance(found, InvalidRow):
             line = "its first line, the names of the columns"
             raise EnvironmentFault(f"{self.name}: {line}, cannot be read: {found}")
@@ -351,9 +358,9 @@ class ArrowRows(RowFile):
         try:
             yield
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            why = brief(str(error), LONGEST).rstrip(".")
             raise EnvironmentFault(
-                f"{self.name} cannot be read: {brief(str(error), LONGEST)}. It may be damaged or cut off: copy or write"
-                " it again"
+                f"{self.name} cannot be read: {why}. It may be damaged or cut off: copy or write it again"
             ) from error
 
 

@@ -12,6 +12,7 @@ import difflib
 import json
 import re
 import struct
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from environments.contracts import EnvironmentFault, Pool, canonical, key_of, most_bytes
 from environments.display import Throttle, brief
 from environments.pools import half_of, pool_of
+from environments.tables.formats import NO_JSON, NO_UTF8
 from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
 from environments.tables.row_parser import FieldMissing, RowParser
 
@@ -162,7 +164,8 @@ class _IndexBuilder:
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
                 found = f"no usable row is of the category {name!r} that `categories` names"
                 raise EnvironmentFault(f"{found}; {hint}")
-        return Index(places, self._left_out, self._remarks(places), self._contradictions(), list(self._roles))
+        warnings = (*_lookalikes(list(places)), *self._contradictions())
+        return Index(places, self._left_out, self._remarks(places), warnings, list(self._roles))
 
     def _take(self, file: int, place: int, row: Row, is_held_out: bool) -> None:
         category = self._reader.category_of(row)
@@ -225,7 +228,9 @@ class _IndexBuilder:
         others = num_rows - sum(flaw.num_rows for flaw in flaws)
         unwanted = f"\n  of a category that `categories` does not name: {_rows(others)}" if others else ""
         listed = "".join(f"\n  {flaw}" for flaw in flaws[::-1][:SAID])  # the commonest reasons, a line each
-        return f"none of its {_rows(num_rows)} {role}can be used; {WHERE}:{unwanted}{listed}"
+        where = "" if flaws and all(flaw.kind in (NO_JSON, NO_UTF8) for flaw in flaws) else f"; {WHERE}"
+        none = "its one row" if num_rows == 1 else f"none of its {_rows(num_rows)}"
+        return f"{none} {role}{'cannot' if num_rows == 1 else 'can'} be used{where}:{unwanted}{listed}"
 
     def _remarks(self, places: Mapping[str, Places]) -> list[str]:
         counts = {
@@ -233,19 +238,43 @@ class _IndexBuilder:
             "left out: of categories that `categories` does not name": self._num_unwanted,
         }
         remarks = [f"{_rows(num)} {why}" for why, num in counts.items() if num]
-        for name, own in places.items():
-            if not self._has_holdout and not len(own.of("train")):
-                why = f"none of its {_rows(len(own))} falls to the training pool"
-                remarks.append(f"category {name} is only evaluated: {why}")
+        untrained = {name: own for name, own in places.items() if not (self._has_holdout or len(own.of("train")))}
+        if len(untrained) < len(places):  # some are trained on; what has no row to evaluate on either is not used
+            untrained = {name: own for name, own in untrained.items() if len(own.of("anchor"))}
+        if untrained:
+            more = f" and {len(untrained) - SAID:,} more" if len(untrained) > SAID else ""
+            which, are, whose = ("category", "is", "its") if len(untrained) == 1 else ("categories", "are", "their")
+            why = f"none of {whose} {_rows(sum(map(len, untrained.values())))} falls to the training pool"
+            remarks.append(f"{which} {', '.join([*untrained][:SAID])}{more} {are} only evaluated: {why}")
         num, different = sum(len(own) for own in places.values()), sum(own.num_different() for own in places.values())
         if different < num:
             held_out = [own.of("anchor") for own in places.values()]
-            evaluated = sum(own.num_different(of) for own, of in zip(places.values(), held_out, strict=True))
+            asked = sum(own.num_different(of) for own, of in zip(places.values(), held_out, strict=True))
             remarks.append(
-                f"{_rows(num)} ask {different:,} different things: an evaluation asks each once, {evaluated:,} of its "
+                f"{_rows(num)} ask {different:,} different things: an evaluation asks each once, {asked:,} of its "
                 f"{_rows(sum(map(len, held_out)))} to evaluate on; training as often as there are rows"
             )
         return remarks
+
+
+def _lookalikes(names: Sequence[str]) -> tuple[str, ...]:
+    """Warn of categories whose names differ in case, blanks, the form of characters or of a number alone."""
+    alike: dict[object, list[str]] = {}
+    for name in names:
+        text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        alike.setdefault(float(text) if NUMBER.fullmatch(text) else text, []).append(name)
+    told = [
+        " and ".join(repr(one) if unicodedata.is_normalized("NFC", one) else ascii(one) for one in those)
+        for those in alike.values()
+        if len(those) > 1
+    ]
+    if not told:
+        return ()
+    more = f" and {len(told) - SAID:,} more" if len(told) > SAID else ""
+    return (
+        f"categories that look the same are told apart: {'; '.join(told[:SAID])}{more}; if they are one, write them "
+        "alike, in the file or by an expression (`category: COLUMN.strip().lower()`)",
+    )
 
 
 def _as_text(truth: Any) -> str:

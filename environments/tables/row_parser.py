@@ -203,10 +203,12 @@ class RowParser:
             found = f"expected a text or a list of messages, found {json_type(given)}"
             raise InvalidRow("the prompt is no conversation", found)
         messages = tuple(map(_message, given))
-        if not messages or messages[-1]["role"] != "user":
-            found = f"the last is the {messages[-1]['role']}'s" if messages else "it has no messages"
-            remedy = "; an expression may cut it off: `prompt: COLUMN[:-1]`"
-            raise InvalidRow("the prompt does not end with the user's message", found + remedy)
+        if not messages:
+            raise InvalidRow("the prompt is empty", "a list without messages")
+        if messages[-1]["role"] != "user":
+            role = messages[-1]["role"]
+            remedy = "; an expression may cut it off: `prompt: COLUMN[:-1]`" if role == "assistant" else ""
+            raise InvalidRow("the prompt does not end with the user's message", f"the last is the {role}'s{remedy}")
         if not any(message["content"].strip() for message in messages if message["role"] == "user"):
             raise InvalidRow("the prompt is empty")
         if self.system is None:

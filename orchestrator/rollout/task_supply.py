@@ -12,6 +12,7 @@ empty would give a run without a number in the end, so it is refused; a category
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,7 @@ LISTED = 1000  # tasks of an environment that are named
 SAY_EVERY = 256  # prompts between two looks at the clock
 FEW = 4  # tasks of a category that are looked for, where all that are measured would take long
 REASONS = 5  # named
+SMALL = 3  # tasks a category, below which a pool may well be empty because the categories are too many
 COUNTED = 10_000  # tasks of an environment, to say how many are different
 TOKENS = " tokens"
 UNREADABLE = "tasks that the policy cannot read"
@@ -298,18 +300,25 @@ def check_supply(spec: Spec, environments: Mapping[str, Environment], admission:
                 if empty and set(trained or categories) <= set(empty):
                     raise UserError(_refusal(environment, pool, empty, categories, admission))
                 use = f"{USES[pool]} (pool {pool})"
-                remarks += [_without_tasks(name, empty, use)] if empty else []
+                unmeasured = [category for category in empty if category in trained]
+                unused = [category for category in empty if category not in trained]
+                remarks += [_without_tasks(name, unmeasured, use)] if unmeasured else []
+                remarks += [f"{name}: {_have(unused)} no task to train on and none {use}: not used"] if unused else []
     return remarks
 
 
 def _without_tasks(name: str, categories: Sequence[str], use: str) -> str:
     """Say which categories of an environment nothing can be measured of, and what follows."""
-    one = len(categories) == 1
-    which = f"category {categories[0]} has" if one else f"{len(categories)} categories ({listed(categories)}) have"
+    they = "it is" if len(categories) == 1 else "they are"
     return (
-        f"{name}: {which} no task {use}: {'it is' if one else 'they are'} trained on and not measured, and the "
-        "environment's numbers are means over the others that it trains on"
+        f"{name}: {_have(categories)} no task {use}: {they} trained on and not measured, and the environment's numbers "
+        "are means over the others that it trains on"
     )
+
+
+def _have(categories: Sequence[str]) -> str:
+    one = len(categories) == 1
+    return f"category {categories[0]} has" if one else f"{len(categories)} categories ({listed(categories)}) have"
 
 
 def _refusal(
@@ -322,10 +331,14 @@ def _refusal(
     instead = ", or take a scheduler whose `reward` is advantage" if pool == "select" else ""
     measured = [name for name in categories if name not in empty]
     where = f" among those that it trains on ({listed(empty)}; {listed(measured)}: held out only)" if measured else ""
+    few = ""
+    sizes = [environment.size(name) or math.inf for name in categories]
+    if len(sizes) > 1 and sum(sizes) < SMALL * len(sizes):
+        few = f"its {len(sizes)} categories have {sum(sizes):,} tasks in all: make few of many; "
     return (
         f"environment {environment.name}: no task {USES[pool]} (pool {pool}){where}, so it would never be measured: "
-        f"{found}mend its data, or give it more different tasks (a tenth is held out for this, or half of a `holdout` "
-        f"file){instead}"
+        f"{found}{few}mend its data, or give it more different tasks (a tenth is held out for this, or half of a "
+        f"`holdout` file){instead}"
     )
 
 

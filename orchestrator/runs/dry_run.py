@@ -124,7 +124,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     """
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.assembly import build_environments, vocabulary_sample
-    from orchestrator.runs.disk_use import DiskUse, items_of
+    from orchestrator.runs.disk_use import DiskUse
     from orchestrator.runs.end_tokens import endless_answers, require_end
     from orchestrator.runs.first_prompts import require_quick, require_readable
     from orchestrator.runs.reference_answers import too_long_answers
@@ -136,7 +136,6 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     for one in runs:
         refuse_unusable(one, environments, tell)
     num_evaluations = sum(one.curriculum.num_boundaries for one in runs)
-    items = items_of(spec, environments)
     require_quick(environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     size = _known_size(spec, sample)
@@ -163,6 +162,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
     looking, unknown = plan_costs(spec, environments, pools, prompts or ALL, size)
+    items = sum(map(sum, (of.values() for of in evaluated_tasks(spec, environments, pools))))
     return DryRun(
         stages=_stages(spec),
         steps=sum(one.curriculum.num_steps for one in runs),
@@ -254,18 +254,26 @@ def plan_costs(
 ) -> tuple[LookingPlan, list[str]]:
     """Plan what is looked at when, by the numbers of tasks; and say of what the cost is not known here."""
     from orchestrator.measurements.budget import plan_looking, sample_lengths
-    from orchestrator.rollout.task_supply import evaluated_pools
     from orchestrator.runs.assembly import trainable
+
+    num_tasks, num_select = evaluated_tasks(spec, environments, pools)
+    trained = list(trainable(environments))
+    lengths = sample_lengths(spec, environments, trained)
+    costs, unknown = measuring_costs(spec, environments, lengths, admission, size)
+    return plan_looking(spec, num_tasks, lengths, trained, num_select, costs), unknown
+
+
+def evaluated_tasks(
+    spec: Spec, environments: Mapping[str, Environment], pools: Iterable[EnvironmentPools]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Count the tasks that a boundary evaluates, and about how many a scheduler looks at, by environment."""
+    from orchestrator.rollout.task_supply import evaluated_pools
 
     num = spec.evaluate.items
     counted = {of.name: [num if c.held_out is None else min(num, c.held_out) for c in of.categories] for of in pools}
     num_tasks = {name: sum(own) for name, own in counted.items()}
     looks_apart = len(evaluated_pools(spec)) > 1
-    num_select = {n: num_tasks[n] for n, one in environments.items() if looks_apart and not one.closed}
-    trained = list(trainable(environments))
-    lengths = sample_lengths(spec, environments, trained)
-    costs, unknown = measuring_costs(spec, environments, lengths, admission, size)
-    return plan_looking(spec, num_tasks, lengths, trained, num_select, costs), unknown
+    return num_tasks, {n: num_tasks[n] for n, one in environments.items() if looks_apart and not one.closed}
 
 
 def measuring_costs(

@@ -1,4 +1,4 @@
-"""The demo does what its summary says, for the default seed and most others; with a learning rate of 0 it does not.
+"""The demo does what its summary says, for the default seed and five others; with a learning rate of 0 it does not.
 
 Slow: a run with its twin takes two to five minutes on one core. `make test-slow`.
 """
@@ -59,9 +59,9 @@ def test_the_default_seed_still_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_at_least_four_of_five_other_seeds_still_learn(tmp_path: Path) -> None:
+def test_five_other_seeds_still_learn(tmp_path: Path) -> None:
     found = {seed: shortcomings(story_of(tmp_path, f"seed={seed}", f"name=seed-{seed}")) for seed in OTHER_SEEDS}
-    assert sum(not missing for missing in found.values()) >= 4, found
+    assert not any(found.values()), found
 
 
 @pytest.mark.slow

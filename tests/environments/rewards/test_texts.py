@@ -3,6 +3,7 @@
 import pytest
 
 from environments.rewards import make_reward
+from environments.tables.row_file import InvalidRow
 from tests.environments.rewards.scoring import judge, worth
 
 LOOSE = {"type": "exact", "ignore_case": True, "ignore_space": True}
@@ -123,6 +124,11 @@ def test_worked_cases(section, answer, truth, value):
         ["Rome", "Paris", "Oslo", "oslo"],
         {"A": "Rome", "B": "Paris", "C": "Oslo", "D": None},
         {"text": ["Paris", "Rome", "Oslo"], "label": ["B", "A", "C"]},  # ARC's
+        [
+            {"label": "B", "text": "Paris"},
+            {"label": "A", "text": "Rome"},
+            {"label": "C", "text": "Oslo"},
+        ],  # of CommonsenseQA
     ],
 )
 def test_a_choice_may_be_given_by_its_text(answer, value, options):
@@ -148,6 +154,7 @@ def test_a_choice_may_be_given_by_its_text(answer, value, options):
         {"text": ["Rome", "Paris", "Oslo", "3"], "label": ["1", "2", "3", "4"]},
         {"text": ["Rome", "Paris", "Oslo", "3"], "label": [1, 2, 3, 4]},
         {"1": "Rome", "2": "Paris", "3": "Oslo", "4": "3"},
+        [{"label": str(i), "text": text} for i, text in enumerate(["Rome", "Paris", "Oslo", "3"], start=1)],
     ],
 )
 @pytest.mark.parametrize("truth", ["2", 2, "2.0"])
@@ -159,6 +166,27 @@ def test_numbers_that_label_options_stand_for_the_letters_of_their_places(answer
     assert make_reward([section]).truth_in(truth, {"choices": options}) == "B"
     digits = {"type": "choice", "options": "choices", "letters": "1234"}
     assert worth(digits, "2", truth, choices=options) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "truth", "there"),
+    [
+        (["Rome", "Paris"], "C", "'C' means C; there are A, B"),
+        (["Rome", "Paris"], 7, "7 means H; there are A, B"),
+        ({"A": "Rome", "B": None}, "B", "there are A"),
+        ([], "A", "there are none at all"),
+    ],
+)
+def test_a_truth_that_is_none_of_its_options_makes_a_row_invalid(options, truth, there):
+    with pytest.raises(InvalidRow, match=f"the truth is none of the options: .*{there}"):
+        make_reward({"type": "choice", "options": "choices"}).truth_in(truth, {"choices": options})
+    assert make_reward("choice").truth_in(truth, {"choices": options}) == truth
+
+
+@pytest.mark.parametrize("options", [[{"text": "Rome"}, {"text": "Paris"}], [{"label": "A", "text": "Rome"}, "Paris"]])
+def test_options_of_another_form_are_refused(options):
+    with pytest.raises(ValueError, match=r"expected texts as options, or \{label, text\} in all of them"):
+        make_reward({"type": "choice", "options": "choices"}).check_row({"choices": options})
 
 
 def test_two_options_of_the_same_text_are_told_apart_by_letter_only():

@@ -37,7 +37,7 @@ GOOD = {"question": "1 + 1?", "answer": "2", "level": 1}
         ({**GOOD, "question": None}, "the prompt is no conversation: expected .* found null"),
         ({**GOOD, "question": 7}, "the prompt is no conversation: expected .* found a number"),
         ({**GOOD, "question": {"role": "user"}}, "the prompt is no conversation: .* found an object"),
-        ({**GOOD, "question": []}, "the prompt does not end with the user's message: it has no messages"),
+        ({**GOOD, "question": []}, "the prompt is empty: a list without messages"),
         ({**GOOD, "question": ["hello"]}, "the prompt is no conversation: expected role and content"),
         (
             {**GOOD, "question": [{"role": "user"}]},
@@ -140,7 +140,7 @@ def test_rows_whose_options_are_numbered_are_used_beside_those_with_letters(tmp_
 def test_a_column_of_options_that_is_not_there_is_refused_with_the_nearest(tmp_path, write):
     write(tmp_path / "rows", [ARC])
     missing = r"`options`: nothing at 'choicez': did you mean 'choices'\? the columns are question, answer, choices"
-    with pytest.raises(EnvironmentFault, match=f"(?s)none of its one row can be used.*the row: 1 row .*{missing}"):
+    with pytest.raises(EnvironmentFault, match=f"(?s)its one row cannot be used.*the row: 1 row .*{missing}"):
         make(tmp_path, train="rows", reward={"type": "choice", "options": "choicez"})
     with pytest.raises(EnvironmentFault, match=r"did you mean 'choices\.text'\?"):
         make(tmp_path, train="rows", reward={"type": "choice", "options": "choices.tex"})
@@ -282,7 +282,7 @@ def test_reasons_are_counted_the_rarest_first_however_late_it_comes(tmp_path):
         (
             sums(5),
             [{"question": "a", "answer": "1", "level": 9}],
-            "none of its one row held out can be used;.*does not name: one row",
+            "its one row held out cannot be used;.*does not name: one row",
         ),
         (sums(5), [], "its files held out hold no rows: test.jsonl"),
         ([], sums(5), "its files to train on hold no rows: train.jsonl"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from environments import EnvironmentFault
-from tests.environments.rows.making import made, make, questions, write_csv, write_jsonl
+from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl
 
 
 def rows(*levels):
@@ -86,6 +86,23 @@ def test_rows_of_other_categories_may_be_broken_without_notice(tmp_path):
 def test_a_category_that_is_not_there_is_refused(tmp_path, wanted, said):
     with pytest.raises(EnvironmentFault, match=said):
         made(tmp_path, rows("hard", "easy"), category="level", categories=wanted)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["easy", "Easy ", "hard"], "'Easy ' and 'easy'"),
+        (["2", "2.0", "3"], "'2' and '2.0'"),
+        (["G\u00e9o", "Ge\u0301o"], r"'Ge\u0301o' and 'Géo'"),
+    ],
+)
+def test_categories_that_look_the_same_are_told_apart_and_that_is_said(tmp_path, names, told):
+    rows = [{**row, "subject": names[i % len(names)]} for i, row in enumerate(sums(60))]
+    environment = made(tmp_path, rows, category="subject")
+    assert len(environment.categories) == len(names)
+    assert environment.warnings[0].startswith(f"categories that look the same are told apart: {told};")
+    plain = [{**row, "subject": ["easy", "hard"][i % 2]} for i, row in enumerate(sums(60))]
+    assert made(tmp_path, plain, category="subject").warnings == ()
 
 
 def test_a_column_that_tells_rows_apart_is_no_category(tmp_path):

@@ -83,6 +83,15 @@ def test_a_folder_as_the_hub_has_it_is_read_by_split(tmp_path, place):
     assert both.pool(both.task("all", 4)) in ("anchor", "select")
 
 
+@pytest.mark.parametrize("rest", ["", "-9ab1"])
+def test_shards_that_others_count_and_that_are_not_there_are_told(tmp_path, rest):
+    (tmp_path / "rows").mkdir()
+    for i in (0, 2):
+        write_parquet(tmp_path / "rows" / f"train-{i:05}-of-00003{rest}.parquet", FLAT[:2])
+    told = make(tmp_path, train="rows").remarks[0]
+    assert told == "train: rows lacks train-00001-of-00003: was it copied as a whole?"
+
+
 def test_a_folder_whose_names_tell_of_no_splits_is_read_whole_in_the_order_of_names(tmp_path):
     (tmp_path / "set").mkdir()
     write_jsonl(tmp_path / "set" / "part-2.jsonl", FLAT[3:])
@@ -261,7 +270,14 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
         ("a.jsonl", b'[{"question": "1"}, {"question": "2"}]', "a.jsonl holds one JSON list"),
         ("a.json", b'{\n  "question": "1",', "a.json holds JSON objects of several lines.*`jq -c . a.json > a.jsonl`"),
         ("a.csv", b"question,answer,question\n1,2,3\n", "a.csv has several columns called 'question'"),
-        ("a.csv", b"quest\xff,answer\n1,2\n", "a.csv: its first line.*not valid UTF-8"),
+        ("a.csv", b"quest\xff,answer\n1,2\n", "a.csv: its first line.*not valid UTF-8.*`iconv -f WINDOWS-1252"),
+        (
+            "a.csv",
+            b"question,answer\n\xe9,2\n",
+            "its one row cannot be used:.*not valid UTF-8.*UTF-8 a.csv > a.utf8.csv`",
+        ),
+        ("a.jsonl", b'{"question": "\xe9"}\n', "its one row cannot be used:.*not valid UTF-8.*`iconv -f WINDOWS-1252"),
+        ("a.csv", b"sep=;\nquestion;answer\n1;2\n", "a.csv begins with Excel's line 'sep=;': delete that line"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_words(tmp_path, name, content, said):
@@ -329,6 +345,12 @@ def test_a_file_of_nearly_that_name_is_proposed(tmp_path):
     write_jsonl(tmp_path / "countdown_train.jsonl", FLAT)
     with pytest.raises(EnvironmentFault, match=r"did you mean countdown_train\.jsonl\?"):
         make(tmp_path, train="countdown_trian.jsonl")
+    (tmp_path / "inside").mkdir()
+    write_jsonl(tmp_path / "inside" / "countdown_train.jsonl", FLAT)
+    with pytest.raises(EnvironmentFault, match=r"did you mean inside/countdown_train\.jsonl\?"):
+        make(tmp_path, train="inside/countdown_trian.jsonl")
+    with pytest.raises(EnvironmentFault, match="patterns are not read: name the folder"):
+        make(tmp_path, train="inside/*.jsonl")
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.arrow", "rows.feather"])

@@ -56,11 +56,39 @@ def test_validate_names_the_categories_that_have_fewer_tasks_than_a_step_asks(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
     path = spec(tmp_path, 0, category="level")
+    write_jsonl(tmp_path / "train.jsonl", many := [{**row, "level": 1} for row in sums(200)])
     assert "fewer tasks to train on" not in evergreen("validate", path).stdout
     rare = [{"question": f"{n} + 9?", "answer": str(n + 9), "level": "rare"} for n in range(3)]
-    write_jsonl(tmp_path / "train.jsonl", [*sums(200), *rare])
+    write_jsonl(tmp_path / "train.jsonl", [*many, *rare])
     said = " ".join(evergreen("validate", path, "--set", "step.groups=8").stdout.split())
     assert "note: one: fewer tasks to train on than a step has groups, 8: rare (" in said
+
+
+def test_categories_too_many_for_their_rows_are_named_as_the_reason(tmp_path: Path, evergreen: Evergreen) -> None:
+    path = spec(tmp_path, 0, category="question")
+    refused = evergreen("validate", path)
+    assert refused.exit_code == 2
+    assert re.search(r"its \d+ categories have \d+ tasks in all: make few of many", " ".join(refused.stderr.split()))
+
+
+def test_categories_without_a_row_to_train_on_or_to_evaluate_on_are_told_once(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    path = spec(tmp_path, 0, category="level")
+    rare = [{"question": f"{n} + 9?", "answer": str(n + 9), "level": f"r{n}"} for n in range(60)]
+    write_jsonl(tmp_path / "train.jsonl", [*({**row, "level": 1} for row in sums(200)), *rare])
+    found = json.loads(evergreen("validate", path, "--json").stdout)
+    plan, looks = found["plan"], found["spec"]["evaluate"]
+    (pools,) = plan["environments"]
+    of = {one["name"]: (one["train"], one["held_out"]) for one in pools["categories"]}
+    said = "\n".join(plan["remarks"])
+    assert said.count("only evaluated") == 1
+    for train, held_out, told in ((1, 0, "trained on and not measured"), (0, 0, "no task to train on and none")):
+        num = list(of.values()).count((train, held_out))
+        assert num > 1
+        assert f"{num} categories (" in next(line for line in plan["remarks"] if told in line)
+    num = sum(min(held_out, looks["items"]) for _, held_out in of.values())
+    assert f"of {num * looks['samples']:,} samples at most" in plan["evaluations"]
 
 
 def test_validate_and_a_runs_events_warn_of_prompts_with_different_truths(tmp_path: Path, evergreen: Evergreen) -> None:
