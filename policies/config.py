@@ -27,7 +27,8 @@ class PolicyConfig(Options):
     """Which language model learns. A plain string stands for `{model: string}`."""
 
     model: str = Field(default="tiny", max_length=1000)
-    """`tiny`, a folder (`./x`, `/x`), or a hub name (`Qwen/x`, unless such a folder exists)."""
+    """`tiny`, a folder (`./x`, from the folder that the command runs in, `/x`), or a hub name (`Qwen/x`, unless such a
+    folder exists)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights. The learner keeps float32 copies of anything shorter; log-probs are always float32."""
     template: Literal["chat", "none"] = "chat"

@@ -9,6 +9,8 @@ from typing import Any
 
 from environments.contracts import Message, Score
 
+SOLUTION_MARK = "####"  # of GSM8K: the result comes behind it
+RESULT_ALONE = f'`truth: COLUMN.split("{SOLUTION_MARK}")[-1].strip()`'
 NOT_APPLIED = "no reward applied"  # the reason of a reward that has nothing to say about an attempt
 
 

@@ -65,7 +65,8 @@ class Exact(AnswerReward):
 def _texts(truth: Any) -> list[str]:
     for one in (found := one_or_several(truth)):
         if not is_text_or_number(one):
-            raise ValueError(f"expected a text, a number or a list of those as truth, found {one!r}")
+            remedy = "; of true and false: `COLUMN | string | lower`" if isinstance(one, bool) else ""
+            raise ValueError(f"expected a text, a number or a list of those as truth, found {one!r}{remedy}")
     return [str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in found]
 
 

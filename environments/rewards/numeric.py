@@ -17,7 +17,14 @@ from pydantic import Field
 
 from environments.contracts import Score
 from environments.options import Options
-from environments.rewards.contracts import AnswerReward, Attempt, is_text_or_number, one_or_several
+from environments.rewards.contracts import (
+    RESULT_ALONE,
+    SOLUTION_MARK,
+    AnswerReward,
+    Attempt,
+    is_text_or_number,
+    one_or_several,
+)
 
 SOURCE = "numeric match, as in GSM8K's evaluation (arXiv 2110.14168), with tolerances"
 
@@ -107,7 +114,8 @@ def _numbers(truth: Any) -> list[Fraction]:
     for one in one_or_several(truth):
         value = number(str(one)) if is_text_or_number(one) else None
         if value is None:
-            raise ValueError(f"expected a number or a list of numbers as truth, found {one!r}")
+            remedy = f"take only what is behind {SOLUTION_MARK}, {RESULT_ALONE}: " if SOLUTION_MARK in str(one) else ""
+            raise ValueError(f"{remedy}expected a number or a list of numbers as truth, found {one!r}")
         found.append(value)
     return found
 

@@ -113,7 +113,9 @@ class DryRun:
         """Say where the tasks are that are neither to train on nor evaluated on."""
         nums = {one.name: sum(category.aside for category in one.categories) for one in self.environments}
         kept = [f"{short(name)} {num:,}" for name, num in nums.items() if num]
-        why = "what a scheduler may look at (pool select) and what is for a study's end (final)"
+        has_final = any(category.final for one in self.environments for category in one.categories)
+        why = "what a scheduler may look at (pool select)"
+        why += " and what is for a study's end (final)" if has_final else ""
         return [f"aside: more held-out tasks, {listed(kept)}: {why}"] if kept else []
 
 

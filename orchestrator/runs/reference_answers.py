@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from environments import Environment, make_task
 from environments.contracts import is_whole
+from environments.rewards.contracts import RESULT_ALONE, SOLUTION_MARK
 from policies.encoder import Encoder
 from policies.samplers.contracts import SamplerOptions
 
 LOOKED_AT = 64  # tasks of an environment
 MOST = 0.5  # share of the answers that were looked at: shorter ones may be as good as the others
-SOLUTION_MARK = "####"  # of GSM8K: the result comes behind it
 
 
 def too_long_answers(
@@ -36,8 +36,7 @@ def _told(environment: Environment, encoder: Encoder, max_tokens: int) -> str | 
     )
     if not any(SOLUTION_MARK in text for text in longer):
         return said
-    truth = f'truth: COLUMN.split("{SOLUTION_MARK}")[-1].strip()'
-    return f"{said}, or take only what is behind {SOLUTION_MARK}: `{truth}`"
+    return f"{said}, or take only what is behind {SOLUTION_MARK}: {RESULT_ALONE}"
 
 
 def _answers(environment: Environment) -> Iterator[str]:

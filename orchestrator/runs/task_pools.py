@@ -21,6 +21,7 @@ class CategoryPools:
     held_out: int | None  # to evaluate on; of a closed environment its own tasks
     estimated: bool = False
     aside: int = 0  # neither trained on nor evaluated on: what a scheduler may look at, and what is for a study's end
+    final: int = 0  # of these what is for a study's end
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ def count_pools(environment: Environment, type_: str, admission: Admission) -> E
             categories.append(CategoryPools(one.name, one.trainable, None if one.trainable else 0, None))
             continue
         nums, is_estimate = _count(environment, one.name, size, admission)
-        aside = 0 if environment.closed else nums["select"] + nums["final"]
+        final = 0 if environment.closed else nums["final"]
+        aside = 0 if environment.closed else nums["select"] + final
         train = one.trainable * nums["train"]
-        categories.append(CategoryPools(one.name, one.trainable, train, nums["anchor"], is_estimate, aside))
+        categories.append(CategoryPools(one.name, one.trainable, train, nums["anchor"], is_estimate, aside, final))
     return EnvironmentPools(environment.name, type_, environment.closed, tuple(categories))
 
 

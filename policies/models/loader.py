@@ -183,7 +183,8 @@ def _locate(config: PolicyConfig) -> str:
     folder = Path(config.model).expanduser()
     if not os.path.isdir(folder):  # of a name too long for a path too, where `Path.is_dir` raises
         raise ModelNotFoundError(
-            f"model folder {config.model[:LONGEST]!r} does not exist (looked in {folder.absolute().parent}). "
+            f"policy.model: the folder {config.model[:LONGEST]!r} does not exist (looked in "
+            f"{folder.absolute().parent}: it begins where the command runs). "
             "Give a folder written by `save_pretrained`, a hub name such as Qwen/Qwen2.5-0.5B, or `tiny`"
         )
     if not (folder / "config.json").is_file():

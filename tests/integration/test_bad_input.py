@@ -37,7 +37,7 @@ def moody(mood: Path, name: str = "moody", **changes: Any) -> Raw:
     ("changes", "message"),
     [
         ({"stpe": {"groups": 2}}, "stpe: unknown key. Did you mean 'step'?"),
-        ({"policy": "./no-such-folder"}, "model folder './no-such-folder' does not exist (looked in "),
+        ({"policy": "./no-such-folder"}, "policy.model: the folder './no-such-folder' does not exist (looked in "),
         (
             {"environments": {"gym": {"type": "reasoning_gym", "dataset": "gdc"}}},
             "environments.gym.dataset: reasoning_gym has no data set 'gdc'; did you mean gcd",

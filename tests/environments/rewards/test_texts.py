@@ -207,7 +207,7 @@ def test_options_may_be_given_by_a_path():
     ("section", "truth", "message"),
     [
         ("exact", None, "found None"),
-        ("exact", True, "found True"),
+        ("exact", True, r"found True; of true and false: `COLUMN \| string \| lower`"),
         ("exact", [], "an empty list"),
         ("exact", " ", "not empty"),
         ("exact", ["a", ""], "not empty"),
@@ -215,6 +215,7 @@ def test_options_may_be_given_by_a_path():
         ("numeric", "many", "found 'many'"),
         ("numeric", float("nan"), "found nan"),
         ("numeric", True, "found True"),
+        ("numeric", "so 6 * 7 = 42\n#### 42", r'take only what is behind ####, `truth: COLUMN.split\("####"\)\[-1\]'),
         ("numeric", [], "an empty list"),
         ("choice", "Z", "one of the letters ABCDEFGHIJ"),
         ("choice", 10, "found 10"),

@@ -50,6 +50,8 @@ def test_validate_says_what_is_left_out_on_purpose(tmp_path: Path, evergreen: Ev
     write_jsonl(tmp_path / "test.jsonl", sums(5))
     result = evergreen("validate", spec(tmp_path, 0, holdout="test.jsonl"))
     assert "note: one: 5 rows to train on left out: the same conversations are held out" in result.stdout
+    assert "study's end (final)" not in result.stdout  # a file that is held out is halved between the other two
+    assert "study's end (final)" in evergreen("validate", spec(tmp_path, 0)).stdout
 
 
 def test_validate_names_the_categories_that_have_fewer_tasks_than_a_step_asks(

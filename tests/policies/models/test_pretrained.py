@@ -106,7 +106,7 @@ def test_without_a_template_the_remedy_is_named_and_works(tmp_path: Path) -> Non
 
 def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFoundError, match=rf"'./mine' does not exist \(looked in {tmp_path}\)\. Give a"):
+    with pytest.raises(ModelNotFoundError, match=rf"'./mine' does not exist \(looked in {tmp_path}: .*\)\. Give a"):
         load(PolicyConfig(model="./mine"))
 
 
