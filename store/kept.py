@@ -40,8 +40,8 @@ def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | N
     if len(new) < 2 or (last := list(new.values())[-1]).stage <= (read.run(name).parent_stage or 0):
         return None
     cells = [cell for cell in read.matrix(name, "pass_1") if cell.category is None]
-    accuracy: dict[tuple[str | None, int], float | None] = {}
-    accuracy.update({(cell.environment, cell.after_stage): cell.value for cell in cells})
+    accuracy: dict[tuple[str | None, int], float | None]
+    accuracy = {(cell.environment, cell.after_stage): cell.value for cell in cells}
     if (end := accuracy.get((last.environment, last.stage))) is None:
         return None
     first = accuracy.get((stages[0].environment, stages[0].stage))

@@ -88,7 +88,7 @@ class Choice(AnswerReward):
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         """Refuse a row whose options are not there, or have labels that are neither letters nor numbers."""
-        self._texts(row)
+        self._texts(self._pairs(row))
 
     def truth_in(self, truth: Any, row: Mapping[str, Any]) -> Any:
         """Give the letter of a truth that is one of the numbers by which a row labels its options.
@@ -100,8 +100,9 @@ class Choice(AnswerReward):
         text = str(truth).strip()
         text = text.removesuffix(".0") if WHOLE_FLOAT.fullmatch(text) else text
         try:
-            letters = [letter for letter, _ in self._texts(row)]
-            found = self._numbers([label for label, _ in self._pairs(row)]).get(text, truth)
+            pairs = self._pairs(row)
+            letters = [letter for letter, _ in self._texts(pairs)]
+            found = self._numbers([label for label, _ in pairs]).get(text, truth)
             right = self._letter(found)
         except ValueError:  # which `check` and `check_row` tell
             return truth
@@ -131,12 +132,12 @@ class Choice(AnswerReward):
 
     def _option_of(self, answer: str, row: Mapping[str, Any]) -> str | None:
         """Give the letter of the option whose text an answer is, or else whose number."""
-        said, texts = _plain(answer), self._texts(row)
-        found = [letter for letter, text in texts if _plain(text) == said]
+        said, pairs = _plain(answer), self._pairs(row)
+        found = [letter for letter, text in self._texts(pairs) if _plain(text) == said]
         if found:
             return found[0] if len(found) == 1 else None
         number = NUMBERED.match(answer)
-        return self._numbers([label for label, _ in self._pairs(row)]).get(number[1] or number[2]) if number else None
+        return self._numbers([label for label, _ in pairs]).get(number[1] or number[2]) if number else None
 
     def _numbers(self, labels: Sequence[object]) -> dict[str, str]:
         """Give the letters by the numbers that are labels, in their order; none where a letter is among the labels."""
@@ -146,9 +147,8 @@ class Choice(AnswerReward):
             return {}
         return dict(zip(texts, self._letters, strict=False))
 
-    def _texts(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Give the options of a row, each as its letter and text."""
-        pairs = self._pairs(row)
+    def _texts(self, pairs: Sequence[tuple[object, object]]) -> list[tuple[str, str]]:
+        """Give the options that are there, each as its letter and text."""
         numbers = self._numbers([label for label, _ in pairs])
         # a null is what Parquet has where other rows have a letter more
         there = [(label, str(text)) for label, text in pairs if text is not None]

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from environments.contracts import EnvironmentFault
-from environments.tables.formats import BOM, ArrowIpc, Csv, JsonLines, Parquet, TextRows, Tsv
+from environments.tables.formats import BOM, ArrowIpc, Csv, JsonLines, Parquet, TextRows, Tsv, beside
 from environments.tables.row_file import RowFile
 
 FORMATS: Mapping[str, type[RowFile]] = {
@@ -105,10 +105,10 @@ def _require_text(head: bytes, name: str, format_: type[RowFile] | None) -> None
     is_wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or (format_ is not None and b"\0" in head[:2])
     if is_wide and head.strip(b"\0"):
         encoding = "UTF-32" if b"\0\0" in head[:4] else "UTF-16"
-        command = f"iconv -f {encoding} -t UTF-8 {quoted} > {_beside(name, 'utf8')}"
+        command = f"iconv -f {encoding} -t UTF-8 {quoted} > {beside(name, 'utf8')}"
         raise EnvironmentFault(f"{name} is {encoding}: save it as UTF-8 (`{command}`)")
     if format_ is not None and b"\n" not in head and b"\r" in head.strip():
-        command = f"tr '\\r' '\\n' < {quoted} > {_beside(name, 'lf')}"
+        command = f"tr '\\r' '\\n' < {quoted} > {beside(name, 'lf')}"
         raise EnvironmentFault(f"{name} ends its lines by CR alone, as old Macs did: write LF instead (`{command}`)")
     if format_ is JsonLines:
         _require_lines(head.removeprefix(BOM).lstrip(), name)
@@ -116,7 +116,7 @@ def _require_text(head: bytes, name: str, format_: type[RowFile] | None) -> None
 
 def _require_lines(start: bytes, name: str) -> None:
     """Refuse JSON that is not an object a line: a list, or objects of several lines."""
-    quoted, target = shlex.quote(name), _beside(name, "rows" if name.endswith(".jsonl") else "", ".jsonl")
+    quoted, target = shlex.quote(name), beside(name, "rows" if name.endswith(".jsonl") else "", ".jsonl")
     first, _, rest = start.partition(b"\n")
     if first.startswith(b"[") and (not rest.strip() or not _is_json(first)):
         raise EnvironmentFault(
@@ -127,12 +127,6 @@ def _require_lines(start: bytes, name: str) -> None:
         raise EnvironmentFault(
             f"{name} holds JSON objects of several lines: write one object a line (`jq -c . {quoted} > {target}`)"
         )
-
-
-def _beside(name: str, word: str, suffix: str | None = None) -> str:
-    """Name a file in the current folder that a command may write, with a word behind the stem of this one's name."""
-    path = Path(name)
-    return shlex.quote(".".join(filter(None, (path.stem, word))) + (path.suffix if suffix is None else suffix))
 
 
 def _is_json(text: bytes) -> bool:

@@ -41,6 +41,12 @@ Columns = list[tuple[str, Any]]  # of a table: name, pyarrow array
 # --- text: only the places of the rows are kept in memory, 8 bytes each ----------------------------------
 
 
+def beside(name: str, word: str, suffix: str | None = None) -> str:
+    """Name a file in the current folder that a command may write, with a word behind the stem of this one's name."""
+    path = Path(name)
+    return shlex.quote(".".join(filter(None, (path.stem, word))) + (path.suffix if suffix is None else suffix))
+
+
 class TextRows(RowFile):
     """Rows that are read again from the bytes between two places."""
 
@@ -51,8 +57,7 @@ class TextRows(RowFile):
         """Read one row from its bytes."""
 
     def _no_utf8(self, error: UnicodeDecodeError) -> InvalidRow:
-        target = f"{Path(self.name).stem}.utf8{Path(self.name).suffix}"
-        command = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(self.name)} > {shlex.quote(target)}"
+        command = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(self.name)} > {beside(self.name, 'utf8')}"
         return InvalidRow(NO_UTF8, f"{error.reason} at byte {error.start + 1}; is it Windows-1252? Then `{command}`")
 
     def row(self, number: int) -> Row:

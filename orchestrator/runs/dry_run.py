@@ -137,7 +137,6 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     _, environments = build_environments(spec, tell)
     for one in runs:
         refuse_unusable(one, environments, tell)
-    num_evaluations = sum(one.curriculum.num_boundaries for one in runs)
     require_quick(environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     size = _known_size(spec, sample)
@@ -163,13 +162,14 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     ]
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
-    looking, unknown = plan_costs(spec, environments, pools, prompts or ALL, size)
-    items = sum(map(sum, (of.values() for of in evaluated_tasks(spec, environments, pools))))
+    num_tasks, num_select = evaluated_tasks(spec, environments, pools)
+    num_plays = evaluate.samples * (sum(num_tasks.values()) + sum(num_select.values()))
+    looking, unknown = plan_costs(spec, environments, num_tasks, num_select, prompts or ALL, size)
     return DryRun(
         stages=_stages(spec),
         steps=sum(one.curriculum.num_steps for one in runs),
         episodes=sum(one.curriculum.num_steps * one.step.groups * one.step.group_size for one in runs),
-        evaluations=f"{num_evaluations} evaluations of {items * evaluate.samples:,} samples at most"
+        evaluations=f"{sum(one.curriculum.num_boundaries for one in runs)} evaluations of {num_plays:,} samples at most"
         + (inside_stages(runs, environments) if evaluate.every else ""),
         parameters=size.num_parameters if size else None,
         checkpoint_bytes=disk.checkpoint_bytes,
@@ -250,7 +250,8 @@ def refuse_unusable(
 def plan_costs(
     spec: Spec,
     environments: Mapping[str, Environment],
-    pools: Iterable[EnvironmentPools],
+    num_tasks: Mapping[str, int],
+    num_select: Mapping[str, int],
     admission: Admission,
     size: ModelSize | None,
 ) -> tuple[LookingPlan, list[str]]:
@@ -258,7 +259,6 @@ def plan_costs(
     from orchestrator.measurements.budget import plan_looking, sample_lengths
     from orchestrator.runs.assembly import trainable
 
-    num_tasks, num_select = evaluated_tasks(spec, environments, pools)
     trained = list(trainable(environments))
     lengths = sample_lengths(spec, environments, trained)
     costs, unknown = measuring_costs(spec, environments, lengths, admission, size)
