@@ -89,9 +89,8 @@ def begin(ledger: Ledger, name: str) -> RunHandle:
         "curriculum": {"stages": 8, "stage": {"steps": 25}},
     }
     run = ledger.start_run(RunRecord(f"uid {name}", name, 0, "tiny", "repo_r", "sequence", "sec", spec, environments))
-    for environment in ENVIRONMENTS:
-        for category in CATEGORIES:
-            ledger.record_holdout(run, HoldoutRecord(environment, category, "anchor", f"{environment} {category}", 64))
+    arms = [(environment, category) for environment in ENVIRONMENTS for category in CATEGORIES]
+    ledger.record_holdouts(run, [HoldoutRecord(*arm, "anchor", " ".join(arm), 64) for arm in arms])
     return run
 
 

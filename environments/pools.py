@@ -134,7 +134,7 @@ def _all_held_out(environment: Environment, category: str) -> EnvironmentFault:
 
 
 class TaskStream:
-    """The training tasks of a category, in a seeded order that never ends; its whole state is two integers.
+    """The tasks of a trainable category, in a seeded order that never ends; its whole state is two integers.
 
     Finite category: a fresh permutation of all its indices each epoch, held-out tasks skipped, so that no task comes
     back before every other one was drawn. Endless category: indices upward from an offset that the seed decides.
@@ -142,9 +142,6 @@ class TaskStream:
     """
 
     def __init__(self, environment: Environment, category: str, seed: int, admission: Admission = ALL) -> None:
-        if not {c.name: c.trainable for c in environment.categories}[category]:
-            place = f"{environment.name}, category {category}"
-            raise EnvironmentFault(f"{place}: held out only, nothing to train on")
         self.environment, self.category, self._admission = environment, category, admission
         self._size = environment.size(category)
         self._offset = _first_index(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from orchestrator.choosing.choice import by_pick, mean_of
 from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
 from orchestrator.components import Components
 from orchestrator.interventions import Decision, Done, Measured
-from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.contracts import Findings, HeldOut
 from orchestrator.measurements.evaluation import sample_record
 from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
@@ -74,12 +74,8 @@ class RunRecorder:
     def record_holdouts(self, parts: Components) -> None:
         """Tell which tasks every category is evaluated on."""
         for pool, held_out in parts.held_out.items():
-            for name, by_category in held_out.items():
-                purpose = "own" if parts.environments[name].closed else pool
-                for category, tasks in by_category.items():
-                    keys = hashlib.sha256("".join(task.key for task in tasks).encode()).hexdigest()
-                    record = HoldoutRecord(name, category, purpose, keys, len(tasks))
-                    self.ledger.record_holdout(self.run, record)
+            purposes = {name: "own" if parts.environments[name].closed else pool for name in held_out}
+            self.ledger.record_holdouts(self.run, holdouts(held_out, purposes))
 
     def restore_stage(self, parts: Components, at: Progress) -> None:
         """Enter the start of the stage that goes on, if a lost ledger took it along: what comes is of that stage."""
@@ -296,6 +292,21 @@ class RunRecorder:
         """Pass on what happened: a decision is news, an incident is a warning."""
         self.watcher.decision([event.text for event in happened if event.kind in NEWS])
         self.watcher.event([event.text for event in happened if event.kind not in NEWS])
+
+
+def holdouts(held_out: HeldOut, purposes: Mapping[str, str]) -> list[HoldoutRecord]:
+    """Say by hash which tasks every category is measured on, and what for."""
+    return [
+        HoldoutRecord(
+            name,
+            category,
+            purposes[name],
+            hashlib.sha256("".join(task.key for task in tasks).encode()).hexdigest(),
+            len(tasks),
+        )
+        for name, by_category in held_out.items()
+        for category, tasks in by_category.items()
+    ]
 
 
 def _stage(parts: Components, at: Progress, said: Sequence[EventRecord]) -> StageRecord:

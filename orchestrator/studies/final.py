@@ -7,7 +7,6 @@ was looked at is not again, unless that is asked for, and then it is recorded on
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Final
 
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
-from orchestrator.measurements.contracts import Findings, HeldOut
+from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.progress import Progress
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
+from orchestrator.recording.recorder import holdouts
 from orchestrator.runs.assembly import assemble, find_held_out, lay_foundation
 from orchestrator.runs.catalog import opened
 from orchestrator.spec import Spec, load_spec
@@ -29,7 +29,7 @@ from store.home import Home
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.lock import run_lock
-from store.records import BoundaryRecord, EventRecord, HoldoutQueryRecord, HoldoutRecord
+from store.records import BoundaryRecord, EventRecord, HoldoutQueryRecord
 from store.sentences import listed, num
 
 FINAL: Final = "final"  # the pool, the cells' split, and who asks
@@ -112,16 +112,6 @@ def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Find
         queries=[HoldoutQueryRecord(cell.environment, None, FINAL, FINAL, cell.value) for cell in wholes],
     )
     run = ledger.open_run(name, foundation.records())
-    for holdout in _holdouts(tasks):
-        ledger.record_holdout(run, holdout)
+    ledger.record_holdouts(run, holdouts(tasks, dict.fromkeys(tasks, FINAL)))
     ledger.record_final(run, boundary)
-    return found
-
-
-def _holdouts(tasks: HeldOut) -> list[HoldoutRecord]:
-    found = []
-    for name, by_category in tasks.items():
-        for category, own in by_category.items():
-            keys = hashlib.sha256("".join(task.key for task in own).encode()).hexdigest()
-            found.append(HoldoutRecord(name, category, FINAL, keys, len(own)))
     return found

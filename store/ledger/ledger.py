@@ -137,10 +137,10 @@ class Ledger:
         what = f"An environment of run {run.name!r}"
         run.learn(self._access.write(what, lambda c: names.declare_environments(c, environments)) or {})
 
-    def record_holdout(self, run: RunHandle, record: HoldoutRecord) -> None:
-        """Enter the tasks that a category is evaluated on, before the boundary that uses them."""
-        what = f"A holdout of run {run.name!r}"
-        run.learn(self._access.write(what, lambda c: names.declare_holdout(c, run, record)) or {})
+    def record_holdouts(self, run: RunHandle, records: Sequence[HoldoutRecord]) -> None:
+        """Enter the tasks that categories are evaluated on, before the boundary that uses them."""
+        what = f"The holdouts of run {run.name!r}"
+        run.learn(self._access.write(what, lambda c: names.declare_holdouts(c, run, records)) or {})
 
     def remove_run(self, uid: str) -> None:
         """Delete a run and all that it left here, at once. Refused as long as another run refers to it."""

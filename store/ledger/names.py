@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any
@@ -87,6 +87,35 @@ def get_or_create(connection: Connection, table: Table, key: Mapping[str, Any], 
     return int(found)
 
 
+def _get_or_create_all(
+    connection: Connection,
+    table: Table,
+    environment_id: int,
+    columns: Sequence[str],
+    rest: Mapping[tuple[Any, ...], Mapping[str, Any]],
+) -> dict[tuple[Any, ...], int]:
+    """Do the same for many rows of an environment, in a few statements: by the values of the unique columns."""
+    query = select(*table.primary_key.columns, *(table.c[name] for name in columns))
+    query = query.where(table.c.environment_id == environment_id)
+
+    def known() -> dict[tuple[Any, ...], int]:
+        return {tuple(values): int(key) for key, *values in connection.execute(query)}
+
+    found = known()
+    missing = {values: own for values, own in rest.items() if values not in found}
+    if missing:
+        parent = {"environment_id": environment_id}
+        rows = [{**parent, **dict(zip(columns, values, strict=True)), **own} for values, own in missing.items()]
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(table), rows)
+        except IntegrityError:  # another process enters some of them too: one by one
+            for values, own in missing.items():
+                get_or_create(connection, table, parent | dict(zip(columns, values, strict=True)), own)
+        found = known()
+    return {values: found[values] for values in rest}
+
+
 def declare_metrics(connection: Connection) -> Keys:
     """Bring `metric_def` up to `store.metrics`; return their keys."""
     known = _metric_rows(connection)
@@ -133,21 +162,26 @@ def declare_environments(connection: Connection, records: Iterable[EnvironmentRe
         unique = {"name": record.name, "version": record.version, "fingerprint": fingerprint(content)}
         parent = get_or_create(connection, environment, unique, content)
         keys["environment", record.name] = parent
-        for child in record.categories:
-            content = {"trainable": child.trainable, "parameters": dict(child.parameters)}
-            unique = {"environment_id": parent, "name": child.name, "fingerprint": fingerprint(content)}
-            key = get_or_create(connection, category, unique, content)
-            keys["category", record.name, child.name] = key
+        contents = [{"trainable": child.trainable, "parameters": dict(child.parameters)} for child in record.categories]
+        children = {(child.name, fingerprint(own)): own for child, own in zip(record.categories, contents, strict=True)}
+        found = _get_or_create_all(connection, category, parent, ("name", "fingerprint"), children)
+        keys |= {("category", record.name, name): key for (name, _), key in found.items()}
     return keys
 
 
-def declare_holdout(connection: Connection, run: RunHandle, record: HoldoutRecord) -> Keys:
-    """Make sure that a set of held-out tasks has a row; return its key."""
-    unique = {
-        "environment_id": run.environment(record.environment),
-        "category_id": run.category(record.environment, record.category),
-        "purpose": record.purpose,
-        "sha256": record.sha256,
-    }
-    key = get_or_create(connection, holdout, unique, {"num_items": record.num_items})
-    return {("holdout", record.environment, record.category, record.purpose): key}
+def declare_holdouts(connection: Connection, run: RunHandle, records: Iterable[HoldoutRecord]) -> Keys:
+    """Make sure that sets of held-out tasks have rows; return their keys."""
+    keys: Keys = {}
+    by_environment: dict[str, list[HoldoutRecord]] = {}
+    for record in records:
+        by_environment.setdefault(record.environment, []).append(record)
+    for name, own in by_environment.items():
+        uniques = [(run.category(name, record.category), record.purpose, record.sha256) for record in own]
+        rest = {unique: {"num_items": record.num_items} for unique, record in zip(uniques, own, strict=True)}
+        columns = ("category_id", "purpose", "sha256")
+        found = _get_or_create_all(connection, holdout, run.environment(name), columns, rest)
+        keys |= {
+            ("holdout", name, record.category, record.purpose): found[unique]
+            for unique, record in zip(uniques, own, strict=True)
+        }
+    return keys

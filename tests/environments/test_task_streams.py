@@ -99,9 +99,3 @@ def test_a_category_without_a_training_task_says_what_to_do(size):
 
 def key_of(category):
     return fakes.create("fake", categories=[category]).task(category, 0).key
-
-
-def test_a_category_that_is_only_held_out_is_refused():
-    fake = fakes.create("fake", held_out=["hard"])
-    with pytest.raises(EnvironmentFault, match="category hard: held out only"):
-        TaskStream(fake, "hard", seed=0)

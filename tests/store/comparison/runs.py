@@ -119,8 +119,8 @@ def _write(ledger: Ledger, made: Made) -> None:
             baseline_of=made.baseline_of,
         )
     )
-    for name in made.environments:
-        ledger.record_holdout(run, HoldoutRecord(name, "easy", "anchor", f"{name} {made.tasks}", made.items))
+    sets = [HoldoutRecord(name, "easy", "anchor", f"{name} {made.tasks}", made.items) for name in made.environments]
+    ledger.record_holdouts(run, sets)
     ledger.record_boundary(run, _boundary(made, 0, 0))
     step = 0
     for stage, length in enumerate(made.lengths, start=1):

@@ -75,9 +75,10 @@ def run_record(name: str) -> RunRecord:
     )
 
 
-def holdout_record(environment: str, category: str) -> HoldoutRecord:
-    """Make what a category is evaluated on."""
-    return HoldoutRecord(environment, category, "anchor", f"sha256 of {environment} {category}", 2)
+def holdout_records() -> list[HoldoutRecord]:
+    """Make what every category is evaluated on."""
+    arms = [(environment, category) for environment, own in CATEGORIES.items() for category in own]
+    return [HoldoutRecord(*arm, "anchor", f"sha256 of {' '.join(arm)}", 2) for arm in arms]
 
 
 def stage_record(index: int) -> StageRecord:
@@ -187,9 +188,7 @@ def course() -> Iterator[StageRecord | StepRecord | BoundaryRecord]:
 def begin(ledger: Ledger, name: str, change: Change = unchanged) -> RunHandle:
     """Start the run and record its holdouts."""
     run = ledger.start_run(change(run_record(name)))
-    for environment, categories in CATEGORIES.items():
-        for category in categories:
-            ledger.record_holdout(run, change(holdout_record(environment, category)))
+    ledger.record_holdouts(run, [change(record) for record in holdout_records()])
     return run
 
 

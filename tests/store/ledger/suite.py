@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from store.errors import LedgerError, UnknownMetric
 from store.ledger import tables
@@ -102,7 +102,7 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         run = example.write(ledger, "puzzles")
         joined = EnvironmentRecord("new", "codebook", "1", True, {}, [CategoryRecord("2", True, {})])
         ledger.declare(run, [joined])
-        ledger.record_holdout(run, HoldoutRecord("new", "2", "own", "abc", 2))
+        ledger.record_holdouts(run, [HoldoutRecord("new", "2", "own", "abc", 2)])
         cells = [CellRecord("new", "2", "accuracy", 0.5, None, 2, 4, "own")]
         record = example.without_plasticity(example.boundary_record(1))
         ledger.record_joined(run, replace(record, cells=cells, items=[], samples=[], events=[]))
@@ -149,11 +149,26 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         assert ledger.reading.interventions("puzzles") == [earlier]
         ledger.remove_run(ledger.reading.run("fork").uid)
 
+    def test_many_categories_are_entered_in_as_many_statements_as_few(self, ledger: Ledger) -> None:
+        counted = []
+        for name, num in (("first", 3), ("few", 3), ("many", 300)):
+            asked: list[str] = []
+            event.listen(ledger.engine, "before_cursor_execute", lambda *call, asked=asked: asked.append(call[2]))
+            categories = [CategoryRecord(str(k), True, {}) for k in range(num)]
+            wide = EnvironmentRecord(name, "codebook", "1", True, {}, categories)
+            run = ledger.start_run(replace(example.run_record(name), environments=[wide]))
+            sets = [HoldoutRecord(name, one.name, "own", f"sha256 of {one.name}", 2) for one in categories]
+            for _ in range(2):  # as a resumed run says them again
+                ledger.record_holdouts(run, sets)
+            counted.append(len(asked))
+            assert len({run.holdout(name, one.name, "own") for one in categories}) == num
+        assert counted[1] == counted[2]  # the first run enters the metrics too
+
     def test_environments_that_join_a_boundary_add_to_what_it_cost(self, ledger: Ledger) -> None:
         run = example.write(ledger, "puzzles")
         joined = EnvironmentRecord("new", "codebook", "1", True, {}, [CategoryRecord("2", True, {})])
         ledger.declare(run, [joined])
-        ledger.record_holdout(run, HoldoutRecord("new", "2", "own", "abc", 2))
+        ledger.record_holdouts(run, [HoldoutRecord("new", "2", "own", "abc", 2)])
         cells = [CellRecord("new", "2", "accuracy", 0.5, None, 2, 4, "own")]
         cost = [MeasurementRecord("evaluation", 4.0, 0.5)]
         record = replace(example.without_plasticity(example.boundary_record(1)), cells=cells, measurements=cost)
@@ -350,9 +365,7 @@ class LedgerSuite(LineageSuite, SchemaSuite):
 
         assert facts(ledger, "puzzles") == facts(ledger, "short")
         resumed = ledger.open_run("puzzles", example.environments())
-        for environment, categories in example.CATEGORIES.items():
-            for category in categories:
-                ledger.record_holdout(resumed, example.holdout_record(environment, category))
+        ledger.record_holdouts(resumed, example.holdout_records())
         for what in course[num_records:]:
             example.record(ledger, resumed, what)
         assert facts(ledger, "puzzles") == whole

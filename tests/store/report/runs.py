@@ -52,10 +52,8 @@ class Shape:
 def written(ledger: Ledger, shape: Shape, name: str) -> RunHandle:
     """Write a run of this shape."""
     run = ledger.start_run(_run(shape, name))
-    for environment in shape.environments:
-        for category in shape.categories:
-            record = HoldoutRecord(environment, category, "anchor", f"{environment} {category}", 8)
-            ledger.record_holdout(run, record)
+    arms = [(environment, category) for environment in shape.environments for category in shape.categories]
+    ledger.record_holdouts(run, [HoldoutRecord(*arm, "anchor", " ".join(arm), 8) for arm in arms])
     num_boundaries = shape.stages + 1 if shape.boundaries is None else shape.boundaries
     if num_boundaries:
         ledger.record_boundary(run, _boundary(shape, 0))
