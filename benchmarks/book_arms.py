@@ -47,7 +47,7 @@ from environments.codebook import Config as BookConfig
 from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, signals_of
 from orchestrator.choosing.choice import make_bandit
-from orchestrator.runs.assembly import vocabulary_sample
+from orchestrator.runs.environments import vocabulary_sample
 from orchestrator.simulation.trials import signal_table
 from policies.models.tiny import make_tiny
 from policies.objectives.config import ObjectiveConfig

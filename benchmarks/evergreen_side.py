@@ -30,7 +30,7 @@ from policies.objectives.objective import Objective
 from policies.policy import Policy
 from policies.samplers import transformers
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
-from policies.samplers.token_distribution import sample_seed
+from policies.samplers.random_numbers import sample_seed
 
 MICRO_TOKENS = 4096  # of padded rows: what suits the cache of a CPU at this width
 PROFILED_STEPS = 6

@@ -17,7 +17,7 @@ import torch
 from policies.objectives.contracts import Trajectory
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request
-from policies.samplers.token_distribution import sample_seed
+from policies.samplers.random_numbers import sample_seed
 
 QWEN = {
     "num_key_value_heads": 2,

@@ -22,7 +22,7 @@ from torch import Tensor
 from environments.codebook import Codebook
 from environments.codebook import Config as BookConfig
 from orchestrator import random_streams
-from orchestrator.runs.assembly import vocabulary_sample
+from orchestrator.runs.environments import vocabulary_sample
 from policies.config import PolicyConfig
 from policies.models.tiny import make_tiny
 from policies.objectives.config import ObjectiveConfig

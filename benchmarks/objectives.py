@@ -30,7 +30,7 @@ from policies.hardware import cpu_threads
 from policies.learner import Learner
 from policies.micro_batches import score_micro, totals_of
 from policies.models.loader import load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Trajectory
 from policies.objectives.objective import Objective

@@ -31,11 +31,11 @@ from benchmarks.work import NEVER, SHAPE, VOCABULARY
 from policies.config import PolicyConfig
 from policies.hardware import cpu_threads
 from policies.models.loader import load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampler, Sampling
 from policies.samplers.decode_loop import decode
-from policies.samplers.token_distribution import sample_seed
+from policies.samplers.random_numbers import sample_seed
 from policies.samplers.transformers import Config, TransformersSampler
 
 Engine = Callable[[Sequence[Request]], object]

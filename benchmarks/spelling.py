@@ -13,8 +13,9 @@ from orchestrator import registry
 from orchestrator.callbacks import Callback
 from orchestrator.curriculum import Curriculum
 from orchestrator.progress import Progress
-from orchestrator.runs.assembly import Foundation, find_held_out, lay_foundation, put_together
-from orchestrator.runs.warm_start import WarmStartExamples
+from orchestrator.rollout.warm_start_examples import WarmStartExamples
+from orchestrator.runs.assembly import Foundation, lay_foundation, put_together
+from orchestrator.runs.environments import find_held_out
 from orchestrator.spec import load_spec
 from policies.hardware import cpu_threads
 from policies.warm_start import warm_start

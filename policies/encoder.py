@@ -35,6 +35,15 @@ Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "conten
 
 
 @dataclass(frozen=True)
+class Example:
+    """One conversation and the answer to learn."""
+
+    messages: Sequence[Message]
+    answer: str
+    ends: bool = True  # whether the end-of-turn token belongs to it; not where a reply is one token long
+
+
+@dataclass(frozen=True)
 class Encoder:
     """What reads prompts for a policy. The chat template is applied here and nowhere else."""
 

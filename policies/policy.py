@@ -10,45 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as library
 
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
-from policies.errors import CheckpointError, PolicyError
+from policies.errors import CheckpointError
+from policies.model_facts import Endings, context_of, rows_of, width_of
 
-END_REMEDY = (
-    "Set `tokenizer.eos_token` to one of the model's tokens and save the tokenizer again, or save it with a chat "
-    "template that puts a special token behind a turn"
-)
 LONG_S = 10.0  # of reading weights, before a progress bar is drawn
-
-
-@dataclass(frozen=True)
-class Endings:
-    """The tokens that end an answer."""
-
-    end_id: int | None  # what a template puts behind one, else the tokenizer's; None: neither has any
-    stop_ids: tuple[int, ...]  # this one, the tokenizer's and those of the generation config
-
-    @classmethod
-    def of(cls, tokenizer: Any, template: str, generation: Any, name: str) -> Endings:
-        """Find them; `generation`: the model's generation config, if it has one."""
-        end_id = _end_of_turn(tokenizer, template, name)
-        configured = None if generation is None else generation.eos_token_id
-        listed = configured if isinstance(configured, list) else [configured]
-        stops = {token for token in (*listed, tokenizer.eos_token_id, end_id) if token is not None}
-        return cls(end_id, tuple(sorted(stops)))
-
-    def require_end(self, name: str) -> int:
-        """Give the token to write behind an answer; PolicyError if there is none."""
-        if self.end_id is None:
-            raise PolicyError(
-                f"{name}: neither template nor tokenizer has a token that ends an answer, so a warm start cannot teach "
-                f"one. {END_REMEDY}"
-            )
-        return self.end_id
 
 
 @dataclass
@@ -172,23 +142,6 @@ def weights_in(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: saved[name].detach() for name in like}
 
 
-def width_of(architecture: Any) -> int:
-    """Read from a model's configuration how wide its hidden states are."""
-    return int(architecture.get_text_config().hidden_size)
-
-
-def context_of(architecture: Any) -> int | None:
-    """Read from a model's configuration how many tokens in a row it takes; None: it sets no limit."""
-    limit: int | None = getattr(architecture.get_text_config(), "max_position_embeddings", None)
-    return limit
-
-
-def rows_of(architecture: Any) -> int | None:
-    """Read from a model's configuration how many rows its embedding has; None: it does not say."""
-    num: int | None = getattr(architecture.get_text_config(), "vocab_size", None)
-    return num
-
-
 def read_model(source: str, dtype: torch.dtype, **options: Any) -> Any:
     """Read a model on the CPU, in eval mode; no global random state is moved."""
     with torch.random.fork_rng(devices=[]), late_progress_bars():
@@ -219,22 +172,3 @@ def without_progress_bars() -> Iterator[None]:
     finally:
         if was_enabled:
             library.enable_progress_bar()
-
-
-def _end_of_turn(tokenizer: Any, template: str, name: str) -> int | None:
-    """Find the token that ends an answer: the first special one that the template puts after it."""
-    if template == "chat":
-        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "42"}]
-        try:
-            tail = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("42")[2]
-        except TemplateError as error:
-            raise PolicyError(
-                f"{name}: its chat template does not take a question and its answer: {error}. Save the tokenizer with "
-                "another template, or say `template: none` in the policy section"
-            ) from error
-        added = tokenizer.added_tokens_decoder
-        for token in tokenizer(tail, add_special_tokens=False).input_ids:
-            if token in added and added[token].special:
-                return int(token)
-    eos: int | None = tokenizer.eos_token_id
-    return eos

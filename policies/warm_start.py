@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,22 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from policies.config import WarmStartConfig
-from policies.encoder import Message
+from policies.encoder import Example
 from policies.errors import PolicyError
 from policies.forward import evaluating, score_rows
 from policies.optimizer import Optimizer
 from policies.policy import Policy
 
 CLIP_NORM = 1.0
-
-
-@dataclass(frozen=True)
-class Example:
-    """One conversation and the answer to learn."""
-
-    messages: Sequence[Message]
-    answer: str
-    ends: bool = True  # whether the end-of-turn token belongs to it; not where a reply is one token long
 
 
 def warm_start(

@@ -114,7 +114,7 @@ def _categories(one: EnvironmentPools) -> Text:
 
 def look_for_leaks(spec: Spec, threshold: float) -> Leaks:
     """Search the environments of a spec, saying how far it is."""
-    from orchestrator.runs.assembly import build_environments
+    from orchestrator.runs.environments import build_environments
 
     tell = every_few_seconds("leaks: ")
     with leaving("stopped while looking for leaks"):

@@ -17,7 +17,7 @@ from orchestrator.progress import Progress
 from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.spec import Spec
 from policies.learner import UpdateReport
-from policies.policy import END_REMEDY
+from policies.model_facts import END_REMEDY
 from store.ledger.query_rows import EventRow
 from store.records import DECISION, CellRecord, EventRecord, MetricRecord
 from store.sentences import COLLAPSED

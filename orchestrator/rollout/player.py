@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from environments import Environment, Score, Scorer, ScoringJob, Task, Turn
 from orchestrator.played_group import Group, Sample
 from orchestrator.stopwatch import Stopwatch
-from policies.policy import Policy
 from policies.samplers.contracts import Finish, Generation, Request, Sampler, SamplerOptions, Sampling, Span
-from policies.samplers.token_distribution import sample_seed
+from policies.samplers.random_numbers import sample_seed
+
+if TYPE_CHECKING:  # torch is imported with it; who only plans plays nothing
+    from policies.policy import Policy
 
 Place: TypeAlias = "tuple[int, int]"  # of a task in a batch: the number of its group, and of its first sample
 

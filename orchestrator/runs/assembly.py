@@ -9,49 +9,41 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from environments import ALL, Admission, Environment, EnvironmentSource, Pool, Scorer, first_tasks, make_task
-from environments.contracts import is_whole
-from environments.user_code import is_user_code
+from environments import Environment, EnvironmentSource, Scorer
 from orchestrator import random_streams, registry
-from orchestrator.bandits import ArmInfo
 from orchestrator.callbacks import Callback
-from orchestrator.choosing.choice import Arms, Choice, make_choice
+from orchestrator.choosing.choice import Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
-from orchestrator.errors import UserError
 from orchestrator.interventions import Interventions, Planned, plan
 from orchestrator.measurements.aftermath import Aftermath
 from orchestrator.measurements.budget import plan_looking, sample_lengths
-from orchestrator.measurements.contracts import HeldOut, Measurement
+from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation, num_tasks
 from orchestrator.measurements.interim import InterimEvaluation
 from orchestrator.measurements.network import Network
-from orchestrator.measurements.surroundings import Surroundings
+from orchestrator.measurements.surroundings import Surroundings, make_measurement
 from orchestrator.recording.checkpoint import weights_after
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
-from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_categories, evaluated_pools
+from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_pools
 from orchestrator.runs.end_tokens import endless_answers, require_end
+from orchestrator.runs.environments import build_environments, find_held_out, trainable, vocabulary_sample
 from orchestrator.runs.first_prompts import require_quick, require_readable
 from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
-from policies.models.loader import ModelSize, load_policy, size_of
-from policies.models.tiny import VocabularySample, prompt_text
+from policies.models.description import ModelSize
+from policies.models.loader import load_policy
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
 from policies.samplers.contracts import Sampler
 from store import identity
 from store.home import Home
 from store.records import CategoryRecord, EnvironmentRecord, RunRecord
-
-VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
-REASONS = 10  # named where there is nothing to train on
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class Foundation:
     @property
     def policy_size(self) -> ModelSize:
         """How much disk the policy takes."""
-        return size_of(self.policy.model, self.spec.policy)
+        return ModelSize.of(self.policy.num_parameters, self.policy.width, self.spec.policy)
 
     def new_run(self, spec: Spec, relations: RunRelations) -> RunRecord:
         """Describe a new run for the ledger, with what it is built on."""
@@ -134,25 +126,6 @@ def lay_foundation(
     tasks = TaskSampler(environments, spec.curriculum, spec.seed, tell, prompts)
     is_resumed = weights is not None
     return Foundation(spec, sources, environments, choice, policy, prompts, tasks, interventions, remarks, is_resumed)
-
-
-def build_environments(
-    spec: Spec, tell: Callable[[str], None] | None = None
-) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
-    """Build the environments; the sources build them again in other processes."""
-    sources = {
-        name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path)
-        for name, section in spec.environments.items()
-    }
-    environments = {name: source.create(tell) for name, source in sources.items()}
-    for name, environment in environments.items():
-        # an answer that hits an environment's limit must be scorable
-        if environment.seconds >= spec.scoring.timeout_s:
-            raise UserError(
-                f"scoring.timeout_s is {spec.scoring.timeout_s:g}, but by its own limits a score of {name} may take "
-                f"{environment.seconds:g} s: raise the one, or lower the other"
-            )
-    return sources, environments
 
 
 @contextmanager
@@ -246,70 +219,3 @@ def _weights_after(home: Home, name: str, stage: int) -> Path | None:
     if own is None or own.lineage is None or stage > own.lineage.stage:
         return None
     return _weights_after(home, own.lineage.parent, stage)
-
-
-def make_measurement(config: BaseModel, around: Surroundings) -> Measurement:
-    """Make an entry of `measure`: ours see all that is around them, a user's own what docs/extend.md says."""
-    given: dict[str, Any]
-    if is_user_code(registry.type_of(config)):
-        given = {"environments": around.environments, "held_out": around.held_out}
-    else:
-        given = {"around": around}
-    made: Measurement = registry.create("measurements", config, **given)
-    return made
-
-
-def trainable(environments: Mapping[str, Environment]) -> Arms:
-    """Describe what can be trained on: sizes and numbers of categories. What is only held out is never chosen."""
-    categories = {
-        name: {
-            one.name: ArmInfo.of(environment.size(one.name), one.parameters)
-            for one in environment.categories
-            if one.trainable
-        }
-        for name, environment in environments.items()
-    }
-    if not any(categories.values()):
-        raise UserError(_nothing_to_train_on(environments))
-    return {name: own for name, own in categories.items() if own}
-
-
-def _nothing_to_train_on(environments: Mapping[str, Environment]) -> str:
-    """Say why, as the environments' remarks have it, and what to do; where they have none, the spec asked for it."""
-    found = f"nothing to train on: every category of {', '.join(environments)} is only held out"
-    why = [f"{name}: {text}" for name, one in environments.items() for text in (*one.remarks, *map(str, one.flaws))]
-    if len(why) > REASONS:
-        why[REASONS:] = [f"and {len(why) - REASONS:,} more reasons"]
-    remedies = ["give it more rows to train on, or another `holdout` file"] if why else []
-    if not all(environment.remarks for environment in environments.values()):
-        remedies.append("leave out `trainable: false` for some")
-    return f"{found}; {', or '.join(remedies)}" + "".join(f"\n  {line}" for line in why)
-
-
-def find_held_out(
-    environments: Mapping[str, Environment], pool: Pool, num_items: int, admission: Admission = ALL
-) -> HeldOut:
-    """Find what is evaluated: the first tasks of every category's pool, the same in every run."""
-    return {
-        name: {
-            category: first_tasks(environment, category, pool, num_items, admission)
-            for category in evaluated_categories(environment, pool)
-        }
-        for name, environment in environments.items()
-    }
-
-
-def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySample:
-    """Show `tiny` what its environments look like: prompts, answers and symbols."""
-    prompts: dict[str, list[str]] = {}
-    answers: list[str] = []
-    for name, environment in environments.items():
-        tasks = [
-            make_task(environment, category.name, index)
-            for category in environment.categories
-            for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
-        ]
-        prompts[name] = [prompt_text(task.messages) for task in tasks if is_whole(task.messages)]
-        answers += [task.answer for task in tasks if task.answer is not None and is_whole(task.answer)]
-    symbols = [symbol for environment in environments.values() for symbol in environment.symbols]
-    return VocabularySample(prompts, answers, symbols)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from orchestrator.rollout.task_supply import Unread
     from orchestrator.runs.task_pools import EnvironmentPools
     from policies.learner import Learner
-    from policies.models.loader import ModelSize
-    from policies.models.tiny import VocabularySample
+    from policies.models.description import ModelSize
+    from policies.models.tiny_tokenizer import VocabularySample
 
 SMALL_LISTED = 6  # categories of an environment
 REASONS_LISTED = 10  # of an environment, where a plan is written in words
@@ -125,13 +125,13 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     `tell` is called with how far it is where an environment's data is long.
     """
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
-    from orchestrator.runs.assembly import build_environments, vocabulary_sample
     from orchestrator.runs.disk_use import DiskUse
     from orchestrator.runs.end_tokens import endless_answers, require_end
+    from orchestrator.runs.environments import build_environments, vocabulary_sample
     from orchestrator.runs.first_prompts import require_quick, require_readable
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
-    from policies.models.loader import load_prompt_reader
+    from policies.models.description import load_prompt_reader
 
     evaluate, runs = spec.evaluate, with_twin(spec)
     _, environments = build_environments(spec, tell)
@@ -215,7 +215,7 @@ def _small_categories(pools: Iterable[EnvironmentPools], groups: int) -> Iterato
 
 def _known_size(spec: Spec, sample: VocabularySample | None) -> ModelSize | None:
     """Compute the policy's size from its configuration; that of a hub name may not be here."""
-    from policies.models.loader import describe_size
+    from policies.models.description import describe_size
 
     try:
         return describe_size(spec.policy, sample)
@@ -232,8 +232,8 @@ def refuse_unusable(
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions
     from orchestrator.rollout.task_sampler import TaskSampler
-    from orchestrator.runs.assembly import trainable
-    from orchestrator.runs.warm_start import WarmStartExamples
+    from orchestrator.rollout.warm_start_examples import WarmStartExamples
+    from orchestrator.runs.environments import trainable
 
     make_choice(spec.curriculum, trainable(environments), spec.seed)
     TaskSampler(environments, spec.curriculum, spec.seed, tell).close()
@@ -257,7 +257,7 @@ def plan_costs(
 ) -> tuple[LookingPlan, list[str]]:
     """Plan what is looked at when, by the numbers of tasks; and say of what the cost is not known here."""
     from orchestrator.measurements.budget import plan_looking, sample_lengths
-    from orchestrator.runs.assembly import trainable
+    from orchestrator.runs.environments import trainable
 
     trained = list(trainable(environments))
     lengths = sample_lengths(spec, environments, trained)
@@ -286,14 +286,14 @@ def measuring_costs(
     size: ModelSize | None,
 ) -> tuple[dict[str, float], list[str]]:
     """What a look of each measurement of ours takes, made as a run would make it, but for the policy's weights."""
-    from orchestrator.measurements.evaluation import Evaluation
-    from orchestrator.measurements.surroundings import Surroundings
-    from orchestrator.rollout.task_supply import evaluated_pools
-    from orchestrator.runs.assembly import find_held_out, make_measurement
-
     of_ours = [one for one in spec.measure.of if not is_user_code(registry.type_of(one))]
     if not of_ours:
         return {}, []
+    from orchestrator.measurements.evaluation import Evaluation
+    from orchestrator.measurements.surroundings import Surroundings, make_measurement
+    from orchestrator.rollout.task_supply import evaluated_pools
+    from orchestrator.runs.environments import find_held_out
+
     held_out: dict[str, HeldOut] = {
         pool: find_held_out(environments, pool, spec.evaluate.items, admission) for pool in evaluated_pools(spec)
     }

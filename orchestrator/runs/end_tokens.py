@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from environments import Environment
 from policies.config import WarmStartConfig
-from policies.policy import END_REMEDY, Endings
+from policies.model_facts import END_REMEDY, Endings
 from policies.samplers.contracts import SamplerOptions
 from store.sentences import listed
 

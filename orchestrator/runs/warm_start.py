@@ -1,4 +1,4 @@
-"""The warm start of a run: which examples are drawn, and where the result is kept."""
+"""The warm start of a run, and where its result is kept."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
-from environments import ALL, Admission, Environment, TaskStream
-from orchestrator import random_streams
+from environments import Environment
 from orchestrator.callbacks import Callback
-from orchestrator.errors import StoppedEarly, UserError
+from orchestrator.errors import StoppedEarly
 from orchestrator.rollout.task_supply import PromptLimits
+from orchestrator.rollout.warm_start_examples import WarmStartExamples
 from orchestrator.spec import Spec
-from policies.config import WarmStartConfig
 from policies.policy import Policy
-from policies.warm_start import Example, cache_key, warm_start
+from policies.warm_start import cache_key, warm_start
 from store import checkpoints
 from store.checkpoints import WEIGHTS, Component
 from store.errors import CheckpointError
@@ -128,54 +125,3 @@ def _alone(cache: Path, key: str, watcher: Callback, stop: Callable[[], str | No
 def _go_on(stop: Callable[[], str | None]) -> None:
     if reason := stop():
         raise StoppedEarly(reason)
-
-
-class WarmStartExamples:
-    """Draws examples for the warm start: environments by their batches, category i of one by decay^i.
-
-    Tasks come from the training pool only. A closed environment gives a random legal answer: its format is
-    learnt, its answers are not.
-    """
-
-    def __init__(
-        self,
-        environments: Mapping[str, Environment],
-        config: WarmStartConfig,
-        seed: int,
-        admission: Admission = ALL,
-    ) -> None:
-        self.environments = environments
-        self._rng = random_streams.generator(seed, "warm_start")
-        arms = [
-            (name, category.name, batches * decay**place / sum(decay**k for k in range(len(trainable))))
-            for name, (batches, decay) in config.shares().items()
-            if (trainable := [c for c in environments[name].categories if c.trainable])
-            for place, category in enumerate(trainable)
-        ]
-        weights = np.array([weight for *_, weight in arms])
-        self._arms, self._edges = [arm[:2] for arm in arms], np.cumsum(weights / weights.sum())
-        self._streams = {
-            (name, category): TaskStream(
-                environments[name],
-                category,
-                random_streams.integer(seed, "warm_start", name, category),
-                admission,
-            )
-            for name, category in self._arms
-        }
-
-    def __call__(self, n: int) -> list[Example]:
-        """Draw a batch of n examples."""
-        places = np.searchsorted(self._edges, self._rng.random(n) * self._edges[-1], side="right")
-        examples = []
-        for name, category in (self._arms[place] for place in places):
-            environment = self.environments[name]
-            (task,) = self._streams[name, category].draw(1)
-            answer = environment.legal_answer(task, self._rng) if environment.closed else task.answer
-            if answer is None:
-                raise UserError(
-                    f"warm_start.environments names {name}, but its task {category}/{task.index} has no reference "
-                    "answer; leave it out of the warm start"
-                )
-            examples.append(Example(task.messages, answer, ends=environment.max_tokens != 1))
-        return examples

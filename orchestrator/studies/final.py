@@ -19,8 +19,9 @@ from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.progress import Progress
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
 from orchestrator.recording.recorder import holdouts
-from orchestrator.runs.assembly import assemble, find_held_out, lay_foundation
+from orchestrator.runs.assembly import assemble, lay_foundation
 from orchestrator.runs.catalog import opened
+from orchestrator.runs.environments import find_held_out
 from orchestrator.spec import Spec, load_spec
 from orchestrator.stopwatch import Stopwatch
 from store import checkpoints

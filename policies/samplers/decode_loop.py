@@ -22,8 +22,9 @@ from transformers import Cache, DynamicCache
 from policies.forward import call, entropy_of, evaluating, require_finite
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Prompt, Request, Sampling, Span
+from policies.samplers.random_numbers import row_uniforms
 from policies.samplers.row_cache import LibraryCache, StaticCache, fits_static_cache
-from policies.samplers.token_distribution import draw, log_distribution, row_uniforms
+from policies.samplers.token_distribution import draw, log_distribution
 
 COMPACT_AT = 16  # rows that have ended leave the batch once they are one in this many
 # Ended rows stay to fill up to this many: for a matrix of few rows (here up to 3) BLAS takes other kernels, and

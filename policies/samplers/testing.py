@@ -20,10 +20,10 @@ from policies.config import PolicyConfig
 from policies.errors import NonFiniteLogits
 from policies.forward import evaluating, score_rows
 from policies.models.loader import load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
-from policies.samplers.token_distribution import sample_seed
+from policies.samplers.random_numbers import sample_seed
 
 PROMPTS = ("name a colour", "name a small animal of the woods", "one", "what is the answer to all of it")
 CUT = Sampling(temperature=0.7, top_p=0.9, top_k=20)

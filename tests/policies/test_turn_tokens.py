@@ -8,7 +8,7 @@ import torch
 from policies.config import PolicyConfig
 from policies.errors import PolicyError, VocabularyError
 from policies.models.loader import load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.policy import Policy
 from tests.policies import templates as t
 

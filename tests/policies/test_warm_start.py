@@ -11,7 +11,7 @@ from policies.config import PolicyConfig, WarmStartConfig
 from policies.errors import PolicyError
 from policies.forward import score_rows
 from policies.models.loader import load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.transformers import Config, create

@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import orchestrator
-from policies.models.tiny import VocabularySample, build_tokenizer
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import ending, series, told

@@ -13,7 +13,7 @@ import orchestrator
 from orchestrator.runs.dry_run import make_plan
 from orchestrator.spec import load_spec
 from policies.errors import PolicyError
-from policies.models.tiny import VocabularySample, build_tokenizer
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import told

@@ -10,7 +10,7 @@ from orchestrator.errors import SpecError
 from orchestrator.measurements.evaluation import MEASURES, Evaluation
 from orchestrator.measurements.interim import InterimEvaluation, InterimFindings
 from orchestrator.progress import Progress
-from orchestrator.runs.assembly import find_held_out
+from orchestrator.runs.environments import find_held_out
 from orchestrator.spec import load_spec
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch

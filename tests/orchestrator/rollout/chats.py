@@ -15,7 +15,7 @@ from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
 from policies.config import PolicyConfig
 from policies.models.loader import load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling, Span
 

@@ -13,7 +13,7 @@ from orchestrator.stopwatch import Stopwatch
 from policies.errors import PolicyError
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampling
-from policies.samplers.token_distribution import sample_seed
+from policies.samplers.random_numbers import sample_seed
 from policies.samplers.transformers import Config, TransformersSampler
 from tests.orchestrator.rollout.chats import (
     GUESS,

@@ -15,7 +15,7 @@ from environments import Environment, first_tasks
 from orchestrator.recording.events import of_prompts
 from orchestrator.rollout.task_supply import LISTED, PromptLimits, most_tokens
 from policies.encoder import Encoder
-from policies.models.tiny import VocabularySample, build_tokenizer
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from policies.samplers.contracts import SamplerOptions
 from policies.samplers.vllm import Config as VllmConfig
 from tests.environments.fakes import create

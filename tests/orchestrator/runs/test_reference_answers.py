@@ -10,7 +10,7 @@ from orchestrator.runs.dry_run import make_plan
 from orchestrator.runs.reference_answers import LOOKED_AT, too_long_answers
 from orchestrator.spec import load_spec
 from policies.encoder import Encoder
-from policies.models.tiny import VocabularySample, build_tokenizer
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from policies.samplers.contracts import SamplerOptions
 from tests.environments.rows.making import made
 from tests.orchestrator.specs import small

@@ -10,7 +10,7 @@ from environments import Environment, pool_of
 from environments.codebook import ANSWERS, Codebook
 from environments.codebook import Config as Book
 from orchestrator.errors import UserError
-from orchestrator.runs.warm_start import WarmStartExamples
+from orchestrator.rollout.warm_start_examples import WarmStartExamples
 from policies.config import WarmStartConfig
 from tests.environments.fakes import create
 

@@ -26,9 +26,11 @@ from transformers import (
 
 from policies.config import PolicyConfig
 from policies.errors import ModelNotFoundError, PolicyError
-from policies.models.loader import describe_size, load_policy, load_prompt_reader
-from policies.models.tiny import VocabularySample, build_tokenizer
-from policies.policy import Endings, Policy
+from policies.model_facts import Endings
+from policies.models.description import describe_size, load_prompt_reader
+from policies.models.loader import load_policy
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
+from policies.policy import Policy
 from tests.policies.templates import ALTERNATING, ENDLESS, policy_of
 
 CPU = torch.device("cpu")

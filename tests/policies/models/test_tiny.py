@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from policies.config import PolicyConfig
 from policies.errors import PolicyError, VocabularyError
-from policies.models.loader import describe_size, load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.description import describe_size
+from policies.models.loader import load_policy
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.policy import Policy
 
 CPU = torch.device("cpu")
@@ -28,8 +29,15 @@ def test_it_has_about_a_third_of_a_million_weights() -> None:
 
 
 def test_its_size_is_known_without_making_it() -> None:
-    size, policy = describe_size(PolicyConfig(), SAMPLE), make()
-    assert size.num_parameters == policy.num_parameters
+    shapes: list[dict[str, int]] = [
+        {},
+        {"layers": 1, "hidden": 24, "mlp": 40, "heads": 3, "kv_heads": 1},
+        {"layers": 3, "hidden": 48, "heads": 6, "kv_heads": 6},
+    ]
+    for shape in shapes:
+        size, policy = describe_size(PolicyConfig.model_validate(shape), SAMPLE), make(**shape)
+        assert (size.num_parameters, size.width) == (policy.num_parameters, policy.width)
+    size = describe_size(PolicyConfig(), SAMPLE)
     assert (size.weights_bytes, size.optimizer_bytes) == (4 * size.num_parameters, 8 * size.num_parameters)
     short = describe_size(PolicyConfig(dtype="bfloat16"), SAMPLE)
     assert (short.weights_bytes, short.optimizer_bytes) == (2 * size.num_parameters, 12 * size.num_parameters)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from policies.errors import VocabularyError
-from policies.models.tiny import (
+from policies.models.tiny_tokenizer import (
     ANSWER,
     END,
     PAD,

@@ -9,14 +9,8 @@ import torch
 
 from policies.forward import entropy_of
 from policies.samplers.contracts import Sampling
-from policies.samplers.token_distribution import (
-    draw,
-    filter_logits,
-    log_distribution,
-    philox,
-    row_uniforms,
-    sample_seed,
-)
+from policies.samplers.random_numbers import philox, row_uniforms, sample_seed
+from policies.samplers.token_distribution import draw, filter_logits, log_distribution
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.49, 0), (0.51, 1), (0.79, 1), (0.81, 2)])

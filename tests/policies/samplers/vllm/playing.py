@@ -12,11 +12,12 @@ from transformers import LlamaForCausalLM
 from policies.config import PolicyConfig
 from policies.forward import evaluating
 from policies.models.loader import load_policy
-from policies.models.tiny import VocabularySample
+from policies.models.tiny_tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampling
+from policies.samplers.random_numbers import sample_seed
 from policies.samplers.testing import PROMPTS, fresh_logprobs
-from policies.samplers.token_distribution import log_distribution, sample_seed
+from policies.samplers.token_distribution import log_distribution
 
 
 def wide_policy(seed: int = 0, spread: float = 2.0, tied: bool = True) -> Policy:

@@ -1,0 +1,93 @@
+"""The environments of a spec: built, what of them is trained on and held out, and what `tiny` reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from environments import ALL, Admission, Environment, EnvironmentSource, Pool, first_tasks, make_task
+from environments.contracts import is_whole
+from orchestrator.bandits import ArmInfo
+from orchestrator.choosing.choice import Arms
+from orchestrator.errors import UserError
+from orchestrator.measurements.contracts import HeldOut
+from orchestrator.rollout.task_supply import evaluated_categories
+from orchestrator.spec import Spec
+from policies.models.tiny_tokenizer import VocabularySample, prompt_text
+
+VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
+REASONS = 10  # named where there is nothing to train on
+
+
+def build_environments(
+    spec: Spec, tell: Callable[[str], None] | None = None
+) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
+    """Build the environments; the sources build them again in other processes."""
+    sources = {
+        name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path)
+        for name, section in spec.environments.items()
+    }
+    environments = {name: source.create(tell) for name, source in sources.items()}
+    for name, environment in environments.items():
+        # an answer that hits an environment's limit must be scorable
+        if environment.seconds >= spec.scoring.timeout_s:
+            raise UserError(
+                f"scoring.timeout_s is {spec.scoring.timeout_s:g}, but by its own limits a score of {name} may take "
+                f"{environment.seconds:g} s: raise the one, or lower the other"
+            )
+    return sources, environments
+
+
+def trainable(environments: Mapping[str, Environment]) -> Arms:
+    """Describe what can be trained on: sizes and numbers of categories. What is only held out is never chosen."""
+    categories = {
+        name: {
+            one.name: ArmInfo.of(environment.size(one.name), one.parameters)
+            for one in environment.categories
+            if one.trainable
+        }
+        for name, environment in environments.items()
+    }
+    if not any(categories.values()):
+        raise UserError(_nothing_to_train_on(environments))
+    return {name: own for name, own in categories.items() if own}
+
+
+def _nothing_to_train_on(environments: Mapping[str, Environment]) -> str:
+    """Say why, as the environments' remarks have it, and what to do; where they have none, the spec asked for it."""
+    found = f"nothing to train on: every category of {', '.join(environments)} is only held out"
+    why = [f"{name}: {text}" for name, one in environments.items() for text in (*one.remarks, *map(str, one.flaws))]
+    if len(why) > REASONS:
+        why[REASONS:] = [f"and {len(why) - REASONS:,} more reasons"]
+    remedies = ["give it more rows to train on, or another `holdout` file"] if why else []
+    if not all(environment.remarks for environment in environments.values()):
+        remedies.append("leave out `trainable: false` for some")
+    return f"{found}; {', or '.join(remedies)}" + "".join(f"\n  {line}" for line in why)
+
+
+def find_held_out(
+    environments: Mapping[str, Environment], pool: Pool, num_items: int, admission: Admission = ALL
+) -> HeldOut:
+    """Find what is evaluated: the first tasks of every category's pool, the same in every run."""
+    return {
+        name: {
+            category: first_tasks(environment, category, pool, num_items, admission)
+            for category in evaluated_categories(environment, pool)
+        }
+        for name, environment in environments.items()
+    }
+
+
+def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySample:
+    """Show `tiny` what its environments look like: prompts, answers and symbols."""
+    prompts: dict[str, list[str]] = {}
+    answers: list[str] = []
+    for name, environment in environments.items():
+        tasks = [
+            make_task(environment, category.name, index)
+            for category in environment.categories
+            for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
+        ]
+        prompts[name] = [prompt_text(task.messages) for task in tasks if is_whole(task.messages)]
+        answers += [task.answer for task in tasks if task.answer is not None and is_whole(task.answer)]
+    symbols = [symbol for environment in environments.values() for symbol in environment.symbols]
+    return VocabularySample(prompts, answers, symbols)

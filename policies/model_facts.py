@@ -1,0 +1,77 @@
+"""What a model's configuration and tokenizer say of it, without its weights; torch is not imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from policies.errors import PolicyError
+
+END_REMEDY = (
+    "Set `tokenizer.eos_token` to one of the model's tokens and save the tokenizer again, or save it with a chat "
+    "template that puts a special token behind a turn"
+)
+
+
+@dataclass(frozen=True)
+class Endings:
+    """The tokens that end an answer."""
+
+    end_id: int | None  # what a template puts behind one, else the tokenizer's; None: neither has any
+    stop_ids: tuple[int, ...]  # this one, the tokenizer's and those of the generation config
+
+    @classmethod
+    def of(cls, tokenizer: Any, template: str, generation: Any, name: str) -> Endings:
+        """Find them; `generation`: the model's generation config, if it has one."""
+        end_id = _end_of_turn(tokenizer, template, name)
+        configured = None if generation is None else generation.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        stops = {token for token in (*listed, tokenizer.eos_token_id, end_id) if token is not None}
+        return cls(end_id, tuple(sorted(stops)))
+
+    def require_end(self, name: str) -> int:
+        """Give the token to write behind an answer; PolicyError if there is none."""
+        if self.end_id is None:
+            raise PolicyError(
+                f"{name}: neither template nor tokenizer has a token that ends an answer, so a warm start cannot teach "
+                f"one. {END_REMEDY}"
+            )
+        return self.end_id
+
+
+def _end_of_turn(tokenizer: Any, template: str, name: str) -> int | None:
+    """Find the token that ends an answer: the first special one that the template puts after it."""
+    if template == "chat":
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "42"}]
+        try:
+            tail = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("42")[2]
+        except TemplateError as error:
+            raise PolicyError(
+                f"{name}: its chat template does not take a question and its answer: {error}. Save the tokenizer with "
+                "another template, or say `template: none` in the policy section"
+            ) from error
+        added = tokenizer.added_tokens_decoder
+        for token in tokenizer(tail, add_special_tokens=False).input_ids:
+            if token in added and added[token].special:
+                return int(token)
+    eos: int | None = tokenizer.eos_token_id
+    return eos
+
+
+def width_of(architecture: Any) -> int:
+    """Read from a model's configuration how wide its hidden states are."""
+    return int(architecture.get_text_config().hidden_size)
+
+
+def context_of(architecture: Any) -> int | None:
+    """Read from a model's configuration how many tokens in a row it takes; None: it sets no limit."""
+    limit: int | None = getattr(architecture.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
+def rows_of(architecture: Any) -> int | None:
+    """Read from a model's configuration how many rows its embedding has; None: it does not say."""
+    num: int | None = getattr(architecture.get_text_config(), "vocab_size", None)
+    return num

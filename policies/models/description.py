@@ -1,0 +1,213 @@
+"""A model as its files describe it, without its weights: its size, and what reads its prompts.
+
+A folder, or a hub name whose files are in the cache. Torch and the library's models are imported where they are needed:
+what is asked of `tiny` needs neither.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from policies.config import PolicyConfig
+from policies.encoder import Encoder, require_template
+from policies.errors import ModelNotFoundError, PolicyError
+from policies.model_facts import Endings, context_of, rows_of, width_of
+from policies.models.tiny_tokenizer import CONTEXT, VocabularySample, build_tokenizer, require_known
+
+LONGEST = 200  # characters of a name in a message
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of a weight
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What a policy will take, found from its configuration alone."""
+
+    num_parameters: int
+    width: int  # of the hidden states
+    weights_bytes: int  # of the saved model
+    optimizer_bytes: int  # of the saved optimiser state: two moments, and float32 copies of shorter weights
+
+    @classmethod
+    def of(cls, num_parameters: int, width: int, config: PolicyConfig) -> ModelSize:
+        """Work out the sizes of what is saved."""
+        num_bytes = BYTES[config.dtype]
+        moments = num_parameters * (8 if num_bytes == 4 else 12)
+        return cls(num_parameters, width, num_parameters * num_bytes, moments)
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """What of a policy its prompts meet, and what ends its answers."""
+
+    encoder: Encoder
+    context: int | None  # most tokens in a row; None: the model sets no limit
+    endings: Endings  # of its answers
+
+
+def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
+    """Load what reads prompts at a run's start, and no weights; None where a hub name's files are not here."""
+    if config.kind == "tiny":
+        is_closed = config.vocabulary == "closed"
+        tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)
+        check = partial(require_known, tokenizer) if is_closed else None
+        endings = Endings.of(tokenizer, config.template, None, config.model)
+        return PromptReader(Encoder(tokenizer, config.template, check), CONTEXT, endings)
+    try:
+        known = load_architecture(config, is_offline=True)
+        tokenizer = load_tokenizer(config, known, is_offline=True)
+    except ModelNotFoundError:
+        if config.kind == "hub":
+            return None
+        raise
+    require_template(tokenizer, config.template, config.model)
+    endings = Endings.of(tokenizer, config.template, _generation_config(config, known), config.model)
+    return PromptReader(Encoder(tokenizer, config.template, None, rows_of(known)), context_of(known), endings)
+
+
+def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelSize:
+    """Compute the size of a policy from its configuration; that of a hub name must be in the cache."""
+    if config.kind == "tiny":
+        tokenizer = build_tokenizer(sample or VocabularySample({}), config.vocabulary == "closed")
+        return ModelSize.of(_num_weights(config, len(tokenizer)), config.hidden, config)
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    known = load_architecture(config, is_offline=True)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
+    num = sum(parameter.numel() for parameter in model.parameters())
+    return ModelSize.of(num, width_of(model.config), config)
+
+
+def _num_weights(config: PolicyConfig, vocabulary_size: int) -> int:
+    """Count the weights of `tiny`: embedding, tied to the head; per layer attention, MLP, two norms; the last norm."""
+    width = config.hidden
+    key_value = width // config.heads * config.kv_heads
+    layer = 2 * width * width + 2 * width * key_value + 3 * width * config.mlp + 2 * width
+    return vocabulary_size * width + config.layers * layer + width
+
+
+def load_tokenizer(config: PolicyConfig, known: Any, *, is_offline: bool = False) -> Any:
+    """Read the tokenizer of a model with this configuration; refused if its ids go beyond the embedding."""
+    from transformers import AutoTokenizer
+
+    options = {**hub_options(config), "config": known, "local_files_only": is_offline}
+    with explained(config):
+        tokenizer = AutoTokenizer.from_pretrained(locate(config), **options)
+    _require_rows(tokenizer, known, config)
+    return tokenizer
+
+
+def _require_rows(tokenizer: Any, known: Any, config: PolicyConfig) -> None:
+    """Refuse a tokenizer with ids beyond the embedding.
+
+    Special tokens that no prompt gets by itself may lie there: the smallest Gemma 3 has one for images, and the
+    library gives every Qwen2 an unknown token.
+    """
+    num_rows = rows_of(known)
+    if num_rows is None:
+        return
+    named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    template = str(tokenizer.chat_template) if config.template == "chat" else ""
+    added = tokenizer.added_tokens_decoder
+    vocabulary = tokenizer.get_vocab()
+    if not any(
+        index in named or token in template or index not in added or not added[index].special
+        for token, index in vocabulary.items()
+        if index >= num_rows
+    ):
+        return
+    last = max(vocabulary.values())
+    size = "len(tokenizer)" if len(tokenizer) > last else last + 1  # ids may have holes
+    raise PolicyError(
+        f"{config.model}: its tokenizer gives token ids up to {last}, but its embedding has {num_rows} rows, for ids "
+        f"up to {num_rows - 1}. Call `model.resize_token_embeddings({size})`, then save both again"
+    )
+
+
+def load_architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:
+    """Read the configuration of a model without its weights; offline, a hub name is looked up in the cache only."""
+    from transformers import AutoConfig
+
+    options = {**hub_options(config), "local_files_only": is_offline}
+    with explained(config):
+        return AutoConfig.from_pretrained(locate(config), **options)
+
+
+def _generation_config(config: PolicyConfig, known: Any) -> Any:
+    """Read what a model with weights would be given: its file if there is one, else what its configuration says."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(locate(config), revision=config.revision, local_files_only=True)
+    except OSError:
+        return GenerationConfig.from_model_config(known)
+
+
+def locate(config: PolicyConfig) -> str:
+    """Give what the library should open; a folder must exist and hold a `config.json`."""
+    if config.kind == "hub":
+        return config.model
+    folder = Path(config.model).expanduser()
+    if not os.path.isdir(folder):  # of a name too long for a path too, where `Path.is_dir` raises
+        raise ModelNotFoundError(
+            f"policy.model: the folder {config.model[:LONGEST]!r} does not exist (looked in "
+            f"{folder.absolute().parent}: it begins where the command runs). "
+            "Give a folder written by `save_pretrained`, a hub name such as Qwen/Qwen2.5-0.5B, or `tiny`"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"model folder {config.model!r} has no config.json; it holds {_contents(folder)}. "
+            "Expected a folder written by `save_pretrained`: config.json, *.safetensors, the tokenizer's files"
+        )
+    return str(folder)
+
+
+@contextmanager
+def explained(config: PolicyConfig) -> Iterator[None]:
+    """Turn the library's errors into ones that say what to do; their own first line is kept.
+
+    What the hub's client logs of every try is not shown: the error says what came of them.
+    """
+    hub_log = logging.getLogger("huggingface_hub")
+    before = hub_log.level
+    hub_log.setLevel(logging.ERROR)
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0].rstrip(".") if lines else type(error).__name__
+        if "trust_remote_code" in str(error):
+            raise PolicyError(
+                f"{config.model}: this model brings its own Python code. If you trust it, say "
+                f"`trust_remote_code: true` in the policy section. ({reason})"
+            ) from error
+        if config.kind == "folder":
+            raise ModelNotFoundError(
+                f"model folder {config.model!r} cannot be read: {reason}. It holds {_contents(Path(config.model))}; "
+                "expected config.json, *.safetensors and the tokenizer's files, as `save_pretrained` writes them"
+            ) from error
+        raise ModelNotFoundError(
+            f"{config.model!r} is no folder here, and as a hub name it is neither in the local cache nor could it be "
+            f"fetched: {reason}. Check the name and the network (gated models need `hf auth login`), or give a folder "
+            "as ./name"
+        ) from error
+    finally:
+        hub_log.setLevel(before)
+
+
+def hub_options(config: PolicyConfig) -> dict[str, Any]:
+    """Give what every reading of the library takes."""
+    return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(path.name for path in folder.expanduser().iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
