@@ -137,9 +137,9 @@ class StageScheduler:
 
 def arm_records(name: str, bandit: Bandit) -> list[ArmRecord]:
     """The present state of every arm of a bandit."""
-    values = bandit.values()
+    values, num_picks = bandit.values(), bandit.num_picks  # each of them goes through all arms
     return [
-        ArmRecord(name, arm, probability, values[arm], bandit.num_picks[arm])
+        ArmRecord(name, arm, probability, values[arm], num_picks[arm])
         for arm, probability in bandit.probabilities().items()
     ]
 

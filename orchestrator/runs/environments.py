@@ -14,7 +14,8 @@ from orchestrator.rollout.task_supply import evaluated_categories
 from orchestrator.spec import Spec
 from policies.models.tiny_tokenizer import VocabularySample, prompt_text
 
-VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
+VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary,
+MOST_VOCABULARY_TASKS = 64_000  # and in all categories of an environment
 REASONS = 10  # named where there is nothing to train on
 
 
@@ -82,10 +83,12 @@ def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySamp
     prompts: dict[str, list[str]] = {}
     answers: list[str] = []
     for name, environment in environments.items():
+        categories = environment.categories
+        most = max(1, min(VOCABULARY_TASKS, MOST_VOCABULARY_TASKS // len(categories)))
         tasks = [
             make_task(environment, category.name, index)
-            for category in environment.categories
-            for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
+            for category in categories
+            for index in range(min(most, environment.size(category.name) or most))
         ]
         prompts[name] = [prompt_text(task.messages) for task in tasks if is_whole(task.messages)]
         answers += [task.answer for task in tasks if task.answer is not None and is_whole(task.answer)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.bandits import ArmInfo
+from orchestrator.bandits.contracts import Bandit
 from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
 from orchestrator.errors import SpecError
 from orchestrator.played_group import PlayedGroup, Slot
@@ -220,3 +221,19 @@ def test_quantile_scaling_lets_environments_of_different_rewards_compare() -> No
     again = choice(mode="flat", bandit={"type": "sec", "signal_scale": "quantile"}, seed=5)
     again.load_state(json.loads(json.dumps(chosen.state())))
     assert again.state() == chosen.state()
+
+
+def test_the_state_of_many_arms_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Counter[str]()
+    whole = Bandit.num_picks.fget
+    assert whole is not None
+
+    def counted(bandit: Bandit) -> dict[str, int]:
+        reads["num_picks"] += 1
+        return whole(bandit)
+
+    monkeypatch.setattr(Bandit, "num_picks", property(counted))
+    many = {"words": {str(k): ArmInfo() for k in range(500)}}
+    chosen = make_choice(CurriculumSection.model_validate({"mode": "flat", "stages": 1}), many, 0)
+    assert len(chosen.arms()) == 500
+    assert reads == {"num_picks": 1}
