@@ -48,6 +48,9 @@ def show(
     times: Annotated[
         bool, typer.Option("--time", help="Print what training and looking took instead, in passes and seconds.")
     ] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Every stage, environment and incident, where that is more than a screen.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Watch it go, also in another process, until it ends.")
     ] = False,
@@ -80,7 +83,7 @@ def show(
             print_json(found["looking"]) if as_json else print_costs(out, found)
             return
         story = facts_with_digests(ledger, place, run)
-    print_json(story) if as_json else print_story(out, story)
+    print_json(story) if as_json else print_story(out, story, show_all)
 
 
 POLL_S = 1.0

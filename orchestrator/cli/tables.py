@@ -53,6 +53,8 @@ MATRICES = {"pass_1": "Accuracy after each stage", "entropy_token": "Entropy, na
 MOST_ROWS, MOST_COLUMNS, MOST_INCIDENTS = 8, 8, 3  # of what is told at a run's end, which is to fit a screen
 CLOSED = "* evaluated on the tasks that it trains on: they are to be learnt by heart"
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
+STORY_ROWS, STORY_INCIDENTS = 12, 12  # of what `show` tells, unless it is asked for all
+MOST_ENVIRONMENTS = 20  # the same: those that changed most
 MOST_ARMS = 20  # of a run's that are shown: those with the most groups
 WIDEST_NAME = 28  # of a list's column; a longer one moves its own line alone
 
@@ -137,23 +139,24 @@ def print_ending(out: Console, story: Mapping[str, Any]) -> None:
     _print_sentences(out, [*(text for title, text in told.items() if title != "Choice"), *filter(None, more)])
     if len(story["environments"]) <= MOST_COLUMNS:
         print_table(out, _after_each_stage(story, "pass_1", MOST_ROWS))
-    incidents = _incidents(story)
-    if incidents:
-        rest = f"\n  and {len(incidents) - MOST_INCIDENTS} more" if len(incidents) > MOST_INCIDENTS else ""
-        out.print(Text("\n".join(["Incidents", *incidents[:MOST_INCIDENTS]]) + rest))
+    if incidents := _incidents(story, MOST_INCIDENTS):
+        out.print(Text("\n".join(["Incidents", *incidents])))
 
 
-def print_story(out: Console, story: Mapping[str, Any]) -> None:
-    """Tell a run as a person wants it told: what was learnt, what it cost, who chose, what went wrong."""
+def print_story(out: Console, story: Mapping[str, Any], is_whole: bool = False) -> None:
+    """Tell a run as a person wants it told: what was learnt, what it cost, who chose, what went wrong.
+
+    What is long is cut: the rows of stages, environments, incidents; `is_whole` leaves it whole.
+    """
     _print_head(out, story)
     made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
     out.print(Text(f"The objective is made of {made_of}.", style="dim"))
     more = filter(None, [*what_carried(story).values(), beside_the_baseline(story), what_is_lost(story)])
     _print_sentences(out, [*in_words(story).values(), *more])
-    for made in (*_learnt(story), *_plasticity(story), *arms_and_batches(story)):
+    for made in (*_learnt(story, is_whole), *_plasticity(story), *arms_and_batches(story)):
         print_table(out, made)
     none = ["  none: every sample was scored, every update applied"]
-    out.print(Text("\n".join(["Incidents", *(_incidents(story) or none)])))
+    out.print(Text("\n".join(["Incidents", *(_incidents(story, None if is_whole else STORY_INCIDENTS) or none)])))
     out.print(Text(f"\n{where_time_went(story)}"))
     if story["digest"]:
         out.print(f"digest {story['digest']}", style="dim")
@@ -179,11 +182,16 @@ def _print_sentences(out: Console, texts: Iterable[str]) -> None:
         out.print(Text(textwrap.fill(text, out.width, **WHOLE_WORDS) if out.is_terminal else text))
 
 
-def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
+def _learnt(story: Mapping[str, Any], is_whole: bool) -> Iterator[Table]:
     columns = ("environment", "accuracy", "", "change", "entropy", "", "signal")
     made = table("What was learnt (held-out tasks), and the share of groups with a signal", *columns)
     newest = max(map(int, story["matrices"]["pass_1"]), default=0)
-    for name, facts in story["environments"].items():
+    environments = story["environments"]
+    changed_most = sorted(environments, key=lambda name: -abs(environments[name]["accuracy_change"] or 0))
+    shown = set(changed_most if is_whole else changed_most[:MOST_ENVIRONMENTS])
+    for name, facts in environments.items():
+        if name not in shown:
+            continue
         older = "" if facts["end_stage"] == newest else f" (after stage {facts['end_stage']})"  # left out since
         made.add_row(
             Text(name + (" *" if facts["closed"] else "") + older),
@@ -194,10 +202,13 @@ def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
             f"-> {number(facts['entropy_end'])}",
             percent(share_taught(story["taught"], name)),
         )
-    if any(facts["closed"] for facts in story["environments"].values()):
-        made.caption = CLOSED
+    is_closed = any(environments[name]["closed"] for name in shown)
+    num_left = len(environments) - len(shown)
+    more = f"and {num_left:,} more that changed less: --all" if num_left else ""
+    made.caption = "\n".join(filter(None, [CLOSED if is_closed else "", more])) or None
     yield made
-    yield from (_after_each_stage(story, metric) for metric in MATRICES)
+    if not num_left:  # of that many, matrices are for the report
+        yield from (_after_each_stage(story, metric, None if is_whole else STORY_ROWS) for metric in MATRICES)
     if any(value is not None for value in story["carry_over"].values()):
         made, written = table("What carries over", "", "value", ""), outcomes_as_text(story["carry_over"])
         for one in OUTCOMES:
@@ -213,6 +224,8 @@ def _after_each_stage(story: Mapping[str, Any], metric: str, most: int | None = 
     matrix, made = story["matrices"][metric], table(MATRICES[metric], "after stage", *names)
     order = sorted(matrix, key=int)
     is_cut = most is not None and len(order) > most
+    if is_cut and most is not None:
+        made.caption = f"of {len(order)} rows the first and the last: `show --all` has all"
     for index in [order[0], "...", *order[len(order) - most + 2 :]] if is_cut and most is not None else order:
         label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
         cells = [number(matrix[index].get(name)) for name in names] if index in matrix else []
@@ -265,8 +278,8 @@ def arms_and_batches(story: Mapping[str, Any]) -> Iterator[Table]:
         yield made
 
 
-def _incidents(story: Mapping[str, Any]) -> list[str]:
-    """What went wrong, a line each; empty: every sample was scored, every update applied."""
+def _incidents(story: Mapping[str, Any], most: int | None) -> list[str]:
+    """What went wrong, a line each, at most so many; empty: every sample was scored, every update applied."""
     lines = [
         f"  {row['num_samples']} samples of {row['environment']} could not be scored: {row['reason']}"
         for row in story["unscorable"]
@@ -280,7 +293,9 @@ def _incidents(story: Mapping[str, Any]) -> list[str]:
         if event["kind"] not in ("skipped update", *NEWS)
         and not (event["kind"] == "unscorable" and event["after_stage"] is None)
     ]
-    return lines
+    if most is None or len(lines) <= most:
+        return lines
+    return [*lines[:most], f"  and {len(lines) - most:,} more: `show --events`"]
 
 
 def print_costs(out: Console, story: Mapping[str, Any]) -> None:

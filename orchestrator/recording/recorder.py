@@ -44,7 +44,7 @@ from store.records import (
 
 SAMPLES_KEPT = 8  # completions kept of every step
 FIRST_REPORT = 10.0  # seconds: a run that is over sooner writes its last page only
-REPORT_SHARE = 0.05  # of a run's time, at most, for the pages on the way: they grow with the number of stages
+REPORT_SHARE = 0.01  # of a run's time, at most, for the pages on the way: they grow with the number of stages
 
 
 class RunRecorder:

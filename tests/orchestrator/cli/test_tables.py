@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.tables import MOST_ARMS, arms_and_batches, print_table, table
+from orchestrator.cli.tables import MOST_ARMS, arms_and_batches, print_story, print_table, table
+from store.ledger import Ledger
+from store.records import EventRecord
+from store.run_summary import facts
+from tests.store.report import runs
 
 HEADS = ("retained", "carried", "tokens an answer", "relative forgetting", "P(improvement)", "seeds for 80 %")
 NAMES = ("repo_adaptive", "grpo", "divisors")
@@ -77,3 +82,29 @@ def test_of_many_arms_those_with_the_most_groups_are_shown_in_their_order(num: i
         assert one.caption == "and 480 more with no more groups than these: --json has all"
     else:
         assert (len(shown), one.caption) == (MOST_ARMS, None)
+
+
+@pytest.mark.parametrize(("stages", "environments"), [(60, 3), (60, 60), (200, 3)])
+def test_a_long_run_is_told_on_a_screen_and_whole_if_that_is_asked_for(
+    tmp_path: Path, stages: int, environments: int
+) -> None:
+    names = [f"book {k}" for k in range(environments)]
+    incidents = [EventRecord("alarm", f"incident {k}") for k in range(80)]
+    shape = runs.Shape(environments=names, stages=stages, steps=1, events=incidents)
+    with Ledger.open("sqlite://") as ledger:
+        runs.written(ledger, shape, "long")
+        story = {**facts(ledger, tmp_path, "long"), "digest": None}
+    texts = []
+    for is_whole in (False, True):
+        console = Console(file=io.StringIO(), width=120)
+        print_story(console, story, is_whole)
+        assert isinstance(console.file, io.StringIO)
+        texts.append(console.file.getvalue())
+    short, whole = texts
+    assert len(short.splitlines()) < 140
+    assert f" {stages}  book" in short or environments > 20, "the newest stages"
+    assert "--all" in short
+    assert "show --events" in short
+    for what in (*names, *(f" {k}  book" for k in range(1, stages + 1)), *(f"incident {k}" for k in range(80))):
+        assert what in whole
+    assert "--all" not in whole
