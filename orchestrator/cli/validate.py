@@ -71,7 +71,8 @@ def validate(
         if show_all:
             out.print(f"{as_yaml(checked).rstrip()}\n", markup=False)
         print_plan(out, checked.name, plan)
-        if not show_all:
+        is_refused = strict and (plan.left_out or (found and found.num_leaks))
+        if not show_all and not is_refused:
             out.print(Text(f"{spec} is valid. Every field with its value: --all", style="dim"))
         for line in leak_lines(found, bool(plan.left_out)) if found else ():
             out.print(Text(plain(line)))

@@ -41,8 +41,10 @@ def test_validate_strict_refuses_them_and_nothing_else(tmp_path: Path, evergreen
     refused = evergreen("validate", spec(tmp_path, 1), "--strict")
     assert refused.exit_code == 2
     assert "--strict: there are rows of one that cannot be used" in refused.stderr
+    assert "is valid" not in refused.stdout
     assert "not valid JSON: 1 row (train.jsonl:1: " in refused.stderr
-    assert evergreen("validate", spec(tmp_path, 0), "--strict").exit_code == 0
+    fine = evergreen("validate", spec(tmp_path, 0), "--strict")
+    assert (fine.exit_code, "is valid" in fine.stdout) == (0, True)
     assert evergreen("validate", spec(tmp_path, 1, strict=True)).exit_code == 2
 
 
