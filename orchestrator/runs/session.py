@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext, suppress
+import gc
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,8 @@ from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
 from store.records import DECISION, CheckpointRecord, EventRecord
 
+GARBAGE_AFTER = 50_000  # objects, instead of Python's 700: a step makes thousands, hardly ever in cycles
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -59,6 +62,20 @@ def ended(name: str, folder: Path, watcher: Callback, reason: str | None) -> Out
     outcome = Outcome(name, folder, "finished" if reason is None else "stopped", reason)
     watcher.end(name, outcome.status, reason)
     return outcome
+
+
+@contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """Look for garbage in cycles rarely, and not among what is there already: up to a tenth of a small step's time."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 class RunSession:
@@ -221,8 +238,9 @@ class RunSession:
                 parts.interventions.require_origins(progress)
                 curriculum = Curriculum(parts, recorder, progress)
                 try:
-                    curriculum.welcome(self._joined(parts, progress))
-                    return curriculum.run(stop)
+                    with collecting_rarely():
+                        curriculum.welcome(self._joined(parts, progress))
+                        return curriculum.run(stop)
                 except LedgerAway as away:
                     recorder.keep_outbox(parts, progress, str(away))
                     raise
