@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from orchestrator.measurements.contracts import Findings, Measurement, Tell
 from orchestrator.measurements.evaluation import Evaluation
-from orchestrator.measurements.network import Network
+from orchestrator.measurements.network_reading import Network
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.measurements.probe_options import ProbeOptions
+from orchestrator.measurements.probe_options import ProbeOptions, probe_passes
 
 if TYPE_CHECKING:
     from orchestrator.measurements.contracts import Measurement
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SOURCE = "arXiv 2606.24752, 2303.01486, 2603.11682"
 
 Config = ProbeOptions
+passes = probe_passes
 
 
 def create(config: ProbeOptions, around: Surroundings) -> Measurement:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from policies.config import Options
+
+if TYPE_CHECKING:
+    from orchestrator.measurements.surroundings import Surroundings
 
 Kind = Literal["supervised", "rl", "random_labels", "linear"]
 
@@ -121,3 +124,9 @@ class ProbeOptions(Options):
         if self.kind == "supervised":
             return seeds * (3.0 * rows + len(self.looks) * items)
         return seeds * (4.0 * rows * (self.group_size or 0) + len(self.looks) * items * (self.samples or 0))
+
+
+def probe_passes(config: ProbeOptions, around: Surroundings) -> float:
+    """Passes of a look: texts and strings, of no environment, count as samples of the training."""
+    lengths = around.evaluation.lengths
+    return config.passes * (1.0 if config.environment is None else lengths[config.environment])

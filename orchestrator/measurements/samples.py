@@ -68,7 +68,7 @@ class Config(BaseModel):
         asked = DEFAULT_K if self.k is None else self.k
         return [k for k in dict.fromkeys(asked) if 1 < k <= num_samples]
 
-    def passes(self, num_samples: int) -> list[int]:
+    def solved_once(self, num_samples: int) -> list[int]:
         """List the k of pass@k, but for those that the evaluation measures anyway."""
         asked = [k for k in DEFAULT_K if 2 * k <= num_samples] if self.k is None else self.k
         return [k for k in dict.fromkeys(asked) if k not in EVALUATED and k <= num_samples]
@@ -86,7 +86,7 @@ class Samples(Measurement):
         self._joining: Sequence[str] = ()  # environments whose first boundary this is, whatever its number
         num = around.spec.evaluate.samples
         self._measures: dict[str, Measure] = {
-            **{f"pass_{k}": partial(_pass, k) for k in config.passes(num)},
+            **{f"pass_{k}": partial(_pass, k) for k in config.solved_once(num)},
             **{f"maj_{k}": partial(_majority, k) for k in config.majorities(num)},
             **ANSWERS,
             **{f"distinct_{n}": partial(_distinct, n, config.distinct_tokens) for n in range(1, MOST_GRAMS + 1)},
@@ -270,6 +270,11 @@ ANSWERS: dict[str, Measure] = {
 CONDITIONAL = frozenset(
     {"entropy_answer_wrong", "entropy_answer_right", "distinct", *(f"distinct_{n}" for n in range(1, MOST_GRAMS + 1))}
 )
+
+
+def passes(config: Config, around: Surroundings) -> float:
+    """Passes of a look: none, it reads what the evaluation has played."""
+    return 0.0
 
 
 def create(config: Config, around: Surroundings) -> Samples:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from environments import Pool, Task, first_tasks
 from orchestrator import random_streams
 from orchestrator.measurements.contracts import Findings, Measurement, Tell
-from orchestrator.measurements.probe_options import ProbeOptions
+from orchestrator.measurements.probe_options import ProbeOptions, probe_passes
 from orchestrator.measurements.surroundings import Surroundings
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
@@ -51,8 +51,7 @@ class Probe(Measurement):
     ) -> None:
         self.config, self.around, self.copying, self.is_asked = config, around, copying, is_asked
         self.name, self.kind = config.name, config.kind
-        lengths = around.evaluation.lengths  # texts and strings, of no environment, count as samples of the training
-        self.passes = config.passes * (1.0 if config.environment is None else lengths[config.environment])
+        self.passes = probe_passes(config, around)
         self._found: dict[Pool, list[Task]] = {}  # tasks by pool, the same at every boundary
 
     @override

@@ -21,7 +21,7 @@ from orchestrator.measurements.budget import plan_looking, sample_lengths
 from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation, num_tasks
 from orchestrator.measurements.interim import InterimEvaluation
-from orchestrator.measurements.network import Network
+from orchestrator.measurements.network_reading import Network
 from orchestrator.measurements.surroundings import Surroundings, make_measurement
 from orchestrator.recording.checkpoint import weights_after
 from orchestrator.rollout.player import Player

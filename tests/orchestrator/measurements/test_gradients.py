@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.measurements.contracts import Findings
-from orchestrator.measurements.gradients import Config, Gradients
+from orchestrator.measurements.gradient_reading import Gradients
+from orchestrator.measurements.gradients import Config
 from orchestrator.played_group import Group
 from orchestrator.progress import Progress
 from orchestrator.stopwatch import Stopwatch
