@@ -94,7 +94,8 @@ class Config(TextOptions):
     reward: RewardSection
     """What a reply is worth: a reward's name, a map with its options, or a list of several."""
     strict: bool = False
-    """Whether rows that cannot be used are an error; if not, they are left out and listed."""
+    """Whether rows that cannot be used are an error; if not, they are left out and listed. Prompts that a policy cannot
+    read are left out all the same: `validate --strict` refuses those too."""
 
     @field_validator("answer", mode="before")
     @classmethod

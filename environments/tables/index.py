@@ -211,7 +211,10 @@ class _IndexBuilder:
         places = starts[first], order[differing[firsts[first]] + 1]
         sides = " and ".join(self._truth_at(rows[place]) for place in places)
         told = "one prompt has" if num == 1 else f"{num:,} prompts have"
-        return (f"{told} different truths in several rows, so no answer is right in all of them; the first: {sides}",)
+        return (
+            f"{told} truths that are written differently in several rows: unless they mean the same, no answer is right"
+            f" in all of them; the first: {sides}",
+        )
 
     def _truth_at(self, found: np.void) -> str:
         file, number = self._files[int(found["file"])], int(found["number"])
@@ -251,7 +254,8 @@ class _IndexBuilder:
             held_out = [own.of("anchor") for own in places.values()]
             asked = sum(own.num_different(of) for own, of in zip(places.values(), held_out, strict=True))
             remarks.append(
-                f"{_rows(num)} ask {different:,} different things: an evaluation asks each once, {asked:,} of its "
+                f"{_rows(num)} ask {different:,} different things, also those that turn out too long for the policy: "
+                f"an evaluation asks each once, {asked:,} of its "
                 f"{_rows(sum(map(len, held_out)))} to evaluate on; training as often as there are rows"
             )
         return remarks

@@ -60,13 +60,13 @@ class InvalidRow(Exception):
         self.kind, self.detail = kind, detail
 
     @classmethod
-    def found(cls, kind: str, value: object, length: int = 80) -> InvalidRow:
+    def found(cls, kind: str, value: object, length: int = 80, remedy: str = "") -> InvalidRow:
         """Refuse a row for a value, which is shown."""
         try:
             shown = repr(value)
         except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists without end
             shown = f"{type(value).__name__} too large to be shown"
-        return cls(kind, f"found {shortened(shown, length)}")
+        return cls(kind, f"found {shortened(shown, length)}{remedy}")
 
 
 def row_or_fault(read: Callable[[], Row]) -> Row | InvalidRow:

@@ -12,6 +12,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
 from itertools import chain, islice
@@ -182,7 +183,7 @@ class RowParser:
         if isinstance(value, float | Decimal) and math.isfinite(value):
             return str(int(value)) if value == int(value) else str(value)
         if not isinstance(value, str):
-            raise InvalidRow.found("the category is no name", value)
+            raise InvalidRow.found("the category is no name", value, remedy=_as_a_text(value, "category"))
         if not value.strip():
             raise InvalidRow("the category is empty")
         if not value.isprintable():
@@ -227,8 +228,10 @@ class RowParser:
         truth = self.truth(row)
         if truth is None:
             raise InvalidRow("the truth is missing")
+        if isinstance(truth, Decimal):  # a column of Parquet; with all its digits, as a CSV would have it
+            truth = str(truth)
         if not _is_plain(truth):
-            raise InvalidRow.found("the truth is no plain data", truth)
+            raise InvalidRow.found("the truth is no plain data", truth, remedy=_as_a_text(truth, "truth"))
         return truth if self.truth_in is None else self.truth_in(truth, row)
 
     def reference_of(self, row: Row) -> str | None:
@@ -271,6 +274,11 @@ def _message(given: Any) -> Message:
     if not isinstance(content, str):
         raise InvalidRow("a message that is no text", f"its content is {json_type(content)}")
     return {"role": role, "content": content}
+
+
+def _as_a_text(value: Any, option: str) -> str:
+    """Say what makes a text of a date or a time; nothing for other values."""
+    return f"; `{option}: COLUMN | string` makes a text of it" if isinstance(value, date | time | timedelta) else ""
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:

@@ -152,9 +152,9 @@ def summary(found: Leaks) -> str:
     if not found.num_leaks:
         return f"leaks: none ({sides}; similarity {found.threshold:g})"
     kinds = ", ".join(f"{num:,} {how}" for how, num in found.by_how.items())
+    tasks = "one held-out task has" if found.num_leaks == 1 else f"{found.num_leaks:,} held-out tasks have"
     return (
-        f"leaks: {found.num_leaks:,} held-out tasks have a near-duplicate among training tasks: {kinds}"
-        f" ({sides}; similarity from {found.threshold:g})"
+        f"leaks: {tasks} a near-duplicate among training tasks: {kinds} ({sides}; similarity from {found.threshold:g})"
     )
 
 

@@ -77,7 +77,9 @@ def _left_out(name: str, environment: Environment, before: Mapping[str, int]) ->
     text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
     text += _instead(environment.num_left_out, sum(before.values()) if before else None)
     if environment.num_left_out:
-        said = "; ".join(why) or f"the first: {environment.left_out[0]}"
+        others = len(environment.flaws) - len(flaws)
+        more = [f"and {others} more {'reason' if others == 1 else 'reasons'}"] if others else []
+        said = "; ".join([*why, *more]) or f"the first: {environment.left_out[0]}"
         text += f"; {said}; `evergreen validate` lists them"
     return EventRecord("left out", text, {"environment": name, REASONS_IN_DATA: reasons})
 
@@ -155,7 +157,8 @@ def of_entropy(before: Sequence[CellRecord], found: Sequence[CellRecord]) -> lis
                 f"{accuracy[-1]:.2f}): answers become noise. Where none is better than another nothing opposes an "
                 "objective that raises entropy: give it tasks that are solved now and then (easier categories, a "
                 "longer warm start), replay less (`curriculum.stage.replay`), or fork from a boundary before with "
-                "another `objective`: `repo_adaptive` with its own controller, `band`, does not push above the start"
+                "another `objective`, a smaller `learner.lr` or a longer `learner.warmup`: Adam makes whole steps of "
+                "small pushes"
             )
             events.append(EventRecord("alarm", text))
     return events

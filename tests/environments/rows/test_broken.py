@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -211,13 +213,24 @@ def test_mixed_types_and_nested_nulls_of_parquet_are_told_by_row(tmp_path):
     assert [line.partition("a.parquet:")[2][:1] for line in environment.left_out] == ["2", "3", "4"]
 
 
-def test_truths_that_are_no_plain_data_are_told(tmp_path):
-    import datetime
-
-    rows = [{"question": "a", "answer": datetime.date(2020, 1, 1)}]
+def test_dates_are_told_with_what_makes_a_text_of_them(tmp_path):
+    rows = [{"question": "a", "answer": date(2020, 1, 1)}]
     write_parquet(tmp_path / "a.parquet", rows)
-    with pytest.raises(EnvironmentFault, match=r"the truth is no plain data: 1 row \(a\.parquet:1: found datetime"):
+    reason = r"the truth is no plain data: 1 row \(a\.parquet:1: found datetime.*`truth: COLUMN \| string` makes a text"
+    with pytest.raises(EnvironmentFault, match=reason):
         make(tmp_path, train="a.parquet")
+    environment = make(tmp_path, train="a.parquet", truth="answer | string")
+    assert environment.task("all", 0).data["truth"] == "2020-01-01"
+    with pytest.raises(EnvironmentFault, match=r"the category is no name.*`category: COLUMN \| string` makes a text"):
+        make(tmp_path, train="a.parquet", truth="question", category="answer")
+
+
+def test_decimal_columns_are_truths_with_all_their_digits(tmp_path):
+    rows = [{"question": str(k), "answer": Decimal(f"{k}.880")} for k in range(20)]
+    environment = make(tmp_path, train=str(write_parquet(tmp_path / "a.parquet", rows)), reward="numeric")
+    task = environment.task("all", 3)
+    assert task.data["truth"] == "3.880"
+    assert (environment.score(task, "3.88").value, environment.score(task, "3.8").value) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,9 @@ def test_rows_that_ask_the_same_are_told_with_how_many_are_evaluated(tmp_path: P
     environment = made(tmp_path, [*rows, *rows, *rows[:5]])
     num_held_out = len(environment.indices("all", "anchor"))  # type: ignore[arg-type]
     (said,) = environment.remarks
-    assert said.startswith("65 rows ask 30 different things: an evaluation asks each once, ")
+    assert said.startswith(
+        "65 rows ask 30 different things, also those that turn out too long for the policy: an evaluation asks "
+        "each once, "
+    )
     num_different = len(first_tasks(environment, "all", "anchor", 65))
     assert f"once, {num_different} of its {num_held_out} rows to evaluate on; " in said

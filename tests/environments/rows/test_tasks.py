@@ -128,7 +128,8 @@ def test_truths_are_found_where_data_sets_have_them(tmp_path):
 
 
 def contradicting(first: str, second: str, num: str = "one prompt has") -> tuple[str, ...]:
-    said = "different truths in several rows, so no answer is right in all of them; the first:"
+    said = "truths that are written differently in several rows: unless they mean the same, no answer is right in all"
+    said += " of them; the first:"
     return (f"{num} {said} {first} and {second}",)
 
 

@@ -37,7 +37,7 @@ LEAK = TRAIN[7]["question"].upper()
 def test_what_is_found_is_told_with_both_places_and_is_no_failure(tmp_path: Path, evergreen: Evergreen) -> None:
     result = evergreen("validate", spec(tmp_path, LEAK), "--leaks")
     assert result.exit_code == 0, result.stderr
-    assert "leaks: 1 held-out tasks have a near-duplicate among training tasks: 1 same text" in result.stdout
+    assert "leaks: one held-out task has a near-duplicate among training tasks: 1 same text" in result.stdout
     assert "book is evaluated on the tasks that it trains on: not looked at" in result.stdout
     lines = [line.strip() for line in result.stdout.splitlines()]
     start = lines.index("1.00  same text")
@@ -51,7 +51,7 @@ def test_strict_refuses_leaks_only_where_they_are_looked_for(tmp_path: Path, eve
     assert evergreen("validate", path, "--strict").exit_code == 0
     refused = evergreen("validate", path, "--leaks", "--strict")
     assert refused.exit_code == 2
-    assert "--strict: leaks: 1 held-out tasks" in refused.stderr
+    assert "--strict: leaks: one held-out task has" in refused.stderr
     assert evergreen("validate", spec(tmp_path), "--leaks", "--strict").exit_code == 0
 
 
