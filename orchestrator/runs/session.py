@@ -68,7 +68,6 @@ def ended(name: str, folder: Path, watcher: Callback, reason: str | None) -> Out
 def collecting_rarely() -> Iterator[None]:
     """Look for garbage in cycles rarely, and not among what is there already: up to a tenth of a small step's time."""
     thresholds = gc.get_threshold()
-    gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER, *thresholds[1:])
     try:

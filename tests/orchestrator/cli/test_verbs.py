@@ -52,6 +52,7 @@ VERBS = {
         "--limit",
         "--events",
         "--time",
+        "--all",
         "--follow",
     ],
     "report": ["RUN", "--output", "--home"],
