@@ -222,7 +222,7 @@ class Bandit(Stateful, ABC):
             for slot, (k, probability) in enumerate(zip(places.tolist(), probabilities.tolist(), strict=True))
         ]
         self._pending.update((pick.id, pick) for pick in picks)
-        self._picked += np.bincount(places, minlength=len(arms))
+        np.add.at(self._picked, places, 1)
         self.clock += 1
         return picks
 
@@ -298,22 +298,24 @@ class Bandit(Stateful, ABC):
         return {"_picked": 0, **self._starts, **self._row_starts}
 
     def _floored(self) -> Floats:
-        return (1 - self.floor) * self.preferences() + self.floor / len(self.arms)
+        probabilities = (1 - self.floor) * self.preferences()
+        probabilities += self.floor / len(self.arms)
+        return probabilities
 
     def _seen(self, step: int, feedback: Sequence[Feedback]) -> StepFeedback:
-        num_arms, size = len(self.arms), len(feedback)
-        place = np.fromiter((self._place[item.pick.arm] for item in feedback), np.intp, size)
+        size = len(feedback)
+        places = np.fromiter((self._place[item.pick.arm] for item in feedback), np.intp, size)
         reward = np.fromiter((item.reward for item in feedback), np.float64, size)
         groups = np.fromiter((item.num_groups for item in feedback), np.float64, size)
         chance = np.fromiter((item.pick.probability for item in feedback), np.float64, size)
         score = np.fromiter((math.nan if item.score is None else item.score for item in feedback), np.float64, size)
         within = np.fromiter((item.scatter for item in feedback), np.float64, size)
+        at, arm = np.unique(places, return_inverse=True)  # feedback has groups, so each of these arms was observed
 
         def total(of: Floats) -> Floats:
-            return np.bincount(place, weights=of, minlength=num_arms).astype(np.float64)
+            return np.bincount(arm, weights=of).astype(np.float64)
 
         num_groups = total(groups)
-        at = np.flatnonzero(num_groups)
         scored = np.where(np.isnan(score), 0.0, groups)
         score = np.nan_to_num(score)
         with np.errstate(invalid="ignore"):
@@ -321,12 +323,12 @@ class Bandit(Stateful, ABC):
         return StepFeedback(
             step=step,
             at=at,
-            reward=total(reward * groups)[at] / num_groups[at],
-            num_groups=num_groups[at],
-            score=scores[at],
-            importance=total(reward / chance)[at],
-            num_picks=total(np.ones(size))[at],
-            scatter=total(within + scored * (score - np.nan_to_num(scores)[place]) ** 2)[at],
+            reward=total(reward * groups) / num_groups,
+            num_groups=num_groups,
+            score=scores,
+            importance=total(reward / chance),
+            num_picks=total(np.ones(size)),
+            scatter=total(within + scored * (score - np.nan_to_num(scores)[arm]) ** 2),
         )
 
 

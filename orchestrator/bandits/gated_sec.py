@@ -24,7 +24,7 @@ from pydantic import Field
 
 from orchestrator.bandits import sec
 from orchestrator.bandits.contracts import Floats, StepFeedback
-from orchestrator.bandits.pass_rate_movement import PassRateMovement
+from orchestrator.bandits.pass_rate_movement import ALL, PassRateMovement, Places
 
 SOURCE = "arXiv 2505.14970, arXiv 2106.14876"
 
@@ -52,14 +52,14 @@ class GatedSec(PassRateMovement, sec.Sec):
         super().__init__(arms, rng, config)
         self.watch_movement(config.horizons)
 
-    def gate(self) -> Floats:
-        """Share of each arm's reward that counts, [K] in [0, 1]."""
-        share = np.minimum(1.0, (self.movement() / self.config.sure) ** 2)
-        return np.where(self.num_scored <= self.config.grace, 1.0, share)
+    def gate(self, at: Places = ALL) -> Floats:
+        """Share of the arms' rewards that counts, in [0, 1]."""
+        share = np.minimum(1.0, (self.movement(at=at) / self.config.sure) ** 2)
+        return np.where(self.num_scored[at] <= self.config.grace, 1.0, share)
 
     def _counted(self, seen: StepFeedback) -> Floats:
         self.follow_movement(seen)
-        return seen.reward * np.where(np.isnan(seen.score), 1.0, self.gate()[seen.at])
+        return seen.reward * np.where(np.isnan(seen.score), 1.0, self.gate(seen.at))
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GatedSec:

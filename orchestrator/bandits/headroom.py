@@ -38,7 +38,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import BanditConfig, ChooserConfig, Floats, StepFeedback
-from orchestrator.bandits.pass_rate_movement import PassRateMovement
+from orchestrator.bandits.pass_rate_movement import ALL, PassRateMovement, Places
 from orchestrator.bandits.softmax import normalised
 
 SOURCE = "arXiv 2505.14970, arXiv 2106.14876"
@@ -102,23 +102,31 @@ class Headroom(PassRateMovement):
         self.watch_movement(horizons)
 
     def preferences(self) -> Floats:
-        options, signal = self.options, self.signal()
+        if self._weights is None:
+            self._weights = self.weights()
+        return normalised(self._weights)
+
+    def weights(self, at: Places = ALL) -> Floats:
+        """w of the arms."""
+        options, signal = self.options, self.signal(at)
         resting = options.rest * np.minimum(1.0, signal / options.trace)
-        learning = self.moving() * (np.minimum(signal, FULL) / FULL) ** options.power
-        return normalised(np.maximum((1 - self.pass_rate()) * (resting + learning), LEAST))
+        learning = self.moving(at) * (np.minimum(signal, FULL) / FULL) ** options.power
+        return np.maximum((1 - self.pass_rate(at)) * (resting + learning), LEAST)
 
-    def signal(self) -> Floats:
-        """s of every arm, [K]."""
-        return self.earned + FULL / (self.num_groups + 1)
+    def signal(self, at: Places = ALL) -> Floats:
+        """s of the arms."""
+        return self.earned[at] + FULL / (self.num_groups[at] + 1)
 
-    def moving(self) -> Floats:
-        """m of every arm, [K] in [0, 1]."""
-        share = (self.movement(self.options.falling) ** 2 - self.null) / (self.options.sure**2 - self.null)
-        return np.where(self.num_scored <= self.grace, 1.0, np.clip(share, 0.0, 1.0))
+    def moving(self, at: Places = ALL) -> Floats:
+        """m of the arms, in [0, 1]."""
+        share = (self.movement(self.options.falling, at) ** 2 - self.null) / (self.options.sure**2 - self.null)
+        return np.where(self.num_scored[at] <= self.grace, 1.0, np.clip(share, 0.0, 1.0))
 
     def observe(self, seen: StepFeedback) -> None:
         self.average(seen)
         self.follow_movement(seen)
+        if self._weights is not None:
+            self._weights[seen.at] = self.weights(seen.at)
 
     def average(self, seen: StepFeedback) -> None:
         """Move r: a plain mean beside one group of 0 at first, with the time constant `memory` later."""
@@ -129,6 +137,10 @@ class Headroom(PassRateMovement):
 
     def values(self) -> dict[str, float | None]:
         return self.known(np.where(self.num_groups > 0, self.signal(), np.nan))
+
+    def _set_arms(self, arms: list[str]) -> None:
+        super()._set_arms(arms)
+        self._weights: Floats | None = None  # those of `weights`, between two picks; of one arm they depend on it alone
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Headroom:

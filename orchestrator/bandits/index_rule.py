@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from array import array
+from collections.abc import MutableSequence, Sequence
+from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
@@ -55,66 +57,94 @@ def fill(
 class Buckets:
     """A board for indices that depend on the arm's own count alone: a heap of the different indices.
 
-    An index never grows while a batch is filled, so it holds only the n arms that are highest at the start, with ties.
+    An index never grows while a batch is filled, so it holds only the n arms that are highest at the start, with ties:
+    one of them is still as high when the last slot is given. Those that tie for the lowest place may be all arms.
     """
 
     def __init__(self, mean: Floats, count: Floats, scale: float, n: int) -> None:
-        index = indices(mean, count, scale)
-        least = np.partition(index, -n)[-n] if n < len(index) else -math.inf
-        on = np.flatnonzero(index >= least)
-        self._scale = scale
-        self._mean = dict(zip(on.tolist(), pooled(mean, count)[on].tolist(), strict=True))
-        self._count = dict(zip(on.tolist(), count[on].tolist(), strict=True))
-        self._index: dict[int, float] = {}
-        self._at: dict[int, int] = {}  # an arm's position in its bucket
-        self._arms: dict[float, list[int]] = {}  # the buckets: arms by index
-        for arm, value in zip(on.tolist(), index[on].tolist(), strict=True):
-            self._put(arm, value)
+        self._index = indices(mean, count, scale)
+        self._least = nth_highest(self._index, n)
+        self._mean, self._count, self._scale = mean, count, scale
+        self._given: dict[int, int] = {}  # slots by arm
+        self._level = np.flatnonzero(self._index == self._least)
+        self._at: dict[int, int] = {}  # an arm's position in its bucket, where it is not the one in `_level`
+        self._arms: dict[float, MutableSequence[int]] = {}  # the buckets: arms by index
+        if len(self._level):
+            self._arms[self._least] = array("q", self._level.tobytes())
+        for arm in np.flatnonzero(self._index > self._least).tolist():
+            self._put(arm, self._index.item(arm))
         self._heap = [-value for value in self._arms]
         heapify(self._heap)
 
-    def best(self) -> list[int]:
+    def best(self) -> Sequence[int]:
         while -self._heap[0] not in self._arms:
             heappop(self._heap)
         return self._arms[-self._heap[0]]
 
     def give(self, arm: int) -> None:
-        if arm not in self._index:
+        value = self._index.item(arm)
+        if value < self._least:
             return  # drawn by the floor, it cannot be the best
-        value = self._index[arm]
         bucket = self._arms[value]
         last = bucket.pop()
         if last != arm:  # the last one takes its place
-            bucket[self._at[arm]] = last
-            self._at[last] = self._at[arm]
+            at = self._at[arm] if arm in self._at else int(np.searchsorted(self._level, arm))
+            bucket[at] = last
+            self._at[last] = at
         if not bucket:
             del self._arms[value]
-        self._count[arm] += 1
-        value = self._mean[arm] + self._scale / math.sqrt(self._count[arm])
-        if value not in self._arms:
-            heappush(self._heap, -value)
-        self._put(arm, value)
+        given = self._given[arm] = self._given.get(arm, 0) + 1
+        mean = self._mean.item(arm)
+        value = (self._pooled if math.isnan(mean) else mean) + self._scale / math.sqrt(self._count.item(arm) + given)
+        self._index[arm] = value
+        if value >= self._least:
+            if value not in self._arms:
+                heappush(self._heap, -value)
+            self._put(arm, value)
+
+    @cached_property
+    def _pooled(self) -> float:
+        return pooled_mean(self._mean, self._count)
 
     def _put(self, arm: int, value: float) -> None:
         bucket = self._arms.setdefault(value, [])
-        self._index[arm], self._at[arm] = value, len(bucket)
+        self._at[arm] = len(bucket)
         bucket.append(arm)
+
+
+def nth_highest(values: Floats, n: int) -> float:
+    """The n-th highest of values [K]; -inf where there are fewer.
+
+    The n-th highest is no lower than the lowest of the highest of n parts, so only what is as high is put in order.
+    """
+    if n >= len(values):
+        return -math.inf
+    tops = values[: len(values) // n * n].reshape(n, -1).max(axis=1)
+    least = tops.min()
+    if least == max(tops.max(), values[len(values) // n * n :].max(initial=-math.inf)):
+        return float(least)
+    high = values[values >= least]
+    return float(np.partition(high, -n)[-n])
 
 
 def indices(mean: Floats, count: Floats, scale: float) -> Floats:
     """mean + scale / sqrt(count), [K]; infinite where the mean is NaN (no data)."""
-    seen = ~np.isnan(mean)
-    bonus = np.divide(scale, np.sqrt(count), out=np.full(len(mean), np.inf), where=seen)
-    return np.asarray(np.where(seen, mean, 0.0) + bonus)
+    unseen = np.isnan(mean)
+    index = np.sqrt(count)
+    with np.errstate(divide="ignore"):
+        np.divide(scale, index, out=index)
+    index += mean
+    index[unseen] = np.inf
+    return index
 
 
-def pooled(mean: Floats, count: Floats) -> Floats:
-    """Means [K], where NaN the mean of all observations; 0 without any observation."""
+def pooled_mean(mean: Floats, count: Floats) -> float:
+    """Mean of all observations, of means [K] (NaN: none) of so many each; 0 without any."""
     seen = ~np.isnan(mean)
-    if seen.all():
-        return mean
-    total = float(count[seen].sum())
-    return np.where(seen, mean, float((mean[seen] * count[seen]).sum()) / total if total else 0.0)
+    if not seen.all():
+        mean, count = mean[seen], count[seen]
+    total = float(count.sum())
+    return float((mean * count).sum()) / total if total else 0.0
 
 
 class IndexRule(Bandit):

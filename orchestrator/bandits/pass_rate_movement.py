@@ -30,6 +30,9 @@ from orchestrator.bandits.contracts import Bandit, Floats, StepFeedback
 VARIANCE_HORIZON = 300.0  # groups; time constant of the measured variance of one group's score
 NEGLIGIBLE = 1e-12  # variance of scores that are all the same: then any movement is beyond doubt
 
+Places = NDArray[np.intp] | slice
+ALL = slice(None)  # arms
+
 # Of each horizon: the fast average, its lead over the slow one; what both would have as variances, and as covariance,
 # where nothing moves, in units of the variance of one group's score.
 TRAIL = ("fast", "lead", "fast_var", "lead_var", "shared_var")
@@ -38,7 +41,8 @@ TRAIL = ("fast", "lead", "fast_var", "lead_var", "shared_var")
 class PassRateMovement(Bandit):
     """Keeps the averages of every arm's pass rate and what they scatter.
 
-    A rule calls `watch_movement` once, and `follow_movement` in `observe`.
+    A rule calls `watch_movement` once, and `follow_movement` in `observe`. What it reads is of the arms `at` these
+    places, by default of all.
     """
 
     num_scored: Floats  # groups with a score
@@ -61,29 +65,30 @@ class PassRateMovement(Bandit):
         for h in self._horizons:
             self._follow(h, at, n, score)
 
-    def pass_rate(self) -> Floats:
-        """The fast average of the first horizon, [K]; 0 without a score."""
-        return self._trail(self._horizons[0])[0]
+    def pass_rate(self, at: Places = ALL) -> Floats:
+        """The fast average of the first horizon; 0 without a score."""
+        return self._trail(self._horizons[0])[0][at]
 
-    def movement(self, falling: float = 1.0) -> Floats:
-        """The largest z of each arm over the horizons, [K], times `falling` where its pass rate falls.
+    def movement(self, falling: float = 1.0, at: Places = ALL) -> Floats:
+        """The largest z of the arms over the horizons, times `falling` where the pass rate falls.
 
         Infinite until there is a second step to compare.
         """
-        moved = [np.where(self._trail(h)[1] < 0, falling, 1.0) * self.z(h) for h in self._horizons]
+        moved = [np.where(self._trail(h)[1][at] < 0, falling, 1.0) * self.z(h, at) for h in self._horizons]
         return np.asarray(np.max(moved, axis=0))
 
-    def z(self, h: float) -> Floats:
-        """z_h of every arm, [K]."""
-        _, lead, _, lead_var, _ = self._trail(h)
-        deviation = np.sqrt(np.maximum(self.variance(), NEGLIGIBLE) * lead_var)
+    def z(self, h: float, at: Places = ALL) -> Floats:
+        """z_h of the arms."""
+        _, lead, _, lead_var, _ = (kept[at] for kept in self._trail(h))
+        deviation = np.sqrt(np.maximum(self.variance(at), NEGLIGIBLE) * lead_var)
         far = np.full(len(lead), np.inf)
         np.divide(np.abs(lead), deviation, out=far, where=deviation > 0)
         return far
 
-    def variance(self) -> Floats:
-        """v of each arm, [K], as measured; 0 without data."""
-        return np.divide(self.squares, self.freedom, out=np.zeros(len(self.arms)), where=self.freedom > 0)
+    def variance(self, at: Places = ALL) -> Floats:
+        """v of the arms, as measured; 0 without data."""
+        squares, freedom = self.squares[at], self.freedom[at]
+        return np.divide(squares, freedom, out=np.zeros(len(squares)), where=freedom > 0)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; one without all of these numbers (other horizons) begins them anew."""

@@ -100,12 +100,13 @@ class Sec(PassRateAverages):
 
     def observe(self, seen: StepFeedback) -> None:
         alpha: float | Floats = self.config.learning_rate
-        moved = (1 - alpha) * self.q if self.config.unsampled == "decay" else self.q.copy()
+        before = self.q[seen.at]
+        if self.config.unsampled == "decay":
+            self.q *= 1 - alpha
         if self.config.warm_step:
             self.visits[seen.at] += 1
             alpha = np.maximum(alpha, 1 / self.visits[seen.at])
-        moved[seen.at] = (1 - alpha) * self.q[seen.at] + alpha * self._counted(seen)
-        self.q = moved
+        self.q[seen.at] = (1 - alpha) * before + alpha * self._counted(seen)
 
     def values(self) -> dict[str, float | None]:
         return {**self.by_arm(self.q)}

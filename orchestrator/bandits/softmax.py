@@ -20,12 +20,16 @@ def softmax(z: np.ndarray) -> np.ndarray:
     +inf entries share all mass equally, all -inf gives the uniform distribution, NaN is refused.
     """
     z = np.asarray(z, dtype=np.float64)
-    if np.isnan(z).any():
-        raise ValueError(f"softmax of a vector with NaN: {z}")
     top = z.max()
+    if np.isnan(top):
+        raise ValueError(f"softmax of a vector with NaN: {z}")
     if np.isinf(top):
         return normalised((z == top).astype(np.float64))
-    return normalised(np.exp(np.maximum(z - top, -745.0)))
+    weights = z - top
+    np.maximum(weights, -745.0, out=weights)
+    np.exp(weights, out=weights)
+    weights /= weights.sum()
+    return weights
 
 
 def normalised(weights: np.ndarray) -> np.ndarray:

@@ -99,10 +99,9 @@ class SpacedScheduler(GuardedScheduler):
 class StageHeadroom(headroom.Headroom):
     """The rule over environments; its movement counts stages."""
 
-    def observe(self, seen: StepFeedback) -> None:
-        self.average(seen)
+    def follow_movement(self, seen: StepFeedback) -> None:
         n = seen.num_groups
-        self.follow_movement(replace(seen, num_groups=np.ones(len(n)), num_picks=n, scatter=seen.scatter / n))
+        super().follow_movement(replace(seen, num_groups=np.ones(len(n)), num_picks=n, scatter=seen.scatter / n))
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> SpacedScheduler:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.bandits.contracts import Pick
 from orchestrator.bandits.discounted_ucb import DiscountedUcb, Options
-from orchestrator.bandits.index_rule import Buckets, fill, indices, pooled
+from orchestrator.bandits.index_rule import Buckets, fill, indices, nth_highest, pooled_mean
 
 NAN = math.nan
 
@@ -25,7 +25,7 @@ def rule(mean: list[float], count: list[float], floor: float = 0.0, seed: int = 
 
 def by_argmax(made: DiscountedUcb, n: int) -> Counter[int]:
     """The definition, slot by slot, for a rule without ties."""
-    mean, count = pooled(made.means(), made.counts()), made.counts().copy()
+    mean, count = made.means(), made.counts().copy()
     given = Counter[int]()
     for _ in range(n):
         with np.errstate(divide="ignore"):
@@ -64,8 +64,8 @@ def test_arms_without_data_get_one_slot_each_first() -> None:
 
 def test_an_unseen_arm_then_has_the_pooled_mean_and_does_not_swallow_the_batch() -> None:
     mean, count = np.array([0.6, NAN, 0.1]), np.array([30.0, 0.0, 10.0])
-    assert pooled(mean, count) == pytest.approx([0.6, 0.475, 0.1])
-    assert pooled(np.array([NAN, NAN]), np.zeros(2)).tolist() == [0.0, 0.0]
+    assert pooled_mean(mean, count) == pytest.approx(0.475)
+    assert pooled_mean(np.array([NAN, NAN]), np.zeros(2)) == 0.0
     shares = positions(rule(mean.tolist(), count.tolist()).pick(64))
     assert 1 < shares[1] < 40
 
@@ -84,7 +84,8 @@ def test_ties_are_shared_at_random_with_their_probability() -> None:
 def test_a_slot_carries_the_probability_given_the_slots_before() -> None:
     """With a floor, (1 - f) [best, shared among ties] + f / K, however the slot was filled."""
     made = rule([0.5, 0.5, 0.2, NAN], [9.0, 9.0, 9.0, 0.0], floor=0.4, seed=3)
-    known, count, scale = pooled(made.means(), made.counts()), made.counts().copy(), made.bonus()
+    mean, count, scale = made.means(), made.counts().copy(), made.bonus()
+    known = np.where(np.isnan(mean), pooled_mean(mean, count), mean)
     seen = ~np.isnan(made.means())
     for pick in made.pick(200):
         index = indices(np.where(seen, known, NAN), count, scale)
