@@ -85,6 +85,7 @@ class Config(Options, BanditConfig):
 class Headroom(PassRateMovement):
     num_groups: Floats  # N
     earned: Floats  # r
+    _weights: Floats | None  # w of all arms, of each by its own numbers alone: kept from one pick to the next
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class Headroom(PassRateMovement):
 
     def _set_arms(self, arms: list[str]) -> None:
         super()._set_arms(arms)
-        self._weights: Floats | None = None  # those of `weights`, between two picks; of one arm they depend on it alone
+        self._weights = None
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Headroom:

@@ -25,7 +25,7 @@ def softmax(z: np.ndarray) -> np.ndarray:
         raise ValueError(f"softmax of a vector with NaN: {z}")
     if np.isinf(top):
         return normalised((z == top).astype(np.float64))
-    weights = z - top
+    weights: Floats = z - top
     np.maximum(weights, -745.0, out=weights)
     np.exp(weights, out=weights)
     weights /= weights.sum()

@@ -19,10 +19,9 @@ from orchestrator.cli.options import DEFAULT_HOME, Home
 from orchestrator.errors import OUR_FAULT, UserError
 from orchestrator.runs.catalog import SPEC_FILE, existing
 from orchestrator.runs.tracker_process import jobs
-from store.errors import StoreError
 from store.home import Home as HomeFolder
 from store.secrets import without_logins
-from store.tracker.daemon import Link, TrackerJob, send_now
+from store.tracker.daemon import Link, send_all
 from store.tracker.mlflow_ui import LOOPBACK, NAME, served
 from store.tracker.record import Target, is_server
 
@@ -55,13 +54,8 @@ def ui(
     if not found:
         what = f"{run} has no tracker" if run else f"no run in {place.path} has a tracker"
         raise UserError(f"{what}: `tracker: mlflow` in a spec, or `evergreen resume RUN --set tracker=mlflow`")
-    links: dict[TrackerJob, Link | None] = {}
     out.print("Bringing MLflow's record up to date; loading MLflow takes some seconds.")
-    for job in found:
-        try:
-            links[job] = send_now(job, lambda text: out.print(f"  {text}", markup=False))
-        except StoreError as error:  # one that cannot be brought up to date does not keep the others
-            problem(f"{job.run}: {error}")
+    links = send_all(found, lambda text: out.print(f"  {text}", markup=False), problem)
     if catch_up_only:
         raise typer.Exit(OUR_FAULT if len(links) < len(found) else 0)
     newest_first = sorted(links, key=lambda job: (Path(job.folder) / SPEC_FILE).stat().st_mtime, reverse=True)

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-
-import yaml
 
 from orchestrator.callbacks import Callback
 from orchestrator.locations import Sections, completed_url
 from orchestrator.os_signals import interruptible
-from orchestrator.runs.catalog import SPEC_FILE, is_run
+from orchestrator.runs.catalog import SPEC_FILE, is_run, sections_of
+from store.errors import StoreError
 from store.home import Home
+from store.ledger import Ledger
 from store.tracker.daemon import TrackerJob
 from store.tracker.record import Target, is_server
 
@@ -28,8 +29,8 @@ BEGIN = "import orchestrator, runpy; runpy.run_module('store.tracker', run_name=
 
 def job_of(spec: Sections, home: Home, name: str) -> TrackerJob | None:
     """Say what to send where, from a resolved spec's sections; None where the spec wants no tracker."""
-    section = spec["tracker"]
-    if section["type"] == "none":
+    section = spec.get("tracker") or {}
+    if section.get("type", "none") == "none":
         return None
     uri = completed_url(spec, "tracker", home.mlflow_uri)
     artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
@@ -38,10 +39,16 @@ def job_of(spec: Sections, home: Home, name: str) -> TrackerJob | None:
 
 
 def jobs(home: Home, only: str | None = None) -> list[TrackerJob]:
-    """Find every run of a home that has a tracker, or one run, by the specs in their folders."""
+    """Find every run of a home that has a tracker, or one run, by the spec in the ledger, else that in its folder."""
     specs = sorted(home.path.glob(f"{only or '*'}/{SPEC_FILE}"))
-    ours = [path for path in specs if is_run(path.parent)]
-    found = (job_of(yaml.safe_load(path.read_text()), home, path.parent.name) for path in ours)
+    known: Mapping[str, Sections] = {}
+    with suppress(StoreError), Ledger.open(home.ledger_url, create=False) as ledger:
+        known = ledger.reading.all_specs(None if only is None else [only])
+    found = (
+        job_of(known.get(path.parent.name) or sections_of(path), home, path.parent.name)
+        for path in specs
+        if is_run(path.parent)
+    )
     return [job for job in found if job is not None]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,12 +22,13 @@ from store.tracker import saved_view
 from store.tracker.artifacts import REPORT
 from store.tracker.pages import Cursor, covered
 from store.tracker.record import MlflowRecord, MlflowRun, Target, locked, mind_manners, speaking_of
-from store.tracker.sync import Say, Source, catch_up
+from store.tracker.sync import Say, Source, catch_up, is_complete
 
 LOCK, TURN, LINK = "tracker.lock", "tracker.turn", "mlflow.json"  # in a run's folder
 LOOK_S = 1.0  # between two looks at the ledger
 TURN_S = 60.0  # for an earlier tracker of the run to let go
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
+NAMED = 5  # runs that are named where nothing is to be done
 GIVE_UP_S = 600.0  # after a run's end, when MLflow stays away
 
 _TAKEN_OVER = "another tracker sends this run from here on"
@@ -132,6 +133,44 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
     link = _link(record, sent.entry)
     link.keep(folder)
     return link
+
+
+def send_all(jobs: Sequence[TrackerJob], say: Say, refuse: Say) -> dict[TrackerJob, Link | None]:
+    """Send what the records of several runs lack, as `send_now` does; a run that cannot be is told by `refuse`.
+
+    One question to each ledger and one to each MLflow find the finished runs that lack nothing.
+    """
+    links: dict[TrackerJob, Link | None] = {}
+    for job, link in _complete(jobs).items():
+        links[job] = link
+        link.keep(Path(job.folder))
+    if links:
+        say(f"{', '.join(job.run for job in links) if len(links) <= NAMED else f'{len(links)} runs'}: up to date")
+    for job in jobs:
+        if job not in links:
+            try:
+                links[job] = send_now(job, say)
+            except StoreError as error:  # one that cannot be brought up to date does not keep the others
+                refuse(f"{job.run}: {error}")
+    return links
+
+
+def _complete(jobs: Sequence[TrackerJob]) -> dict[TrackerJob, Link]:
+    """Find the finished runs whose records lack nothing. What cannot be asked says nothing here: a pass meets it."""
+    found: dict[TrackerJob, Link] = {}
+    for url, target in dict.fromkeys((job.ledger_url, job.target) for job in jobs):
+        with suppress(StoreError), Ledger.open(url, create=False) as ledger, speaking_of(target):
+            record = MlflowRecord(target)
+            entries, read = record.curricula(), ledger.reading
+            runs, times, specs = {run.name: run for run in read.runs()}, read.all_boundary_times(), read.all_specs()
+            for job in jobs:
+                run = runs.get(job.run) if (job.ledger_url, job.target) == (url, target) else None
+                entry = None if run is None else entries.get(run.uid)
+                if run is None or entry is None:
+                    continue
+                if is_complete(entry, run, times.get(run.name), specs[run.name], Path(job.folder)):
+                    found[job] = _link(record, entry)
+    return found
 
 
 def _link_of(job: TrackerJob) -> Link:

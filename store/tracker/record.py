@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import TrackerError
@@ -28,7 +28,7 @@ BATCH = 1000  # values a request, MLflow's own limit
 POLL_S = 0.1  # between two tries of a lock
 MAKING_S = 120.0  # for another process to make the database, which takes ten
 
-CURSOR = "evergreen.cursor"
+KIND, UID, CURSOR = "evergreen.kind", "evergreen.run_uid", "evergreen.cursor"
 _AWAY = {  # errors of the HTTP library, which MLflow wraps
     "RetryError": "it answers with errors only",
     "ConnectionError": "nobody answers there",
@@ -107,8 +107,40 @@ class MlflowRecord:
 
     def curriculum(self, uid: str) -> MlflowRun | None:
         """Find the run of a curriculum. Of twins, which a lost answer can leave, the one that was written to."""
-        found = self._find(f"tags.`evergreen.kind` = 'curriculum' and tags.`evergreen.run_uid` = '{uid}'")
-        return max(found, key=lambda entry: len(entry.tags.get(CURSOR, "")), default=None)
+        found = self._find(f"tags.`{KIND}` = 'curriculum' and tags.`{UID}` = '{uid}'")
+        return max(found, key=_written, default=None)
+
+    def curricula(self) -> dict[str, MlflowRun]:
+        """Find the runs of all curricula, by the uid; of twins as `curriculum` does.
+
+        A database is asked for tags and params alone: MLflow's search brings the last value of every metric along,
+        for a thousand runs four seconds' worth.
+        """
+        is_curriculum = f"tags.`{KIND}` = 'curriculum'"
+        found = self._find(is_curriculum) if self.target.database is None else self._curricula_in_database()
+        by_uid: dict[str, MlflowRun] = {}
+        for entry in sorted(found, key=_written):
+            by_uid[entry.tags.get(UID, "")] = entry
+        return by_uid
+
+    def _curricula_in_database(self) -> list[MlflowRun]:
+        from mlflow.store.tracking.dbmodels.models import SqlParam, SqlRun, SqlTag
+
+        run, tag, param = (model.__table__.c for model in (SqlRun, SqlTag, SqlParam))
+        here = run.experiment_id == int(self.experiment_id), run.lifecycle_stage == "active"
+        ours = select(tag.run_uuid).where(tag.key == KIND, tag.value == "curriculum")
+        runs = select(run.run_uuid, run.status, run.end_time).where(*here, run.run_uuid.in_(ours))
+        engine = create_engine(self.target.uri)
+        try:
+            with engine.connect() as connection:
+                found = {id: MlflowRun(id, status, ended, {}, {}) for id, status, ended in connection.execute(runs)}
+                for of, name in ((tag, "tags"), (param, "params")):
+                    for id, key, value in connection.execute(select(of.run_uuid, of.key, of.value)):
+                        if id in found:
+                            getattr(found[id], name)[key] = value
+        finally:
+            engine.dispose()
+        return list(found.values())
 
     def stages(self, parent: MlflowRun) -> dict[int, MlflowRun]:
         """Find the runs of a curriculum's stages, by number."""
@@ -293,6 +325,11 @@ def _switch_to_wal(path: Path) -> None:
         (mode,) = database.execute("PRAGMA journal_mode").fetchone()
         if mode != "wal":
             database.execute("PRAGMA journal_mode = WAL")
+
+
+def _written(entry: MlflowRun) -> int:
+    """More for a run that values were written to than for one that they were not."""
+    return len(entry.tags.get(CURSOR, ""))
 
 
 def _entry(run: Any) -> MlflowRun:

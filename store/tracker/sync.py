@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.ledger import Ledger, Reading
-from store.ledger.query_rows import StageRow
+from store.ledger.query_rows import RunRow, StageRow
 from store.run_status import status
 from store.secrets import without_logins
 from store.tracker import artifacts, names
-from store.tracker.names import milliseconds
+from store.tracker.names import Spec, milliseconds
 from store.tracker.pages import Cursor, HistoryPages, Page, covered
 from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
 
@@ -27,6 +27,7 @@ STATUS = {  # the ledger's words, `killed` for a run whose process is gone, `rem
     "failed": "FAILED",
     "removing": "KILLED",
 }
+LOOKS = {names.SETTING, names.SEED, names.COLOUR}  # tags that MLflow's pages group and colour runs by
 _REPORT = "evergreen.report"  # tag: a hash of the report that was sent last
 _STATUS = "evergreen.status"
 
@@ -67,6 +68,21 @@ def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool]
     return _SyncPass(source, record).run(is_wanted)
 
 
+def is_complete(entry: MlflowRun, run: RunRow, boundary_at: str | None, spec: Spec, folder: Path) -> bool:
+    """Whether a pass over a run that is finished, its last boundary written at this time, would change nothing.
+
+    Asks nobody, so that many runs are looked at together. Of a run that is not finished, False: a pass finds out.
+    """
+    end = Cursor(run.num_steps, run.num_boundaries, run.last_step_at, boundary_at)
+    return (
+        run.status == "finished" == entry.tags.get(_STATUS) == status(run.status, folder)
+        and _cursor(entry) == end
+        and entry.tags.get(_REPORT) == _report_hash(folder)
+        and entry.tags.keys() >= LOOKS
+        and entry.params.keys() >= names.params(run, spec).keys()
+    )
+
+
 class _SyncPass:
     """What one pass knows: the ledger's history as it is now, and MLflow's runs for it."""
 
@@ -102,7 +118,7 @@ class _SyncPass:
             note = names.note(run, self.spec)
             tags = {**names.tags(run, self.source.url), "mlflow.note.content": note}
             entry = self.record.begin(run.name, milliseconds(run.created_at), tags)
-        if not {names.SETTING, names.SEED, names.COLOUR} <= set(entry.tags):  # a colour that somebody chose stays
+        if not entry.tags.keys() >= LOOKS:  # a colour that somebody chose stays
             looks = names.looks(run, self.source.read.runs())
             self.record.tag(entry, {key: value for key, value in looks.items() if key not in entry.tags})
         self.record.describe(entry, names.params(run, self.spec))
@@ -131,11 +147,8 @@ class _SyncPass:
         return sum(map(len, page.stages.values())) + len(page.curriculum)
 
     def _send_report(self) -> None:
-        report = self.source.folder / artifacts.REPORT
-        if not report.is_file():
-            return
-        sha256 = hashlib.sha256(report.read_bytes()).hexdigest()
-        if self.entry.tags.get(_REPORT) != sha256:
+        sha256 = _report_hash(self.source.folder)
+        if sha256 is not None and self.entry.tags.get(_REPORT) != sha256:
             with tempfile.TemporaryDirectory() as folder:
                 artifacts.copy_report(self.source.folder, Path(folder))
                 self.record.attach(self.entry, Path(folder))
@@ -157,6 +170,12 @@ class _SyncPass:
                 self.record.conclude(own, STATUS[word], ended_ms)
         self.record.conclude(self.entry, STATUS[word], ended_ms)
         self.record.tag(self.entry, {_STATUS: word})
+
+
+def _report_hash(folder: Path) -> str | None:
+    """Hash a run's report; None where there is none."""
+    report = folder / artifacts.REPORT
+    return hashlib.sha256(report.read_bytes()).hexdigest() if report.is_file() else None
 
 
 def _cursor(entry: MlflowRun) -> Cursor:

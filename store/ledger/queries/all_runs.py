@@ -31,6 +31,14 @@ class AllRunsQueries(Queries):
         query = select(_RUN, func.max(t.boundary.c.step)).select_from(t.boundary.join(t.run)).group_by(_RUN)
         return {run: int(step) for run, step in self.fetch(_wanted(query, only))}
 
+    def all_boundary_times(self, only: Only = None) -> dict[str, str]:
+        """Return when every run's last boundary was written, by name."""
+        row = t.boundary.c
+        last = select(row.run_id, func.max(row.after_stage).label("after_stage")).group_by(row.run_id).subquery()
+        is_last = (row.run_id == last.c.run_id) & (row.after_stage == last.c.after_stage)
+        query = select(_RUN, row.created_at).select_from(t.boundary.join(last, is_last).join(t.run))
+        return {run: str(at) for run, at in self.fetch(_wanted(query, only))}
+
     def all_cells(self, metrics: Sequence[str], only: Only = None) -> Answers:
         """Every environment's cells after every stage: run, metric, after_stage, environment_id, value."""
         row = t.eval_cell.c

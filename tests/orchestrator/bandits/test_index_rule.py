@@ -102,6 +102,37 @@ def test_a_floor_of_one_is_uniform() -> None:
     assert {pick.probability for pick in picks} == {0.25}
 
 
+@pytest.mark.parametrize("values", ["random", "level", "two levels", "infinite", "rising"])
+@pytest.mark.parametrize(("num", "n"), [(7, 7), (8, 3), (1000, 256), (1003, 10), (1000, 1)])
+def test_the_nth_highest_is_that_of_a_sorted_list(values: str, num: int, n: int) -> None:
+    rng = np.random.default_rng(num + n)
+    given = {
+        "random": rng.random(num),
+        "level": np.full(num, 0.5),
+        "two levels": rng.integers(0, 2, num).astype(np.float64),
+        "infinite": np.where(rng.random(num) < 0.5, np.inf, rng.random(num)),
+        "rising": np.arange(num, dtype=np.float64),
+    }[values]
+    assert nth_highest(given, n) == (-np.inf if n >= num else sorted(given)[-n])
+
+
+@pytest.mark.parametrize("num_unseen", [0, 3, 40, 300])
+def test_a_board_gives_each_slot_to_one_of_the_highest(num_unseen: int) -> None:
+    """Beside the definition with all arms, ties among them, and with slots that the floor gives."""
+    rng = np.random.default_rng(num_unseen)
+    mean, count = rng.integers(0, 4, 300) / 4, rng.integers(1, 4, 300).astype(np.float64)
+    mean[:num_unseen], count[:num_unseen] = NAN, 0.0
+    board, given, known = Buckets(mean, count, 0.7, 200), count.copy(), mean.copy()
+    for u in rng.random(200):
+        index = indices(known, given, 0.7)
+        best = sorted(board.best())
+        assert best == np.flatnonzero(index == index.max()).tolist()
+        arm = int(rng.integers(300)) if u < 0.3 else best[int(u * len(best))]
+        board.give(arm)
+        given[arm] += 1
+        known[arm] = pooled_mean(mean, count) if math.isnan(mean[arm]) else mean[arm]
+
+
 def test_an_arm_out_of_reach_can_be_given_by_the_floor() -> None:
     """Only what may win a slot is on the board."""
     mean, count = np.linspace(1.0, 0.0, 50), np.full(50, 1e6)

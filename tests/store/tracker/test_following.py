@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from store.errors import LedgerAway, LedgerError, TrackerError
-from store.ledger import Ledger, Reading
+from store.ledger import Ledger, Reading, tables
 from store.lock import is_locked, run_lock
 from store.tracker import daemon
-from store.tracker.daemon import LOCK, Link, TrackerJob, follow, send_now, turn
+from store.tracker.daemon import LOCK, Link, TrackerJob, follow, send_all, send_now, turn
 from store.tracker.record import MANNERS, MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker import moody_server
@@ -160,6 +161,57 @@ def test_it_gives_up_in_the_end_and_the_next_pass_sends_everything(
     assert said[0].endswith("values sent")
     send_now(job(source, target), said.append)
     assert said[1] == "small: up to date"
+
+
+def test_of_finished_runs_only_those_that_lack_something_are_gone_through(
+    source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of()
+    jobs = [job(source, target), job(replace(source, run="flat", folder=source.folder.with_name("flat")), target)]
+    Path(jobs[1].folder).mkdir()
+    said: list[str] = []
+    passes: list[str] = []
+    send = daemon.send_now
+
+    def counted(one: TrackerJob, say: daemon.Say) -> Link | None:
+        passes.append(one.run)
+        return send(one, say)
+
+    monkeypatch.setattr(daemon, "send_now", counted)
+
+    def again() -> list[str]:
+        passes.clear()
+        said.clear()
+        links = send_all(jobs, said.append, pytest.fail)
+        assert [Link.kept(Path(one.folder)) for one in jobs] == [links[one] for one in jobs]
+        return passes
+
+    assert again() == ["small", "flat"]
+    before = names(target)
+    assert again() == []
+    assert said == ["small, flat: up to date"]
+    (source.folder / "report.html").write_text("another")
+    assert again() == ["small"]
+    with source.ledger.engine.begin() as connection:
+        connection.execute(update(tables.boundary).values(created_at="2026-01-01T00:00:00+00:00"))
+    assert again() == ["small", "flat"]
+    record = MlflowRecord(target)
+    record.forget(record.curricula()[source.read.run("flat").uid])
+    assert again() == ["flat"]
+    source.ledger.set_status(source.ledger.open_run("small"), "stopped")
+    assert again() == ["small"]
+    source.ledger.set_status(source.ledger.open_run("small"), "finished")
+    assert again() == ["small"]
+    assert again() == []
+    assert sorted(names(target)) == sorted(before)
+
+
+def test_what_a_search_finds_is_what_the_database_says(both: MlflowRecord) -> None:
+    asked = both._find("tags.`evergreen.kind` = 'curriculum'")
+    assert sorted(asked, key=lambda entry: entry.id) == sorted(
+        both._curricula_in_database(), key=lambda entry: entry.id
+    )
+    assert len(both.curricula()) == len(asked) == 2
 
 
 def test_nobody_there_is_told_in_a_moment(source_of: Copy) -> None:
