@@ -16,12 +16,12 @@ from typing_extensions import override
 from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, signals_of
 from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
+from orchestrator.choosing.arm_states import ArmStates
 from orchestrator.choosing.replay import Replay
 from orchestrator.choosing.stage_scheduler import (
     StageChoice,
     StageReward,
     StageScheduler,
-    arm_records,
     restore_bandit,
 )
 from orchestrator.errors import SpecError
@@ -30,7 +30,7 @@ from orchestrator.progress import Progress
 from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.model import CurriculumSection
 from orchestrator.spec.model import Replay as ReplaySection
-from store.records import EVERYTHING, ArmRecord, CellRecord, HoldoutQueryRecord, ItemRecord, Role
+from store.records import EVERYTHING, CellRecord, HoldoutQueryRecord, ItemRecord, Role
 
 Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable categories, by environment
 
@@ -88,10 +88,9 @@ class Choice(ABC):
         for name, bandit in self.bandits.items():
             bandit.learn(feedback[name])
 
-    def arms(self) -> list[ArmRecord]:
+    def arms(self) -> ArmStates:
         """The present state of every arm of every bandit, and of the scheduler's."""
-        own = [record for name, bandit in self.bandits.items() for record in arm_records(name, bandit)]
-        return [*own, *(self.scheduler.arms() if self.scheduler else ())]
+        return ArmStates(self.bandits | ({EVERYTHING: self.scheduler.scheduler} if self.scheduler else {}))
 
     def next_environment(self) -> StageChoice:
         """Pick the next stage's environment; no pick in flat mode."""

@@ -16,7 +16,6 @@ from orchestrator.schedulers.rewards import Scores, StageOutcome, rewards_of
 from orchestrator.spec.model import Stage
 from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
-from store.records import EVERYTHING, ArmRecord
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,12 @@ class StageScheduler:
         self._rewards = rewards_of(config)
         self._scores: dict[str, float] = {}  # at the last boundary
         self._best: dict[str, float] = {}  # of each environment, up to then
-        self._arms: list[ArmRecord] | None = None  # a cache: read every step, changed at boundaries
 
     def next_environment(self) -> StageChoice:
         """Pick the environment of the next stage."""
         why = self.scheduler.why() if isinstance(self.scheduler, GuardedScheduler) else None
         values, probabilities = self.scheduler.values(), self.scheduler.probabilities()  # before the pick
-        pick, self._arms = self.scheduler.pick(1)[0], None
+        pick = self.scheduler.pick(1)[0]
         if why == "forced":
             assert isinstance(self.config, GuardConfig)
             text = f"{pick.arm}, forced: it had no stage for {self.config.max_gap} stages"
@@ -75,16 +73,10 @@ class StageScheduler:
 
     def end_stage(self, at: Progress, scores: Scores) -> StageReward:
         """Reward the scheduler for the stage that ends; the scores are kept for the next one."""
-        earned, self._arms = self._judge(at, scores) if at.pick is not None else StageReward(None), None
+        earned = self._judge(at, scores) if at.pick is not None else StageReward(None)
         self._scores = dict(scores)
         self._best = self._best | {name: max(self._best.get(name, 0.0), score) for name, score in scores.items()}
         return earned
-
-    def arms(self) -> list[ArmRecord]:
-        """The scheduler's arms as they stand."""
-        if self._arms is None:
-            self._arms = arm_records(EVERYTHING, self.scheduler)
-        return self._arms
 
     def state(self) -> dict[str, Any]:
         """State as JSON."""
@@ -94,7 +86,6 @@ class StageScheduler:
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; returns what begins anew because a fork changed its type."""
         self._scores, self._best = dict(state.get("scores", {})), dict(state.get("best", {}))
-        self._arms = None
         if state.get("scheduler_type", self.name) != self.name:
             return ["the scheduler"]
         restore_bandit(self.scheduler, state["scheduler"])
@@ -133,15 +124,6 @@ class StageScheduler:
         both = self._scores.keys() & scores
         changes = ", ".join(f"{name} {self._scores[name]:.2f} to {scores[name]:.2f}" for name in scores if name in both)
         return StageReward(reward, f"{text} ({kind}; held-out scores {changes})")
-
-
-def arm_records(name: str, bandit: Bandit) -> list[ArmRecord]:
-    """The present state of every arm of a bandit."""
-    values, num_picks = bandit.values(), bandit.num_picks  # each of them goes through all arms
-    return [
-        ArmRecord(name, arm, probability, values[arm], num_picks[arm])
-        for arm, probability in bandit.probabilities().items()
-    ]
 
 
 def restore_bandit(bandit: Bandit, state: Mapping[str, Any]) -> None:
