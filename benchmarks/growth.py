@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def steps() -> Iterator[Cost]:
             with Ledger.open(f"sqlite:///{path}") as ledger:
                 run = ledger.open_run("long")
                 written.append(least(_writing(ledger, run, size), 40))
-                reported.append(least(lambda: report.write(ledger, own, "long"), 3))
+                reported.append(least(partial(report.write, ledger, own, "long"), 3))
     yield Cost("steps: writing one to the ledger", 0.1, sizes, written)
     yield Cost("steps: a report", 1.05, sizes, reported)
 
@@ -194,7 +195,7 @@ def runs() -> Iterator[Cost]:
                     copy = store.begin(ledger, f"run-{number}")
                     with ledger.engine.begin() as connection:
                         copy_history(connection, first.run_id, copy.run_id)
-                listed.append(least(lambda: courses(ledger.reading), 5))
+                listed.append(least(partial(courses, ledger.reading), 5))
                 written.append(least(_writing(ledger, first, 200), 40))
     yield Cost("runs: listing them", 1.05, sizes, listed)
     yield Cost("runs: writing a step of one", 0.1, sizes, written)
