@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -37,6 +38,7 @@ CHUNK_ELEMENTS = 1 << 26
 
 NUCLEUS_TOKENS = 10_000  # most tokens of a nucleus (SIREN, arXiv 2509.25133)
 MASS_TOLERANCE = 1e-6  # a nucleus is full this far below its mass: sums of float32 probabilities round
+LARGE_VOCABULARY = 4096  # from here on arrays as wide as the vocabulary are what memory and time go to
 FILTERED_OUT = -1e4  # log-prob of a token that the filter took out (Lp-Reg, arXiv 2510.03222)
 FILTER_TOLERANCE = 1e-5  # nats below the filter's threshold that still pass: log-probs round
 
@@ -262,8 +264,11 @@ def _reduce(
         logits_NV = logits_NV.float()
     if reduction.temperature != 1:
         logits_NV = logits_NV / reduction.temperature
-    lp_NV = torch.log_softmax(logits_NV, dim=-1)
-    lp_N = lp_NV.gather(-1, target_N[:, None])[:, 0]
+    if logits_NV.shape[-1] >= LARGE_VOCABULARY and reduction.entropy != "grad":
+        lp_N, lp_NV = _TargetLogprob.apply(logits_NV, target_N)  # type: ignore[no-untyped-call]
+    else:
+        lp_NV = torch.log_softmax(logits_NV, dim=-1)
+        lp_N = lp_NV.gather(-1, target_N[:, None])[:, 0]
     proxy_N = entropy_N = None
     if reduction.kappa is not None:
         proxy_N = filtered(lp_NV.detach(), lp_N.detach(), reduction.kappa)
@@ -272,3 +277,25 @@ def _reduce(
         mass = reduction.nucleus
         entropy_N = entropy_of(seen_NV) if mass is None else nucleus_entropy(seen_NV, mass)
     return lp_N, entropy_N, proxy_N
+
+
+class _TargetLogprob(torch.autograd.Function):
+    """Log-probs of the targets [N], and of all tokens [N, V] without a gradient.
+
+    d lp_n / d logit_v = 1[v = target] - p_v, which the backward pass writes over the log-probs that the forward pass
+    kept: of arrays as wide as the vocabulary there are two less than autograd would make. One backward pass only.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
+        lp_NV = torch.log_softmax(logits_NV, dim=-1)
+        ctx.save_for_backward(lp_NV, target_N)
+        ctx.mark_non_differentiable(lp_NV)
+        return lp_NV.gather(-1, target_N[:, None])[:, 0], lp_NV
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        lp_NV, target_N = ctx.saved_tensors
+        grad_NV = lp_NV.exp_().mul_(-grad_N[:, None])
+        return grad_NV.scatter_add_(-1, target_N[:, None], grad_N[:, None]), None

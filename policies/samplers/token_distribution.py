@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from policies.forward import LARGE_VOCABULARY
 from policies.samplers.contracts import Sampling
+
+BLOCK = 128  # tokens
 
 
 def filter_logits(logits_RV: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -40,7 +43,26 @@ def draw(prob_RV: Tensor, uniform_R: Tensor) -> Tensor:
 
     The probabilities may sum to a little more or less than 1: the uniform is scaled by what they sum to. Where they
     are no numbers it is the last token, whose log-prob then tells.
+
+    A running sum over a large vocabulary takes as long as a fifth of the model's forward. There it is found first in
+    which block of tokens the mass is exceeded, then by which token: the same token, unless the uniform lies within
+    rounding (1e-15) of a token's edge.
     """
-    mass_RV = prob_RV.cumsum(-1, dtype=torch.float64)
-    threshold_R1 = (uniform_R * mass_RV[:, -1])[:, None]
-    return torch.searchsorted(mass_RV, threshold_R1, right=True)[:, 0].clamp_(max=prob_RV.shape[-1] - 1)
+    if prob_RV.shape[-1] < LARGE_VOCABULARY:
+        mass_RV = prob_RV.cumsum(-1, dtype=torch.float64)
+        return _first_above(mass_RV, uniform_R[:, None] * mass_RV[:, -1:])[:, 0]
+    num_rows, num_tokens = prob_RV.shape
+    prob_RKB = torch.nn.functional.pad(prob_RV, (0, -num_tokens % BLOCK)).view(num_rows, -1, BLOCK)
+    mass_RK = prob_RKB.double().sum(-1).cumsum(-1)
+    threshold_R1 = uniform_R[:, None] * mass_RK[:, -1:]
+    block_R1 = _first_above(mass_RK, threshold_R1)
+    inside_RB = prob_RKB[torch.arange(num_rows, device=prob_RV.device), block_R1[:, 0]].cumsum(-1, dtype=torch.float64)
+    before_R1 = mass_RK.gather(-1, (block_R1 - 1).clamp_(min=0)) * (block_R1 > 0)
+    # the sums of a block in two orders differ by rounding; what is left of the threshold lies below the block's own
+    left_R1 = torch.minimum(threshold_R1 - before_R1, inside_RB[:, -1:] * (1 - torch.finfo(torch.float64).eps))
+    return (block_R1 * BLOCK + _first_above(inside_RB, left_R1)).clamp_(max=num_tokens - 1)[:, 0]
+
+
+def _first_above(mass_RN: Tensor, threshold_R1: Tensor) -> Tensor:
+    """Find the first place of each row whose running mass exceeds the threshold, [R, 1]; the last where none does."""
+    return torch.searchsorted(mass_RN, threshold_R1, right=True).clamp_(max=mass_RN.shape[-1] - 1)

@@ -123,6 +123,39 @@ def test_large_logits_reduced_in_chunks_give_the_same(name: str, monkeypatch: py
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1 << 30, 5])
+@pytest.mark.parametrize("entropy", ["none", "value"])
+def test_the_gradient_of_a_large_vocabulary_is_autograds_own(
+    entropy: EntropyMode, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log-probs are the same to the bit, the gradient to rounding."""
+
+    def found() -> tuple[Tensor, list[Tensor]]:
+        POLICY.model.zero_grad()
+        lp_BT = scored(Reduction(0.7, entropy)).lp_BT
+        (lp_BT * torch.linspace(-1, 1, lp_BT.numel()).view_as(lp_BT)).sum().backward()  # type: ignore[no-untyped-call]
+        return lp_BT, [p.grad.clone() for p in POLICY.model.parameters() if p.grad is not None]
+
+    lp_BT, gradients = found()
+    monkeypatch.setattr(forward, "LARGE_VOCABULARY", 1)
+    monkeypatch.setattr(forward, "CHUNK_ELEMENTS", chunk * len(POLICY.tokenizer))
+    own_BT, own = found()
+    if chunk > 5:
+        assert torch.equal(own_BT, lp_BT)
+    torch.testing.assert_close(own_BT, lp_BT, atol=1e-5, rtol=1e-5)
+    for a, b in zip(own, gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_second_backward_pass_over_a_large_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log-probs have been written over: an error, not another gradient."""
+    monkeypatch.setattr(forward, "LARGE_VOCABULARY", 1)
+    loss = scored(Reduction()).lp_BT.sum()
+    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
 P_TAIL = [0.6, 0.3, 0.085, 0.012, 0.003]
 PROXY = [0.601805, 0.300903, 0.085256, 0.012036]
 

@@ -26,6 +26,27 @@ def test_the_extremes_of_a_uniform_stay_on_the_support() -> None:
         assert draw(prob, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]
 
 
+@pytest.mark.parametrize("num_tokens", [4096, 5000, 32_001])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.6)])
+def test_a_large_vocabulary_is_drawn_from_in_blocks_and_the_token_is_the_same(
+    num_tokens: int, top_k: int, top_p: float
+) -> None:
+    rng = torch.Generator().manual_seed(num_tokens)
+    logits_RV = 3 * torch.randn(96, num_tokens, generator=rng)
+    prob_RV = filter_logits(logits_RV, top_k, top_p).softmax(-1)
+    uniform_R = torch.rand(96, dtype=torch.float64, generator=rng)
+    uniform_R[:2] = torch.tensor([0.5 * 2.0**-48, 1 - 0.5 * 2.0**-48], dtype=torch.float64)  # the extremes
+    mass_RV = prob_RV.cumsum(-1, dtype=torch.float64)
+    plain_R1 = torch.searchsorted(mass_RV, (uniform_R * mass_RV[:, -1])[:, None], right=True)
+    assert draw(prob_RV, uniform_R).tolist() == plain_R1[:, 0].tolist()
+
+
+@pytest.mark.parametrize("num_tokens", [99, 5000])
+def test_what_is_no_distribution_gives_the_last_token(num_tokens: int) -> None:
+    nothing = torch.full((2, num_tokens), math.nan)
+    assert draw(nothing, torch.tensor([0.0, 0.7], dtype=torch.float64)).tolist() == [num_tokens - 1] * 2
+
+
 @pytest.mark.parametrize(
     ("top_k", "top_p", "expected"),
     [
