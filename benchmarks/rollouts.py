@@ -2,10 +2,12 @@
 
     taskset -c 1 python -m benchmarks.rollouts            # two minutes
     taskset -c 1 python -m benchmarks.rollouts --quick    # fewer repetitions, answers up to 32 tokens only
+    taskset -c 1 python -m benchmarks.rollouts --large    # 4 x 8 answers of 128 tokens, ten minutes
 
 The work: 32 prompts of 8 to 24 tokens, 8 samples each, for a random Qwen2 of 0.67M parameters that never ends an answer
 by itself; answers of a fixed length, or of lengths uniform from 1; and 4 prompts x 8 samples x 16 tokens, where Python
-counts. Then the demo's policy: prompts of 14 tokens, answers up to 8.
+counts. Then the demo's policy: prompts of 14 tokens, answers up to 8. `--large`: a policy of 31M parameters with 32,000
+tokens, where arrays as wide as the vocabulary count, beside a loop of bare torch (`benchmarks.plain`); nothing else.
 
 Every engine keeps the log-prob of each token. What is counted are the tokens that were asked for, and seconds of CPU
 time of this process. Engines take turns, so that a busy neighbour slows all of them: ratios hold where absolute figures
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import plain
 from benchmarks.random_models import letters_tokenizer, random_qwen2
 from benchmarks.work import NEVER, SHAPE, VOCABULARY
 from policies.config import PolicyConfig
@@ -40,7 +43,7 @@ from policies.samplers.transformers import Config, TransformersSampler
 
 Engine = Callable[[Sequence[Request]], object]
 
-OURS, GENERATE, KEEPING = "transformers", "model.generate", "  without compaction"
+OURS, GENERATE, KEEPING, BARE = "transformers", "model.generate", "  without compaction", "bare torch"
 GROUP_SIZE = 8
 
 
@@ -61,9 +64,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, help="of every measurement, default 5, with --quick 2")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--large", action="store_true", help="a policy of 31M parameters beside bare torch")
     options = parser.parse_args()
     repeats = options.repeats or (2 if options.quick else 5)
     with cpu_threads(1):
+        if options.large:
+            large(repeats)
+            return
         policy = random_policy()
         speeds = measure(engines(policy), random_works(options.quick), repeats)
         print_table(f"{_size(policy)}, one thread, median of {repeats}", speeds)
@@ -86,6 +93,28 @@ def demo(repeats: int) -> None:
         GENERATE: lambda requests: generate(policy, requests),
     }
     print_table(f"The demo's policy, {_size(policy)}, prompts of {len(prompts[0])}", measure(pair, works, repeats))
+
+
+def large(repeats: int) -> None:
+    """Measure our engine beside bare torch where the vocabulary is wide."""
+    shape = {**SHAPE, "vocab_size": 32_000, "hidden_size": 448, "num_hidden_layers": 7, "intermediate_size": 1200}
+    shape |= {"num_attention_heads": 7, "num_key_value_heads": 7}
+    model = random_qwen2(seed=0, **shape)
+    policy = Policy(model, letters_tokenizer(shape["vocab_size"], shape["vocab_size"]), "large", template="none")
+    policy.stop_ids = ()
+    rng = np.random.default_rng(0)
+    prompts = [tuple(rng.integers(1, shape["vocab_size"], 16).tolist()) for _ in range(4)]
+    works = [
+        Work("128 new", requests_of(prompts, 128)),
+        Work("1..128 new", requests_of(prompts, 128, uniform=True)),
+    ]
+
+    def bare(requests: Sequence[Request]) -> object:
+        first = [list(request.ids) for request in requests[::GROUP_SIZE]]
+        return plain.play(model, first, [request.budget for request in requests], torch.Generator().manual_seed(0))
+
+    pair: dict[str, Engine] = {OURS: _player(TransformersSampler(Config(), policy)), BARE: bare}
+    print_table(f"{_size(policy)}, 32,000 tokens, one thread", measure(pair, works, repeats), BARE)
 
 
 def random_policy() -> Policy:
@@ -135,13 +164,13 @@ def requests_of(prompts: Sequence[tuple[int, ...]], budget: int, *, uniform: boo
 
 def engines(policy: Policy) -> dict[str, Engine]:
     """List what is measured: our engine, what its parts are worth, the yardstick, and vLLM where it is installed."""
-    plain = Sampling()
+    as_it_is = Sampling()
     config = Config()
     found: dict[str, Engine] = {
         OURS: _player(TransformersSampler(config, policy)),
         KEEPING: _player(TransformersSampler(config, policy, compact=False)),
         "  without shared prefill": lambda requests: decode(
-            policy, list(_apart(requests)), plain, config.prefill_tokens
+            policy, list(_apart(requests)), as_it_is, config.prefill_tokens
         ),
         "  on the library's cache": _player(TransformersSampler(config, policy, static=False)),
         GENERATE: lambda requests: generate(policy, requests),
@@ -205,17 +234,17 @@ def ratio(speeds: Mapping[str, Sequence[float]], name: str, base: str) -> float:
     return statistics.median(a / b for a, b in zip(speeds[name], speeds[base], strict=True))
 
 
-def print_table(title: str, speeds: Speeds) -> None:
-    """Print tokens a second, and beside them the ratio to `generate`."""
+def print_table(title: str, speeds: Speeds, base: str = GENERATE) -> None:
+    """Print tokens a second, and beside them the ratio to one of the engines."""
     names = list(next(iter(speeds.values())))
     print(title)
-    print(f"{'tokens a second (times generate)':<34}" + "".join(f"{work:>16}" for work in speeds))
+    print(f"{f'tokens a second (times {base})':<40}" + "".join(f"{work:>16}" for work in speeds))
     for name in names:
         cells = (
-            f"{statistics.median(by_engine[name]):9.0f} ({ratio(by_engine, name, GENERATE):.2f})"
+            f"{statistics.median(by_engine[name]):9.0f} ({ratio(by_engine, name, base):.2f})"
             for by_engine in speeds.values()
         )
-        print(f"{name:<34}" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"{name:<40}" + "".join(f"{cell:>16}" for cell in cells))
 
 
 def print_goals(speeds: Speeds) -> None:
