@@ -163,10 +163,9 @@ def steps() -> Iterator[Cost]:
             path, own = Path(folder) / f"{size}.db", Path(folder) / "long"
             own.mkdir(exist_ok=True)
             with Ledger.open(f"sqlite:///{path}") as ledger:
-                store.write_run(ledger, "long", 40, 10, 8)
+                run = store.write_run(ledger, "long", 40, 10, 8)
             store.stretch(path, 10, size // 40, 40)
             with Ledger.open(f"sqlite:///{path}") as ledger:
-                run = ledger.open_run("long")
                 written.append(least(_writing(ledger, run, size), 40))
                 reported.append(least(partial(report.write, ledger, own, "long"), 3))
     yield Cost("steps: writing one to the ledger", 0.1, sizes, written)
