@@ -126,10 +126,16 @@ def _first_index(seed: int) -> int:
     return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**30
 
 
-def _all_held_out(environment: Environment, category: str) -> EnvironmentFault:
+def _all_held_out(environment: Environment, category: str, admission: Admission) -> EnvironmentFault:
+    """Say that a category has nothing to train on, what the policy cannot read and why, and what can be done."""
+    passed_over = admission.take_passed_over().get(environment.name)
+    unread = [str(flaw) for flaw in admission.flaws(environment.name)] or ([passed_over.first] if passed_over else [])
+    why = f" What the policy cannot read of {environment.name}: {'; '.join(unread)}." if unread else ""
+    room = "shorter prompts or more room for them (`max_prompt_tokens`, `sampler.max_tokens`)"
     return EnvironmentFault(
         f"{environment.name}, category {category}: every task found is held out, or too long for the policy, and none"
-        " is left to train on; give the category more distinct tasks (wider options, shorter prompts), or leave it out"
+        f" is left to train on.{why} Give the category more distinct tasks (wider options), {room}, or leave it out"
+        " (`categories`)"
     )
 
 
@@ -213,7 +219,7 @@ class TaskStream:
             is_training = self._is_training is not None or belongs(self.environment, task, "train")
             if is_training and self._admission.admits(task):
                 return task
-        raise _all_held_out(self.environment, self.category)
+        raise _all_held_out(self.environment, self.category, self._admission)
 
 
 def training_roster(
@@ -235,7 +241,7 @@ def training_roster(
     if known is not None:
         known = np.setdiff1d(known, admission.barred(environment, category), assume_unique=True)
         if not len(known):
-            raise _all_held_out(environment, category)
+            raise _all_held_out(environment, category, admission)
         return known
     report = Throttle(tell or (lambda text: None))
     size = environment.size(category)
@@ -255,5 +261,5 @@ def training_roster(
             if belongs(environment, task, "train") and admission.admits(task):
                 found.append(index)
     if not found:
-        raise _all_held_out(environment, category)
+        raise _all_held_out(environment, category, admission)
     return np.array(sorted(found), np.int64)

@@ -48,7 +48,7 @@ class PolicyConfig(Options):
     kv_heads: int = Field(default=2, ge=1, le=1024)
     """Of `tiny`: number of key-value heads."""
     vocabulary: Literal["open", "closed"] = "open"
-    """Of `tiny`: `open` knows every byte, `closed` only what the spec's environments show."""
+    """Of `tiny`: `open` knows every byte, `closed` only what a sample of the environments' tasks shows."""
     initial_std: float = Field(default=0.06, gt=0, le=1)
     """Of `tiny`: standard deviation that its matrices start with; the usual .02 is made for wide models."""
 

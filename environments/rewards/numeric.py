@@ -115,6 +115,8 @@ def _numbers(truth: Any) -> list[Fraction]:
         value = number(str(one)) if is_text_or_number(one) else None
         if value is None:
             remedy = f"take only what is behind {SOLUTION_MARK}, {RESULT_ALONE}: " if SOLUTION_MARK in str(one) else ""
+            if number(str(one).replace(",", ".")) is not None:
+                remedy = "a comma before decimals becomes a point by `truth: COLUMN | replace(',', '.')`: "
             raise ValueError(f"{remedy}expected a number or a list of numbers as truth, found {one!r}")
         found.append(value)
     return found

@@ -29,6 +29,7 @@ BOM = b"\xef\xbb\xbf"
 JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
 CHUNK = 2**24  # bytes read at a time where only their line ends are wanted
+RUN_TOGETHER = 10  # lines of one row from which on it is looked at whether it holds others
 BATCH = 1024  # rows turned into Python objects at a time
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # names under which one JSON object holds its rows
@@ -133,7 +134,7 @@ class JsonLines(TextRows):
         except RecursionError as error:
             raise InvalidRow(NO_JSON, "nested too deeply") from error
         except json.JSONDecodeError as error:
-            raise InvalidRow(NO_JSON, f"{error.msg} at character {error.pos + 1}") from error
+            raise InvalidRow(NO_JSON, f"{error.msg.removesuffix(' at')} at character {error.pos + 1}") from error
         except ValueError as error:  # NaN, a number of thousands of digits
             raise InvalidRow(NO_JSON, str(error)) from error
         if end < len(text):
@@ -180,12 +181,36 @@ class Csv(TextRows):
             pass  # blank lines before the names
         self._header = self._checked_header(header)
         starts, at, line = array("q"), lines.end, lines.number + 1
+        run_together: list[str] = []
         while (found := self._next(reader)) is not None:
             if found != []:
                 starts.append(at)
-                yield line, row_or_fault(partial(self._named, found)) if isinstance(found, list) else found
+                span = f"lines {line} to {lines.number}"
+                if isinstance(found, InvalidRow):
+                    more = f"{found.detail}; it takes {span}: is a quote not closed?"
+                    yield line, InvalidRow(found.kind, more) if lines.number > line else found
+                else:
+                    if lines.number - line >= RUN_TOGETHER and self._holds_rows(found):
+                        run_together.append(span)
+                    yield line, row_or_fault(partial(self._named, found))
             at, line = lines.end, lines.number + 1
+        # where many rows do, that is how the data are, and not a quote too many
+        is_rare = len(run_together) <= max(1, len(starts) // 100)
+        self.warnings = [self._run_together(run_together)] if run_together and is_rare else []
         self._keep(starts, lines.end)
+
+    def _run_together(self, spans: Sequence[str]) -> str:
+        what = "a row that holds" if len(spans) == 1 else f"{len(spans):,} rows that hold"
+        return (
+            f"{self.name} has {what} what look like rows of their own, the first in {spans[0]}: a quote opens there and"
+            " closes later than meant; inside of a field a quote is written twice"
+        )
+
+    def _holds_rows(self, fields: Sequence[str]) -> bool:
+        """Say whether most lines inside of a row's fields have as many fields as the file has columns, two or more."""
+        inner = [line for field in fields for line in field.split("\n")[1:-1]]
+        own = [next(csv.reader([line], delimiter=self.delimiter), []) for line in inner]
+        return len(self._header) > 1 and 2 * sum(len(one) == len(self._header) for one in own) > len(inner)
 
     def _next(self, reader: Iterator[list[str]]) -> list[str] | InvalidRow | None:
         try:

@@ -164,7 +164,8 @@ class _IndexBuilder:
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
                 found = f"no usable row is of the category {name!r} that `categories` names"
                 raise EnvironmentFault(f"{found}; {hint}")
-        warnings = (*_lookalikes(list(places)), *self._contradictions())
+        of_files = (text for number in sorted(self._files) for text in self._files[number].warnings)
+        warnings = (*of_files, *_lookalikes(list(places)), *self._contradictions())
         return Index(places, self._left_out, self._remarks(places), warnings, list(self._roles))
 
     def _take(self, file: int, place: int, row: Row, is_held_out: bool) -> None:

@@ -26,6 +26,7 @@ class RowFile(ABC):
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name  # messages call it by the path as the user wrote it
         self.columns: Set[str] | None = None  # those that are read; None: all
+        self.warnings: list[str] = []  # what looks wrong with the file as a whole; of the newest pass over its rows
 
     def narrow(self, columns: Set[str] | None) -> None:
         """Read no more than these columns from now on, where that spares work."""

@@ -1,7 +1,8 @@
 """From a row to a task: expressions over its columns; conversation, category and truth; whether it can be used.
 
 A path such as `extra_info.difficulty` is walked without Jinja. Everything else is Jinja in its sandbox: columns are
-names, `row` is the whole row (`row["my column"]`), and what is not there is an error, never an empty text.
+names, `row` is the whole row (`row["my column"]`, also beside a column `row`), and what is not there is an error,
+never an empty text.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import math
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -94,7 +95,7 @@ class FieldMissing(InvalidRow):
     def __init__(self, by: str, path: str, row: Row) -> None:
         near = _near(path, tuple(dict.fromkeys([*map(str, row), *_fields(row)])))
         has_column = path.partition(".")[0] in row
-        columns = "" if has_column else f"the columns are {', '.join(map(str, row)) or 'none'}"
+        columns = "" if has_column else f"the columns are {named(row)}"
         value: Any = row
         begun = list[str]()
         for part in path.split("."):
@@ -110,6 +111,12 @@ class FieldMissing(InvalidRow):
     def seen_in(self, row: Row) -> FieldMissing:
         """Say the same of the row with all its columns."""
         return FieldMissing(self._by, self._path, row)
+
+
+def named(columns: Iterable[object]) -> str:
+    """List columns; a name whose ends could not be seen is quoted."""
+    names = map(str, columns)
+    return ", ".join(repr(one) if one != one.strip() or not one or "," in one else one for one in names) or "none"
 
 
 @lru_cache(maxsize=64)  # as rows that lack a field mostly have the same ones
@@ -144,7 +151,7 @@ def _columns(source: str, text: str) -> frozenset[str] | None:
 
 def _attempt(what: str, jinja: Callable[[Row], Any], row: Row) -> Any:
     try:
-        value = jinja(row if WHOLE_ROW in row else {**row, WHOLE_ROW: row})
+        value = jinja({**row, WHOLE_ROW: row})
         return str(value) if isinstance(value, Undefined) else value  # a strict one raises: what is missing
     except FAILING as error:
         raise InvalidRow(f"{what} fails", str(error) or type(error).__name__) from error
@@ -325,7 +332,7 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
     except ValueError as error:
         raise EnvironmentFault(
             f"the reward needs a truth, and the first rows have none at {', '.join(TRUTHS)}; their columns are"
-            f" {', '.join(map(str, rows[0])) or 'none'}: say which by `truth: COLUMN`"
+            f" {named(rows[0])}: say which by `truth: COLUMN`"
         ) from error
     return None
 

@@ -97,7 +97,7 @@ def report(
     """Write a run as one HTML file: what was learnt, what it cost in entropy, who chose what, samples, incidents.
 
     The file needs no network and runs no script. A run writes its own at its end, and at
-    boundaries before as long as that takes at most a twentieth of its time.
+    boundaries before as long as that takes at most a hundredth of its time.
     """
     with opened(home, run) as (place, ledger):
         find_run(ledger, run)

@@ -56,7 +56,9 @@ class LeftOutPrompts:
         """Why, a line each; which rows, where the environment does not say why."""
         lines = [str(reason) for reason in self.reasons] or [*self.rows]
         more = len(lines) - REASONS_LISTED
-        return [*lines[:REASONS_LISTED], f"and {more:,} more (--json lists rows)"] if more > 0 else lines
+        rows = sum(reason.num_rows for reason in self.reasons[REASONS_LISTED:])
+        of = f" reasons, of {rows:,} rows" if rows else ""
+        return [*lines[:REASONS_LISTED], f"and {more:,} more{of} (--json lists rows)"] if more > 0 else lines
 
     def lines(self) -> list[str]:
         """In words: how many, and why."""

@@ -76,7 +76,7 @@ def _of_digests(diff: Diff) -> str:
 
 
 def _more(first: Difference, what: str) -> str:
-    return f"; so do {num(len(first.others), f'more {what}')}" if first.others else ""
+    return f"; and {num(len(first.others), f'more {what}')}" if first.others else ""
 
 
 def _arm(entry: Mapping[str, Any]) -> str:

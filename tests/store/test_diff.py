@@ -191,7 +191,7 @@ BEFORE_SCORES = ["picks", "probabilities", "tasks", "replies"]
             "after stage 2",
             "probes",
             "supervised probe on strings (seed 0) after 10 steps: probe_loss 1.364 and 0.5 (relative difference 0.6); "
-            "so do 1 more point",
+            "and 1 more point",
         ),
     ],
 )
@@ -231,7 +231,7 @@ def test_other_held_out_tasks_are_told_before_their_numbers(compared: Compare) -
         return replace(record, sha256="others") if isinstance(record, HoldoutRecord) else record
 
     found = compared(other)
-    assert in_words(found)[0].startswith("before training: gcd/easy (anchor) was measured on other tasks; so do")
+    assert in_words(found)[0].startswith("before training: gcd/easy (anchor) was measured on other tasks; and")
 
 
 def test_times_names_and_the_order_of_keys_are_no_difference(compared: Compare, tmp_path: Path) -> None:

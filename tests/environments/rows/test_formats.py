@@ -200,6 +200,46 @@ def test_a_row_of_csv_may_span_lines(tmp_path):
     assert questions(make(tmp_path, train="a.csv")) == [row["question"] for row in rows]
 
 
+def quoted(tmp_path, opening, closing=None, num=60, columns=("question", "answer")):
+    """A file of rows in one of which a quote opens, and in a later one closes, or in none."""
+    lines = [",".join(columns), *(",".join([f"what is {i}?", *["1"] * (len(columns) - 1)]) for i in range(num))]
+    lines[opening] = '"' + lines[opening]
+    if closing is not None:
+        lines[closing] = lines[closing].replace("?", '?"', 1)
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    return make(tmp_path, train="a.csv")
+
+
+@pytest.mark.parametrize("columns", [("question", "answer"), ("question", "answer", "level")])
+def test_rows_that_a_quote_has_run_together_are_warned_of(tmp_path, columns):
+    environment = quoted(tmp_path, 10, 40, columns=columns)
+    (warning,) = environment.warnings
+    assert (
+        "a.csv has a row that holds what look like rows of their own, the first in lines 11 to 41: a quote" in warning
+    )
+    assert len(questions(environment)) == 30
+
+
+def test_a_quote_that_never_closes_is_told_with_the_lines_it_takes(tmp_path):
+    environment = quoted(tmp_path, 10)
+    assert environment.left_out == (
+        "a.csv:11: not valid CSV: unexpected end of data; it takes lines 11 to 61: is a quote not closed?",
+    )
+
+
+@pytest.mark.parametrize("line", ["a line of prose without an end", "one, two, three", ""])
+def test_prompts_of_many_lines_are_no_rows_run_together(tmp_path, line):
+    rows = [{"question": f"{i}:\n" + f"{line}\n" * 30, "answer": "1"} for i in range(4)]
+    write_csv(tmp_path / "a.csv", rows)
+    assert not make(tmp_path, train="a.csv").warnings
+
+
+def test_prompts_that_all_hold_tables_are_how_the_data_are(tmp_path):
+    rows = [{"question": f"{i}:\n" + "one,two\n" * 30, "answer": "1"} for i in range(4)]
+    write_csv(tmp_path / "a.csv", rows)
+    assert not make(tmp_path, train="a.csv").warnings
+
+
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 no_faults = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -74,6 +74,16 @@ def test_a_template_can_ask_for_what_may_be_missing(tmp_path):
     assert made_from(tmp_path, '{{ a | default(row["my column"]) }}', row)[0] == "x"
 
 
+def test_the_whole_row_has_its_name_beside_a_column_of_that_name(tmp_path):
+    row = {"row": "a text", "if": "x", "answer": "1"}
+    assert made_from(tmp_path, '{{ row["if"] }} {{ row["row"] }}', row)[0] == "x a text"
+
+
+def test_columns_whose_names_end_in_blanks_are_quoted(tmp_path):
+    with pytest.raises(EnvironmentFault, match=r"their columns are ' Prompt ', ' answer', k: say which by"):
+        made(tmp_path, [{" Prompt ": "x", " answer": "1", "k": "2"}], prompt='row[" Prompt "]')
+
+
 def test_a_template_cannot_reach_out_of_its_row(tmp_path):
     with pytest.raises(EnvironmentFault, match="access to attribute '__class__' of 'str' object is unsafe"):
         made(tmp_path, [{"a": "x", "answer": "1"}], template="{{ a.__class__.__mro__ }}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,10 @@ def test_a_category_or_a_pool_that_is_too_long_as_a_whole_is_refused(tmp_path: P
     for verb in (["validate"], ["run", "--home", tmp_path / "home"]):
         result = evergreen(verb[0], path, *verb[1:])
         assert result.exit_code == 2
-        assert "math, category 0: every task found is held out, or too long" in " ".join(result.stderr.split())
+        told = " ".join(result.stderr.split())
+        assert "math, category 0: every task found is held out, or too long" in told
+        assert re.search(r"read of math: the prompt is longer than 88 tokens: 30 rows \(first: \S+: 96", told), told
+        assert "(`max_prompt_tokens`, `sampler.max_tokens`)" in told
     assert not (tmp_path / "home" / "math").exists()
 
 
