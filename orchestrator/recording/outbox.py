@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -39,7 +39,8 @@ class Outbox:
     def write(self, run_folder: Path) -> None:
         """Keep it, durably."""
         names = {kind: name for name, kind in _KINDS.items()}
-        data = {**vars(self), "records": [[names[type(one)], asdict(one)] for one in self.records]}
+        whole = [replace(one, arms=list(one.arms)) if isinstance(one, StepRecord) else one for one in self.records]
+        data = {**vars(self), "records": [[names[type(one)], asdict(one)] for one in whole]}
         write_text(run_folder / FILE, json.dumps(data, default=lambda number: number.item()))  # numpy's
 
     @classmethod

@@ -27,6 +27,7 @@ from store.ledger import Ledger
 from store.ledger.query_rows import SampleRow
 from store.sentences import in_words
 from tests.conftest import Evergreen
+from tests.orchestrator.cli.test_ui import tell
 from tests.orchestrator.specs import alone
 
 
@@ -137,9 +138,8 @@ def test_a_run_ends_with_how_to_go_on_and_offers_mlflow_where_it_has_a_record(
 ) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
-    spec = home / "small" / SPEC_FILE
     for tracker in ("none", "mlflow"):
-        spec.write_text(re.sub(r"type: (none|mlflow)", f"type: {tracker}", spec.read_text()))
+        tell(home, "small", "tracker", type=tracker)
         with pytest.raises(typer.Exit):
             end(Outcome("small", home / "small", "finished"), home)
         said = capsys.readouterr().out
