@@ -8,6 +8,8 @@ arXiv 1711.05101.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,20 @@ from policies.errors import CheckpointError
 
 STATE_FILE, COUNTERS_FILE = "optimizer.safetensors", "optimizer.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """What AdamW knows of the weights, by name, and short weights' masters; how many updates it counts."""
+
+    tensors: Mapping[str, Tensor]
+    counters: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder; no pickle, no time, no path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: own.contiguous() for name, own in sorted(self.tensors.items())}, folder / STATE_FILE)
+        (folder / COUNTERS_FILE).write_text(json.dumps(self.counters) + "\n")
 
 
 class Optimizer:
@@ -79,8 +95,8 @@ class Optimizer:
                 state[moment].index_fill_(dim, places, 0.0)
             state["step"].zero_()
 
-    def save(self, folder: Path) -> None:
-        """Write all but the weights that an exact resume needs; no pickle, no time, no path."""
+    def state(self) -> OptimizerState:
+        """All but the weights that an exact resume needs; the tensors are those that move."""
         tensors = {
             f"{name}.{moment}": self.adam.state[master][moment]
             for name, master in self.masters.items()
@@ -88,15 +104,13 @@ class Optimizer:
             if self.num_updates
         }
         tensors |= {f"{name}.master": self.masters[name].detach() for name in self._short_names()}
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: own.contiguous() for name, own in sorted(tensors.items())}, folder / STATE_FILE)
         counters: dict[str, Any] = {"num_updates": self.num_updates}
         if self.num_updates and (others := self._other_steps()):
             counters["steps"] = others
-        (folder / COUNTERS_FILE).write_text(json.dumps(counters) + "\n")
+        return OptimizerState(tensors, counters)
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote, bit for bit, once the weights are loaded; names and shapes must agree."""
+        """Go on from a state that was saved, bit for bit, once the weights are loaded; names and shapes must agree."""
         counters = json.loads((folder / COUNTERS_FILE).read_text())
         tensors = load_file(folder / STATE_FILE)
         moments = MOMENTS if counters["num_updates"] else ()

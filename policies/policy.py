@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -110,11 +111,24 @@ class Policy:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
 
-    def save(self, folder: Path) -> None:
-        """Write weights, configuration and tokenizer in the layout that `from_pretrained` reads."""
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights, configuration and tokenizer in the layout that `from_pretrained` reads.
+
+        `weights`: a copy of the model's state, which is then not looked at; a thread may write it beside training.
+        """
         with without_progress_bars():
-            self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+            self.model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
+        for name, content in self._tokenizer_files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+
+    @cached_property
+    def _tokenizer_files(self) -> Mapping[Path, bytes]:
+        """By relative path. They never change; and a tokenizer is not written by one thread while another encodes."""
+        with TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+            return {path.relative_to(folder): path.read_bytes() for path in files}
 
     def load_weights(self, folder: Path) -> None:
         """Read weights that `save` wrote into this model, in place; names and shapes must agree in both directions."""

@@ -25,6 +25,8 @@ from store.home import SLUG
 from store.records import LASTING, CheckpointRecord
 
 FOLDER, MANIFEST, STATE, WEIGHTS = "checkpoints", "manifest.json", "state.json", "weights"
+OPTIMIZER = "optimizer"  # a component that may be taken out of a checkpoint that stays: `thin`
+NUM_WHOLE = 2  # boundaries whose checkpoints always stay whole, should the newest be damaged
 FORMAT = 1  # of the manifest
 INTERVENED = "-intervened"  # ends the name of a checkpoint that was made after an intervention
 
@@ -94,7 +96,7 @@ def describe(run_folder: Path, name: str) -> SavedCheckpoint:
     """Describe a checkpoint as its manifest does; its files are not read. Raises `CheckpointError`."""
     folder = run_folder / FOLDER / name
     manifest = folder / MANIFEST
-    num_bytes = _num_bytes(_manifest(folder)["components"]) + manifest.stat().st_size
+    num_bytes = _num_bytes(_present(folder, _manifest(folder))) + manifest.stat().st_size
     return SavedCheckpoint(f"{FOLDER}/{name}", sha256_of(manifest), num_bytes)
 
 
@@ -109,7 +111,7 @@ def verify(folder: Path, sha256: str | None = None) -> None:
             raise CheckpointError(f"{folder / MANIFEST} is not the one that the ledger recorded.")
         expected = {
             folder / name / file: description
-            for name, part in manifest["components"].items()
+            for name, part in _present(folder, manifest).items()
             for file, description in part["files"].items()
         }
         for path, description in expected.items():
@@ -155,7 +157,21 @@ def open_checkpoint(folder: Path, expected: Versions, may_be: Versions | None = 
             f"The checkpoint {folder} does not fit this Evergreen and spec: {'; '.join(wrong)}. "
             "Resume with the version that wrote it, or start a new run from its weights."
         )
-    return OpenCheckpoint({name: folder / name for name in found})
+    return OpenCheckpoint({name: folder / name for name in found if name != OPTIMIZER or not is_thin(folder)})
+
+
+def thin(folder: Path, call: Callable[[Callable[[], None]], object] = lambda act: act()) -> None:
+    """Take the optimiser's state out of a checkpoint, most of its bytes; what is left is still whole.
+
+    `call` may free the room later.
+    """
+    if (folder / OPTIMIZER).is_dir():
+        remove_folder(folder / OPTIMIZER, call, parent=folder.parent)
+
+
+def is_thin(folder: Path) -> bool:
+    """Whether the optimiser's state was taken out of a checkpoint."""
+    return not (folder / OPTIMIZER).is_dir()
 
 
 def weights_sha256(folder: Path) -> str:
@@ -187,6 +203,11 @@ def newest_valid(
     return None, skipped
 
 
+def thinnable(records: Records) -> list[CheckpointRecord]:
+    """Choose whose optimiser state is not needed to resume: of lasting ones, all but the newest; the first has none."""
+    return [record for record in records if record.kind in LASTING and record.step > 0][NUM_WHOLE:]
+
+
 def superfluous(records: Records, keep: int, boundaries: bool = False) -> list[CheckpointRecord]:
     """Choose what to delete: not the newest, nor `keep` between boundaries, nor those of boundaries unless asked.
 
@@ -197,13 +218,25 @@ def superfluous(records: Records, keep: int, boundaries: bool = False) -> list[C
     return [record for record in (records if boundaries else between) if record.folder not in kept]
 
 
-def prune(run_folder: Path, records: Records, keep: int, boundaries: bool = False) -> list[CheckpointRecord]:
+def prune(
+    run_folder: Path,
+    records: Records,
+    keep: int,
+    boundaries: bool = False,
+    remove: Callable[[Path], object] = remove_folder,
+) -> list[CheckpointRecord]:
     """Delete the folders of superfluous checkpoints; returns their records, for the ledger to forget."""
     doomed = superfluous(records, keep, boundaries)
     for record in doomed:
         if (run_folder / record.folder).exists():
-            remove_folder(run_folder / record.folder)
+            remove(run_folder / record.folder)
     return doomed
+
+
+def _present(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the components that a checkpoint still has."""
+    components = manifest["components"]
+    return {name: part for name, part in components.items() if name != OPTIMIZER or not is_thin(folder)}
 
 
 def _num_bytes(components: Mapping[str, Any]) -> int:

@@ -14,8 +14,9 @@ import shutil
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 ASIDE = ".aside-"
@@ -97,11 +98,17 @@ def new_folder(path: Path) -> Iterator[Path]:
             _clear(leftover, path)
 
 
-def remove_folder(path: Path) -> None:
-    """Delete a folder so that a crash on the way leaves a leftover rather than half a folder; of a link, the link."""
-    doomed = _aside(path.with_name(f"{path.name}-removed"))
+def remove_folder(
+    path: Path, call: Callable[[Callable[[], None]], object] = lambda act: act(), parent: Path | None = None
+) -> None:
+    """Delete a folder so that a crash on the way leaves a leftover rather than half a folder; of a link, the link.
+
+    It is gone at once; `call` may free its room later. `parent`: where a leftover is looked for, if not beside it.
+    """
+    place = parent or path.parent
+    doomed = _aside(place / f"{'-'.join(path.relative_to(place).parts)}-removed")
     path.rename(doomed)
-    _remove(doomed)
+    call(partial(_remove, doomed))
 
 
 def leftovers(parent: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from orchestrator.components import Components
 from orchestrator.measurements.contracts import Measurement
 from orchestrator.progress import Progress
 from orchestrator.rollout import batch as rollout_batch
-from store.checkpoints import FOLDER, INTERVENED, STATE, WEIGHTS, Component, OpenCheckpoint, json_component
+from policies.host_copies import HostCopies
+from store.checkpoints import FOLDER, INTERVENED, OPTIMIZER, STATE, WEIGHTS, Component, OpenCheckpoint, json_component
 from store.records import CheckpointKind
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
@@ -21,6 +23,7 @@ MAY_BE = {
     "reference": 1,  # only where the objective compares with a frozen policy
     "measurements": 1,  # only where one keeps something: rows that are read again and again
 }
+THINNED = "the optimiser, whose state `checkpoint.boundaries` did not keep"
 
 
 def name_of(at: Progress, kind: CheckpointKind = "boundary") -> str:
@@ -40,13 +43,20 @@ def weights_after(run_folder: Path, stage: int) -> Path | None:
     return None
 
 
-def components(parts: Components, progress: Progress) -> list[Component]:
-    """Collect the state of all parts, ready to be written."""
+def components(parts: Components, progress: Progress, copies: HostCopies | None = None) -> list[Component]:
+    """Collect the state of all parts, ready to be written: now, or with `copies` while the run goes on.
+
+    What measurements keep and the reference policy move at boundaries only, so they are not copied.
+    """
     played = parts.rollouts.await_under_way()  # first: while it is played it may draw tasks
+    weights, optimizer = None, parts.learner.optimizer.state()
+    if copies is not None:
+        weights = copies.of("weights", parts.policy.model.state_dict())
+        optimizer = replace(optimizer, tensors=copies.of("optimizer", optimizer.tensors))
     made = [
-        Component("weights", EXPECTED["weights"], parts.policy.save),
+        Component("weights", EXPECTED["weights"], partial(parts.policy.save, weights=weights)),
         json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
-        Component("optimizer", EXPECTED["optimizer"], parts.learner.optimizer.save),
+        Component("optimizer", EXPECTED["optimizer"], optimizer.save),
         json_component(
             "objective",
             EXPECTED["objective"],
@@ -72,12 +82,16 @@ def components(parts: Components, progress: Progress) -> list[Component]:
 def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> list[str]:
     """Put every part where the checkpoint left it. The policy's weights were loaded already.
 
-    Names the parts that begin anew, because a fork gave them another type.
+    Names the parts that begin anew, because a fork gave them another type or the checkpoint has them no more.
     """
     parts.policy.version = opened.read_json("policy")["version"]
-    parts.learner.optimizer.load(opened.components["optimizer"])
     objective = opened.read_json("objective")
     anew = parts.choice.load_state(opened.read_json("choice"))
+    if OPTIMIZER in opened.components:
+        parts.learner.optimizer.load(opened.components[OPTIMIZER])
+    else:
+        parts.learner.optimizer.reset()
+        anew.append(THINNED)
     controllers = [controller.type for controller in parts.spec.objective.controllers]
     if objective.get("controllers", controllers) == controllers:
         parts.objective.load_state(objective["objective"])

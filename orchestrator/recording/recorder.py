@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics
 from orchestrator.recording.checkpoint import components, name_of
+from orchestrator.recording.checkpoint_writer import CheckpointWriter
 from orchestrator.recording.step_metrics import StepResult
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.weight_check import require_healthy
@@ -64,6 +66,7 @@ class RunRecorder:
         self._report_due_at = self._saved_at + FIRST_REPORT  # by the same clock
         self._report_is_behind = False  # a boundary that the page does not tell yet
         self._outbox: list[outbox.Record] = []  # what is being recorded
+        self._writer = CheckpointWriter(folder)
 
     def record_events(self, at: Progress, happened: Sequence[EventRecord]) -> None:
         """Record things that happened outside a step."""
@@ -218,6 +221,7 @@ class RunRecorder:
             if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
                 self.ledger.forget_checkpoint(self.run, older)
         self.save("boundary", parts, at)
+        self.settle(parts)
         record = _boundary(at, found, watch)
         self.ledger.record_joined(self.run, record)
         self.watcher.boundary(at, record)
@@ -225,6 +229,7 @@ class RunRecorder:
 
     def save_if_due(self, parts: Components, at: Progress) -> None:
         """Make a periodic checkpoint when the spec's steps or minutes have passed."""
+        self._enter(self._writer.take(wait=at.is_at_boundary), parts)  # which may read the weights of earlier ones
         section = parts.spec.checkpoint
         by_steps = section.every_steps and at.stage_step % section.every_steps == 0
         by_time = section.every_minutes and time.monotonic() - self._saved_at >= 60 * section.every_minutes
@@ -234,24 +239,44 @@ class RunRecorder:
     def save(self, kind: CheckpointKind, parts: Components, at: Progress) -> None:
         """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones.
 
-        Raises NonFiniteLogits for a policy that has diverged: such a checkpoint would be worth nothing.
+        One after which the run goes on may still be written when this returns. Raises NonFiniteLogits for a policy that
+        has diverged: such a checkpoint would be worth nothing.
         """
-        if self._saved == (at.step, at.num_boundaries) and kind != "intervention":
-            if kind == "stop":
-                self.complete_report(at)
-            return
-        require_healthy(parts.policy)
-        saved = checkpoints.save(self.folder, name_of(at, kind), components(parts, at))
-        record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
-        self.ledger.record_checkpoint(self.run, record)
-        self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
-        keep = parts.spec.checkpoint.keep
-        for old in checkpoints.prune(self.folder, self.ledger.checkpoints(self.run), keep):
-            self.ledger.forget_checkpoint(self.run, old)
+        self.settle(parts)
+        if self._saved != (at.step, at.num_boundaries) or kind == "intervention":
+            require_healthy(parts.policy)
+            self._saved_at = time.monotonic()
+            is_read_next = at.is_finished or bool(parts.interventions.planned)
+            goes_on = kind == "periodic" or (kind == "boundary" and not is_read_next)
+            if goes_on and parts.spec.checkpoint.background:
+                self._writer.begin(kind, parts, at)
+            else:
+                self._enter(self._writer.write(kind, parts, at), parts)
         if kind == "boundary":
             self._report(at, is_last=at.is_finished)
         elif kind == "stop":
             self.complete_report(at)
+
+    def close(self) -> None:
+        """Leave nothing under way in the run's folder."""
+        self._writer.close()
+
+    def settle(self, parts: Components) -> None:
+        """Wait for the checkpoint that is written beside the run, if there is one."""
+        self._enter(self._writer.take(wait=True), parts)
+
+    def _enter(self, record: CheckpointRecord | None, parts: Components) -> None:
+        """Tell the ledger of a checkpoint that is durable, and forget old periodic ones."""
+        if record is None:
+            return
+        self.ledger.record_checkpoint(self.run, record)
+        self._saved = (record.step, record.num_boundaries)
+        records, section = self.ledger.checkpoints(self.run), parts.spec.checkpoint
+        for old in checkpoints.prune(self.folder, records, section.keep, remove=self._writer.remove):
+            self.ledger.forget_checkpoint(self.run, old)
+        for older in checkpoints.thinnable(records):
+            if section.thins(older.num_bytes):
+                self._writer.thin(self.folder / older.folder)
 
     def complete_report(self, at: Progress) -> None:
         """Write the page of a run that ends here, if there is a boundary that it does not tell yet."""
@@ -260,6 +285,8 @@ class RunRecorder:
 
     def keep_outbox(self, parts: Components, at: Progress, why: str) -> None:
         """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
+        with suppress(Exception):  # it is found beside the ledger, and what kept it from being is met again
+            self._writer.take(wait=True)
         if self._saved == (at.step, at.num_boundaries) and not self._outbox:
             return
         kept = outbox.Outbox(why, at.step, at.num_boundaries, "stop", name_of(at), self._outbox)

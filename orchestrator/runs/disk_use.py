@@ -11,6 +11,8 @@ from environments import Environment
 from orchestrator.rollout.task_supply import evaluated_pools
 from orchestrator.spec import Spec
 from orchestrator.spec.twin import with_twin
+from policies.models.description import ModelSize
+from store.checkpoints import NUM_WHOLE
 from store.sentences import size_in_words
 
 # measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
@@ -21,7 +23,8 @@ LEDGER_BYTES_PER_GROUP, LEDGER_BYTES_PER_ITEM = 900, 400
 class DiskUse:
     """What a run, and its twin if it has one, will take of a disk."""
 
-    checkpoint_bytes: int | None  # of one; None: the model's size is not known here
+    checkpoint_bytes: int | None  # of a whole one; None: the model's size is not known here
+    thinned_bytes: int  # what all but the newest boundaries do not keep
     num_boundaries: int  # each leaves a checkpoint that stays, and another where the policy is changed
     num_periodic: int  # checkpoints that stay besides, at most
     keep: int  # of a run's periodic ones, as the spec says
@@ -31,9 +34,12 @@ class DiskUse:
     place: Path
 
     @classmethod
-    def of(cls, spec: Spec, environments: Mapping[str, Environment], num_bytes: int | None, home: Path) -> DiskUse:
-        """Work it out for a spec whose checkpoints have so many bytes."""
+    def of(cls, spec: Spec, environments: Mapping[str, Environment], size: ModelSize | None, home: Path) -> DiskUse:
+        """Work it out for a spec whose policy has this size."""
         runs = with_twin(spec)
+        whole = size.weights_bytes + size.optimizer_bytes if size else None
+        is_thinned = whole is not None and spec.checkpoint.thins(whole)
+        num_older = sum(max(0, one.curriculum.num_boundaries - NUM_WHOLE) for one in runs)
         num_boundaries = sum(one.curriculum.num_boundaries for one in runs)
         num_groups = sum(one.curriculum.num_steps * one.step.groups for one in runs)
         num_items = num_boundaries * items_of(spec, environments)
@@ -41,7 +47,8 @@ class DiskUse:
         while not place.exists():
             place = place.parent
         return cls(
-            checkpoint_bytes=num_bytes,
+            checkpoint_bytes=whole,
+            thinned_bytes=num_older * size.optimizer_bytes if size and is_thinned else 0,
             num_boundaries=num_boundaries,
             num_periodic=len(runs) * spec.checkpoint.keep,
             keep=spec.checkpoint.keep,
@@ -57,21 +64,29 @@ class DiskUse:
         return self.num_boundaries + self.num_periodic
 
     @property
+    def saved_bytes(self) -> int | None:
+        """Of all checkpoints that stay; None: the model's size is not known here."""
+        if self.checkpoint_bytes is None:
+            return None
+        return self.num_checkpoints * self.checkpoint_bytes - self.thinned_bytes
+
+    @property
     def shortage(self) -> str | None:
         """Say that the disk does not hold the run, and what to do; None: it does, or it is not known."""
-        if self.checkpoint_bytes is None or (needed := self._bytes(self.num_checkpoints)) <= self.free_bytes:
+        if (saved := self.saved_bytes) is None:
             return None
-        fewest = self._bytes(self.num_boundaries + self.num_periodic // self.keep)
+        ledger = self.holds_ledger * self.ledger_bytes
+        if (needed := saved + ledger) <= self.free_bytes:
+            return None
+        fewest = needed - (self.num_periodic - self.num_periodic // self.keep) * (self.checkpoint_bytes or 0)
         enough = "which fits" if fewest <= self.free_bytes else "which is not enough alone"
         keep = f"`checkpoint.keep: 1` makes it {size_in_words(fewest)}, {enough}; " if self.keep > 1 else ""
+        thinner = "" if self.thinned_bytes else "`checkpoint.boundaries: weights` keeps less of each; "
         return (
             f"the disk does not hold this run: its checkpoints and ledger grow to {size_in_words(needed)}, and "
-            f"{size_in_words(self.free_bytes)} are free in {self.place}. {keep}fewer `curriculum.stages` make fewer "
-            "checkpoints, `evergreen prune` frees what finished runs do not need, and `--home` names another disk"
+            f"{size_in_words(self.free_bytes)} are free in {self.place}. {keep}{thinner}fewer `curriculum.stages` make "
+            "fewer checkpoints, `evergreen prune` frees what finished runs do not need, and `--home` names another disk"
         )
-
-    def _bytes(self, num_checkpoints: int) -> int:
-        return num_checkpoints * (self.checkpoint_bytes or 0) + self.holds_ledger * self.ledger_bytes
 
 
 def items_of(spec: Spec, environments: Mapping[str, Environment]) -> int:

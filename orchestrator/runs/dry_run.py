@@ -77,6 +77,7 @@ class DryRun:
     parameters: int | None  # None: the model's size is not known here
     checkpoint_bytes: int | None
     num_checkpoints: int
+    saved_bytes: int | None  # of all of them
     ledger_bytes: int
     free_bytes: int
     warnings: tuple[str, ...]
@@ -92,11 +93,13 @@ class DryRun:
     def lines(self) -> list[str]:
         """In words."""
         saved = f"{self.num_checkpoints} checkpoints"
-        if self.checkpoint_bytes is None:
+        if self.checkpoint_bytes is None or self.saved_bytes is None:
             saved += " (the model's configuration is not here, so no size)"
         else:
-            each, total = self.checkpoint_bytes, self.checkpoint_bytes * self.num_checkpoints
-            saved += f" of {size_in_words(each)} ({self.parameters:,} weights) = {size_in_words(total)}"
+            each, total = self.checkpoint_bytes, self.saved_bytes
+            is_thinned = total < each * self.num_checkpoints
+            equals = ", older boundaries weights only:" if is_thinned else " ="
+            saved += f" of {size_in_words(each)} ({self.parameters:,} weights){equals} {size_in_words(total)}"
         lines = [
             f"plan: {self.stages}",
             f"      {self.steps:,} steps, {self.episodes:,} episodes; {self.evaluations}",
@@ -162,7 +165,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         *endless_answers(environments.values(), endings, spec.sampler, spec.policy.model),
         *too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler),
     ]
-    disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
+    disk = DiskUse.of(spec, environments, size, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
     num_tasks, num_select = evaluated_tasks(spec, environments, pools)
     num_plays = evaluate.samples * (sum(num_tasks.values()) + sum(num_select.values()))
@@ -176,6 +179,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         parameters=size.num_parameters if size else None,
         checkpoint_bytes=disk.checkpoint_bytes,
         num_checkpoints=disk.num_checkpoints,
+        saved_bytes=disk.saved_bytes,
         ledger_bytes=disk.ledger_bytes,
         free_bytes=disk.free_bytes,
         warnings=(

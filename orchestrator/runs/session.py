@@ -17,7 +17,7 @@ from orchestrator.os_signals import Signalled, catching_signals
 from orchestrator.progress import Progress
 from orchestrator.recording import events as run_events
 from orchestrator.recording import outbox
-from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
+from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, THINNED, restore
 from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
 from orchestrator.rollout.task_supply import check_supply
@@ -117,8 +117,7 @@ class RunSession:
     def _begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         warnings = self._warnings()
         run = self.ledger.start_run(foundation.new_run(self.spec, relations))
-        size = foundation.policy_size
-        use = DiskUse.of(self.spec, foundation.environments, size.weights_bytes + size.optimizer_bytes, self.folder)
+        use = DiskUse.of(self.spec, foundation.environments, foundation.policy_size, self.folder)
         if (shortage := use.shortage) is not None:
             warnings.append(EventRecord("warning", shortage))
         events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
@@ -225,8 +224,7 @@ class RunSession:
                     self._outbox.tell(self.ledger, run, self.folder)
                 self.ledger.rewind(run, *at, is_before_intervening=progress.awaits_intervention)
                 outbox.forget(self.folder)
-                text = "begins anew, because the fork gave it another type:"
-                others = [EventRecord("begins anew", f"{text} {part}") for part in anew]
+                others = [EventRecord("begins anew", _why_anew(part)) for part in anew]
                 recorder.record_events(progress, events)
                 recorder.record_events(progress, others)
                 progress.forget_too_long(self._changed)
@@ -244,9 +242,13 @@ class RunSession:
                     recorder.keep_outbox(parts, progress, str(away))
                     raise
                 except Exception:
+                    with suppress(Exception):  # what failed may be what these need, and is told already
+                        recorder.settle(parts)
                     with suppress(StoreError):  # the ledger may be what failed
                         recorder.complete_report(progress)
                     raise
+                finally:
+                    recorder.close()
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:
         """Name the environments that joined at a fork: no boundary measured them. One may leave others out."""
@@ -269,7 +271,16 @@ class RunSession:
         found, events = self._find_outbox()
         records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
         diverged = stop_reasons.last_divergence(self.ledger.reading.events(self.spec.name))
-        record, skipped = checkpoints.newest_valid(self.folder, records, stop_reasons.healthy_under(diverged))
+        is_healthy = stop_reasons.healthy_under(diverged)
+
+        def is_full(folder: Path) -> None:
+            is_healthy(folder)
+            if checkpoints.is_thin(folder):
+                raise CheckpointError("the optimiser's state was taken out of it")
+
+        record, skipped = checkpoints.newest_valid(self.folder, records, is_full)
+        if record is None:
+            record, skipped = checkpoints.newest_valid(self.folder, records, is_healthy)
         refuse_exchanged(self.folder, [one.record for one in skipped])
         self._outbox = self._outbox if record in found else None
         events += [
@@ -315,6 +326,12 @@ class RunSession:
             text = f"the checkpoint of step {kept.step}, made while the ledger was away, is not used: {wrong}"
             return [], [EventRecord("checkpoint passed over", text)]
         return [record], [EventRecord("ledger away", f"the run had stopped: {kept.why}")]
+
+
+def _why_anew(part: str) -> str:
+    if part == THINNED:
+        return f"begins anew: {part}, so this is not bit for bit what went on from there"
+    return f"begins anew, because the fork gave it another type: {part}"
 
 
 def _refresh_index(home: Home, watcher: Callback) -> None:

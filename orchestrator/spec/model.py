@@ -320,6 +320,9 @@ class Measure(Section):
         return self
 
 
+HEAVY = 1_000_000_000  # bytes of a checkpoint
+
+
 class Checkpointing(Section):
     """When state is saved, and how much of it stays. May change on resume."""
 
@@ -328,6 +331,19 @@ class Checkpointing(Section):
         10.0, ge=0, description="Minutes after which one is made all the same; 0: none by time."
     )
     keep: int = Field(3, ge=1, description="Periodic checkpoints that stay, the newest; those of boundaries all stay.")
+    boundaries: Literal["full", "weights"] | None = Field(
+        None,
+        description="What stays of all but the two newest boundaries: `full`, or `weights`, a third of it, and a "
+        "fork's optimiser begins anew; null: `full` up to 1 GB a checkpoint.",
+    )
+    background: bool = Field(
+        True,
+        description="Written while the run goes on, from a copy of weights and moments in memory; false: it waits.",
+    )
+
+    def thins(self, num_bytes: int) -> bool:
+        """Whether the optimiser's state of older boundaries goes, where a checkpoint has so many bytes."""
+        return self.boundaries == "weights" or (self.boundaries is None and num_bytes > HEAVY)
 
 
 def _absolute(path: str | None) -> str | None:

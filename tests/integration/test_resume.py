@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.callbacks import Callback
-from orchestrator.runs.api import resume, run
+from orchestrator.progress import Progress
+from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
 from orchestrator.spec import load_spec
 from policies.policy import Policy
+from store import checkpoints
 from store.ledger import Ledger
 from store.lock import request_stop
 from tests.integration.runs import At, Killed, component, ending, kill, series, told
@@ -87,11 +94,11 @@ def test_a_run_killed_while_a_checkpoint_is_written_equals_the_uninterrupted_one
 ) -> None:
     real, calls = getattr(owner, method), []
 
-    def third_time_killed(*args: Any) -> None:
+    def third_time_killed(*args: Any, **kwargs: Any) -> None:
         calls.append(args)
         if len(calls) == 3:
             raise Killed
-        real(*args)
+        real(*args, **kwargs)
 
     name = f"torn-{method}".replace("_", "-")
     with monkeypatch.context() as patched:
@@ -101,6 +108,87 @@ def test_a_run_killed_while_a_checkpoint_is_written_equals_the_uninterrupted_one
     assert resume(name, home=finished).status == "finished"
     assert ending(finished, name) == ending(finished, "small")
     assert not [path for path in (finished / name / "checkpoints").iterdir() if not path.name.startswith("step-")]
+
+
+def test_a_checkpoint_written_beside_the_run_holds_the_moment_it_was_begun_at(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, steps, moved = checkpoints.save, list[int](), list[str]()
+
+    class Counting(Callback):
+        def step(self, at: Progress, record: object) -> None:
+            steps.append(at.step)
+
+    def late(folder: Path, name: str, components: Any) -> Any:
+        """Write once the next step is over, unless the run waits for this."""
+        begun, deadline = len(steps), time.monotonic() + 1
+        while len(steps) == begun and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if len(steps) > begun:
+            moved.append(name)
+        return save(folder, name, components)
+
+    monkeypatch.setattr(checkpoints, "save", late)
+    run(SPECS["small"], ["name=late", HERE], home=finished, watcher=Counting())
+    assert moved
+    run(SPECS["small"], ["name=waiting", "checkpoint.background=false", HERE], home=finished)
+    assert ending(finished, "late") == ending(finished, "small") == ending(finished, "waiting")
+    assert manifests(finished / "late") == manifests(finished / "small") == manifests(finished / "waiting")
+
+
+def manifests(folder: Path) -> dict[str, bytes]:
+    found = sorted(folder.glob(f"{checkpoints.FOLDER}/*/{checkpoints.MANIFEST}"))
+    assert len(found) >= 3
+    return {path.parent.name: path.read_bytes() for path in found}
+
+
+def test_what_keeps_a_checkpoint_from_being_written_beside_the_run_ends_the_run(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, threads = checkpoints.save, []
+
+    def refused(folder: Path, name: str, components: Any) -> Any:
+        if "boundary-002" not in name:
+            return save(folder, name, components)
+        threads.append(threading.current_thread())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", refused)
+        outcome = run(SPECS["small"], ["name=no-room", HERE], home=finished)
+    assert outcome.exit_code == 75
+    assert "No space left" in str(outcome.reason)
+    assert threads
+    assert threads[0] is not threading.main_thread()
+    assert resume("no-room", home=finished).status == "finished"
+    assert ending(finished, "no-room") == ending(finished, "small")
+
+
+def test_older_boundaries_may_keep_weights_only(finished: Path) -> None:
+    outcome = run(SPECS["small"], ["name=thin", "checkpoint.boundaries=weights", HERE], home=finished)
+    assert ending(finished, "thin") == ending(finished, "small")
+    boundaries = sorted(path for path in (outcome.folder / checkpoints.FOLDER).iterdir() if is_boundary(path))
+    assert [checkpoints.is_thin(path) for path in boundaries] == [False, True, False, False], "none at the start"
+    heard = Listening()
+    assert fork("thin", 1, overrides=["name=thin-fork"], home=finished, watcher=heard).status == "finished"
+    assert any(text.startswith("begins anew: the optimiser, whose state") for text in heard.texts)
+    assert ending(finished, "thin-fork") != ending(finished, "small")
+    assert fork("thin", 2, overrides=["name=whole-fork"], home=finished).status == "finished"
+    assert ending(finished, "whole-fork") == ending(finished, "small")
+
+
+def is_boundary(folder: Path) -> bool:
+    at = json.loads((folder / "progress" / checkpoints.STATE).read_text())
+    return bool(at["num_boundaries"] > at["stage"])
+
+
+def test_a_run_with_nothing_else_left_goes_on_from_weights_only_and_says_so(finished: Path) -> None:
+    outcome = run(SPECS["small"], ["name=bare", HERE], home=finished, until_step=5)
+    for path in (outcome.folder / checkpoints.FOLDER).iterdir():
+        checkpoints.thin(path)
+    heard = Listening()
+    assert resume("bare", home=finished, watcher=heard).status == "finished"
+    assert any("so this is not bit for bit what went on from there" in text for text in heard.texts)
 
 
 def test_without_the_newest_checkpoints_files_resume_says_so_and_takes_the_one_before(finished: Path) -> None:

@@ -195,7 +195,7 @@ def test_dormant_units_are_born_again_and_the_function_stays(make: Any, tmp_path
     touched = {name for name, _ in PLACES[make]}
     assert all(torch.equal(now[name], before[name]) for name in now.keys() - touched)
     # the counts are a part of the state
-    optimizer.save(tmp_path)
+    optimizer.state().save(tmp_path)
     again = Optimizer(model, betas=(0.9, 0.99), weight_decay=0.0, clip_norm=1.0)
     again.load(tmp_path)
     steps = [

@@ -190,7 +190,7 @@ def test_three_updates_and_three_more_are_six(dtype: torch.dtype, tmp_path: Path
     played(whole, range(6))
     played(first, range(3))
     first.policy.save(tmp_path / "weights")
-    first.optimizer.save(tmp_path / "optimizer")
+    first.optimizer.state().save(tmp_path / "optimizer")
     second.policy.load_weights(tmp_path / "weights")
     second.optimizer.load(tmp_path / "optimizer")
     played(second, range(3, 6))

@@ -99,7 +99,7 @@ def test_saved_state_goes_on_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> 
     model, optimizer = make(dtype)
     for seed in range(3):
         push(model, optimizer, lr=1e-3, seed=seed)
-    optimizer.save(tmp_path)
+    optimizer.state().save(tmp_path)
     twin, other = make(dtype)
     twin.load_state_dict(model.state_dict())
     other.load(tmp_path)
@@ -112,7 +112,7 @@ def test_saved_state_goes_on_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> 
 
 def test_state_saved_before_any_update_loads(tmp_path: Path) -> None:
     _, optimizer = make()
-    optimizer.save(tmp_path)
+    optimizer.state().save(tmp_path)
     model, other = make()
     other.load(tmp_path)
     assert other.num_updates == 0
@@ -122,7 +122,7 @@ def test_state_saved_before_any_update_loads(tmp_path: Path) -> None:
 def test_state_of_another_policy_is_refused_by_name(tmp_path: Path) -> None:
     model, optimizer = make()
     push(model, optimizer, lr=1e-3)
-    optimizer.save(tmp_path)
+    optimizer.state().save(tmp_path)
     model.lm_head = torch.nn.Linear(32, 7, bias=False)
     with pytest.raises(CheckpointError, match=r"lm_head.weight.exp_avg is absent there and should be \(7, 32\)"):
         Optimizer(model, (0.9, 0.99), 0.0, 1.0).load(tmp_path)
@@ -132,7 +132,7 @@ def test_saved_files_hold_no_pickle_and_are_the_same_twice(tmp_path: Path) -> No
     model, optimizer = make(torch.bfloat16)
     push(model, optimizer, lr=1e-3)
     for folder in ("a", "b"):
-        optimizer.save(tmp_path / folder)
+        optimizer.state().save(tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["optimizer.json", "optimizer.safetensors"]
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)

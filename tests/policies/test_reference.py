@@ -120,7 +120,7 @@ def test_a_saved_reference_goes_on_bit_for_bit_in_the_layout_of_weights(dtype: t
     step(learner)
     reference_of(learner).policy.save(tmp_path / "reference")
     learner.policy.save(tmp_path / "weights")
-    learner.optimizer.save(tmp_path / "optimizer")
+    learner.optimizer.state().save(tmp_path / "optimizer")
     assert _files(tmp_path / "reference") == _files(tmp_path / "weights")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "reference", dtype=dtype)
     assert same(loaded.state_dict(), weights(policy(0)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store import checkpoints
+from store import checkpoints, files
 from store.checkpoints import Component, json_component
 from store.errors import CheckpointError
 from store.records import CheckpointRecord
@@ -176,6 +176,35 @@ def test_the_newest_checkpoint_that_verifies_is_taken_and_the_others_are_explain
     assert found == records[1]
     assert [s.record for s in skipped] == records[:1]
     assert "config.json has changed" in skipped[0].reason
+
+
+def test_a_checkpoint_is_whole_without_the_optimisers_state_that_was_taken_out(tmp_path: Path) -> None:
+    optimizer = Component("optimizer", 1, lambda folder: (folder / "moments").write_bytes(bytes(1000)))
+    saved = checkpoints.save(tmp_path, "step-1", [WEIGHTS, optimizer])
+    folder = tmp_path / saved.folder
+    assert not checkpoints.is_thin(folder)
+    later = []
+    checkpoints.thin(folder, later.append)
+    assert checkpoints.is_thin(folder)
+    checkpoints.verify(folder, saved.sha256)
+    assert set(checkpoints.open_checkpoint(folder, {"weights": 1, "optimizer": 1}).components) == {"weights"}
+    assert checkpoints.describe(tmp_path, "step-1").num_bytes == saved.num_bytes - 1000
+    (leftover,) = files.leftovers(folder.parent)
+    assert (leftover / "moments").is_file()
+    later[0]()
+    assert not files.leftovers(folder.parent)
+    checkpoints.thin(folder)
+    (folder / "weights" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
+        checkpoints.verify(folder, saved.sha256)
+
+
+def test_half_an_optimisers_state_is_damage(tmp_path: Path) -> None:
+    optimizer = Component("optimizer", 1, lambda folder: (folder / "moments").write_bytes(bytes(1000)))
+    folder = tmp_path / checkpoints.save(tmp_path, "step-1", [WEIGHTS, optimizer]).folder
+    (folder / "optimizer" / "moments").unlink()
+    with pytest.raises(CheckpointError, match="moments is missing"):
+        checkpoints.verify(folder)
 
 
 def test_without_a_valid_checkpoint_there_is_none(tmp_path: Path) -> None:

@@ -169,13 +169,25 @@ def test_a_plan_names_categories_with_fewer_held_out_tasks_than_asked_for_and_wh
 
 
 def test_without_a_size_or_with_room_nothing_is_said_of_the_disk() -> None:
-    use = DiskUse(1000, 3, 2, 2, 500, True, 5500, Path("/"))
+    use = DiskUse(1000, 0, 3, 2, 2, 500, True, 5500, Path("/"))
     assert use.shortage is None
     assert replace(use, checkpoint_bytes=None, free_bytes=0).shortage is None
     assert replace(use, free_bytes=5400, holds_ledger=False).shortage is None, "a ledger elsewhere takes no room here"
     short = replace(use, free_bytes=5400).shortage
     assert short is not None
     assert "`checkpoint.keep: 1` makes it 4.5 KB, which fits" in short  # three boundaries and one, and the ledger
+    assert "`checkpoint.boundaries: weights` keeps less of each" in short
+    assert replace(use, free_bytes=5400, thinned_bytes=100).shortage is None
+
+
+def test_older_boundaries_of_weights_only_take_less_of_a_disk() -> None:
+    whole, thin = plan(small(), "checkpoint.boundaries=full"), plan(small(), "checkpoint.boundaries=weights")
+    assert whole.saved_bytes is not None
+    assert thin.saved_bytes is not None
+    assert whole.saved_bytes == whole.num_checkpoints * (whole.checkpoint_bytes or 0)
+    weights = 4 * (whole.parameters or 0)
+    assert whole.saved_bytes - thin.saved_bytes == pytest.approx(2 * 2 * weights, rel=0.05), "two of four boundaries"
+    assert "older boundaries weights only" in "\n".join(thin.lines())
 
 
 def test_a_plan_knows_what_every_measurement_of_ours_will_take(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_cost_counts_runs_steps_evaluations_and_disk(tmp_path: Path) -> None:
     cost = cost_of(study, study.runs, NOTHING, 2, tmp_path)
     assert (cost.num_runs, cost.num_left, cost.num_steps, cost.num_evaluations) == (4, 4, 2 * (6 + 12), 4 * 3)
     plans = [make_plan(setting.spec, tmp_path) for setting in study.settings]
-    assert cost.bytes == 2 * sum((p.checkpoint_bytes or 0) * p.num_checkpoints + p.ledger_bytes for p in plans)
+    assert cost.bytes == 2 * sum((p.saved_bytes or 0) + p.ledger_bytes for p in plans)
     assert cost.seconds is None
     assert "time: known once a first run is finished" in "\n".join(cost.lines())
 

@@ -1,0 +1,60 @@
+"""The writer of a run's checkpoints: at once, or in a thread beside the run from a copy of what moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from orchestrator.components import Components
+from orchestrator.progress import Progress
+from orchestrator.recording.checkpoint import components, name_of
+from policies.host_copies import HostCopies
+from store import checkpoints
+from store.files import remove_folder
+from store.records import CheckpointKind, CheckpointRecord
+
+
+class CheckpointWriter:
+    """Makes checkpoints durable in a run's folder, one at a time: `take` what was begun before the next one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._copies = HostCopies()
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._begun: Future[CheckpointRecord] | None = None
+
+    def write(self, kind: CheckpointKind, parts: Components, at: Progress) -> CheckpointRecord:
+        """Write one; when this returns it survives a power cut."""
+        return self._write(kind, at.step, at.num_boundaries, name_of(at, kind), components(parts, at))
+
+    def begin(self, kind: CheckpointKind, parts: Components, at: Progress) -> None:
+        """Copy what moves and begin to write it; the run may go on up to its next boundary."""
+        assert self._begun is None
+        made = components(parts, at, self._copies)
+        self._begun = self._thread.submit(self._write, kind, at.step, at.num_boundaries, name_of(at, kind), made)
+
+    def take(self, *, wait: bool) -> CheckpointRecord | None:
+        """Give the one that was begun, once it is durable; raises what kept it from that. None: nothing, or not yet."""
+        begun = self._begun
+        if begun is None or not (wait or begun.done()):
+            return None
+        self._begun = None
+        return begun.result()
+
+    def remove(self, folder: Path) -> None:
+        """Delete a folder; its room is freed beside the run."""
+        remove_folder(folder, self._thread.submit)
+
+    def thin(self, folder: Path) -> None:
+        """Take the optimiser's state out of a checkpoint, in the same way."""
+        checkpoints.thin(folder, self._thread.submit)
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._thread.shutdown()
+
+    def _write(
+        self, kind: CheckpointKind, step: int, num_boundaries: int, name: str, made: Sequence[checkpoints.Component]
+    ) -> CheckpointRecord:
+        return CheckpointRecord(step, num_boundaries, kind, **vars(checkpoints.save(self.folder, name, made)))
