@@ -68,7 +68,7 @@ def of_run(shape: dict[str, Any], *, background: bool) -> tuple[Clock, int]:
         "checkpoint": {"every_steps": EVERY, "every_minutes": 0, "keep": 1, "background": background},
         "resources": {"threads": 1},
     }
-    RunRecorder.save_if_due = timed  # type: ignore[method-assign]
+    RunRecorder.save_if_due = timed  # type: ignore[method-assign, assignment]
     try:
         with tempfile.TemporaryDirectory() as home:
             outcome = orchestrator.run(spec, home=home, watcher=clock)

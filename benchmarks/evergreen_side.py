@@ -56,7 +56,7 @@ def make_policy(folder: str) -> Policy:
 
 def make_parts(folder: str, case: work.Case) -> Parts:
     policy = make_policy(folder)
-    config = transformers.Config(max_tokens=work.NEW_TOKENS)
+    config = transformers.Config(max_tokens=work.NEW_TOKENS[case])
     learner = LearnerConfig(
         lr=work.LEARNER["lr"],
         betas=work.LEARNER["betas"],

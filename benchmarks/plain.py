@@ -1,117 +1,147 @@
-"""The same arithmetic in plain torch: what a step must cost at least with the library's forward. Nothing of Evergreen.
+"""The same arithmetic in plain torch, the forward written out: the least that a step costs. Nothing of Evergreen.
 
     python -m benchmarks.plain FOLDER CASE
 
-Play: every prompt read once, its keys and values copied to the rows of its group into one block a layer, one forward a
-token, rows that have ended dropped when they are an eighth. Update: groups without spread left out, rows sorted by
-length, GRPO's clipped surrogate over micro-batches padded on the right, one AdamW step. It is the floor that the goal
-"play and update within 1.1 times" is held against; it has no seeds of its own per row, no entropies, no checks.
+Play: every prompt read once, its keys and values copied to the rows of its group into one block a layer; bare matrices,
+one forward a token, rows that have ended dropped when they are an eighth. Update: groups without spread left out, every
+prompt read once with gradient, the answers going on from its keys and values in parts of like lengths, GRPO's clipped
+surrogate, one AdamW step. It is the floor that the goal "play and update within 1.1 times" is held against; it has no
+seeds of its own per row, no entropies, no checks, and fits Qwen2 with as many heads of keys as of queries only.
 
-Dimension letters: U prompts, R rows still in play, B rows, T tokens, V vocabulary.
+Dimension letters: U prompts, P tokens of the longest, R rows, A tokens fed, K keys, H heads, D of a head, F features.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, Qwen2ForCausalLM
-from transformers.cache_utils import CacheLayerMixin
+from torch.nn.functional import linear, pad, rms_norm, scaled_dot_product_attention, silu
+from transformers import Qwen2ForCausalLM
 
 from benchmarks import work
 from benchmarks.turns import Turns
 
-MICRO_ROWS = 64
-DROP_AT = 8
+MICRO_GROUPS, PART_ROWS = 16, 32
+DROP_AT, ROOM = 8, 16  # an eighth of the rows; columns
+
+Keys = tuple[Tensor, Tensor]  # keys, values: each [R, H, K, D]
+Remember = Callable[[int, Tensor, Tensor], Keys]  # layer, new keys and values -> all that may be read
 
 
-class Block(CacheLayerMixin):
-    """Keys and values of one layer in one piece of memory; `end` columns of it are in use."""
+class Bare:
+    """A Qwen2 model as its matrices; a gradient goes to the model's own."""
 
-    is_sliding = False
+    def __init__(self, model: Any) -> None:
+        self.body, config = model.model, model.config
+        assert config.num_attention_heads == config.num_key_value_heads
+        self.heads, self.eps, self.head = config.num_attention_heads, config.rms_norm_eps, model.lm_head.weight
+        place = torch.arange(config.max_position_embeddings)[None]
+        cos, sin = self.body.rotary_emb(torch.empty(0), place)
+        half = sin.shape[-1] // 2
+        # the second half of a head is rotated against the first
+        self.cos_KD: Tensor = cos[0]
+        self.sin_KD = torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)
+        self.layers = []
+        for layer in self.body.layers:
+            own, mlp = layer.self_attn, layer.mlp
+            self.layers.append((layer.input_layernorm.weight, own, layer.post_attention_layernorm.weight, mlp))
 
-    def __init__(self, keys_URKD: Tensor, values: Tensor, room: int) -> None:
-        super().__init__()
-        rows, heads, self.end, width = keys_URKD.shape
-        self.keys = keys_URKD.new_empty(rows, heads, self.end + room, width)
-        self.values = torch.empty_like(self.keys)
-        self.keys[:, :, : self.end], self.values[:, :, : self.end] = keys_URKD, values
-        self.is_initialized = True
+    def features(
+        self,
+        ids_RA: Tensor,
+        position_RA: Tensor,
+        remember: Remember,
+        mask: Tensor | None,
+        *,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Give [R, A, F] after the last norm."""
+        x_RAF = self.body.embed_tokens.weight[ids_RA]
+        cos, sin = self.cos_KD[position_RA][:, None], self.sin_KD[position_RA][:, None]
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        raise AssertionError("it is made full")
+        def heads(projection: Any, y_RAF: Tensor) -> Tensor:
+            flat: Tensor = linear(y_RAF, projection.weight, projection.bias)
+            return flat.view(len(flat), flat.shape[1], self.heads, -1).transpose(1, 2)
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        self.keys[:, :, self.end : self.end + 1] = key_states
-        self.values[:, :, self.end : self.end + 1] = value_states
-        self.end += 1
-        return self.keys[:, :, : self.end], self.values[:, :, : self.end]
+        def rotated(y_RHAD: Tensor) -> Tensor:
+            return y_RHAD * cos + y_RHAD.roll(y_RHAD.shape[-1] // 2, -1) * sin
 
-    def keep(self, rows: Tensor) -> None:
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        for number, (before, own, after, mlp) in enumerate(self.layers):
+            y = rms_norm(x_RAF, before.shape, before, self.eps)
+            keys, values = remember(number, rotated(heads(own.k_proj, y)), heads(own.v_proj, y))
+            query = rotated(heads(own.q_proj, y))
+            if query.shape[2] == 1:  # of one token plain products take half the time of the fused kernel
+                score = (query @ keys.mT).mul_(query.shape[-1] ** -0.5)
+                read = (score if mask is None else score.add_(mask)).softmax(-1) @ values
+            else:
+                read = scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=is_causal)
+            x_RAF = x_RAF + linear(read.transpose(1, 2).flatten(2), own.o_proj.weight)
+            y = rms_norm(x_RAF, after.shape, after, self.eps)
+            gated = silu(linear(y, mlp.gate_proj.weight)) * linear(y, mlp.up_proj.weight)
+            x_RAF = x_RAF + linear(gated, mlp.down_proj.weight)
+        return rms_norm(x_RAF, self.body.norm.weight.shape, self.body.norm.weight, self.eps)
 
-    def get_seq_length(self) -> int:
-        return int(self.end)
+    def read_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[list[Keys], Tensor]:
+        """Read prompts padded on the right: keys and values of each layer, and what predicts the first token [U, F]."""
+        width = max(map(len, prompts))
+        ids_UP = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in prompts])
+        kept: list[Keys] = []
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.end + query_length, 0
+        def remember(layer: int, keys: Tensor, values: Tensor) -> Keys:
+            kept.append((keys, values))
+            return keys, values
 
-    def get_max_length(self) -> int:
-        return int(self.keys.shape[2])
+        features = self.features(ids_UP, torch.arange(width).expand_as(ids_UP), remember, None, is_causal=True)
+        return kept, features[torch.arange(len(prompts)), torch.tensor([len(ids) - 1 for ids in prompts])]
 
 
 @torch.inference_mode()
 def play(model: Any, prompts: list[list[int]], lengths: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Sample `lengths[row]` tokens for every row; ids and log-probs [B, longest]."""
-    num, longest = len(lengths), max(lengths)
-    cache, mask_RK, position_R, logits_RV = prefill(model, prompts, longest)
+    bare, num, longest = Bare(model), len(lengths), max(lengths)
     ids_BT, lp_BT = torch.zeros(num, longest, dtype=torch.long), torch.zeros(num, longest)
-    slot_R, length_R = torch.arange(num), torch.tensor(lengths)
+    kept, first_UF = bare.read_prompts(prompts)
+    row = torch.arange(len(prompts)).repeat_interleave(work.GROUP_SIZE)
+    width = kept[0][0].shape[2]
+    start_R = torch.tensor([len(ids) for ids in prompts])[row]
+    memory = [[one[row] for one in both] for both in kept]  # [R, H, K, D], with some columns that are masked still
+    score_R11K = torch.where(torch.arange(width) < start_R[:, None], 0.0, -torch.inf)[:, None, None]
+    slot_R, length_R, features_RF = torch.arange(num), torch.tensor(lengths), first_UF[row]
     for t in range(longest):
-        lp_RV = logits_RV.log_softmax(-1)
+        lp_RV = linear(features_RF, bare.head).log_softmax(-1)
         token_R = torch.multinomial(lp_RV.exp(), 1, generator=generator)[:, 0]
         ids_BT[slot_R, t], lp_BT[slot_R, t] = token_R, lp_RV.gather(-1, token_R[:, None])[:, 0]
         alive_R = length_R > t + 1
         if not alive_R.any():
             break
         if DROP_AT * (~alive_R).sum() >= len(alive_R):
-            kept = alive_R.nonzero()[:, 0]
-            for layer in cache.layers:
-                layer.keep(kept)
-            slot_R, length_R, token_R = slot_R[kept], length_R[kept], token_R[kept]
-            position_R = position_R[kept]
-            mask_RK = None if mask_RK is None else mask_RK[kept]
-        position_R = position_R + 1
-        logits_RV = model(
-            input_ids=token_R[:, None],
-            attention_mask=None if mask_RK is None else mask_RK[:, : cache.layers[0].end + 1],
-            position_ids=position_R[:, None],
-            past_key_values=cache,
-        ).logits[:, -1]
+            left = int(alive_R.sum())  # the last of those that go on take the places of those that have ended
+            ended, moved = (~alive_R[:left]).nonzero()[:, 0], left + alive_R[left:].nonzero()[:, 0]
+            for one in (*(one for block in memory for one in block), slot_R, length_R, token_R, start_R, score_R11K):
+                one[ended] = one[moved]
+            memory = [[one[:left] for one in block] for block in memory]
+            slot_R, length_R, token_R, start_R, score_R11K = (
+                one[:left] for one in (slot_R, length_R, token_R, start_R, score_R11K)
+            )
+        place = width + t
+        if t % ROOM == 0:
+            memory = [[pad(one, (0, 0, 0, ROOM)) for one in block] for block in memory]
+            score_R11K = pad(score_R11K, (0, ROOM), value=-torch.inf)
+        score_R11K[..., place] = 0.0
+
+        def remember(
+            layer: int, keys: Tensor, values: Tensor, memory: list[list[Tensor]] = memory, place: int = place
+        ) -> Keys:
+            own_keys, own_values = memory[layer]
+            own_keys[:, :, place], own_values[:, :, place] = keys[:, :, 0], values[:, :, 0]
+            return own_keys, own_values
+
+        features_RF = bare.features(token_R[:, None], (start_R + t)[:, None], remember, score_R11K)[:, 0]
     return ids_BT, lp_BT
-
-
-def prefill(model: Any, prompts: list[list[int]], room: int) -> tuple[Cache, Tensor | None, Tensor, Tensor]:
-    """Read each prompt once, and give every row of its group a copy: cache, mask with room, last position, logits."""
-    width = max(map(len, prompts))
-    ids_UK = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts])
-    mask_UK = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-    is_padded = not bool(mask_UK.all())  # without a mask the library's attention is a little faster
-    position_UK = (mask_UK.cumsum(-1) - 1).clamp(min=0)
-    read = DynamicCache()
-    logits_UV = model(
-        input_ids=ids_UK,
-        attention_mask=mask_UK if is_padded else None,
-        position_ids=position_UK,
-        past_key_values=read,
-        logits_to_keep=1,
-    ).logits[:, -1]
-    row = torch.arange(len(prompts)).repeat_interleave(work.GROUP_SIZE)
-    cache = Cache(layers=[Block(layer.keys[row], layer.values[row], room) for layer in read.layers])
-    mask_RK = torch.cat([mask_UK[row], mask_UK.new_ones(len(row), room)], dim=1) if is_padded else None
-    return cache, mask_RK, position_UK[row, -1], logits_UV[row]
 
 
 def update(
@@ -124,23 +154,65 @@ def update(
     step: int,
 ) -> None:
     """Do one GRPO update: every sequence alike, clipped ratios, the gradient shortened to norm 1."""
-    lengths = work.lengths(case, step)
-    advantage_B = advantages(case)
-    rows = [row for row in range(len(lengths)) if advantage_B[row] != 0]
-    rows.sort(key=lambda row: len(prompts[row // work.GROUP_SIZE]) + lengths[row])
-    for start in range(0, len(rows), MICRO_ROWS):
-        micro = rows[start : start + MICRO_ROWS]
-        ids, mask, old = padded(micro, prompts, ids_BT, lp_BT, lengths)
-        first = int(mask.any(0).nonzero()[0, 0])
-        logits = model(input_ids=ids[:, :-1], logits_to_keep=ids.shape[1] - first, use_cache=False).logits
-        lp = logits.log_softmax(-1).gather(-1, ids[:, first:, None])[..., 0]
-        ratio, advantage = (lp - old[:, first:]).exp(), advantage_B[micro, None]
-        gain = torch.minimum(ratio * advantage, ratio.clamp(1 - work.CLIP, 1 + work.CLIP) * advantage)
-        mask = mask[:, first:]
-        (-((gain * mask).sum(-1) / mask.sum(-1)).sum() / len(lengths)).backward()  # type: ignore[no-untyped-call]
+    lengths, advantage_B, bare = work.lengths(case, step), advantages(case), Bare(model)
+    groups = [g for g in range(len(prompts)) if advantage_B[g * work.GROUP_SIZE] != 0]
+    groups.sort(key=lambda g: len(prompts[g]))
+    for start in range(0, len(groups), MICRO_GROUPS):
+        micro = groups[start : start + MICRO_GROUPS]
+        kept, first_UF = bare.read_prompts([prompts[g] for g in micro])
+        rows = [(u, g * work.GROUP_SIZE + i) for u, g in enumerate(micro) for i in range(work.GROUP_SIZE)]
+        rows.sort(key=lambda place: lengths[place[1]])
+        loss = first_UF.new_zeros(())
+        for at in range(0, len(rows), PART_ROWS):
+            prompt_R = torch.tensor([u for u, _ in rows[at : at + PART_ROWS]])
+            row_R = [row for _, row in rows[at : at + PART_ROWS]]
+            lp, mask = answered(
+                bare,
+                kept,
+                first_UF,
+                prompt_R,
+                [len(prompts[g]) for g in micro],
+                ids_BT[row_R],
+                [lengths[row] for row in row_R],
+            )
+            ratio, advantage = (lp - lp_BT[row_R, : lp.shape[1]]).exp(), advantage_B[row_R, None]
+            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - work.CLIP, 1 + work.CLIP) * advantage)
+            loss = loss - ((gain * mask).sum(-1) / mask.sum(-1)).sum() / len(lengths)
+        loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), work.LEARNER["clip_norm"])
     adam.step()
     adam.zero_grad()
+
+
+def answered(
+    bare: Bare,
+    kept: list[Keys],
+    first_UF: Tensor,
+    prompt_R: Tensor,
+    starts: list[int],
+    ids_RT: Tensor,
+    lengths: list[int],
+) -> tuple[Tensor, Tensor]:
+    """Give the log-probs of answers [R, longest of them] and which of them there are."""
+    longest, width, start_R = max(lengths), kept[0][0].shape[2], torch.tensor(starts)[prompt_R]
+    features = first_UF[prompt_R][:, None]
+    if longest > 1:
+        column_A, column_K = torch.arange(longest - 1), torch.arange(width)
+        causal_AA = column_A[:, None] >= column_A
+        prompt_RAK = (column_K < start_R[:, None])[:, None].expand(-1, longest - 1, -1)
+        may_read = torch.cat([prompt_RAK, causal_AA.expand(len(lengths), -1, -1)], dim=-1)[:, None]
+
+        def remember(layer: int, keys: Tensor, values: Tensor) -> Keys:
+            own_keys, own_values = (one[prompt_R] for one in kept[layer])
+            return torch.cat([own_keys, keys], dim=2), torch.cat([own_values, values], dim=2)
+
+        position_RA = start_R[:, None] + column_A
+        features = torch.cat(
+            [features, bare.features(ids_RT[:, : longest - 1], position_RA, remember, may_read)], dim=1
+        )
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    lp_N = linear(features[mask], bare.head).log_softmax(-1).gather(-1, ids_RT[:, :longest][mask][:, None])[:, 0]
+    return torch.zeros(mask.shape).masked_scatter(mask, lp_N), mask.float()
 
 
 def advantages(case: work.Case) -> Tensor:
@@ -149,28 +221,6 @@ def advantages(case: work.Case) -> Tensor:
     reward_NG = torch.tensor(rewards)
     centred_NG = reward_NG - reward_NG.mean(-1, keepdim=True)
     return (centred_NG / (reward_NG.std(-1, keepdim=True) + 1e-4)).flatten()
-
-
-def padded(
-    rows: list[int], prompts: list[list[int]], ids_BT: Tensor, lp_BT: Tensor, lengths: list[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay rows out side by side: ids, mask of what was sampled, log-probs it was sampled with."""
-    starts = [len(prompts[row // work.GROUP_SIZE]) for row in rows]
-    width = max(start + lengths[row] for start, row in zip(starts, rows, strict=True))
-    ids, mask, old = (
-        torch.zeros(len(rows), width, dtype=torch.long),
-        torch.zeros(len(rows), width),
-        torch.zeros(len(rows), width),
-    )
-    for i, (start, row) in enumerate(zip(starts, rows, strict=True)):
-        end = start + lengths[row]
-        ids[i, :start] = torch.tensor(prompts[row // work.GROUP_SIZE])
-        ids[i, start:end], mask[i, start:end], old[i, start:end] = (
-            ids_BT[row, : lengths[row]],
-            1.0,
-            lp_BT[row, : lengths[row]],
-        )
-    return ids, mask, old
 
 
 def main(folder: str, case: work.Case) -> None:

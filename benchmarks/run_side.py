@@ -107,7 +107,7 @@ def main(folder: str, case: work.Case, num_steps: int, ahead: int) -> None:
         "step": {"groups": work.NUM_PROMPTS, "group_size": work.GROUP_SIZE},
         "objective": "grpo",
         "learner": learner,
-        "sampler": {"type": "transformers", "max_tokens": work.NEW_TOKENS, "ahead": ahead},
+        "sampler": {"type": "transformers", "max_tokens": work.NEW_TOKENS[case], "ahead": ahead},
         "evaluate": {"items": 1, "samples": work.GROUP_SIZE},  # a whole group: the coin counts rows
         "resources": {"threads": 1, "device": "cpu"},
         "tracker": "none",

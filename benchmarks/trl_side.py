@@ -3,7 +3,7 @@
     python -m benchmarks.trl_side FOLDER CASE NUM_STEPS MICRO_ROWS
 
 Everything that costs TRL time for nothing here is off: bfloat16 and gradient checkpointing (its defaults), logging,
-saving. In `uneven` a logits processor forces the end token where a row's length is reached, two small operations a
+saving. Where rows are uneven a logits processor forces the end token at a row's length, two small operations a
 token; TRL itself pads what has ended and goes on until the last row ends.
 """
 
@@ -48,7 +48,7 @@ def make_trainer(folder: str, case: work.Case, num_steps: int, micro_rows: int) 
         per_device_train_batch_size=micro_rows,
         gradient_accumulation_steps=num_rows // micro_rows,
         num_generations=work.GROUP_SIZE,
-        max_completion_length=work.NEW_TOKENS,
+        max_completion_length=work.NEW_TOKENS[case],
         shuffle_dataset=False,
         beta=0.0,
         epsilon=work.CLIP,
@@ -92,7 +92,7 @@ class EndAt(LogitsProcessor):
 
 def watch(trainer: GRPOTrainer, case: work.Case, turns: Turns) -> None:
     """Take times at the trainer's own seams, and stop it where its turn ends."""
-    if case == "uneven":
+    if case != "full":
         _end_rows(trainer, case)
     trainer._generate_single_turn = turns.timed("generate", _counting(trainer))
     trainer._calculate_rewards = turns.timed("score", trainer._calculate_rewards)

@@ -1,7 +1,8 @@
 """The work that TRL, Evergreen and plain torch are given: the same prompts, lengths and rewards, step by step.
 
 `full`: prompts of 8 to 24 tokens, every answer of 32, every group with spread. `uneven`: prompts of 64 tokens, lengths
-uniform from 1 to 32, four groups in ten without spread.
+uniform from 1 to 32, four groups in ten without spread. `dense`: prompts of 16 tokens, lengths uniform from 1 to 64,
+every group with spread: of uneven work that where least can be saved.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import numpy as np
 
 from benchmarks.random_models import letters
 
-Case = Literal["full", "uneven"]
-CASES: tuple[Case, ...] = ("full", "uneven")
-NUM_PROMPTS, GROUP_SIZE, NEW_TOKENS, VOCABULARY = 32, 8, 32, 99
+Case = Literal["full", "uneven", "dense"]
+CASES: tuple[Case, ...] = ("full", "uneven", "dense")
+NEW_TOKENS: dict[Case, int] = {"full": 32, "uneven": 32, "dense": 64}  # of an answer, at most
+NUM_PROMPTS, GROUP_SIZE, VOCABULARY = 32, 8, 99
 NUM_WITHOUT_SPREAD = 13  # of 32 groups, in `uneven`
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -28,15 +30,15 @@ SHAPE: dict[str, Any] = {
 }
 LEARNER: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.99), "clip_norm": 1.0}
 CLIP = 0.2
-# Beyond the vocabulary of the model: no answer ever ends by itself. In `uneven`, where TRL must be made to end a row,
-# its tokenizer's end is the last token of the vocabulary.
+# Beyond the vocabulary of the model: no answer ever ends by itself. Where rows are uneven, TRL must be made to end
+# them: its tokenizer's end is the last token of the vocabulary.
 NEVER, FORCED_END = VOCABULARY, VOCABULARY - 1
 
 
 def prompts(case: Case, step: int) -> list[list[int]]:
     """Draw the prompts of a step, as token ids; neither the padding nor the end is among them."""
     rng = np.random.default_rng([1, step, CASES.index(case)])
-    lengths = rng.integers(8, 25, NUM_PROMPTS) if case == "full" else [64] * NUM_PROMPTS
+    lengths = rng.integers(8, 25, NUM_PROMPTS) if case == "full" else [64 if case == "uneven" else 16] * NUM_PROMPTS
     return [rng.integers(1, FORCED_END, length).tolist() for length in lengths]
 
 
@@ -49,14 +51,14 @@ def lengths(case: Case, step: int) -> list[int]:
     """Say how many tokens each row of a step writes, group by group."""
     num = NUM_PROMPTS * GROUP_SIZE
     if case == "full":
-        return [NEW_TOKENS] * num
-    drawn: list[int] = np.random.default_rng([2, step]).integers(1, NEW_TOKENS + 1, num).tolist()
+        return [NEW_TOKENS[case]] * num
+    drawn: list[int] = np.random.default_rng([2, step]).integers(1, NEW_TOKENS[case] + 1, num).tolist()
     return drawn
 
 
 def reward(case: Case, group: int, sample: int) -> float:
     """Score a sample by its place: half of a group earns 1, a group without spread all the same."""
-    has_spread = case == "full" or (group * 7) % NUM_PROMPTS >= NUM_WITHOUT_SPREAD
+    has_spread = case != "uneven" or (group * 7) % NUM_PROMPTS >= NUM_WITHOUT_SPREAD
     return float(sample % 2) if has_spread else 1.0
 
 

@@ -22,10 +22,11 @@ class HostCopies:
             source = tensor.untyped_storage()
             place = source.data_ptr()
             if place not in now:
-                kept = before.get(place)
-                is_fit = kept is not None and kept.nbytes() == source.nbytes()
-                now[place] = kept if is_fit else UntypedStorage(source.nbytes(), device="cpu")
-                now[place].copy_(source)
+                own = before.get(place)
+                if own is None or own.nbytes() != source.nbytes():
+                    own = torch.empty(source.nbytes(), dtype=torch.uint8).untyped_storage()
+                now[place] = own
+                own.copy_(source)
             copy = torch.empty(0, dtype=tensor.dtype)
             copies[name] = copy.set_(now[place], tensor.storage_offset(), tensor.size(), tensor.stride())
         self._kept[key] = now

@@ -44,9 +44,11 @@ def test_the_cases_are_what_they_are_said_to_be() -> None:
     assert sum(lengths) / len(lengths) == pytest.approx(16.5, abs=0.3)
     assert {len(prompt) for prompt in work.prompts("full", 0)} <= set(range(8, 25))
     assert {len(prompt) for prompt in work.prompts("uneven", 0)} == {64}
+    assert {n for step in range(20) for n in work.lengths("dense", step)} == set(range(1, 65))
+    assert {len(prompt) for prompt in work.prompts("dense", 0)} == {16}
 
 
-@pytest.mark.parametrize(("case", "num_with_spread"), [("full", 32), ("uneven", 19)])
+@pytest.mark.parametrize(("case", "num_with_spread"), [("full", 32), ("uneven", 19), ("dense", 32)])
 def test_groups_have_the_spread_that_the_case_asks_for(case: work.Case, num_with_spread: int) -> None:
     advantage_NG = plain.advantages(case).reshape(32, 8)
     assert int((advantage_NG != 0).all(-1).sum()) == num_with_spread
@@ -90,7 +92,7 @@ def test_plain_torch_and_our_learner_find_the_same_gradient(folder: str, case: w
 
     adam = torch.optim.AdamW(other.parameters(), work.LEARNER["lr"])
     adam.register_step_pre_hook(note(other))
-    ids_BT, lp_BT = torch.zeros(len(played), 32, dtype=torch.long), torch.zeros(len(played), 32)
+    ids_BT, lp_BT = (torch.zeros(len(played), max(lengths), dtype=dtype) for dtype in (torch.int64, torch.float32))
     for row, generation in enumerate(played):
         ids_BT[row, : lengths[row]] = torch.tensor(generation.ids)
         lp_BT[row, : lengths[row]] = torch.from_numpy(generation.logprobs)
