@@ -16,6 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, Table, Text, UniqueConstraint
 
+DIGITS = "0123456789"
+
 
 class Json(sa.TypeDecorator[Any]):
     """Plain data as JSON text: the same text on every database, floats exact, any character allowed."""
@@ -27,15 +29,51 @@ class Json(sa.TypeDecorator[Any]):
         """Write; None is NULL."""
         if value is None:
             return None
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+        return _text(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Read."""
         return None if value is None else json.loads(value)
 
 
+class Entries(Json):
+    """A list of plain data with an entry a sample, in short, since most entries are alike: half of a step's bytes.
+
+    `8*null` is eight times null, `0110[false,true]` names entries by their place in the list behind; any other list is
+    JSON, as all are in older ledgers.
+    """
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """Write."""
+        names = list(map(repr, value))  # 0 is neither 0.0 nor false
+        distinct = dict(zip(names, value, strict=True))
+        if len(distinct) == 1:
+            return f"{len(names)}*{_text(value[0])}"
+        if 2 * len(distinct) > len(names) or len(distinct) > len(DIGITS):
+            return _text(value)
+        digit = dict(zip(distinct, DIGITS, strict=False))
+        return "".join([digit[name] for name in names]) + _text([*distinct.values()])
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        """Read."""
+        assert value is not None
+        if value.startswith("["):
+            return json.loads(value)
+        num, star, one = value.partition("*")
+        if star and num.isdecimal():
+            return [json.loads(one)] * int(num)
+        start = value.index("[")
+        distinct = json.loads(value[start:])
+        return [distinct[int(digit)] for digit in value[:start]]
+
+
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain).encode
 
 
 def visible(text: str) -> str:
@@ -105,7 +143,7 @@ def _to(target: str, meaning: str = "", name: str = "", key: bool = False, null:
 def _entries(name: str, one: str, kind: str, meaning: str, unit: str = "", null: bool = False) -> Column[Any]:
     """A list with an entry a sample, exported with a row a sample; `one` is an entry's name."""
     entry = {"name": one, "kind": kind, "meaning": meaning, "unit": unit, "nullable": null}
-    return Column(name, Json, nullable=False, info={"entry": entry})
+    return Column(name, Entries, nullable=False, info={"entry": entry})
 
 
 _RUN, _ENVIRONMENT, _CATEGORY = "run.run_id", "environment.environment_id", "category.category_id"
