@@ -6,7 +6,6 @@ place to what is there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,11 +180,11 @@ def _of_slots(*names: str) -> Callable[[Rows], Entries]:
 
 
 def _of_samples(*names: str) -> Callable[[Rows], Entries]:
-    """Give these values of every sample; the ledger has them as lists, one a group, in JSON."""
+    """Give these values of every sample; the ledger has them as lists, one a group, in text."""
     return lambda rows: {
         (row["slot"], sample): dict(zip(names, values, strict=True))
         for row in rows
-        for sample, values in enumerate(zip(*(json.loads(row[name]) for name in names), strict=True))
+        for sample, values in enumerate(zip(*(t.read_entries(row[name]) for name in names), strict=True))
     }
 
 
@@ -288,7 +287,7 @@ def _difference(step: int, when: str, facet: str, a: Entries, b: Entries, same: 
 
 
 def steps(rows: RunRows, num_steps: int) -> Iterator[Moment]:
-    """Give what the ledger has of each step. JSON stays text: most steps need not be understood."""
+    """Give what the ledger has of each step. Lists stay text: most steps need not be understood."""
     no_times = t.step_metric.c.metric_id.not_in(_TIMES)
     takers = {
         "picks": _taker(rows.of(t.pick, COLUMNS["picks"], t.pick.c.level.in_(("category", "flat")))),

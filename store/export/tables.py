@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -73,7 +72,7 @@ def _of_run(*names: str) -> list[Column]:
 def _samples_of(row: Row) -> Iterable[Row]:
     """Take a group's lists apart: a row a sample."""
     step, slot, *lists = row
-    entries = zip(*(json.loads(text) for text in lists), strict=True)
+    entries = zip(*map(t.read_entries, lists), strict=True)
     return ((step, slot, sample, *entry) for sample, entry in enumerate(entries))
 
 

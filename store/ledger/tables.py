@@ -58,15 +58,18 @@ class Entries(Json):
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Read."""
-        assert value is not None
-        if value.startswith("["):
-            return json.loads(value)
-        num, star, one = value.partition("*")
+        return None if value is None else read_entries(value)
+
+
+def read_entries(text: str) -> list[Any]:
+    """Read what `Entries` writes."""
+    if not text.startswith("["):
+        num, star, one = text.partition("*")
         if star and num.isdecimal():
             return [json.loads(one)] * int(num)
-        start = value.index("[")
-        distinct = json.loads(value[start:])
-        return [distinct[int(digit)] for digit in value[:start]]
+    start = text.index("[")
+    distinct: list[Any] = json.loads(text[start:])
+    return [distinct[int(digit)] for digit in text[:start]] if start else distinct
 
 
 def _plain(value: Any) -> Any:

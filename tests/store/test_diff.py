@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from store import checkpoints
 from store.diff import Diff, DiffSide, diff, in_words
 from store.diff.sentences import pair, value
 from store.ledger import Ledger
+from store.ledger import tables as t
 from store.records import (
     BoundaryRecord,
     CheckpointRecord,
@@ -258,6 +261,19 @@ def test_the_sign_of_zero_is_no_difference_as_in_digests(compared: Compare) -> N
         return of_list("groups", 1, values=[0.5, -0.0])(record)
 
     assert compared(at_step(1, negative)).first is None
+
+
+def test_lists_as_an_older_ledger_has_them_are_no_difference(ledger: Ledger, tmp_path: Path) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path / 'older.db'}") as older:
+        example.write(older, "one")
+        names = [column.name for column in t.task_group.c if isinstance(column.type, t.Entries)]
+        with older.engine.begin() as connection:
+            for name in names:
+                for row, text in connection.execute(sa.text(f"SELECT rowid, {name} FROM task_group")).all():
+                    change = sa.text(f"UPDATE task_group SET {name} = :text WHERE rowid = :row")
+                    connection.execute(change, {"text": json.dumps(t.read_entries(text)), "row": row})
+        found = diff(DiffSide(ledger.reading, "one", tmp_path), DiffSide(older.reading, "one", tmp_path))
+    assert (found.first, found.num_compared_steps) == (None, 6)
 
 
 def test_a_shorter_run_is_compared_as_far_as_it_goes(ledger: Ledger, tmp_path: Path) -> None:
