@@ -62,8 +62,8 @@ class Measured:
                 values |= {(GAIN_RATIO, one.task): one.gain_ratio for one in of_kind if one.gain_ratio is not None}
         pools: dict[tuple[str, str], str] = {}
         for metric in metrics:
-            for cell in reading.matrix(run, metric):
-                if cell.after_stage == stage and cell.category is None and cell.value is not None:
+            for cell in reading.matrix(run, metric, by_category=False):
+                if cell.after_stage == stage and cell.value is not None:
                     values[metric, cell.environment] = cell.value
                     if cell.environment is not None:
                         pools[metric, cell.environment] = cell.split

@@ -39,7 +39,7 @@ def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | N
             new.setdefault(stage.environment, stage)
     if len(new) < 2 or (last := list(new.values())[-1]).stage <= (read.run(name).parent_stage or 0):
         return None
-    cells = [cell for cell in read.matrix(name, "pass_1") if cell.category is None]
+    cells = read.matrix(name, "pass_1", by_category=False)
     accuracy: dict[tuple[str | None, int], float | None]
     accuracy = {(cell.environment, cell.after_stage): cell.value for cell in cells}
     if (end := accuracy.get((last.environment, last.stage))) is None:

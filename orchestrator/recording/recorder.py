@@ -155,8 +155,9 @@ class RunRecorder:
     def record_boundary(self, at: Progress, found: Findings, earned: StageReward, watch: Stopwatch) -> None:
         """A boundary is done: one transaction."""
         decisions = [EventRecord(DECISION, f"stage {at.stage}: {earned.why}")] if earned.why else []
-        reading, name = self.ledger.reading, self.run.name
-        before = [*reading.matrix(name, "entropy_token"), *reading.matrix(name, "pass_1")] if at.stage else []
+        matrix, name = self.ledger.reading.matrix, self.run.name
+        of = ("entropy_token", "pass_1") if at.stage else ()
+        before = [cell for metric in of for cell in matrix(name, metric, by_category=False)]
         record = replace(
             _boundary(at, found, watch),
             events=[*found.events, *events.of_entropy(before, found.cells), *decisions],

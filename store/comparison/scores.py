@@ -123,7 +123,7 @@ def scores(reading: Reading, run: str, of: Measure, pool: Pool = "anchor") -> Sc
     found: dict[str, float | None]
     if of.stratum == "environment":  # the last boundary's cells of environments as wholes
         split = None if pool == "anchor" else pool
-        cells = [cell for cell in reading.matrix(run, of.metric, split) if cell.category is None]
+        cells = reading.matrix(run, of.metric, split, by_category=False)
         last = max((cell.after_stage for cell in cells), default=0)
         found = {c.environment: c.value for c in cells if c.environment and c.after_stage == last}
     elif of.stratum == "stage":

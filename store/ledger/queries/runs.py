@@ -174,8 +174,8 @@ class RunQueries(Queries):
         query = self.rows_of(name, q.BoundaryRow, t.boundary, t.eval_config.c.settings)
         return self.ask(q.BoundaryRow, query.order_by(t.boundary.c.after_stage))
 
-    def matrix(self, name: str, metric: str, split: str | None = None) -> list[q.CellRow]:
-        """A metric after stage i on environment j, for environments as wholes and for their categories.
+    def matrix(self, name: str, metric: str, split: str | None = None, *, by_category: bool = True) -> list[q.CellRow]:
+        """A metric after stage i on environment j, for environments as wholes and, unless told otherwise, by category.
 
         Without a split: what reports show, which is neither what a scheduler looked at (`select`) nor what an
         intervention made of the boundary (`intervened`).
@@ -184,6 +184,7 @@ class RunQueries(Queries):
         query = self.rows_of(name, q.CellRow, t.eval_cell).where(
             t.metric_def.c.name == known_metric(metric).name,
             row.split.in_(("anchor", "own")) if split is None else row.split == split,
+            *([] if by_category else [row.category_id == 0]),
         )
         return self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
 

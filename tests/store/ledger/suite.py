@@ -107,6 +107,9 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         record = example.without_plasticity(example.boundary_record(1))
         ledger.record_joined(run, replace(record, cells=cells, items=[], samples=[], events=[]))
         matrix = ledger.reading.matrix("puzzles", "accuracy")
+        wholes = ledger.reading.matrix("puzzles", "accuracy", by_category=False)
+        assert wholes == [cell for cell in matrix if cell.category is None]
+        assert 0 < len(wholes) < len(matrix)
         assert [(c.after_stage, c.value) for c in matrix if c.environment == "new"] == [(1, 0.5)]
 
     def test_a_run_may_go_on_with_another_spec(self, ledger: Ledger) -> None:
