@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 from orchestrator.components import Components
 from orchestrator.progress import Progress
@@ -21,7 +23,7 @@ class CheckpointWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._copies = HostCopies()
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._threads: list[Thread] = []  # a process that is killed does not wait for them
         self._begun: Future[CheckpointRecord] | None = None
 
     def write(self, kind: CheckpointKind, parts: Components, at: Progress) -> CheckpointRecord:
@@ -32,7 +34,16 @@ class CheckpointWriter:
         """Copy what moves and begin to write it; the run may go on up to its next boundary."""
         assert self._begun is None
         made = components(parts, at, self._copies)
-        self._begun = self._thread.submit(self._write, kind, at.step, at.num_boundaries, name_of(at, kind), made)
+        write = partial(self._write, kind, at.step, at.num_boundaries, name_of(at, kind), made)
+        begun = self._begun = Future[CheckpointRecord]()
+
+        def settle() -> None:
+            try:
+                begun.set_result(write())
+            except BaseException as failed:
+                begun.set_exception(failed)
+
+        self._beside(settle)
 
     def take(self, *, wait: bool) -> CheckpointRecord | None:
         """Give the one that was begun, once it is durable; raises what kept it from that. None: nothing, or not yet."""
@@ -44,15 +55,21 @@ class CheckpointWriter:
 
     def remove(self, folder: Path) -> None:
         """Delete a folder; its room is freed beside the run."""
-        remove_folder(folder, self._thread.submit)
+        remove_folder(folder, self._beside)
 
     def thin(self, folder: Path) -> None:
         """Take the optimiser's state out of a checkpoint, in the same way."""
-        checkpoints.thin(folder, self._thread.submit)
+        checkpoints.thin(folder, self._beside)
 
     def close(self) -> None:
         """Wait for what is under way."""
-        self._thread.shutdown()
+        for thread in self._threads:
+            thread.join()
+
+    def _beside(self, act: Callable[[], None]) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(Thread(target=act, name="checkpoint", daemon=True))
+        self._threads[-1].start()
 
     def _write(
         self, kind: CheckpointKind, step: int, num_boundaries: int, name: str, made: Sequence[checkpoints.Component]

@@ -237,18 +237,20 @@ class RunSession:
                 try:
                     with collecting_rarely():
                         curriculum.welcome(self._joined(parts, progress))
-                        return curriculum.run(stop)
+                        reason = curriculum.run(stop)
                 except LedgerAway as away:
                     recorder.keep_outbox(parts, progress, str(away))
+                    recorder.close()
                     raise
                 except Exception:
                     with suppress(Exception):  # what failed may be what these need, and is told already
                         recorder.settle(parts)
                     with suppress(StoreError):  # the ledger may be what failed
                         recorder.complete_report(progress)
-                    raise
-                finally:
                     recorder.close()
+                    raise
+                recorder.close()  # a second Ctrl-C waits for nothing
+                return reason
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:
         """Name the environments that joined at a fork: no boundary measured them. One may leave others out."""

@@ -164,6 +164,28 @@ def test_what_keeps_a_checkpoint_from_being_written_beside_the_run_ends_the_run(
     assert ending(finished, "no-room") == ending(finished, "small")
 
 
+def test_whoever_kills_a_run_does_not_wait_for_its_checkpoint(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_at = list[float]()
+
+    class Killing(Callback):
+        def step(self, at: Progress, record: object) -> None:
+            if at.step == 1:
+                killed_at.append(time.monotonic())
+                raise KeyboardInterrupt
+
+    def slow(folder: Path, name: str, components: Any) -> Any:
+        time.sleep(10)
+        raise OSError("the process is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", slow)
+        with pytest.raises(KeyboardInterrupt):
+            run(SPECS["small"], ["name=in-a-hurry", HERE], home=finished, watcher=Killing())
+    assert time.monotonic() - killed_at[0] < 5
+    assert resume("in-a-hurry", home=finished).status == "finished"
+    assert ending(finished, "in-a-hurry") == ending(finished, "small")
+
+
 def test_older_boundaries_may_keep_weights_only(finished: Path) -> None:
     outcome = run(SPECS["small"], ["name=thin", "checkpoint.boundaries=weights", HERE], home=finished)
     assert ending(finished, "thin") == ending(finished, "small")
