@@ -53,13 +53,14 @@ class Stub:
             for i, of in enumerate(self.runs[name].stages_, start=1)
         ]
 
-    def matrix(self, name: str, metric: str) -> list[Any]:
+    def matrix(self, name: str, metric: str, by_category: bool = True) -> list[Any]:
         assert metric == "pass_1"
         return [
             SimpleNamespace(environment=of[0], category=category, after_stage=after, value=value)
             for i, of in enumerate(self.runs[name].stages_, start=1)
             for after, environments in ((i - 1, of[1]), (i, of[2]))
             for category, value in ((None, environments), ("easy", 1.0))
+            if by_category or category is None
         ]
 
 
