@@ -57,17 +57,17 @@ class Sample:
     @property
     def num_tokens(self) -> int:
         """Tokens the policy wrote."""
-        return int(self.mask.sum())
+        return int(np.count_nonzero(self.mask))
 
     @property
     def entropy_sum(self) -> float:
         """Sum of the entropies of q over the tokens written, nats."""
-        return float(self.entropies[self.mask].sum(dtype=np.float64))
+        return float(np.add.reduce(self.entropies[self.mask], dtype=np.float64))
 
     @property
     def can_teach(self) -> bool:
         """Whether there is anything in it that a gradient could come from."""
-        return self.has_gradient and bool(self.mask.any())
+        return self.has_gradient and self.num_tokens > 0
 
     @property
     def was_cut_off(self) -> bool:

@@ -378,7 +378,7 @@ def _group(group: PlayedGroup) -> GroupRecord:
     slot, scores = group.slot, [sample.score for sample in group.samples]
     versions: list[Versions] = [
         spans[0].version
-        if len({span.version for span in spans}) == 1
+        if len(spans) == 1 or len({span.version for span in spans}) == 1
         else [(span.version, span.start, span.end) for span in spans]
         for spans in (sample.spans for sample in group.samples)
     ]

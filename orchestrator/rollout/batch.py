@@ -83,9 +83,10 @@ class ThinkTag:
             is_tag = sample.mask & (sample.ids == self._token)
             if is_tag.any():
                 return int(is_tag.argmax()) + 1
-        said = [message["content"] for message in sample.messages if message["role"] == "assistant"]
-        if not any(THINK_END in text for text in (*said, sample.completion)):
-            return None
+        if THINK_END not in sample.completion:
+            before = sample.messages if sample.num_turns > 1 else ()  # else it said nothing but its completion
+            if not any(THINK_END in one["content"] for one in before if one["role"] == "assistant"):
+                return None
         at = np.flatnonzero(sample.mask)
         ids = sample.ids[at].tolist()
         if not self._has_tag(ids):  # what was said is in the task's own messages

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from environments import Environment, Score, Scorer, ScoringJob, Task, Turn
 from orchestrator.played_group import Group, Sample
@@ -113,25 +114,26 @@ class LiveEpisode:
         self.ids += tuple(bridge)
         self.messages += [{"role": "assistant", "content": self.completions[-1]}, *turn.messages]
 
-    def sample(self) -> Sample:
-        """Lay out an episode that has ended."""
+    def sample(
+        self,
+        ids: NDArray[np.int64],
+        mask: NDArray[np.bool_],
+        logprobs: NDArray[np.float32],
+        entropies: NDArray[np.float32],
+    ) -> Sample:
+        """Say what became of an episode that has ended, its tokens having been laid out."""
         assert self.score is not None, "it is not live"
-        num = len(self.ids)
-        mask = np.zeros(num, np.bool_)
-        logprobs, entropies = np.zeros(num, np.float32), np.zeros(num, np.float32)
-        spans: list[Span] = []
-        for start, generation in self.stretches:
-            at = slice(start, start + len(generation.ids))
-            mask[at], logprobs[at] = True, generation.logprobs
-            # the surprise at what was drawn is, in the mean, the entropy of what it was drawn from
-            entropies[at] = -generation.logprobs if generation.entropies is None else generation.entropies
-            spans += [Span(span.version, start + span.start, start + span.end) for span in generation.spans]
+        spans = [
+            Span(span.version, start + span.start, start + span.end)
+            for start, generation in self.stretches
+            for span in generation.spans
+        ]
         return Sample(
-            ids=np.array(self.ids, np.int64),
+            ids=ids,
             mask=mask,
             logprobs=logprobs,
             entropies=entropies,
-            spans=tuple(spans) or (Span(self._version, num, num),),
+            spans=tuple(spans) or (Span(self._version, len(ids), len(ids)),),
             messages=tuple(self.messages),
             completion="" if self.finish == "lost" else self.completions[-1],
             num_turns=len(self.completions),
@@ -148,6 +150,28 @@ class LiveEpisode:
         if rule == "zero" and score.reason is None:
             score = replace(score, value=0.0, correct=False)
         self.finish, self.score, self.has_gradient = finish, score, rule != "mask"
+
+
+def samples_of(episodes: Sequence[LiveEpisode]) -> list[Sample]:
+    """Lay out episodes that have ended: the tokens of all one after the other, of which each sample is a stretch."""
+    ends = np.cumsum([0, *(len(episode.ids) for episode in episodes)]).tolist()
+    num = ends[-1]
+    ids = np.fromiter(chain.from_iterable(episode.ids for episode in episodes), np.int64, num)
+    mask = np.zeros(num, np.bool_)
+    logprobs, entropies = np.zeros(num, np.float32), np.zeros(num, np.float32)
+    for episode, begin in zip(episodes, ends, strict=False):
+        for start, generation in episode.stretches:
+            mask[begin + start : begin + start + len(generation.ids)] = True
+    written = [generation for episode in episodes for _, generation in episode.stretches]
+    if written:
+        logprobs[mask] = np.concatenate([one.logprobs for one in written])
+        # the surprise at what was drawn is, in the mean, the entropy of what it was drawn from
+        of_q = [-one.logprobs if one.entropies is None else one.entropies for one in written]
+        entropies[mask] = np.concatenate(of_q)
+    return [
+        episode.sample(ids[a:b], mask[a:b], logprobs[a:b], entropies[a:b])
+        for episode, (a, b) in zip(episodes, pairwise(ends), strict=True)
+    ]
 
 
 @dataclass(eq=False)
@@ -202,7 +226,7 @@ class Player:
                     if episode.answer(turn):
                         episode.go_on(turn, self.policy.bridge(turn.messages))
                 live = [episode for episode in live if episode.is_live]
-        samples = iter([episode.sample() for episode in episodes])
+        samples = iter(samples_of(episodes))
         return [Group(task, tuple(islice(samples, size))) for task, size in zip(tasks, sizes, strict=True)]
 
     def _start(self, tasks: Sequence[Task], sizes: Sequence[int], places: Sequence[Place]) -> list[LiveEpisode]:

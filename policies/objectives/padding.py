@@ -23,7 +23,8 @@ def pad(trajectories: Sequence[Trajectory]) -> Batch:
     mask_BT = _stack([t.mask for t in trajectories], max(lengths), np.bool_)
     lp_roll_BT = _stack([t.logprobs for t in trajectories], max(lengths), np.float32)
     lp_roll_BT = lp_roll_BT.masked_fill(~mask_BT, 0)
-    arms, none = tuple(dict.fromkeys(t.arm for t in trajectories)), np.zeros(0, np.int64)
+    number_of = {arm: number for number, arm in enumerate(dict.fromkeys(t.arm for t in trajectories))}
+    none = np.zeros(0, np.int64)
     return Batch(
         ids_BT=_stack([t.ids for t in trajectories], max(lengths), np.int64),
         mask_BT=mask_BT,
@@ -32,9 +33,9 @@ def pad(trajectories: Sequence[Trajectory]) -> Batch:
         group_B=torch.tensor([t.group for t in trajectories]),
         reward_B=torch.tensor([t.reward for t in trajectories], dtype=torch.float64),
         advantage_BT=torch.zeros_like(lp_roll_BT),
-        arm_B=torch.tensor([arms.index(t.arm) for t in trajectories]),
+        arm_B=torch.tensor([number_of[t.arm] for t in trajectories]),
         turn_BT=_stack([none if t.turns is None else t.turns for t in trajectories], max(lengths), np.int64),
-        arms=arms,
+        arms=tuple(number_of),
     )
 
 
@@ -68,6 +69,5 @@ def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
 def _stack(rows: Sequence[NDArray[Any]], width: int, dtype: type[np.generic]) -> Tensor:
     """Rows of different lengths as one tensor [B, width], 0 behind each."""
     stacked = np.zeros((len(rows), width), dtype)
-    for b, row in enumerate(rows):
-        stacked[b, : len(row)] = row
+    stacked[np.arange(width) < np.array([len(row) for row in rows])[:, None]] = np.concatenate(rows)
     return torch.from_numpy(stacked)

@@ -47,6 +47,8 @@ class Entries(Json):
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
         """Write."""
+        if value and all(one is value[0] for one in value):
+            return f"{len(value)}*{_text(value[0])}"
         names = list(map(repr, value))  # 0 is neither 0.0 nor false
         distinct = dict(zip(names, value, strict=True))
         if len(distinct) == 1:
