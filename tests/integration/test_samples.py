@@ -127,7 +127,7 @@ def test_a_fork_inherits_what_was_measured_before(home: Path) -> None:
 
 
 def test_a_fork_that_begins_to_measure_later_says_what_it_cannot_know(finished: Path) -> None:
-    name = orchestrator.fork("small", 2, home=finished, overrides=["name=late", "measure=samples", HERE]).name
+    name = orchestrator.fork("small", 2, home=finished, overrides=["name=measured-late", "measure=samples", HERE]).name
     assert cells(finished, name, "support_kept_base") == []
     assert any(
         "is not known to `samples`, which began later" in event["text"] for event in told(finished, name)["events"]
