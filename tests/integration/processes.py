@@ -47,6 +47,11 @@ class Process:
         )
         self._process.start()
 
+    @property
+    def pid(self) -> int | None:
+        """Its number."""
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         """Send a signal."""
         assert self._process.pid is not None

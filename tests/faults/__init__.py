@@ -1,0 +1,1 @@
+"""Runs broken on purpose, and what is left of them: `python -m tests.faults`, `make faults`."""

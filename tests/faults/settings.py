@@ -1,0 +1,126 @@
+"""Small runs in which every method of a kind takes its turn, so that whatever keeps a state is killed with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import registry
+from tests.integration.test_probes import LABELS, RL
+from tests.orchestrator.specs import Raw, small
+
+# What a method cannot do without; a level is needed by those that climb or match a difficulty.
+OPTIONS: dict[str, Raw] = {
+    "sequence": {"order": ["book", "noise"]},
+    "adarft": {"difficulty": "meta.length"},
+    "alp_gmm": {"fit_every": 10, "max_components": 2},
+    "riac": {"region_size": 20},
+    "plr": {"buffer": 12},
+}
+NOT_AHEAD = (
+    "cispo",
+    "disco",
+    "drpo",
+    "gspo",
+    "gvm",
+)  # objectives without an importance weight, or with a pilot: specs refuse it
+REPLAYS: Sequence[Any] = (0.25, {"share": 0.25, "rule": "due"}, {"share": 0.25, "rule": "random"}, 0)
+INTERVENTIONS = ("reset_optimizer", "average", "base_fusion", "redo", "shrink_perturb")
+EVERY_STEPS = (2, 1, 3)  # steps between periodic checkpoints
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A run to be broken: its number, what is special about it, and its spec."""
+
+    number: int
+    methods: dict[str, str]
+    spec: Raw
+
+    def __str__(self) -> str:
+        return ", ".join(self.methods.values())
+
+
+def names(kind: str) -> list[str]:
+    """All methods of a kind, ours and those installed, but engines and environments that need what is not here."""
+    return [method.name for method in registry.listing(kind)]
+
+
+def setting(number: int, folder: Path) -> Setting:
+    """Make the setting of this number; those that follow each other have another method of every kind."""
+    turn = {kind: cycle[number % len(cycle)] for kind, cycle in _CYCLES.items()}
+    is_taught = number % 5 == 4  # by a teacher, which takes the place of a selection
+    chosen = "teacher" if is_taught else "selection"
+    curriculum: Raw = {
+        "stages": 3,
+        "scheduler": _with_options(turn["scheduler"]),
+        "bandit": _with_options(turn["bandit"]),
+        chosen: _with_options(turn[chosen]),
+        "stage": {"steps": 3, "replay": REPLAYS[number % len(REPLAYS)]},
+    }
+    methods = {kind: turn[kind] for kind in ("bandit", "scheduler", chosen, "objective")}
+    if number % 4 == 1:
+        curriculum |= {"stages": 2}
+        curriculum["stage"] |= {"steps": 12, "stop": turn["stop"], "min_steps": 10}  # rules are asked every 10 steps
+        methods["stop"] = turn["stop"]
+    if number % 4 == 3:
+        intervention = INTERVENTIONS[number // 4 % len(INTERVENTIONS)]
+        curriculum["boundary"], methods["intervention"] = {"interventions": [intervention]}, intervention
+    spec = small(
+        f"case-{number}",
+        seed=number,
+        curriculum=curriculum,
+        objective=turn["objective"],
+        step={"groups": 4, "group_size": 6},
+        checkpoint={"every_steps": EVERY_STEPS[number % len(EVERY_STEPS)]},
+        scoring={"workers": 1} if number % 2 else {"isolation": "none"},
+    )
+    environments: Raw = spec["environments"]
+    if turn[chosen] == "adarft" and not is_taught:
+        environments.clear()
+        for name in ("book", "noise"):
+            environments[name] = {"type": "rows", "train": str(_rows(folder / f"{name}.jsonl")), "reward": "exact"}
+        spec["warm_start"] = None
+    if is_taught:
+        environments["numbers"] = {
+            "type": "reasoning_gym",
+            "dataset": "gcd",
+            "parameters": {"max_value": [9, 40]},
+            "max_tokens": 3,
+        }
+    if number % 3 == 2 and turn["objective"] not in NOT_AHEAD:
+        spec["sampler"] = {"max_tokens": 3, "ahead": 1}
+        methods["sampler"] = "ahead"
+    if number % 7 == 3:
+        environment = "noise" if turn[chosen] == "adarft" else "book"
+        spec["measure"] = {"share": 1, "of": [{**RL, "environment": environment}, LABELS, "samples"]}
+        methods["measure"] = "probes"
+    if number % 6 == 5:
+        spec["checkpoint"]["boundaries"] = methods["boundaries"] = "weights"
+    if number % 10 == 6:
+        spec["tracker"] = methods["tracker"] = "mlflow"
+    return Setting(number, methods, spec)
+
+
+_CYCLES = {
+    "bandit": names("bandits"),
+    "scheduler": names("schedulers"),
+    "selection": names("selections"),
+    "teacher": names("teachers"),
+    "stop": names("stop_rules"),
+    "objective": names("objectives"),
+}
+
+
+def _with_options(name: str) -> Any:
+    return {"type": name, **OPTIONS[name]} if name in OPTIONS else name
+
+
+def _rows(path: Path) -> Path:
+    if not path.exists():
+        lines = ({"prompt": f"{i} + 1", "answer": str(i + 1), "meta": {"length": i % 9}} for i in range(90))
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path
