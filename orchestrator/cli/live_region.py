@@ -17,10 +17,12 @@ import os
 import shutil
 import signal
 import sys
+import termios
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, TextIO
 
@@ -32,6 +34,7 @@ PER_SECOND = 4  # drawings, at most
 EVERY_S = 0.5  # between two drawings of steady progress: calmer than the eye could follow anyway
 
 SYNC_ON, SYNC_OFF = "\x1b[?2026h", "\x1b[?2026l"
+LOCAL = 3  # place of the local flags in what `termios` gives
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 ERASE_LINE, ERASE_BELOW = "\x1b[K", "\x1b[J"
 
@@ -45,11 +48,35 @@ class Terminal:
         self.stream = stream
         self.encoding = stream.encoding or "utf-8"
         self._is_gone = False  # closed while we draw: nobody looks any more
+        self._flushes = False  # as the terminal was found
         self._data, self._sizes = b"", list[int]()  # to write, and how much of it each write took
 
     def size(self) -> os.terminal_size:
         """Columns and lines."""
         return shutil.get_terminal_size() if self._is_gone else os.get_terminal_size(self.stream.fileno())
+
+    def keep_output(self) -> None:
+        """Have a key that sends a signal (Ctrl-C) discard nothing of what is written and not shown yet.
+
+        With it would go the end of a drawing, so that the cursor is not where the next one begins.
+        """
+        self._flushes = self._set_noflsh(True)
+
+    def restore(self) -> None:
+        """Have it do what it did."""
+        if self._flushes:
+            self._set_noflsh(False)
+
+    def _set_noflsh(self, on: bool) -> bool:
+        """Set the flag of the terminal; whether that changed it. A process in the background leaves it alone."""
+        with suppress(OSError, ValueError, termios.error):
+            descriptor = self.stream.fileno()
+            modes = termios.tcgetattr(descriptor)
+            if bool(modes[LOCAL] & termios.NOFLSH) != on and os.tcgetpgrp(descriptor) == os.getpgrp():
+                modes[LOCAL] ^= termios.NOFLSH
+                termios.tcsetattr(descriptor, termios.TCSANOW, modes)
+                return True
+        return False
 
     def write(self, text: str) -> None:
         """Write at once, past all buffers: also a signal handler may. What a signal cut off is written first."""
@@ -93,6 +120,7 @@ class LiveRegion:
         if threading.current_thread() is threading.main_thread():
             kills = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
             self._handlers = {n: signal.signal(n, self._leave) for n in (*kills, signal.SIGTSTP)}
+        self._terminal.keep_output()
         self._terminal.write(HIDE)
 
     def close(self) -> None:
@@ -107,6 +135,7 @@ class LiveRegion:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._terminal.write("\r" + ERASE_BELOW + self._pending() + SHOW)
+        self._terminal.restore()
 
     def print_now(self, line: str) -> None:
         """Put a line above the region at once, as a signal handler may."""
@@ -147,9 +176,11 @@ class LiveRegion:
     def _leave(self, number: int, frame: FrameType | None) -> None:
         """Give the terminal back before a signal does its work; after Ctrl-Z and `fg`, take it again."""
         self._terminal.write("\r" + ERASE_BELOW + SHOW)
+        self._terminal.restore()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         signal.signal(number, self._leave)
+        self._terminal.keep_output()
         self._terminal.write(HIDE + self._frame)
 
 

@@ -62,6 +62,10 @@ class Session:
                 return
         raise AssertionError(f"{until!r} did not appear; there is:\n" + "\n".join(self.screen.shown()))
 
+    def discards_output(self) -> bool:
+        """Whether Ctrl-C throws away what is written and not shown yet."""
+        return not termios.tcgetattr(self._terminal)[3] & termios.NOFLSH
+
     def press_ctrl_c(self) -> None:
         """What the terminal makes of it is the terminal's business."""
         os.write(self.keyboard, b"\x03")
@@ -88,13 +92,16 @@ def test_a_stopped_run_gives_a_clean_terminal_back(tmp_path: Path, number: int) 
 def test_a_killed_run_gives_a_clean_terminal_back(tmp_path: Path) -> None:
     spec = alone(character="slow") | {"step": {"groups": 4, "group_size": 4}}  # .8 s a step
     session = Session(tmp_path, spec)
+    assert session.discards_output()
     session.look(until="step 1 of 3")
+    assert not session.discards_output(), "with it would go the end of a drawing"
     session.press_ctrl_c()
     session.look(until="Stopping once this step is saved")
     session.press_ctrl_c()
     session.look()
     exit_code, _ = session.process.end()
     assert exit_code == 130
+    assert session.discards_output(), "as it was found"
     assert session.screen.cursor_is_visible
     assert "goes on from its last checkpoint" in " ".join("".join(session.screen.shown()).split())
     assert not [line for line in session.screen.shown() if "━" in line]
