@@ -160,6 +160,7 @@ def test_bandits_and_the_verbs_that_only_look_need_no_torch(finished: Path, tmp_
         ["report", "small", "-o", str(tmp_path / "report.html"), *home],
         ["weights", "small", str(tmp_path / "weights"), *home],
         ["rm", "flat", "--dry-run", *home],
+        ["doctor", "small", *home],
         ["check-env", "codebook", "--tasks", "2"],
         ["methods"],
         ["methods", "bandits", "sec"],

@@ -55,6 +55,7 @@ GROUPS = {  # each verb with the beginning of its own help, which a test compare
         "validate": "Check a spec and print what it means",
         "methods": "List what a spec can name",
         "check-env": "Check environments against their contract",
+        "doctor": "Say what is wrong with a home and its runs, and what to do",
     },
 }
 VERBS = {verb: said for group in GROUPS.values() for verb, said in group.items()}

@@ -31,7 +31,7 @@ def interrupt_study(setting: Setting, folder: Path, rng: random.Random, most: in
     if exit_code != 0:
         case.differences.append(f"the whole study ended with {exit_code}:\n{output}")
         return case
-    while exit_code != 0 or not case.interruptions:
+    while True:
         process = Process(folder, "study", files[1], "--home", home)
         aim = _aim(seconds, rng) if len(case.interruptions) < most else None
         if aim is not None:
@@ -42,11 +42,11 @@ def interrupt_study(setting: Setting, folder: Path, rng: random.Random, most: in
                     os.kill(pid, aim.signal)
                     case.interruptions.append(aim)
         exit_code, output = process.end()
-        if exit_code != 0 and (aim is None or not _is_fine(exit_code, output, aim)):
+        if exit_code == 0:
+            break
+        if aim is None or not _is_fine(exit_code, output, aim):
             case.differences.append(f"{aim}: the study ended with {exit_code}, and said:\n{output}")
             return case
-        if exit_code == 0 and aim is None:
-            break
     for name in sorted(path.name.removeprefix("whole") for path in home.glob("whole.*")):
         case.differences += [f"{name}: {text}" for text in differences(home, name)]
     return case

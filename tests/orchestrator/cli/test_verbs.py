@@ -80,6 +80,7 @@ VERBS = {
     "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--all", "--json"],
     "methods": ["KIND", "NAME", "--schema", "--json"],
     "check-env": ["SPEC", "ENV", "--set", "--tasks", "--patience", "--json"],
+    "doctor": ["RUN", "--home", "--json"],
 }
 
 

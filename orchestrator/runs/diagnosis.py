@@ -1,0 +1,224 @@
+"""What is wrong with a home and its runs, and what to do about each. It looks and mends nothing; it loads no torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.errors import UserError
+from orchestrator.locations import completed_url
+from orchestrator.package_names import version_of
+from orchestrator.recording import outbox
+from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
+from orchestrator.runs.kept_spec import kept_spec
+from orchestrator.runs.provenance import PACKAGES, cpu_kind, differences
+from orchestrator.runs.recovery import unrecorded
+from store import checkpoints
+from store.courses import RunCourse
+from store.errors import CheckpointError, StoreError
+from store.home import DATABASES, Home
+from store.ledger import Reading
+from store.lock import holder
+from store.run_status import status
+from store.secrets import without_logins
+from store.sentences import listed, num, size_in_words
+from store.tracker.pages import Cursor, covered
+from store.tracker.record import CURSOR, Target, is_server
+
+Severity = Literal["error", "warning", "note"]
+Tell = Callable[[str], None]
+
+ANSWER_S = 3.0  # for a server that is asked whether it is there
+GOES_ON = ("running", "stopped", "killed", "failed")  # what such a run needs is needed again
+ROOM = 2  # newest checkpoints that a run in need of disk should find room for: one is written beside the last
+NVIDIA = Path("/dev")  # where the system shows its GPUs
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing that was found."""
+
+    severity: Severity
+    about: str  # "disk", "ledger", "host", "mlflow", or a run's name
+    text: str
+    remedy: str = ""  # a command, or what to do; empty: nothing has to be done
+
+
+def diagnose(path: Path, only: str | None = None, tell: Tell = lambda text: None) -> Iterator[Diagnosis]:
+    """Look at a home, its ledgers and its runs; at one run all checkpoints are read, else every run's newest.
+
+    `tell` hears what is being looked at. Raises UserError for a run that is not there.
+    """
+    home = Home(path, create=False)
+    if only is not None:
+        existing(home, only)
+    tell("disk and databases")
+    yield from _home(home)
+    try:
+        found = inventory(path)
+    except (StoreError, UserError) as failed:
+        yield Diagnosis("error", "ledger", str(failed))
+        return
+    yield from (Diagnosis("error", "ledger", text) for text in found.problems)
+    for name in found.half_removed:
+        if only in (None, name):
+            yield Diagnosis("warning", name, "is half removed", f"`evergreen rm {name}` removes the rest")
+    for name in found.strays:
+        if only in (None, name):
+            text = "its folder is here, and its ledger does not know it"
+            yield Diagnosis("warning", name, text, f"`evergreen resume {name}` enters it again")
+    runs = [run for run in found.runs if only in (None, run.name) and home.run_folder(run.name).is_dir()]
+    for number, run in enumerate(runs, start=1):
+        tell(f"{run.name} ({number} of {len(runs)})")
+        try:
+            with opened(path, run.name) as (_, ledger):
+                yield from _run(home, run, ledger.reading, is_close=only is not None)
+        except (StoreError, UserError) as failed:
+            yield Diagnosis("error", run.name, str(failed))
+
+
+def _home(home: Home) -> Iterator[Diagnosis]:
+    """Look at the folder and the disk below it, and at databases that are files."""
+    if not os.access(home.path, os.W_OK | os.X_OK):
+        remedy = "give yourself the right to write there, or copy it; looking needs none"
+        yield Diagnosis("error", "disk", f"{home.path} cannot be written to: no run can go on there", remedy)
+    for name in DATABASES:
+        file = home.path / name
+        if file.is_file() and (wrong := damage(file)):
+            yield Diagnosis("error", name, f"the database {file} is damaged: {wrong}", _REMEDY_OF_DAMAGE[name])
+
+
+def damage(database: Path) -> str | None:
+    """What SQLite finds wrong with a file, without changing it; None: nothing."""
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+            rows = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+    except sqlite3.OperationalError as failed:
+        return None if "lock" in str(failed) else str(failed)
+    except sqlite3.DatabaseError as failed:
+        return str(failed)
+    return None if rows == ["ok"] else "; ".join(line for row in rows for line in str(row).splitlines()[:3])
+
+
+def _run(home: Home, run: RunCourse, read: Reading, is_close: bool) -> Iterator[Diagnosis]:
+    """Look at one run."""
+    folder, now = home.run_folder(run.name), status(run.status, home.run_folder(run.name))
+    if now == "killed":
+        yield Diagnosis("warning", run.name, "was killed", f"`evergreen resume {run.name}` goes on with it")
+    elif now in ("stopped", "failed"):
+        why = f": {run.end}" if run.end else ""
+        yield Diagnosis("note", run.name, f"{now}{why}", f"`evergreen resume {run.name}` goes on with it")
+    elif now == "running":
+        yield Diagnosis("note", run.name, f"is run by {holder(folder)}")
+    yield from _checkpoints(run, read, folder, is_close, now)
+    if (folder / outbox.FILE).is_file() and now != "running":
+        text = "its last steps are in its folder and not in the ledger, which was away"
+        yield Diagnosis("warning", run.name, text, f"`evergreen resume {run.name}` tells it")
+    kept = kept_spec(read, folder, run.name)
+    yield from (Diagnosis("warning", run.name, text) for text in kept.said(kept.spec) if now != "running")
+    if now in GOES_ON:
+        yield from _host(run.name, read.host(run.name), read.spec(run.name))
+    yield from _tracked(home, run, read, now)
+
+
+def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, now: str) -> Iterator[Diagnosis]:
+    """Read checkpoints: is each as it was written, and is there room for the next?"""
+    records = read.checkpoints(run.name)
+    for number, record in enumerate(records if is_close else records[:1], start=1):
+        try:
+            checkpoints.verify(folder / record.folder, record.sha256)
+        except CheckpointError as wrong:
+            older = f"takes that of step {records[number].step}" if number < len(records) else "begins at step 0"
+            remedy = f"`evergreen resume {run.name}` passes it over and {older}"
+            yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {wrong}", remedy)
+    # one that was being written when the run was killed is no news
+    for path in unrecorded(folder, records) if now not in ("running", "killed") else ():
+        text = f"the ledger does not know the checkpoint {path.name}"
+        yield Diagnosis(
+            "warning", run.name, text, f"`evergreen resume {run.name}` enters it if it is newer, and goes on"
+        )
+    if now in GOES_ON and records and (free := shutil.disk_usage(folder).free) < ROOM * records[0].num_bytes:
+        text = f"{size_in_words(free)} of disk are free, and a checkpoint takes {size_in_words(records[0].num_bytes)}"
+        yield Diagnosis("error", run.name, text, "`evergreen prune` deletes what no run needs, --dry-run says how much")
+
+
+def _host(name: str, before: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Diagnosis]:
+    """Is what a run needs to go on still here: versions, processor, GPU, engine?"""
+    now: dict[str, Any] = {package: version_of(package) for package in PACKAGES} | {"cpu": cpu_kind()}
+    if changed := differences(before, now):
+        text = f"since it began {listed(changed, 4)}: it goes on, but perhaps not bit for bit"
+        yield Diagnosis("warning", name, text, "install those versions again where the bits matter")
+    if spec["resources"]["device"] == "cuda" and not any(NVIDIA.glob("nvidia[0-9]*")):
+        text = "it runs on a GPU, and the system shows none"
+        yield Diagnosis("error", name, text, "`nvidia-smi` tells why; `--set resources.device=cpu` goes on without one")
+    sampler = spec["sampler"]
+    if sampler["type"] == "vllm" and find_spec("vllm") is None:
+        yield Diagnosis("error", name, "it plays with vLLM, which is not installed", "pip install 'evergreen-rl[vllm]'")
+    for url in sampler.get("urls", ()) if sampler["type"] == "vllm_server" else ():
+        if why := silence(f"{url}/health"):
+            text = f"its server {without_logins(url)} does not answer: {why}"
+            yield Diagnosis("error", name, text, "`evergreen serve SPEC` starts the servers of this host")
+
+
+def _tracked(home: Home, run: RunCourse, read: Reading, now: str) -> Iterator[Diagnosis]:
+    """Is MLflow's record as far as the ledger? Of a server only whether it answers: asking it for more takes MLflow."""
+    if run.tracker is None:
+        return
+    remedy = f"`evergreen ui {run.name} --catch-up-only` brings it up to date"
+    uri = completed_url(kept_sections(home, run.name), "tracker", home.mlflow_uri)
+    if is_server(uri):
+        if why := silence(f"{uri.rstrip('/')}/health"):
+            text = f"its MLflow server {without_logins(uri)} does not answer: {why}; the run goes on without"
+            yield Diagnosis("warning", run.name, text, f"once it is there, {remedy}")
+        return
+    file = Target(uri, "", None).database
+    if file is None:
+        return
+    sent, known = _sent(file, run.uid), covered(read, run.name)
+    behind = max(known.step - sent.step, 0), max(known.num_boundaries - sent.num_boundaries, 0)
+    if any(behind) and now != "running":
+        text = f"MLflow's record lacks {num(behind[0], 'step')}, and of the boundaries {behind[1]}"
+        yield Diagnosis("warning", run.name, text, remedy)
+
+
+def _sent(database: Path, uid: str) -> Cursor:
+    """How far the record of a run goes, read from MLflow's tables."""
+    query = (
+        "SELECT c.value FROM tags c JOIN tags u ON u.run_uuid = c.run_uuid JOIN runs r ON r.run_uuid = c.run_uuid "
+        "WHERE c.key = ? AND u.key = 'evergreen.run_uid' AND u.value = ? AND r.lifecycle_stage = 'active'"
+    )
+    if not database.is_file():
+        return Cursor()
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute(query, (CURSOR, uid)).fetchone()
+    except sqlite3.DatabaseError:  # `damage` tells; without tables there is no record
+        row = None
+    return Cursor.from_tag(row and row[0])
+
+
+def silence(url: str) -> str | None:
+    """Why nobody answers there; None: somebody does, be it with a refusal."""
+    try:
+        urllib.request.urlopen(url, timeout=ANSWER_S).close()
+    except urllib.error.HTTPError as answer:
+        return None if answer.code < 500 else f"HTTP {answer.code}"
+    except (OSError, ValueError) as failed:
+        return str(getattr(failed, "reason", failed))
+    return None
+
+
+_ASIDE = "put it aside (`mv`, with its -wal and -shm), then"
+_REMEDY_OF_DAMAGE = {
+    "evergreen.db": f"{_ASIDE} `evergreen resume RUN` enters each run again from its folder and says what is missing",
+    "mlflow.db": f"{_ASIDE} `evergreen ui --catch-up-only` makes it anew",
+}

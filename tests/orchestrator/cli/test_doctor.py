@@ -1,0 +1,226 @@
+"""What `doctor` finds in homes that were broken on purpose, and that it leaves them as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import socket
+import threading
+from collections import namedtuple
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestrator
+from orchestrator.package_names import version_of
+from orchestrator.runs import diagnosis
+from orchestrator.runs.catalog import opened
+from store.identity import REMOVING
+from tests.conftest import Evergreen
+from tests.integration.runs import newest_checkpoint
+from tests.orchestrator.specs import alone
+
+Disk = namedtuple("Disk", "total used free")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a run that was stopped and one that is finished; tests copy it."""
+    home = tmp_path_factory.mktemp("doctor")
+    orchestrator.run(alone("done"), home=home)
+    orchestrator.run(alone("cut"), home=home, until_step=5)
+    return home
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "home"))
+
+
+def found(evergreen: Evergreen, home: Path, *words: object) -> list[dict[str, Any]]:
+    result = evergreen("doctor", *words, "--home", home, "--json")
+    listed: list[dict[str, Any]] = json.loads(result.stdout)
+    assert result.exit_code == (2 if any(one["severity"] == "error" for one in listed) else 0)
+    return listed
+
+
+def the_one(listed: list[dict[str, Any]], severity: str = "error") -> tuple[str, str, str]:
+    (only,) = [one for one in listed if one["severity"] == severity]
+    return only["about"], only["text"], only["remedy"]
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_home_in_order_has_nothing_wrong_and_a_stopped_run_is_a_note(evergreen: Evergreen, home: Path) -> None:
+    before = content(home)
+    assert the_one(found(evergreen, home), "note")[::2] == ("cut", "`evergreen resume cut` goes on with it")
+    result = evergreen("doctor", "done", "--home", home)
+    assert (result.exit_code, result.stdout) == (0, "nothing is wrong\n")
+    assert "1 note" in evergreen("doctor", "--home", home).stdout
+    assert {path: sha for path, sha in content(home).items() if not path.endswith(("-shm", "-wal"))} == {
+        path: sha for path, sha in before.items() if not path.endswith(("-shm", "-wal"))
+    }
+
+
+def test_a_changed_checkpoint_is_an_error_and_the_remedy_names_the_one_before(evergreen: Evergreen, home: Path) -> None:
+    file = newest_checkpoint(home, "cut") / "weights" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    about, text, remedy = the_one(found(evergreen, home))
+    assert about == "cut"
+    assert f"{file} has changed since it was written" in text
+    with opened(home, "cut") as (_, ledger):
+        step = ledger.reading.checkpoints("cut")[1].step
+    assert remedy == f"`evergreen resume cut` passes it over and takes that of step {step}"
+    told: list[str] = []
+    outcome = orchestrator.resume("cut", home=home, watcher=Hearing(told))
+    assert outcome.status == "finished"
+    assert any(f"checkpoint of step {step}" in text for text in told), "as the remedy said"
+
+
+class Hearing(orchestrator.Callback):
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def event(self, texts: Any) -> None:
+        self.told += texts
+
+
+def test_older_checkpoints_are_read_where_the_run_is_named(evergreen: Evergreen, home: Path) -> None:
+    with opened(home, "done") as (_, ledger):
+        oldest = ledger.reading.checkpoints("done")[-1]
+    shutil.rmtree(home / "done" / oldest.folder)
+    assert [one["about"] for one in found(evergreen, home) if one["severity"] == "error"] == []
+    about, text, _ = the_one(found(evergreen, home, "done"))
+    assert (about, f"checkpoint of step {oldest.step}" in text) == ("done", True)
+
+
+def test_a_killed_run_a_stray_and_a_half_removed_one_come_with_their_commands(evergreen: Evergreen, home: Path) -> None:
+    with opened(home) as (_, ledger):
+        ledger.remove_run(ledger.reading.run("done").uid)
+    (home / "cut" / REMOVING).write_text("")
+    remedies = {one["about"]: one["remedy"] for one in found(evergreen, home)}
+    assert remedies["done"] == "`evergreen resume done` enters it again"
+    assert remedies["cut"] == "`evergreen rm cut` removes the rest"
+
+
+def test_a_killed_run_is_a_warning(evergreen: Evergreen, tmp_path: Path) -> None:
+    class Kill(orchestrator.Callback):
+        def step(self, at: Any, record: Any) -> None:
+            raise SystemExit(9)
+
+    with pytest.raises(SystemExit):
+        orchestrator.run(alone("gone"), home=tmp_path, watcher=Kill())
+    assert the_one(found(evergreen, tmp_path), "warning")[1:] == (
+        "was killed",
+        "`evergreen resume gone` goes on with it",
+    )
+
+
+@pytest.mark.parametrize("name", ["evergreen.db", "mlflow.db"])
+def test_a_damaged_database_is_told_apart_from_a_good_one(evergreen: Evergreen, home: Path, name: str) -> None:
+    file = home / name
+    if name == "mlflow.db":
+        shutil.copy(home / "evergreen.db", file)
+    assert diagnosis.damage(file) is None
+    data = bytearray(file.read_bytes())
+    for page in range(8, len(data) // 4096, 2):
+        data[page * 4096 : page * 4096 + 400] = b"\xee" * 400
+    file.write_bytes(data)
+    (wrong, *_) = [one for one in found(evergreen, home) if one["about"] == name]
+    assert wrong["severity"] == "error"
+    assert f"the database {file} is damaged" in wrong["text"]
+    assert "put it aside" in wrong["remedy"]
+
+
+def test_a_ledger_that_is_no_database_is_an_error_in_words(evergreen: Evergreen, home: Path) -> None:
+    (home / "evergreen.db").write_text("not a database, but long enough to be taken for one" * 20)
+    assert {one["about"] for one in found(evergreen, home) if one["severity"] == "error"} == {"evergreen.db", "ledger"}
+
+
+def test_an_edited_spec_is_told(evergreen: Evergreen, home: Path) -> None:
+    spec = home / "done" / "spec.yaml"
+    spec.write_text(spec.read_text().replace("group_size: 2", "group_size: 4"))
+    about, text, _ = the_one(found(evergreen, home), "warning")
+    assert about == "done"
+    assert "step.group_size is 2, not 4" in text
+
+
+def test_a_host_that_cannot_go_on_as_before_is_told(
+    evergreen: Evergreen, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "version_of", lambda name: "9.9" if name == "torch" else version_of(name))
+    about, text, _ = the_one(found(evergreen, home), "warning")
+    assert about == "cut", "a finished run needs no host"
+    assert "torch was" in text
+    assert "is 9.9" in text
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Disk(10, 9, 1))
+    about, text, remedy = the_one(found(evergreen, home))
+    assert (about, "evergreen prune" in remedy, "1 B of disk are free" in text) == ("cut", True, True)
+
+
+def test_what_engines_need_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "NVIDIA", tmp_path)
+    monkeypatch.setattr(diagnosis, "silence", lambda url: None if "good" in url else "connection refused")
+    monkeypatch.setattr(diagnosis, "find_spec", lambda name: None)
+    servers = {"type": "vllm_server", "urls": ["http://good:1", "http://bad:1"]}
+    told = list(diagnosis._host("run", {}, {"resources": {"device": "cuda"}, "sampler": servers}))
+    assert [one.severity for one in told] == ["error", "error"]
+    assert "shows none" in told[0].text
+    assert "http://bad:1 does not answer: connection refused" in told[1].text
+    (tmp_path / "nvidia0").touch()
+    (only,) = diagnosis._host("run", {}, {"resources": {"device": "cuda"}, "sampler": {"type": "vllm"}})
+    assert "vLLM, which is not installed" in only.text
+
+
+def test_a_record_that_mlflow_lost_is_behind(evergreen: Evergreen, home: Path) -> None:
+    assert orchestrator.resume("cut", ["tracker=mlflow"], home=home).status == "finished"
+    assert evergreen("ui", "cut", "--catch-up-only", "--home", home).exit_code == 0
+    assert found(evergreen, home, "cut") == []
+    (home / "mlflow.db").unlink()
+    about, text, remedy = the_one(found(evergreen, home), "warning")
+    assert (about, text) == ("cut", "MLflow's record lacks 6 steps, and of the boundaries 3")
+    assert remedy == "`evergreen ui cut --catch-up-only` brings it up to date"
+
+
+class Answering(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.removeprefix("/")))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    made = HTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+    made.server_close()
+
+
+def test_a_server_that_answers_is_there_also_with_a_refusal(server: str) -> None:
+    assert [diagnosis.silence(f"{server}/{code}") for code in (200, 401, 404)] == [None] * 3
+    assert diagnosis.silence(f"{server}/503") == "HTTP 503"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = free.getsockname()[1]
+    assert "refused" in str(diagnosis.silence(f"http://127.0.0.1:{closed}/health"))
+    assert diagnosis.silence("no url") is not None
+
+
+def test_a_run_that_is_not_there_is_the_users_mistake(evergreen: Evergreen, home: Path) -> None:
+    result = evergreen("doctor", "dome", "--home", home)
+    assert result.exit_code == 2
+    assert "there is no run 'dome'" in result.stderr
