@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 
-from orchestrator.errors import KILLED
+from orchestrator.errors import KILLED, RESUMABLE
 
 STOPPING = "Stopping once this step is saved; Ctrl-C again kills."
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal is gone
@@ -29,6 +31,16 @@ class Interrupted(KeyboardInterrupt):
     def exit_code(self) -> int:
         """As a shell tells the end by a signal."""
         return 128 + self.number
+
+    def at_start(self) -> tuple[str, int]:
+        """What to say of a command that it ended before anything was done, and its exit code.
+
+        A run that was to go on is there as before, and the same command does it.
+        """
+        if sys.argv[1:2] != ["resume"]:
+            return f"ended by {self} before anything was begun", self.exit_code
+        again = shlex.join(["evergreen", *sys.argv[1:]])
+        return f"ended by {self} before the run went on; it is as it was. Go on with: {again}", RESUMABLE
 
 
 class OutOfTime(BaseException):

@@ -84,8 +84,9 @@ def main() -> None:
 
         app(prog_name="evergreen")
     except Interrupted as signal:
-        say(f"error: ended by {signal}")
-        sys.exit(signal.exit_code)
+        said, exit_code = signal.at_start()
+        say(f"error: {said}")
+        sys.exit(exit_code)
     except SystemExit as end:
         if end.code in (0, None) and (why := cut_short()) is not None:
             say(f"error: {why}")

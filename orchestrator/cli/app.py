@@ -114,7 +114,7 @@ def in_words(call: Callable[P, R]) -> Callable[P, R]:
         except typer.Exit:
             raise
         except Interrupted as signal:
-            said, exit_code = f"ended by {signal} before anything was begun", signal.exit_code
+            said, exit_code = signal.at_start()
         except KeyboardInterrupt:
             said = "killed; `evergreen ls` names the run, `evergreen resume RUN` goes on from its last checkpoint"
             exit_code = KILLED

@@ -45,6 +45,14 @@ def end(outcome: Outcome, home: Path) -> None:
     """Tell a finished run on a screen, and how to look further; leave with the outcome's exit code."""
     if outcome.status != "finished":
         raise typer.Exit(outcome.exit_code)
+    try:
+        _tell_how_it_ended(outcome, home)
+    except Interrupted as signal:  # what is said is there to be asked for again
+        problem(f"ended by {signal}; {outcome.name} is finished, and {command(f'show {outcome.name}', home)} tells it")
+    raise typer.Exit(outcome.exit_code)
+
+
+def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
     name, report = outcome.name, outcome.folder / REPORT_FILE
     has_record = False
     try:
@@ -67,7 +75,6 @@ def end(outcome: Outcome, home: Path) -> None:
     width = min(WIDEST_WAY, max(len(words) for words, _ in ways))
     for words, what in ways:
         out.print(f"  {words:<{width}}  {what}", markup=False)
-    raise typer.Exit(outcome.exit_code)
 
 
 def resume(

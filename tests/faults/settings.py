@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from tests.orchestrator.specs import Raw, small
 
 # What a method cannot do without; a level is needed by those that climb or match a difficulty.
 OPTIONS: dict[str, Raw] = {
-    "sequence": {"order": ["book", "noise"]},
     "adarft": {"difficulty": "meta.length"},
     "alp_gmm": {"fit_every": 10, "max_components": 2},
     "riac": {"region_size": 20},
     "plr": {"buffer": 12},
+    "size": {"sizes": {"10": 50, "30": 90, "box": 70, "easy": 20, "hard": 40, "all": 30}},
 }
 NOT_AHEAD = (
     "cispo",
@@ -52,16 +52,17 @@ def names(kind: str) -> list[str]:
 def setting(number: int, folder: Path) -> Setting:
     """Make the setting of this number; those that follow each other have another method of every kind."""
     turn = {kind: cycle[number % len(cycle)] for kind, cycle in _CYCLES.items()}
-    is_taught = number % 5 == 4  # by a teacher, which takes the place of a selection
+    is_taught = number % 5 == 4 and turn["bandit"] != "linucb"  # by a teacher, which takes the place of a selection
     chosen = "teacher" if is_taught else "selection"
+    methods = {kind: turn[kind] for kind in ("bandit", "scheduler", chosen, "objective")}
+    environments = _environments(methods, folder)
+    options = OPTIONS | {"sequence": {"order": list(environments)[-2:]}}
+    described = {kind: {"type": name, **options.get(name, {})} for kind, name in methods.items()}
     curriculum: Raw = {
         "stages": 3,
-        "scheduler": _with_options(turn["scheduler"]),
-        "bandit": _with_options(turn["bandit"]),
-        chosen: _with_options(turn[chosen]),
+        **{kind: described[kind] for kind in ("scheduler", "bandit", chosen)},
         "stage": {"steps": 3, "replay": REPLAYS[number % len(REPLAYS)]},
     }
-    methods = {kind: turn[kind] for kind in ("bandit", "scheduler", chosen, "objective")}
     if number % 4 == 1:
         curriculum |= {"stages": 2}
         curriculum["stage"] |= {"steps": 12, "stop": turn["stop"], "min_steps": 10}  # rules are asked every 10 steps
@@ -72,37 +73,42 @@ def setting(number: int, folder: Path) -> Setting:
     spec = small(
         f"case-{number}",
         seed=number,
+        environments=environments,
         curriculum=curriculum,
         objective=turn["objective"],
         step={"groups": 4, "group_size": 6},
         checkpoint={"every_steps": EVERY_STEPS[number % len(EVERY_STEPS)]},
         scoring={"workers": 1} if number % 2 else {"isolation": "none"},
     )
-    environments: Raw = spec["environments"]
-    if turn[chosen] == "adarft" and not is_taught:
-        environments.clear()
-        for name in ("book", "noise"):
-            environments[name] = {"type": "rows", "train": str(_rows(folder / f"{name}.jsonl")), "reward": "exact"}
+    if not {"book", "numbers"} <= environments.keys() or environments["book"]["type"] == "rows":
         spec["warm_start"] = None
-    if is_taught:
-        environments["numbers"] = {
-            "type": "reasoning_gym",
-            "dataset": "gcd",
-            "parameters": {"max_value": [9, 40]},
-            "max_tokens": 3,
-        }
     if number % 3 == 2 and turn["objective"] not in NOT_AHEAD:
         spec["sampler"] = {"max_tokens": 3, "ahead": 1}
         methods["sampler"] = "ahead"
     if number % 7 == 3:
-        environment = "noise" if turn[chosen] == "adarft" else "book"
-        spec["measure"] = {"share": 1, "of": [{**RL, "environment": environment}, LABELS, "samples"]}
+        probe = {**RL, "environment": next(iter(environments))}
+        spec["measure"] = {"share": 1, "of": [probe, LABELS, "samples"]}
         methods["measure"] = "probes"
     if number % 6 == 5:
         spec["checkpoint"]["boundaries"] = methods["boundaries"] = "weights"
     if number % 10 == 6:
         spec["tracker"] = methods["tracker"] = "mlflow"
     return Setting(number, methods, spec)
+
+
+def _environments(methods: Mapping[str, str], folder: Path) -> Raw:
+    """Three kinds of environment, or those that a method can work with."""
+    usual: Raw = small()["environments"]
+    if methods.get("selection") == "adarft":  # a difficulty of every task
+        rows = ((name, str(_rows(folder / f"{name}.jsonl"))) for name in ("book", "noise"))
+        return {name: {"type": "rows", "train": path, "reward": "exact"} for name, path in rows}
+    gym = {"type": "reasoning_gym", "max_tokens": 3}
+    if methods["bandit"] == "linucb":  # numbers that describe every category
+        levels = {"small": {"max_terms": 2, "max_digits": 1}, "large": {"max_terms": 3, "max_digits": 2}}
+        return {"numbers": usual["numbers"], "sums": {**gym, "dataset": "chain_sum", "categories": levels}}
+    if "teacher" in methods:  # a box
+        usual["numbers"] = {**gym, "dataset": "gcd", "parameters": {"max_value": [9, 40]}}
+    return usual
 
 
 _CYCLES = {
@@ -113,10 +119,6 @@ _CYCLES = {
     "stop": names("stop_rules"),
     "objective": names("objectives"),
 }
-
-
-def _with_options(name: str) -> Any:
-    return {"type": name, **OPTIONS[name]} if name in OPTIONS else name
 
 
 def _rows(path: Path) -> Path:

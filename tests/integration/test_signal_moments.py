@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+import orchestrator
+from orchestrator.os_signals import Interrupted
 from orchestrator.runs.api import resume
+from tests.conftest import Evergreen
 from tests.integration.moments import wait_for
 from tests.integration.processes import Process
 from tests.integration.runs import told
@@ -122,3 +125,27 @@ def test_a_study_whose_terminal_hangs_up_can_be_gone_on_with(tmp_path: Path) -> 
     assert exit_code == 75
     assert f"Go on with: evergreen study {study}" in output
     assert told(tmp_path, "both.base.s0")["status"] == "stopped"
+
+
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_a_signal_while_a_finished_run_is_told_changes_no_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen, verb: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    if verb == "resume":
+        assert orchestrator.run(alone(), home=tmp_path, until_step=1).status == "stopped"
+    monkeypatch.setattr("orchestrator.cli.run.print_ending", interrupted)
+    result = evergreen(verb, written(tmp_path, alone()) if verb == "run" else "alone", "--home", tmp_path)
+    assert result.exit_code == 0
+    assert "ended by SIGTERM; alone is finished, and evergreen show alone" in " ".join(result.stderr.split())
+
+
+def test_a_signal_before_a_resumed_run_is_looked_for_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["evergreen", "resume", "a", "--home", "my runs"])
+    said, exit_code = Interrupted(signal.SIGHUP).at_start()
+    assert exit_code == 75
+    assert said.endswith("it is as it was. Go on with: evergreen resume a --home 'my runs'")
+    monkeypatch.setattr(sys, "argv", ["evergreen", "run", "resume"])
+    assert Interrupted(signal.SIGHUP).at_start() == ("ended by SIGHUP before anything was begun", 129)
