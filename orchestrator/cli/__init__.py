@@ -88,6 +88,11 @@ def main() -> None:
         say(f"error: {said}")
         sys.exit(exit_code)
     except SystemExit as end:
+        made_of = end.__context__.__cause__ if end.__context__ else None
+        if isinstance(made_of, Interrupted):  # typer makes 130 of every signal that it meets, without a word
+            said, exit_code = made_of.at_start()
+            say(f"error: {said}")
+            sys.exit(exit_code)
         if end.code in (0, None) and (why := cut_short()) is not None:
             say(f"error: {why}")
             sys.exit(2)

@@ -139,6 +139,8 @@ def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, no
         except CheckpointError as wrong:
             older = f"takes that of step {records[number].step}" if number < len(records) else "begins at step 0"
             remedy = f"`evergreen resume {run.name}` passes it over and {older}"
+            if now == "finished":
+                remedy = f"what is told of it stays; `evergreen fork {run.name} --stage N` goes on from one that holds"
             yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {wrong}", remedy)
     # one that was being written when the run was killed is no news
     for path in unrecorded(folder, records) if now not in ("running", "killed") else ():

@@ -26,6 +26,7 @@ from sqlalchemy import func, select
 
 from orchestrator.runs.catalog import opened
 from store.ledger import tables
+from store.records import LASTING
 from store.tracker.record import Target
 from tests.faults.settings import Setting
 from tests.integration.processes import Process
@@ -211,6 +212,8 @@ def _num_rows(home: Path, name: str) -> dict[str, int]:
         for table in tables.metadata.sorted_tables:
             if "run_id" in table.c and table is not tables.event:
                 query = select(func.count()).select_from(table).where(table.c.run_id == run_id)
+                if table is tables.checkpoint:  # those of stops are the interrupted run's own
+                    query = query.where(table.c.kind.in_(LASTING))
                 nums[table.name] = connection.execute(query).scalar_one()
         kinds = select(event.kind, func.count()).where(event.run_id == run_id).group_by(event.kind)
         rows = connection.execute(kinds).all()

@@ -27,6 +27,7 @@ NOT_AHEAD = (
     "gspo",
     "gvm",
 )  # objectives without an importance weight, or with a pilot: specs refuse it
+SEVERAL = ("constrained", "hypervolume", "weighted")  # objectives that weigh the components of a score
 REPLAYS: Sequence[Any] = (0.25, {"share": 0.25, "rule": "due"}, {"share": 0.25, "rule": "random"}, 0)
 INTERVENTIONS = ("reset_optimizer", "average", "base_fusion", "redo", "shrink_perturb")
 EVERY_STEPS = (2, 1, 3)  # steps between periodic checkpoints
@@ -52,7 +53,11 @@ def names(kind: str) -> list[str]:
 def setting(number: int, folder: Path) -> Setting:
     """Make the setting of this number; those that follow each other have another method of every kind."""
     turn = {kind: cycle[number % len(cycle)] for kind, cycle in _CYCLES.items()}
-    is_taught = number % 5 == 4 and turn["bandit"] != "linucb"  # by a teacher, which takes the place of a selection
+    if turn["objective"] in SEVERAL:  # of the methods that want environments of their own, it is this one's turn
+        turn |= {"bandit": "sec"} if turn["bandit"] == "linucb" else {}
+        turn |= {"selection": "plr"} if turn["selection"] == "adarft" else {}
+    needs_own = turn["bandit"] == "linucb" or turn["objective"] in SEVERAL
+    is_taught = number % 5 == 4 and not needs_own  # by a teacher, which takes the place of a selection
     chosen = "teacher" if is_taught else "selection"
     methods = {kind: turn[kind] for kind in ("bandit", "scheduler", chosen, "objective")}
     environments = _environments(methods, folder)
@@ -80,7 +85,7 @@ def setting(number: int, folder: Path) -> Setting:
         checkpoint={"every_steps": EVERY_STEPS[number % len(EVERY_STEPS)]},
         scoring={"workers": 1} if number % 2 else {"isolation": "none"},
     )
-    if not {"book", "numbers"} <= environments.keys() or environments["book"]["type"] == "rows":
+    if "numbers" not in environments or environments.get("book", {}).get("type") != "codebook":
         spec["warm_start"] = None
     if number % 3 == 2 and turn["objective"] not in NOT_AHEAD:
         spec["sampler"] = {"max_tokens": 3, "ahead": 1}
@@ -102,6 +107,9 @@ def _environments(methods: Mapping[str, str], folder: Path) -> Raw:
     if methods.get("selection") == "adarft":  # a difficulty of every task
         rows = ((name, str(_rows(folder / f"{name}.jsonl"))) for name in ("book", "noise"))
         return {name: {"type": "rows", "train": path, "reward": "exact"} for name, path in rows}
+    if methods["objective"] in SEVERAL:
+        judged = {**usual["noise"], "character": "judged_by_several", "categories": ["easy", "hard"]}
+        usual = {"book": judged, "noise": judged, "numbers": judged}
     gym = {"type": "reasoning_gym", "max_tokens": 3}
     if methods["bandit"] == "linucb":  # numbers that describe every category
         levels = {"small": {"max_terms": 2, "max_digits": 1}, "large": {"max_terms": 3, "max_digits": 2}}

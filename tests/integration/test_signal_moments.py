@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 import orchestrator
+from orchestrator.cli import main
+from orchestrator.cli.app import VerbGroup
 from orchestrator.os_signals import Interrupted
 from orchestrator.runs.api import resume
 from tests.conftest import Evergreen
@@ -149,3 +152,23 @@ def test_a_signal_before_a_resumed_run_is_looked_for_says_how_to_go_on(monkeypat
     assert said.endswith("it is as it was. Go on with: evergreen resume a --home 'my runs'")
     monkeypatch.setattr(sys, "argv", ["evergreen", "run", "resume"])
     assert Interrupted(signal.SIGHUP).at_start() == ("ended by SIGHUP before anything was begun", 129)
+
+
+@pytest.mark.parametrize(("words", "expected"), [(["ls"], 128 + signal.SIGTERM), (["resume", "a"], 75)])
+def test_a_signal_while_the_command_line_is_read_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str], expected: int
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(VerbGroup, "resolve_command", interrupted)
+    monkeypatch.setattr(sys, "argv", ["evergreen", *words])
+    monkeypatch.setattr("orchestrator.cli.outlast", lambda: None)
+    monkeypatch.setattr("orchestrator.os_signals.end_by_signals", lambda: None)
+    thresholds = gc.get_threshold()
+    with pytest.raises(SystemExit) as end:
+        main()
+    gc.enable()
+    gc.set_threshold(*thresholds)
+    assert end.value.code == expected
+    assert "error: ended by SIGTERM before" in capfd.readouterr().err

@@ -99,8 +99,9 @@ def test_older_checkpoints_are_read_where_the_run_is_named(evergreen: Evergreen,
         oldest = ledger.reading.checkpoints("done")[-1]
     shutil.rmtree(home / "done" / oldest.folder)
     assert [one["about"] for one in found(evergreen, home) if one["severity"] == "error"] == []
-    about, text, _ = the_one(found(evergreen, home, "done"))
+    about, text, remedy = the_one(found(evergreen, home, "done"))
     assert (about, f"checkpoint of step {oldest.step}" in text) == ("done", True)
+    assert "`evergreen fork done --stage N` goes on from one that holds" in remedy
 
 
 def test_a_killed_run_a_stray_and_a_half_removed_one_come_with_their_commands(evergreen: Evergreen, home: Path) -> None:
