@@ -153,10 +153,8 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     unread = prompts.unread if prompts else {}
     left_out = (LeftOutPrompts.of(one, unread.get(name, {}).values()) for name, one in environments.items())
-    if prompts is None:
-        why = f"the tokenizer of {spec.policy.model} is not here"
-        of_prompts = [f"prompts are not measured: {why}; a run measures them"]
-    else:
+    of_prompts = [f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"]
+    if prompts is not None:
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
     endings = reader.endings if reader else None
     for one in runs:
