@@ -10,13 +10,16 @@ Goals: play plus update at most .4 s on a 2-GHz-class core; everything else at m
 
 from __future__ import annotations
 
+import sqlite3
 import statistics
 import tempfile
 import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import orchestrator
@@ -133,7 +136,12 @@ def main() -> None:
     TransformersSampler.generate = noting(lengths, TransformersSampler.generate)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as home:
         orchestrator.run(SPEC, home=home, watcher=clock)
+        with closing(sqlite3.connect(Path(home) / "evergreen.db")) as database:
+            sizes = database.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC").fetchall()
     report(spent, clock, lengths)
+    print(f"ledger: {sum(size for _, size in sizes) / NUM_STEPS / 1000:.1f} kB a step")
+    for table, size in sizes[:5]:
+        print(f"  {table:<34}{size / NUM_STEPS / 1000:>6.1f}")
     print("\nplay beside model.generate, taking turns:")
     with cpu_threads(1):
         demo(repeats=15)

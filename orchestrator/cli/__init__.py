@@ -83,17 +83,14 @@ def main() -> None:
         from orchestrator.cli.app import app
 
         app(prog_name="evergreen")
-    except Interrupted as signal:
-        said, exit_code = signal.at_start()
-        say(f"error: {said}")
-        sys.exit(exit_code)
-    except SystemExit as end:
-        made_of = end.__context__.__cause__ if end.__context__ else None
-        if isinstance(made_of, Interrupted):  # typer makes 130 of every signal that it meets, without a word
-            said, exit_code = made_of.at_start()
+    except (Interrupted, SystemExit) as end:
+        # typer makes an exit with 130 of a signal that it meets, without a word
+        signal = end if isinstance(end, Interrupted) else end.__context__ and end.__context__.__cause__
+        if isinstance(signal, Interrupted):
+            said, exit_code = signal.at_start()
             say(f"error: {said}")
             sys.exit(exit_code)
-        if end.code in (0, None) and (why := cut_short()) is not None:
+        if isinstance(end, SystemExit) and end.code in (0, None) and (why := cut_short()) is not None:
             say(f"error: {why}")
             sys.exit(2)
         raise

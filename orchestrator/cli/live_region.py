@@ -34,9 +34,10 @@ PER_SECOND = 4  # drawings, at most
 EVERY_S = 0.5  # between two drawings of steady progress: calmer than the eye could follow anyway
 
 SYNC_ON, SYNC_OFF = "\x1b[?2026h", "\x1b[?2026l"
-LOCAL = 3  # place of the local flags in what `termios` gives
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 ERASE_LINE, ERASE_BELOW = "\x1b[K", "\x1b[J"
+
+LOCAL = 3  # place of the local flags in what `termios` gives
 
 Draw = Callable[[int, int], Sequence[Text]]  # columns, lines -> the region's lines
 
@@ -48,7 +49,7 @@ class Terminal:
         self.stream = stream
         self.encoding = stream.encoding or "utf-8"
         self._is_gone = False  # closed while we draw: nobody looks any more
-        self._flushes = False  # as the terminal was found
+        self._is_changed = False  # its flag NOFLSH was set by us
         self._data, self._sizes = b"", list[int]()  # to write, and how much of it each write took
 
     def size(self) -> os.terminal_size:
@@ -56,15 +57,15 @@ class Terminal:
         return shutil.get_terminal_size() if self._is_gone else os.get_terminal_size(self.stream.fileno())
 
     def keep_output(self) -> None:
-        """Have a key that sends a signal (Ctrl-C) discard nothing of what is written and not shown yet.
+        """Set NOFLSH: a key that sends a signal (Ctrl-C) then discards no output that is not shown yet.
 
-        With it would go the end of a drawing, so that the cursor is not where the next one begins.
+        Else it may discard the end of a drawing, which takes the cursor back to where the next one begins.
         """
-        self._flushes = self._set_noflsh(True)
+        self._is_changed = self._set_noflsh(True)
 
     def restore(self) -> None:
-        """Have it do what it did."""
-        if self._flushes:
+        """Clear NOFLSH again, if it was set here."""
+        if self._is_changed:
             self._set_noflsh(False)
 
     def _set_noflsh(self, on: bool) -> bool:

@@ -16,23 +16,23 @@ from typing import Any, Literal
 
 from orchestrator.errors import UserError
 from orchestrator.locations import completed_url
-from orchestrator.package_names import version_of
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
 from orchestrator.runs.kept_spec import kept_spec
-from orchestrator.runs.provenance import PACKAGES, cpu_kind, differences
+from orchestrator.runs.provenance import differences, versions
 from orchestrator.runs.recovery import unrecorded
 from store import checkpoints
 from store.courses import RunCourse
 from store.errors import CheckpointError, StoreError
 from store.home import DATABASES, Home
 from store.ledger import Reading
+from store.ledger.engine import read_only_uri
 from store.lock import holder
 from store.run_status import status
 from store.secrets import without_logins
 from store.sentences import listed, num, size_in_words
 from store.tracker.pages import Cursor, covered
-from store.tracker.record import CURSOR, Target, is_server
+from store.tracker.record import CURSOR, UID, Target, is_server
 
 Severity = Literal["error", "warning", "note"]
 Tell = Callable[[str], None]
@@ -100,13 +100,18 @@ def _home(home: Home) -> Iterator[Diagnosis]:
 def damage(database: Path) -> str | None:
     """What SQLite finds wrong with a file, without changing it; None: nothing."""
     try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        with closing(_reader(database)) as connection:
             rows = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
     except sqlite3.OperationalError as failed:
         return None if "lock" in str(failed) else str(failed)
     except sqlite3.DatabaseError as failed:
         return str(failed)
     return None if rows == ["ok"] else "; ".join(line for row in rows for line in str(row).splitlines()[:3])
+
+
+def _reader(database: Path) -> sqlite3.Connection:
+    uri = read_only_uri(database) or f"{database.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=10)
 
 
 def _run(home: Home, run: RunCourse, read: Reading, is_close: bool) -> Iterator[Diagnosis]:
@@ -133,7 +138,8 @@ def _run(home: Home, run: RunCourse, read: Reading, is_close: bool) -> Iterator[
 def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, now: str) -> Iterator[Diagnosis]:
     """Read checkpoints: is each as it was written, and is there room for the next?"""
     records = read.checkpoints(run.name)
-    for number, record in enumerate(records if is_close else records[:1], start=1):
+    is_settled = is_close and now != "running"  # a run that goes on deletes older ones meanwhile
+    for number, record in enumerate(records if is_settled else records[:1], start=1):
         try:
             checkpoints.verify(folder / record.folder, record.sha256)
         except CheckpointError as wrong:
@@ -155,8 +161,7 @@ def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, no
 
 def _host(name: str, before: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Diagnosis]:
     """Is what a run needs to go on still here: versions, processor, GPU, engine?"""
-    now: dict[str, Any] = {package: version_of(package) for package in PACKAGES} | {"cpu": cpu_kind()}
-    if changed := differences(before, now):
+    if changed := differences(before, versions()):
         text = f"since it began {listed(changed, 4)}: it goes on, but perhaps not bit for bit"
         yield Diagnosis("warning", name, text, "install those versions again where the bits matter")
     if spec["resources"]["device"] == "cuda" and not any(NVIDIA.glob("nvidia[0-9]*")):
@@ -196,13 +201,13 @@ def _sent(database: Path, uid: str) -> Cursor:
     """How far the record of a run goes, read from MLflow's tables."""
     query = (
         "SELECT c.value FROM tags c JOIN tags u ON u.run_uuid = c.run_uuid JOIN runs r ON r.run_uuid = c.run_uuid "
-        "WHERE c.key = ? AND u.key = 'evergreen.run_uid' AND u.value = ? AND r.lifecycle_stage = 'active'"
+        "WHERE c.key = ? AND u.key = ? AND u.value = ? AND r.lifecycle_stage = 'active'"
     )
     if not database.is_file():
         return Cursor()
     try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            row = connection.execute(query, (CURSOR, uid)).fetchone()
+        with closing(_reader(database)) as connection:
+            row = connection.execute(query, (CURSOR, UID, uid)).fetchone()
     except sqlite3.DatabaseError:  # `damage` tells; without tables there is no record
         row = None
     return Cursor.from_tag(row and row[0])

@@ -55,13 +55,13 @@ def run_record(
 
 def describe_host(spec: Spec) -> dict[str, Any]:
     """Versions, threads and processor, for the ledger; in no digest."""
-    return {
-        "python": platform.python_version(),
-        **{name: version_of(name) for name in PACKAGES},
-        "threads": spec.resources.threads,
-        "device": spec.resources.device,
-        "cpu": cpu_kind(),
-    }
+    return versions() | {"threads": spec.resources.threads, "device": spec.resources.device}
+
+
+def versions() -> dict[str, Any]:
+    """Versions and processor: of the host, whatever a spec says."""
+    packages = {name: version_of(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, "cpu": cpu_kind()}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

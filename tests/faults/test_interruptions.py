@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 from pathlib import Path
@@ -15,16 +16,21 @@ from tests.faults.__main__ import summary
 from tests.faults.interruptions import ANYWHERE, Aim, Case, differences, interrupt_until_it_is_over, wrong
 from tests.faults.settings import setting
 from tests.orchestrator.specs import alone
-from tests.shares import share
 
 FEW = 5
 
 
-@pytest.mark.parametrize("number", share(range(0, 24, 2), 1))
-def test_a_run_interrupted_at_random_ends_as_the_one_that_nobody_interrupted(tmp_path: Path, number: int) -> None:
-    case = interrupt_until_it_is_over(setting(number, tmp_path), tmp_path, random.Random(number), most=FEW)
-    assert not case.differences, summary([case]) + "\n".join([*map(str, case.interruptions), *case.differences])
-    assert case.interruptions
+def test_runs_interrupted_at_random_end_as_those_that_nobody_interrupted(tmp_path: Path) -> None:
+    cases = list[Case]()
+    for number in itertools.count(0, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        left = FEW - sum(len(case.interruptions) for case in cases)
+        cases.append(interrupt_until_it_is_over(setting(number, folder), folder, random.Random(number), most=left))
+        if left == len(cases[-1].interruptions):
+            break
+    told = [text for case in cases for text in (*map(str, case.interruptions), *case.differences)]
+    assert not any(case.differences for case in cases), "\n".join([summary(cases), *told])
 
 
 def test_every_method_has_its_turn_and_every_setting_is_a_spec(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 import orchestrator
 from orchestrator.package_names import version_of
-from orchestrator.runs import diagnosis
+from orchestrator.runs import diagnosis, provenance
 from orchestrator.runs.catalog import opened
 from store.identity import REMOVING
 from tests.conftest import Evergreen
@@ -158,7 +159,7 @@ def test_an_edited_spec_is_told(evergreen: Evergreen, home: Path) -> None:
 def test_a_host_that_cannot_go_on_as_before_is_told(
     evergreen: Evergreen, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "version_of", lambda name: "9.9" if name == "torch" else version_of(name))
+    monkeypatch.setattr(provenance, "version_of", lambda name: "9.9" if name == "torch" else version_of(name))
     about, text, _ = the_one(found(evergreen, home), "warning")
     assert about == "cut", "a finished run needs no host"
     assert "torch was" in text
@@ -225,3 +226,11 @@ def test_a_run_that_is_not_there_is_the_users_mistake(evergreen: Evergreen, home
     result = evergreen("doctor", "dome", "--home", home)
     assert result.exit_code == 2
     assert "there is no run 'dome'" in result.stderr
+
+
+def test_a_home_that_cannot_be_written_to_is_one_error_and_its_databases_are_read(
+    evergreen: Evergreen, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.W_OK)
+    about, text, _ = the_one(found(evergreen, home))
+    assert (about, "cannot be written to" in text) == ("disk", True)
