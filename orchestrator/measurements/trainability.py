@@ -24,10 +24,10 @@ from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.stopwatch import Stopwatch
 from policies.errors import NonFiniteLogits
 from policies.objectives.contracts import Trajectory
-from policies.plasticity import linear, random_labels, rl, supervised
+from policies.plasticity import linear_probe, random_label_probe, rl_probe, supervised_probe
 from policies.plasticity.copies import Copying, full_copy
+from policies.plasticity.copy_fit import ordinary_tokens, rounds
 from policies.plasticity.curves import BETAS, CLIP_NORM, WARMUP, Budget, Curve
-from policies.plasticity.fitting import ordinary_tokens, rounds
 from policies.policy import Policy
 from policies.samplers.contracts import SamplerOptions, Sampling
 from policies.samplers.transformers import Config as TransformersConfig
@@ -101,17 +101,17 @@ class Probe(Measurement):
         stream = partial(random_streams.generator, seed, "probe", self.kind, own.task)
         if self.kind == "supervised":
             sizes = {"batch": own.batch, "items": own.items, "length": own.length}
-            return supervised.probe(copy, budget, curve, stream, **sizes)  # type: ignore[arg-type]
+            return supervised_probe.probe(copy, budget, curve, stream, **sizes)  # type: ignore[arg-type]
         if self.kind == "random_labels":
             prompts, labels = self._prompts(copy, player, stream), {"batch": own.batch, "classes": own.classes}
-            return random_labels.probe(copy, budget, curve, stream, prompts=prompts, **labels)  # type: ignore[arg-type]
+            return random_label_probe.probe(copy, budget, curve, stream, prompts=prompts, **labels)  # type: ignore[arg-type]
         if self.kind == "linear":
             return self._linear(copy, curve, player)
         tasks = self._tasks("train", player), self._tasks("anchor", player)
         reads_value = self.around.spec.objective.reward == "value"
         game = Game(copy, own, player, seed, watch, unscored, tasks, reads_value)
         recomputes = self.around.spec.learner.activation_checkpointing
-        return rl.probe(copy, budget, curve, game.play, game.look, recomputes)
+        return rl_probe.probe(copy, budget, curve, game.play, game.look, recomputes)
 
     @cached_property
     def budget(self) -> Budget:
@@ -132,7 +132,7 @@ class Probe(Measurement):
         if self.kind != "linear":
             made |= {"lr": self.budget.lr, "warmup": WARMUP, "betas": list(BETAS), "clip_norm": CLIP_NORM}
         if self.kind == "supervised":
-            made["chance"] = math.log(supervised.num_symbols(len(ordinary_tokens(player.policy))))
+            made["chance"] = math.log(supervised_probe.num_symbols(len(ordinary_tokens(player.policy))))
         if self.kind == "random_labels":
             made["chance"] = math.log(self.config.classes or 1)
         if self.config.environment is not None:
@@ -147,7 +147,7 @@ class Probe(Measurement):
         if self._is_carried(player):
             made["order"] = "carried"
         if self.kind == "rl":
-            made |= {"reward": self.around.spec.objective.reward, "objective": dict(rl.OBJECTIVE)}
+            made |= {"reward": self.around.spec.objective.reward, "objective": dict(rl_probe.OBJECTIVE)}
         return made
 
     def _is_carried(self, player: Player) -> bool:
@@ -181,15 +181,15 @@ class Probe(Measurement):
     ) -> list[tuple[int, ...]]:
         own = self.config
         if own.environment is None:
-            return random_labels.random_prompts(
+            return random_label_probe.random_prompts(
                 ordinary_tokens(copy), own.items or 0, own.length or 0, stream("prompts")
             )
         return [copy.encode(task.messages) for task in self._tasks("anchor", player)]
 
     def _linear(self, policy: Policy, curve: Curve, player: Player) -> Iterator[int]:
         tasks = [(task, label) for task in self._tasks("anchor", player) if (label := self._label(task)) is not None]
-        states = linear.last_hidden_states(policy, [policy.encode(task.messages) for task, _ in tasks])
-        found = {layer: linear.decodability(own, [label for _, label in tasks]) for layer, own in states.items()}
+        states = linear_probe.last_hidden_states(policy, [policy.encode(task.messages) for task, _ in tasks])
+        found = {layer: linear_probe.decodability(own, [label for _, label in tasks]) for layer, own in states.items()}
         names = {"last": "score", "middle": "score_middle"}
         curve.look(0, {names[layer]: value for layer, value in found.items() if value is not None})
         yield 0

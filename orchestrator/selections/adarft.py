@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from orchestrator.bandits.contracts import Floats
 from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
 from orchestrator.selections.cursor import seed_from
-from orchestrator.selections.sampling import smallest
+from orchestrator.selections.draws import smallest
 from orchestrator.selections.task_statistics import by_step
 
 SOURCE = "arXiv 2504.05520"

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.sampling import SumTree
+from orchestrator.selections.draws import SumTree
 from orchestrator.selections.task_statistics import TaskStatistics, by_step
 
 SOURCE = "arXiv 2505.14970"

@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.sampling import gumbel_top_k, smallest, smallest_beside
+from orchestrator.selections.draws import gumbel_top_k, smallest, smallest_beside
 from orchestrator.selections.task_statistics import BatchOutcomes, TaskStatistics, by_step
 
 SOURCE = "Trinity-RFT"

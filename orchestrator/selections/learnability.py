@@ -22,7 +22,7 @@ from pydantic import Field
 from orchestrator.bandits.contracts import Floats
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
 from orchestrator.selections.cursor import Epochs, seed_from
-from orchestrator.selections.sampling import smallest
+from orchestrator.selections.draws import smallest
 from orchestrator.selections.task_statistics import TaskStatistics, by_step
 
 SOURCE = "arXiv 2408.15099"

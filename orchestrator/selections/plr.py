@@ -24,7 +24,7 @@ from orchestrator.bandits.contracts import Floats
 from orchestrator.bandits.softmax import softmax
 from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
 from orchestrator.selections.cursor import Epochs, seed_from
-from orchestrator.selections.sampling import gumbel_top_k
+from orchestrator.selections.draws import gumbel_top_k
 from orchestrator.selections.task_statistics import TaskBuffer, by_step
 
 SOURCE = "arXiv 2010.03934"

@@ -17,7 +17,7 @@ from environments.rewards.config import Weight
 from environments.rewards.functions import FunctionOptions
 from orchestrator import registry
 from orchestrator.option_types import as_written
-from orchestrator.spec.dotted import SHORT_FORMS
+from orchestrator.spec.dotted_fields import SHORT_FORMS
 from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec
 from orchestrator.user_options import options_class

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.errors import SpecError
 from orchestrator.registry import config_class, nearest, search_in, type_of
 from orchestrator.spec.document import Document, Path_, read, unusable, value_of
-from orchestrator.spec.dotted import METHOD_SECTIONS, TWIN, path_of, set_field, without_naming
+from orchestrator.spec.dotted_fields import METHOD_SECTIONS, TWIN, path_of, set_field, without_naming
 from orchestrator.spec.echo import cut, listed, shown, without_long_texts
 from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec

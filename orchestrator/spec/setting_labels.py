@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from orchestrator.spec.dotted import METHOD_SECTIONS, NAMING, SHORT_FORMS, without_naming
+from orchestrator.spec.dotted_fields import METHOD_SECTIONS, NAMING, SHORT_FORMS, without_naming
 from store.run_summary import leaves
 from store.secrets import without_logins
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.errors import SpecError
 from orchestrator.registry import search_in
-from orchestrator.spec.dotted import ITS_BANDIT, NAMING, TWIN, path_of, set_field, without_naming
+from orchestrator.spec.dotted_fields import ITS_BANDIT, NAMING, TWIN, path_of, set_field, without_naming
 from orchestrator.spec.model import LONGEST_NAME, Spec
 from policies.objectives.config import SHORT
 

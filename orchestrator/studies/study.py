@@ -14,7 +14,7 @@ from orchestrator.errors import SpecError
 from orchestrator.registry import nearest
 from orchestrator.spec import Spec
 from orchestrator.spec.document import Document, read
-from orchestrator.spec.dotted import SHORT_FORMS, path_of, set_field
+from orchestrator.spec.dotted_fields import SHORT_FORMS, path_of, set_field
 from orchestrator.spec.echo import listed as list_problems
 from orchestrator.spec.echo import shown
 from orchestrator.spec.load import check, look_in, name_from, read_spec

@@ -34,7 +34,7 @@ class Average(Intervention):
         self.reads: frozenset[Origin] = frozenset({config.of})
 
     def apply(self, subject: Subject) -> Change:
-        from policies.interventions.mixing import mix
+        from policies.interventions.weight_mixture import mix
 
         share, origin = self.config.share, self.config.of
         if share < 1:

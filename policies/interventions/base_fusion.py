@@ -35,7 +35,7 @@ class BaseFusion(Intervention):
         self.config = config
 
     def apply(self, subject: Subject) -> Change:
-        from policies.interventions.mixing import mix
+        from policies.interventions.weight_mixture import mix
 
         alpha = self.config.alpha
         if alpha < 1:

@@ -38,7 +38,7 @@ class ShrinkPerturb(Intervention):
         self.reads: frozenset[Origin] = frozenset({"base"}) if needs_base else frozenset()
 
     def apply(self, subject: Subject) -> Change:
-        from policies.interventions.mixing import mix, perturb
+        from policies.interventions.weight_mixture import mix, perturb
 
         keep, sigma, towards = self.config.keep, self.config.noise, self.config.towards
         mix(subject.optimizer.masters, keep, subject.weights_of("base") if self.reads else None)

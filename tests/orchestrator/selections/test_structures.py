@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.selections.contracts import TaskResult
 from orchestrator.selections.cursor import Epochs
-from orchestrator.selections.sampling import SumTree, gumbel_top_k, smallest, smallest_beside
+from orchestrator.selections.draws import SumTree, gumbel_top_k, smallest, smallest_beside
 from orchestrator.selections.task_statistics import TaskBuffer, by_step
 
 CHI_SQUARE = 29.59  # 10 degrees of freedom, at 1e-3

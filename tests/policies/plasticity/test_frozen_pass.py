@@ -33,7 +33,7 @@ from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_rows import FrozenRows
 from policies.plasticity.layers import decoder_layers, down_projections, output_norms
-from policies.plasticity.linear import last_hidden_states
+from policies.plasticity.linear_probe import last_hidden_states
 from policies.plasticity.weights import EMBEDDING, MATRICES, VECTOR, WHOLE, saved_weights, weight_sums
 
 VOCABULARY, WIDTH, UNITS, LAYERS = 97, 16, 24, 2

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from policies.errors import NonFiniteLogits
-from policies.plasticity import random_labels, rl, supervised
+from policies.plasticity import random_label_probe, rl_probe, supervised_probe
 from policies.plasticity.copies import full_copy
+from policies.plasticity.copy_fit import Rows, fit, look_at, ordinary_tokens, rounds
 from policies.plasticity.curves import Budget, Curve
-from policies.plasticity.fitting import Rows, fit, look_at, ordinary_tokens, rounds
-from policies.plasticity.linear import decodability, last_hidden_states
-from policies.plasticity.supervised import LETTERS, Language
+from policies.plasticity.linear_probe import decodability, last_hidden_states
+from policies.plasticity.supervised_probe import LETTERS, Language
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_trajectories
 
@@ -86,7 +86,9 @@ def test_a_copy_learns_the_language_whatever_its_batches_are_cut_into() -> None:
         curve, plan = Curve(), Budget(8, 0.02, frozenset({0, 8}), micro_tokens)
         with full_copy(policy) as copy:
             steps = [
-                *supervised.probe(copy, plan, curve, lambda name: np.random.default_rng(3), batch=8, items=8, length=16)
+                *supervised_probe.probe(
+                    copy, plan, curve, lambda name: np.random.default_rng(3), batch=8, items=8, length=16
+                )
             ]
         assert steps == [*range(9)]
         ends.append(curve.points)
@@ -96,8 +98,8 @@ def test_a_copy_learns_the_language_whatever_its_batches_are_cut_into() -> None:
 
 def test_labels_are_random_and_only_they_are_predicted() -> None:
     tokens = [*range(3, 60)]
-    prompts = random_labels.random_prompts(tokens, 200, 5, np.random.default_rng(0))
-    rows = random_labels.labelled([*prompts, (7,)], tokens, 10, np.random.default_rng(1))
+    prompts = random_label_probe.random_prompts(tokens, 200, 5, np.random.default_rng(0))
+    rows = random_label_probe.labelled([*prompts, (7,)], tokens, 10, np.random.default_rng(1))
     assert rows.mask_BT.sum(-1).tolist() == [1] * 201
     labels = rows.ids_BT[rows.mask_BT].tolist()
     assert len({*labels}) == 10
@@ -107,11 +109,13 @@ def test_labels_are_random_and_only_they_are_predicted() -> None:
 
 def test_a_copy_learns_labels_by_heart() -> None:
     policy, curve = random_policy(), Curve()
-    prompts = random_labels.random_prompts(ordinary_tokens(policy), 16, 3, np.random.default_rng(0))
+    prompts = random_label_probe.random_prompts(ordinary_tokens(policy), 16, 3, np.random.default_rng(0))
     with full_copy(policy) as copy:
         plan = Budget(40, 0.02, frozenset({0, 30, 40}), 2048)
         stream = np.random.default_rng
-        for _ in random_labels.probe(copy, plan, curve, lambda name: stream(4), batch=8, classes=4, prompts=prompts):
+        for _ in random_label_probe.probe(
+            copy, plan, curve, lambda name: stream(4), batch=8, classes=4, prompts=prompts
+        ):
             pass
     assert curve.points[40, "loss"] < 0.5 * math.log(4) < curve.points[0, "loss"]
 
@@ -139,7 +143,9 @@ def test_updates_whose_gradient_is_not_finite_are_counted() -> None:
     with full_copy(policy) as copy:
         spoil(copy.model.model.norm.weight, 2, 3)
         plan = Budget(5, 0.01, frozenset({0, 5}), 2048)
-        for _ in supervised.probe(copy, plan, curve, lambda name: np.random.default_rng(3), batch=4, items=4, length=8):
+        for _ in supervised_probe.probe(
+            copy, plan, curve, lambda name: np.random.default_rng(3), batch=4, items=4, length=8
+        ):
             pass
     assert (curve.num_updates, curve.num_refused) == (3, 2)
 
@@ -149,7 +155,7 @@ def test_the_rl_probe_counts_them_too() -> None:
     played = random_trajectories(12, num_groups=3, spread=0.5)
     with full_copy(policy) as copy:
         spoil(copy.model.model.norm.weight, 1)
-        for _ in rl.probe(copy, budget(3), curve, lambda step: played, lambda: {"score": 0.5}):
+        for _ in rl_probe.probe(copy, budget(3), curve, lambda step: played, lambda: {"score": 0.5}):
             pass
     assert (curve.num_updates, curve.num_refused) == (2, 1)
 
@@ -168,7 +174,7 @@ def test_a_loss_that_is_not_finite_ends_a_curve() -> None:
 def test_groups_that_all_earned_the_same_have_no_gradient() -> None:
     rows = random_trajectories(30, num_groups=8, spread=0.5)
     even = {g for g in range(8) if len({r.reward for r in rows if r.group == g}) == 1}
-    assert rl.zero_variance(rows) == len(even) / len({r.group for r in rows})
+    assert rl_probe.zero_variance(rows) == len(even) / len({r.group for r in rows})
 
 
 def test_the_classifier_of_the_reference() -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from policies.plasticity.copy_fit import Rows, fit, look_at, ordinary_tokens
 from policies.plasticity.curves import Budget, Curve
-from policies.plasticity.fitting import Rows, fit, look_at, ordinary_tokens
 from policies.policy import Policy
 
 LETTERS, WORDS, SHORTEST, LONGEST = 64, 128, 2, 6

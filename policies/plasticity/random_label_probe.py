@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from policies.plasticity.copy_fit import Rows, fit, look_at, ordinary_tokens, rounds
 from policies.plasticity.curves import Budget, Curve
-from policies.plasticity.fitting import Rows, fit, look_at, ordinary_tokens, rounds
 from policies.policy import Policy
 
 
