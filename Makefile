@@ -83,6 +83,7 @@ bench: install ## Where the time of a step goes; tokens a second of every engine
 	$(BIN)/python -m benchmarks.bandits
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.versus_trl
+	$(BIN)/python -m benchmarks.ahead
 	$(BIN)/python -m benchmarks.gpu
 
 bench-bandits: install ## Published tables of bandits in simulated worlds, made again, and our defaults beside their best rows

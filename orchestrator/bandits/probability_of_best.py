@@ -46,18 +46,21 @@ def normal(z: Floats) -> tuple[Floats, Floats]:
     return np.where(z < 0, tail, 1.0 - tail), bell
 
 
-def best_of_normals(mean: Floats, sd: Floats) -> Floats:
+def best_of_normals(mean: Floats, sd: Floats, count: Floats | None = None) -> Floats:
     """Probability of each of K independent normal variables to be the highest, [K]: trapezoidal rule.
 
-    Standard deviations are at least a thousandth of the range in which the maximum lies.
+    `count` says how many variables alike an entry stands for; the probability is of each of them. Standard deviations
+    are at least a thousandth of the range in which the maximum lies.
     """
-    low, high = _likely_maximum(mean, sd)
+    count = np.ones(len(mean)) if count is None else count
+    low, high = _likely_maximum(mean, sd, count)
     least = (high - low) / (NORMAL_STEP * MAX_POINTS)
     if sd.min() < least:
         sd = np.maximum(sd, least)
-        low, high = _likely_maximum(mean, sd)
+        low, high = _likely_maximum(mean, sd, count)
     order = np.argsort(-(mean + REACH * sd))  # those that reach highest first: the others drop out as x grows
-    mean, sd = mean[order], sd[order]
+    mean, sd, count = mean[order], sd[order], count[order]
+    many = np.flatnonzero(count > 1)
     reach = mean + REACH * sd
     matter = sd[reach > low]
     num_points = 2 + int((high - low) / (NORMAL_STEP * matter.min()))
@@ -67,20 +70,24 @@ def best_of_normals(mean: Floats, sd: Floats) -> Floats:
     for part in (x[i : i + width] for i in range(0, num_points, width)):
         k = int(np.count_nonzero(reach > part[0]))
         cdf, bell = normal((part - mean[:k, None]) / sd[:k, None])
-        best[:k] += (bell / cdf) @ cdf.prod(axis=0)
+        highest = cdf.prod(axis=0)
+        for i in many[many < k]:
+            highest *= cdf[i] ** (count[i] - 1)
+        best[:k] += (bell / cdf) @ highest
+    best /= sd
     back = np.empty_like(best)
-    back[order] = best / sd
-    return normalised(back)
+    back[order] = best / (best @ count)
+    return back
 
 
-def _likely_maximum(mean: Floats, sd: Floats) -> tuple[float, float]:
+def _likely_maximum(mean: Floats, sd: Floats, count: Floats) -> tuple[float, float]:
     """Interval of the highest of all, but for a probability of 1e-10."""
     x = np.linspace((mean - REACH * sd).max(), (mean + REACH * sd).max(), 33)
     width = max(1, CHUNK // len(x))
     cdf = np.ones(len(x))
     for i in range(0, len(mean), width):
         z = (x - mean[i : i + width, None]) / sd[i : i + width, None]
-        cdf *= normal(np.minimum(z, REACH))[0].prod(axis=0)
+        cdf *= (normal(np.minimum(z, REACH))[0] ** count[i : i + width, None]).prod(axis=0)
     first = max(0, int(np.searchsorted(cdf, 1e-12)) - 1)
     last = min(len(x) - 1, int(np.searchsorted(cdf, 1 - 1e-10)))
     return float(x[first]), float(x[last])

@@ -50,7 +50,18 @@ class Thompson(DiscountedMeans):
         return (self.total + c.prior_weight * c.prior_mean) / weight, c.sigma / np.sqrt(weight)
 
     def preferences(self) -> Floats:
-        return best_of_normals(*self.posterior())
+        mean, sd = self.posterior()
+        unseen = self.weight == 0
+        num_alike = np.count_nonzero(unseen)  # they share the prior: one stands for all
+        if num_alike < 2:
+            return best_of_normals(mean, sd)
+        others = np.flatnonzero(~unseen)
+        entries, count = np.append(others, unseen.argmax()), np.ones(len(others) + 1)
+        count[-1] = num_alike
+        best = best_of_normals(mean[entries], sd[entries], count)
+        preferences = np.full(len(mean), best[-1])
+        preferences[others] = best[:-1]
+        return preferences
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Thompson:

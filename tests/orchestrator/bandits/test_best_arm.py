@@ -92,6 +92,12 @@ def test_a_lone_arm_is_the_best_and_a_hopeless_one_never() -> None:
     assert best_of_betas(np.array([1.0, 5e4]), np.array([5e4, 1.0]))[0] < 1e-12
 
 
+def test_variables_alike_count_as_one_entry() -> None:
+    mean, sd = np.array([0.5, 0.2, 0.4]), np.array([0.1, 0.3, 0.2])
+    each = best_of_normals(mean[[0, 1, 2, 2, 2, 2]], sd[[0, 1, 2, 2, 2, 2]])
+    assert best_of_normals(mean, sd, np.array([1.0, 1.0, 4.0])) == pytest.approx(each[:3], abs=1e-12)
+
+
 def test_memory_is_cut_into_pieces_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     mean, count = beliefs("known by chance", np.random.default_rng(2))
     whole = [best_of_normals(mean, 1 / np.sqrt(1 + count)), best_of_betas(1 + count * mean, 1 + count)]

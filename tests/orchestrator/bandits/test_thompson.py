@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orchestrator.bandits.probability_of_best import best_of_normals
 from orchestrator.bandits.testing import BanditSuite
 from orchestrator.bandits.thompson import Config, Thompson, create
 from tests.orchestrator.bandits.steps import seen
@@ -64,3 +65,9 @@ def test_the_recorded_probability_is_that_of_the_posterior() -> None:
     shares = dict(zip("abc", np.bincount(drawn) / 100_000, strict=True))
     for pick in rule.pick(30):
         assert pick.probability == pytest.approx(shares[pick.arm], abs=0.007)
+
+
+def test_arms_that_were_never_picked_are_reckoned_as_one_and_each_has_its_probability() -> None:
+    rule = Thompson([f"a{k}" for k in range(50)], np.random.default_rng(0), Config())
+    rule.observe(seen({3: 0.4, 7: 0.1, 11: 0.3}, num_groups=4))
+    assert rule.preferences() == pytest.approx(best_of_normals(*rule.posterior()), abs=1e-12)
