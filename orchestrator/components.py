@@ -12,6 +12,7 @@ from orchestrator.interventions import Interventions
 from orchestrator.measurements.budget import LookingPlan
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.interim import InterimEvaluation
+from orchestrator.numeric_guards import NumericGuards
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
@@ -45,6 +46,7 @@ class Components:
     interim: InterimEvaluation  # inside stages, if the spec asks for it
     interventions: Interventions  # between stages, if the spec asks for them
     aftermath: Measurement  # what they did
+    guards: NumericGuards  # on each step's numbers, if the spec asks for them
     stopping: StopConditions  # of stages, before their budget is used
 
     @property

@@ -8,7 +8,7 @@
             play the groups, score them
             the bandit learns each pick's mean |advantage|               Q <- (1 - a) Q + a r
             a stop rule may end the stage
-            update the policy (and, if asked, play the next batch beside it)
+            update the policy (and, if asked, play the next batch beside it), unless a guard says no
         evaluate every environment, record, checkpoint             boundary
         the scheduler learns what the stage earned
         change the policy, if a condition of the spec holds        interventions
@@ -49,7 +49,7 @@ class Curriculum:
     def run(self, stop: Stop) -> str | None:
         """Go on to the end, or until `stop` gives a reason; then the state is saved and the reason returned."""
         while not self.at.is_finished:
-            if reason := stop(self.at) or self._nothing_trainable():
+            if reason := stop(self.at) or self.at.guard_stop or self._nothing_trainable():
                 self.recorder.save("stop", self.parts, self.at)
                 return reason
             if self.at.is_at_boundary:
@@ -82,20 +82,27 @@ class Curriculum:
             arms = parts.choice.arms()
         parts.rollouts.begin_next(at, watch)
         version = parts.policy.version
-        report = self.update(batch, watch)
+        left_out = parts.guards.leaves_out(at, batch.groups)
+        report = None if left_out else self.update(batch, watch)
         with watch("learn"):
             update = step_metrics.of_update(report)
             controlled = self.control_entropy(batch, report, step_metrics.readable(update))
         found = parts.interim.run(at, watch, self.recorder.watcher.measuring)  # nothing, unless the spec asks for it
-        done = StepResult(batch, arms, version, report, update, controlled, found)
+        done = StepResult(batch, arms, version, report, update, controlled, found, left_out)
         self.recorder.record_step(parts, at, done, watch)
+        if parts.guards.rolls_back:
+            self.recorder.settle(parts)  # to a checkpoint that may still be being written
+        parts.guards.act(at)
 
     def update(self, batch: RolloutBatch, watch: Stopwatch) -> UpdateReport | None:
         """Turn what could be scored into an update of the policy; None when there is nothing to learn from."""
         parts = self.parts
         with watch("prepare"):
             trajectories = batch.trajectories(parts.reads_value, parts.policy)
-        return parts.learner.learn(trajectories, parts.objective, watch, parts.span(self.at)) if trajectories else None
+        if not trajectories:
+            return None
+        refuses = parts.guards.refuses(self.at)
+        return parts.learner.learn(trajectories, parts.objective, watch, parts.span(self.at), refuses)
 
     def control_entropy(
         self, batch: RolloutBatch, report: UpdateReport | None, measured: Mapping[str, float]

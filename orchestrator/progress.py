@@ -87,6 +87,9 @@ class Progress:
     silence: dict[str, list[int]] = field(default_factory=dict)
     intervened_after: int = 0  # the last stage after which it was decided what to do to the policy
     unmeasured: list[str] = field(default_factory=list)  # conditions of interventions without a value that were told
+    guards: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each remembers, see `numeric_guards`
+    lr_share: float = 1.0  # what guards have left of the learning rate
+    guard_stop: str | None = None  # why a guard ends the run here
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
 
     def forget_too_long(self, names: Collection[str]) -> None:

@@ -50,6 +50,14 @@ from policies.policy import Policy
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
 
 
+Refuses = Callable[[str, float], bool]  # whether an update of this "loss" or "grad_norm" is left out
+
+
+def nothing(name: str, value: float) -> bool:
+    """Refuse no update."""
+    return False
+
+
 @dataclass
 class StepTally:
     """What the updates of one step gather."""
@@ -59,6 +67,7 @@ class StepTally:
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     num_updates: int = 0
+    num_refused: int = 0  # of those that were not applied, although they were finite
     lr: float | None = None  # of the last update that was applied
     num_tokens_fed: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -166,13 +175,14 @@ class UpdateReport:
     grad_norm: float  # mean over the updates, before clipping; not finite if one was skipped
     lr: float  # of the last update
     num_updates: int  # applied
-    num_skipped: int  # refused, loss or gradient not being finite: weights and moments are untouched
+    num_skipped: int  # not applied, refused or loss or gradient not being finite: weights and moments are untouched
     seconds: Mapping[str, float]  # by part: old (the survey too), forward, backward, optimizer
     num_rows: int = 0  # of the batch
     num_rows_run: int = 0  # that went through the model; the others could not have moved anything
     num_tokens_fed: int = 0  # to the model, padding included; a token of two passes counts twice
     surprisal: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of the survey, by arm
     covariance: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # by arm, "" for all
+    num_refused: int = 0  # of those skipped, by the caller
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -207,6 +217,7 @@ class Learner:
         if config.lr is None or config.betas is None or config.micro_tokens is None:
             raise PolicyError("some defaults depend on the policy: pass `config.resolved(policy_config)`")
         self.policy, self.config, self.lr = policy, config, config.lr
+        self.lr_share = 1.0  # of the configured learning rate, by whoever lowers it
         self.passes = ForwardPasses(policy, temperature, config.micro_tokens, config.activation_checkpointing)
         self.optimizer = Optimizer(policy.model, config.betas, config.weight_decay, config.clip_norm)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
@@ -217,21 +228,29 @@ class Learner:
         objective: Objective,
         timing: Callable[[str], AbstractContextManager[None]] = lambda part: nullcontext(),
         span: Span | None = None,
+        refuses: Refuses = nothing,
     ) -> UpdateReport:
         """Do a step: estimate the advantages of what was played, then update the policy towards the objective.
 
         `timing` measures the two parts, "prepare" and "update"; `span` is what a learning rate falls over that is not
-        constant. Raises `NonFiniteLogits`: the policy has diverged, so that no later update could be finite either.
+        constant; `refuses` is asked before each update is applied. Raises `NonFiniteLogits`: the policy has diverged,
+        so that no later update could be finite either.
         """
         with timing("prepare"):
             batch = objective.prepare(trajectories, self.reference_lp)
             weigh_components(self.passes, objective, trajectories, batch)
             is_older = is_off_policy(trajectories, self.policy.version)
         with timing("update"):
-            return self.update(batch, objective, is_off_policy=is_older, span=span)
+            return self.update(batch, objective, is_off_policy=is_older, span=span, refuses=refuses)
 
     def update(
-        self, batch: Batch, objective: Objective, *, is_off_policy: bool = False, span: Span | None = None
+        self,
+        batch: Batch,
+        objective: Objective,
+        *,
+        is_off_policy: bool = False,
+        span: Span | None = None,
+        refuses: Refuses = nothing,
     ) -> UpdateReport:
         """Do the optimiser updates of a step whose batch has its advantages; those not finite are skipped and counted.
 
@@ -241,7 +260,7 @@ class Learner:
             step = self._begin(batch, objective, is_off_policy, span)
             tally = step.tally
             for rows, share in zip(step.parts, step.falls, strict=True):
-                self._update_once(step, rows, share)
+                self._update_once(step, rows, share, refuses)
         if tally.num_updates:
             self.policy.version += 1
         num = len(tally.losses)
@@ -253,6 +272,7 @@ class Learner:
             lr=self._rate(max(0, self.optimizer.num_updates - 1), step.falls[-1]) if tally.lr is None else tally.lr,
             num_updates=tally.num_updates,
             num_skipped=num - tally.num_updates,
+            num_refused=tally.num_refused,
             seconds=dict(tally.seconds),
             num_rows=len(step.is_run_B),
             num_rows_run=int(step.is_run_B.sum()),
@@ -313,7 +333,7 @@ class Learner:
             noted = step.objective.survey(seen_by(step.batch, old, old, {}), totals)
         return replace(step, old=old, mean_lp=mean_lp, noted=noted)
 
-    def _update_once(self, step: Step, rows: Tensor, share: float) -> None:
+    def _update_once(self, step: Step, rows: Tensor, share: float, refuses: Refuses) -> None:
         """Do one optimiser update over some rows of the step, with this share of the learning rate."""
         tally, optimizer = step.tally, self.optimizer
         totals = totals_of(step.batch.take(rows), step.mean_lp, step.noted.numbers)
@@ -328,8 +348,9 @@ class Learner:
         with tally.timing("optimizer"):
             if isfinite(loss):
                 lr = self._rate(optimizer.num_updates, share)
-                norm, was_applied = optimizer.step(lr)
+                norm, was_applied = optimizer.step(lr, lambda norm: refuses("loss", loss) or refuses("grad_norm", norm))
                 tally.num_updates += was_applied
+                tally.num_refused += isfinite(norm) and not was_applied
                 tally.lr = lr if was_applied else tally.lr
             else:
                 optimizer.clear_gradients()
@@ -372,7 +393,7 @@ class Learner:
 
     def _rate(self, num_updates: int, share: float) -> float:
         """Learning rate of the update after `num_updates` others, of which the schedule leaves a share."""
-        return self.lr * rise(self.config, num_updates) * share
+        return self.lr * self.lr_share * rise(self.config, num_updates) * share
 
 
 class Reference:

@@ -8,7 +8,7 @@ arXiv 1711.05101.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,17 +73,20 @@ class Optimizer:
                 master.grad += weight.grad
                 weight.grad = None
 
-    def step(self, lr: float) -> tuple[float, bool]:
-        """Apply the gathered gradients, if all are finite, and clear them; give their norm and whether it was done."""
+    def step(self, lr: float, refuses: Callable[[float], bool] = lambda norm: False) -> tuple[float, bool]:
+        """Apply the gathered gradients, if all are finite, and clear them; give their norm and whether it was done.
+
+        `refuses` is asked by their norm before clipping.
+        """
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm))
-        is_finite = norm < float("inf")  # false for nan too
-        if is_finite:
+        is_applied = norm < float("inf") and not refuses(norm)  # false for nan too
+        if is_applied:
             self.adam.param_groups[0]["lr"] = lr
             self.adam.step()
             self.copy_back()
             self.num_updates += 1
         self.clear_gradients()
-        return norm, is_finite
+        return norm, is_applied
 
     def forget(self, name: str, dim: int, places: Tensor) -> None:
         """Clear the moments of some slices of a weight along a dimension, and the count of its updates.

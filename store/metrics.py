@@ -62,6 +62,8 @@ _ALL = (
            "stuck at an end of its range"),
     # what was written
     Metric("response_len", "train", "tokens", 0, "mean tokens the policy wrote in a sample", "runs to the limit"),
+    Metric("repeated_frac", "train", "fraction", -1, "share of a sample's runs of four tokens that stand in it "
+           "before, mean over samples; only where a guard reads it", "rises while reward does: answers repeat"),
     Metric("truncated_frac", "train", "fraction", -1, "samples cut off by a limit of tokens or turns", "above half"),
     Metric("num_turns", "train", "turns", 0, "mean turns of an episode, where there is more than one",
            "always the most: episodes do not end by themselves"),
@@ -94,7 +96,7 @@ _ALL = (
     Metric("advantage_abs", "train", "value", 0, "mean absolute advantage that reached the objective", "zero"),
     Metric("rows_run_frac", "train", "fraction", 0, "rows that the update ran; the others cannot move the policy",
            "near 0: hardly any gradient"),
-    Metric("skipped_updates", "train", "updates", -1, "updates left out because something was not finite", "any"),
+    Metric("skipped_updates", "train", "updates", -1, "updates left out: not finite, or against a guard", "any"),
     Metric("coefficient", "train", "weight", 0, "strength of the force on entropy, set by the controller; with `band` "
            "that of each environment, and their mean", "stuck at an end of its range"),
     Metric("coefficient_at_bound", "train", "fraction", -1, "whether that strength stood at an end of its range",

@@ -20,6 +20,7 @@ Versions = int | Sequence[tuple[int, int, int]]
 DECISION = "decision"  # the kind of an event that is no trouble: who chose what, and why
 INTERVENTION = "intervention"  # another: what was done to the policy between two stages, or why not
 NEWS = (DECISION, INTERVENTION)
+GUARD = "guard"  # a limit of the spec's on a step's numbers was passed, and what was done
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
 
 

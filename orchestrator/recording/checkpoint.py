@@ -43,6 +43,12 @@ def weights_after(run_folder: Path, stage: int) -> Path | None:
     return None
 
 
+def weights_at_start_of(run_folder: Path, stage: int) -> Path | None:
+    """Find the weights with which a stage began in a run's own checkpoints, after any intervention; None: not here."""
+    intervened = sorted(run_folder.glob(f"{FOLDER}/step-*-boundary-{stage:03d}{INTERVENED}"))
+    return intervened[-1] / WEIGHTS if intervened else weights_after(run_folder, stage - 1)
+
+
 def components(parts: Components, progress: Progress, copies: HostCopies | None = None) -> list[Component]:
     """Collect the state of all parts, ready to be written: now, or with `copies` while the run goes on.
 
@@ -115,6 +121,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
             if (folder := opened.components["measurements"] / name).is_dir():
                 one.load(folder)
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
+    parts.guards.restore(progress)
     return anew
 
 

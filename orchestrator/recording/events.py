@@ -164,15 +164,17 @@ def of_entropy(before: Sequence[CellRecord], found: Sequence[CellRecord]) -> lis
     return events
 
 
-def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
-    """What went wrong in a step: samples without a score, updates left out."""
+def of_step(groups: Sequence[Group], report: UpdateReport | None, left_out: str | None = None) -> list[EventRecord]:
+    """What went wrong in a step: samples without a score, updates left out; `left_out`: by a guard, which says why."""
     events = unscorable(groups)
+    if left_out:
+        return events
     if report is None:
         is_scored = any(group.scored for group in groups)  # then a plan left all of them out
         why = "all groups of this step lack spread" if is_scored else "no sample of this step could be scored"
         events.append(EventRecord("skipped update", f"{why}: no update"))
-    elif report.num_skipped:
-        text = f"{report.num_skipped} updates were not finite and skipped"
+    elif num := report.num_skipped - report.num_refused:
+        text = f"{num} updates were not finite and skipped"
         events.append(EventRecord("skipped update", text))
     return events
 

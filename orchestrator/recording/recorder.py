@@ -106,6 +106,7 @@ class RunRecorder:
         batch, groups, report = done.batch, done.batch.groups, done.report
         numbers = [
             *step_metrics.of_groups(groups),
+            *parts.guards.of_texts(groups),
             *step_metrics.of_passed_over(batch),
             *step_metrics.of_plans(batch),
             *step_metrics.of_versions(groups, done.version),
@@ -128,7 +129,8 @@ class RunRecorder:
             metrics=[*numbers, *done.found.metrics],
             arms=done.arms,
             events=[
-                *events.of_step(groups, report),
+                *events.of_step(groups, report, done.left_out),
+                *parts.guards.judge(at, numbers, done.left_out),
                 *done.found.events,
                 *(EventRecord("sampler", text) for text in parts.sampler.take_news()),
                 *events.of_passed_over(at.too_long, batch.passed_over),

@@ -26,6 +26,7 @@ from store.records import ArmRecord, MetricRecord
 Place = tuple[str | None, str | None]  # environment, category; None: all of them
 Sums = Mapping[str, tuple[float, float]]  # "environment/category" -> (sum over tokens in nats, tokens)
 
+RUN_LENGTH = 4  # tokens: what is counted as repeated
 PARTS = ("draw", "play", "score", "wait", "update")  # of a step's time; the rest is "other"
 
 
@@ -40,6 +41,7 @@ class StepResult:
     update: Sequence[MetricRecord]  # the numbers of the update
     controlled: Mapping[str, float]  # what the objective's controllers log
     found: InterimFindings  # by an evaluation inside the stage
+    left_out: str | None = None  # why a guard left out the update
 
 
 # A group's metric: the sum of one count over that of another, which `of_group` gives; sums add exactly.
@@ -96,6 +98,20 @@ def of_groups(groups: Sequence[PlayedGroup]) -> list[MetricRecord]:
         num_samples = sums["samples"]
         records.append(MetricRecord("num_unscorable", num_samples - sums["scored"], *place, num_samples))
     return records
+
+
+def of_repetition(groups: Sequence[PlayedGroup]) -> list[MetricRecord]:
+    """How much answers repeat themselves: the share of a sample's runs of tokens that stand in it before."""
+    shares: dict[str | None, list[float]] = defaultdict(list)
+    for group in groups:
+        for sample in group.samples:
+            written = sample.ids[sample.mask]
+            if (num_runs := len(written) - RUN_LENGTH + 1) > 0:
+                runs = np.lib.stride_tricks.sliding_window_view(written, RUN_LENGTH)
+                share = 1 - len(np.unique(runs, axis=0)) / num_runs
+                shares[group.slot.environment].append(share)
+                shares[None].append(share)
+    return [MetricRecord("repeated_frac", float(np.mean(own)), name, n=len(own)) for name, own in shares.items()]
 
 
 def of_update(report: UpdateReport | None) -> list[MetricRecord]:

@@ -23,7 +23,8 @@ from orchestrator.measurements.evaluation import Evaluation, num_tasks
 from orchestrator.measurements.interim import InterimEvaluation
 from orchestrator.measurements.network_reading import Network
 from orchestrator.measurements.surroundings import Surroundings, make_measurement
-from orchestrator.recording.checkpoint import weights_after
+from orchestrator.numeric_guards import NumericGuards
+from orchestrator.recording.checkpoint import weights_after, weights_at_start_of
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
@@ -34,6 +35,7 @@ from orchestrator.runs.first_prompts import require_quick, require_readable
 from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
+from orchestrator.webhook import url_from
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
 from policies.models.description import ModelSize
@@ -104,6 +106,8 @@ def lay_foundation(
     """
     registry.search_in(spec.resources.search_path)
     registry.require_installed("samplers", spec.sampler)
+    if spec.guards.webhook is not None:
+        url_from(spec.guards.webhook)
     sources, environments = build_environments(spec, tell)
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
@@ -149,7 +153,8 @@ def assemble(
         }
         with closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler:
             weights_of = partial(_weights_after, home, spec.name)
-            parts = put_together(foundation, sampler, scorer, held_out, weights_of)
+            start_of_stage = partial(_weights_at_start_of, home, spec.name)
+            parts = put_together(foundation, sampler, scorer, held_out, weights_of, start_of_stage)
             with parts.rollouts.running():
                 yield parts
 
@@ -160,6 +165,7 @@ def put_together(
     scorer: Scorer,
     held_out: Mapping[str, HeldOut],
     weights_of: Callable[[int], Path | None] = lambda stage: None,
+    start_of_stage: Callable[[int], Path | None] = lambda stage: None,
 ) -> Components:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
@@ -206,8 +212,14 @@ def put_together(
             ),
             next((one for one in measurements if isinstance(one, Network)), None),
         ),
+        guards=NumericGuards(spec, learner, start_of_stage),
         stopping=StopConditions(spec.curriculum.stage),
     )
+
+
+def _weights_at_start_of(home: Home, name: str, stage: int) -> Path | None:
+    """Find the weights with which a stage began, those of the run that it was forked from among them."""
+    return weights_at_start_of(home.run_folder(name), stage) or _weights_after(home, name, stage - 1)
 
 
 def _weights_after(home: Home, name: str, stage: int) -> Path | None:

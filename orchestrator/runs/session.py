@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.callbacks import Callback
+from orchestrator.callbacks import Callback, Watchers
 from orchestrator.components import Components
 from orchestrator.curriculum import Curriculum
 from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
@@ -30,6 +30,7 @@ from orchestrator.runs.provenance import RunRelations, changed_environments, dif
 from orchestrator.runs.recovery import refuse_exchanged
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec
+from orchestrator.webhook import Webhook, url_from
 from policies.errors import NonFiniteLogits
 from store import checkpoints, identity, overview
 from store.checkpoints import WEIGHTS, OpenCheckpoint
@@ -85,6 +86,8 @@ class RunSession:
     ) -> None:
         self.spec, self.ledger, self.home, self.folder = spec, ledger, home, folder
         self.watcher, self.until_step = watcher, until_step
+        if (variable := spec.guards.webhook) is not None:
+            self.watcher = Watchers([watcher, Webhook(url_from(variable), watcher)])
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
         self._told: Collection[str] = ()  # texts of events, before this process
         self._changed: Collection[str] = ()  # environments that are not what they were when the run began

@@ -27,6 +27,9 @@ from orchestrator.user_options import UserOptions
 DEFAULT_TYPES = {"bandits": "headroom", "schedulers": "headroom", "samplers": "transformers"}
 
 
+ONE_OR_MORE = BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw)  # where several may stand
+
+
 class Section(BaseModel):
     """A part of the spec: unknown keys are errors, values do not change once read."""
 

@@ -34,7 +34,17 @@ from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.echo import shown
-from orchestrator.spec.fields import EnvironmentSection, Section, method, nested, nested_model, refuse, short_form
+from orchestrator.spec.fields import (
+    ONE_OR_MORE,
+    EnvironmentSection,
+    Section,
+    method,
+    nested,
+    nested_model,
+    refuse,
+    short_form,
+)
+from orchestrator.spec.guard_options import Guards, parse_limit
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from orchestrator.user_options import UserOptions
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
@@ -79,9 +89,6 @@ def _replay(raw: Any, info: ValidationInfo) -> Any:
         return raw
     is_map = isinstance(raw, dict)
     return Replay.model_validate(raw, context=info.context) if is_map else _SHARE.validate_python(raw)
-
-
-ONE_OR_MORE = BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw)  # where several may stand
 
 
 class Stage(Section):
@@ -287,8 +294,8 @@ class Evaluate(Section):
 
 
 def _as_list(raw: Any) -> Any:
-    """Let a name or a list of them stand for the section; `{type: ...}` is one measurement with its options."""
-    if isinstance(raw, str) or (isinstance(raw, dict) and "type" in raw):
+    """Let an entry, by its name or with its options, or a list of them stand for the section."""
+    if isinstance(raw, str) or (isinstance(raw, dict) and {"type", "when"} & set(raw)):
         return {"of": [raw]}
     return {"of": raw} if isinstance(raw, list) else raw
 
@@ -428,10 +435,6 @@ def _uniform_or_settings(raw: Any) -> Any:
     raise refuse(f"`uniform` is wanted, or a map of settings like {{objective: grpo}}, not {shown(raw)}")
 
 
-class Reserved(Section):
-    """Reserved: a name without fields yet."""
-
-
 class Spec(Section):
     """A whole run."""
 
@@ -479,7 +482,9 @@ class Spec(Section):
         default_factory=Measure,
         description="What is measured beside the evaluation. At boundaries, and within a budget.",
     )
-    guards: Reserved = Field(default_factory=Reserved, description="Reserved: a name without fields yet.")
+    guards: Annotated[Guards, BeforeValidator(_as_list)] = Field(
+        default_factory=Guards, description="What must not be in training, and what is done then (docs/guards.md)."
+    )
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
         default_factory=Tracker, description="The record that people look at: MLflow."
     )
@@ -652,6 +657,37 @@ class Spec(Section):
                     f"objective.controllers: {name!r} is no number of a step, so nothing would move"
                     f"{nearest(name, METRICS)}"
                 ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _guards_can_be_kept(self) -> Spec:
+        from store.errors import UnknownMetric
+        from store.metrics import METRICS, metric
+
+        for number, one in enumerate(self.guards.of):
+            key, limit = f"guards.of.{number}", parse_limit(one.when)
+            try:
+                is_of_steps = metric(limit.metric).group == "train"
+            except UnknownMetric:
+                of_steps = [name for name, known in METRICS.items() if known.group == "train"]
+                raise refuse(
+                    f"{key}: {limit.metric!r} is no number of a step{nearest(limit.metric, of_steps)}"
+                ) from None
+            if not is_of_steps:
+                raise refuse(
+                    f"{key}: {limit.metric} is measured at boundaries, not in steps: guard a number of steps "
+                    "(docs/metrics.md), or set `curriculum.boundary.interventions`"
+                )
+            name, known = limit.condition.environment, list(self.environments)
+            if name is not None and name not in known:
+                raise refuse(
+                    f"{key}: {name!r} is no environment of this spec ({', '.join(known)}){nearest(name, known)}"
+                )
+            if one.action == "roll_back" and self.sampler.ahead:
+                raise refuse(
+                    f"{key}: `roll_back` takes up older weights, and sampler.ahead: 1 has a batch of the newer ones "
+                    "under way: set `ahead: 0`, or say `lower` or `stop`"
+                )
         return self
 
     @model_validator(mode="after")

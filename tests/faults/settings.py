@@ -30,6 +30,12 @@ NOT_AHEAD = (
 SEVERAL = ("constrained", "hypervolume", "weighted")  # objectives that weigh the components of a score
 REPLAYS: Sequence[Any] = (0.25, {"share": 0.25, "rule": "due"}, {"share": 0.25, "rule": "random"}, 0)
 INTERVENTIONS = ("reset_optimizer", "average", "base_fusion", "redo", "shrink_perturb")
+GUARDS = (
+    {"when": "response_len > 0", "steps": 3, "action": "lower", "most": 9},
+    {"when": "grad_norm > 1e-9", "action": "roll_back", "steps": 2, "most": 9},
+    {"when": "grad_norm > 1e-9", "action": "skip"},
+    {"when": "repeated_frac > .9"},
+)
 EVERY_STEPS = (2, 1, 3)  # steps between periodic checkpoints
 
 
@@ -90,6 +96,11 @@ def setting(number: int, folder: Path) -> Setting:
     if number % 3 == 2 and turn["objective"] not in NOT_AHEAD:
         spec["sampler"] = {"max_tokens": 3, "ahead": 1}
         methods["sampler"] = "ahead"
+    if number % 4 == 2:
+        guard = GUARDS[number // 4 % len(GUARDS)]
+        if "sampler" in methods and guard is GUARDS[1]:
+            guard = GUARDS[0]
+        spec["guards"], methods["guard"] = [guard], guard.get("action", "tell")
     if number % 7 == 3:
         probe = {**RL, "environment": next(iter(environments))}
         spec["measure"] = {"share": 1, "of": [probe, LABELS, "samples"]}

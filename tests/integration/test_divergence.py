@@ -37,8 +37,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, update: int) -> None:
     """Let this update of a run break a weight, in every process that comes to it."""
     real = Optimizer.step
 
-    def step(self: Optimizer, lr: float) -> tuple[float, bool]:
-        done = real(self, lr)
+    def step(self: Optimizer, *args: Any) -> tuple[float, bool]:
+        done = real(self, *args)
         if self.num_updates == update:
             with torch.no_grad():
                 next(iter(self.weights.values())).view(-1)[0] = float("nan")

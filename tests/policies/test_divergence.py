@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,8 +90,8 @@ def test_weights_that_an_earlier_update_of_the_step_broke_are_those_of_the_next_
     mine = learner(random_policy(), updates=2)
     real = mine.optimizer.step
 
-    def step(lr: float) -> tuple[float, bool]:
-        done = real(lr)
+    def step(lr: float, refuses: Any) -> tuple[float, bool]:
+        done = real(lr, refuses)
         mine.policy.model.base_model.norm.weight.data[0] = NAN
         return done
 

@@ -90,7 +90,7 @@ def test_a_learner_applies_and_tells_the_rate_of_each_update() -> None:
     learner = Learner(random_policy(), config(schedule="linear", warmup=2, updates=2))
     batch, seen = random_batch(len(learner.policy.tokenizer)), []
     real = learner.optimizer.step
-    learner.optimizer.step = lambda lr: seen.append(lr) or real(lr)  # type: ignore[method-assign, func-returns-value]
+    learner.optimizer.step = lambda lr, refuses: seen.append(lr) or real(lr)  # type: ignore[method-assign, func-returns-value]
     reports = [learner.update(batch, Surrogate(), span=Span(step, 3)) for step in range(3)]
     assert seen == pytest.approx([0.1, 0.2, 0.2, 0.15, 0.1, 0.05])
     assert [report.lr for report in reports] == pytest.approx([0.2, 0.15, 0.05])
@@ -101,7 +101,7 @@ def test_skipped_updates_hold_the_rise_up_and_not_the_fall() -> None:
     batch = random_batch(len(learner.policy.tokenizer))
     learner.update(batch, Surrogate(), span=Span(0, 6))
     whole = learner.optimizer.step
-    learner.optimizer.step = lambda lr: (float("nan"), False)  # type: ignore[method-assign]
+    learner.optimizer.step = lambda lr, refuses: (float("nan"), False)  # type: ignore[method-assign]
     for step in (1, 2, 3):
         skipped = learner.update(batch, Surrogate(), span=Span(step, 6))
     learner.optimizer.step = whole  # type: ignore[method-assign]

@@ -1,0 +1,228 @@
+"""Guards on a step's numbers: what is compared with what, and what is done where a limit is passed.
+
+Decided by what a step measured, after it is recorded: a resumed run meets the same numbers and does the same. What a
+guard remembers, and what is left of the learning rate, is part of a run's position.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orchestrator.played_group import PlayedGroup
+from orchestrator.progress import Progress
+from orchestrator.recording import step_metrics
+from orchestrator.spec import Spec
+from orchestrator.spec.guard_options import OF_BATCHES, GuardOptions, Limit, parse_limit
+from policies.learner import Learner
+from policies.policy import weights_in
+from store import checkpoints
+from store.records import GUARD, EventRecord, MetricRecord
+
+FEWEST, MOST = 10, 50  # values of a number before it is compared with itself; of those that a median is of
+REPEATED = "repeated_frac"  # measured only where a guard reads it: it looks at every token
+
+
+@dataclass
+class _Memory:
+    """What a guard remembers from step to step. Survives JSON."""
+
+    held: int = 0  # steps in a row
+    is_told: bool = False  # and has not calmed down since
+    fired: int = 0
+    first: list[float] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
+
+    def reference(self, limit: Limit) -> float | None:
+        """What one unit of the limit is; None: not known yet."""
+        if limit.reference is None:
+            return 1.0
+        values = self.first if limit.reference == "start" else self.recent
+        if len(values) < FEWEST:
+            return None
+        return statistics.fmean(values) if limit.reference == "start" else statistics.median(values)
+
+    def add(self, value: float) -> None:
+        """Take in a value that was within the limit."""
+        if len(self.first) < FEWEST:
+            self.first.append(value)
+        self.recent = [*self.recent, value][-MOST:]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """An entry of the spec's list."""
+
+    options: GuardOptions
+    limit: Limit
+
+    @property
+    def name(self) -> str:
+        """By which its memory is found again."""
+        return f"{self.options.when}: {self.options.action}"
+
+    @property
+    def is_before_updates(self) -> bool:
+        """Whether it is asked before an update, and by the batch alone."""
+        return self.options.action == "skip" and self.limit.metric in OF_BATCHES
+
+    def passed(self, value: float, memory: _Memory) -> str | None:
+        """Say how a value passes the limit; None where it does not, or the reference is not known yet."""
+        unit, condition = memory.reference(self.limit), self.limit.condition
+        if unit is None or unit <= 0 or not condition.holds(value / unit):
+            return None
+        if self.limit.reference is None:
+            return f"{condition.subject} is {value:.4g}, {condition.sign} {condition.number:g}"
+        whose = "its median" if self.limit.reference == "median" else "that of the start"
+        return f"{condition.subject} is {value:.4g}, {condition.sign} {condition.number:g} times {whose}, {unit:.4g}"
+
+
+class NumericGuards:
+    """Looks at each step's numbers and does what the spec says. Holds nothing that a run's position does not."""
+
+    def __init__(self, spec: Spec, learner: Learner, start_of_stage: Callable[[int], Path | None]) -> None:
+        self.guards = [Guard(one, parse_limit(one.when)) for one in spec.guards.of]
+        self.learner, self.start_of_stage = learner, start_of_stage
+        self.reads_repeated = any(one.limit.metric == REPEATED for one in self.guards)
+        self._due: list[tuple[Guard, str]] = []  # what `act` is to do
+        self._refused: list[str] = []  # updates of the step that is under way
+
+    def restore(self, at: Progress) -> None:
+        """Go on where a run stands; whatever stopped it may be mended by now."""
+        at.guard_stop = None
+        if not any(one.options.action in ("lower", "roll_back") for one in self.guards):
+            at.lr_share = 1.0
+        self.learner.lr_share = at.lr_share
+
+    def leaves_out(self, at: Progress, groups: Sequence[PlayedGroup]) -> str | None:
+        """Say why the update of a batch is to be left out; None: it is made."""
+        asked = [one for one in self.guards if one.is_before_updates]
+        if not asked:
+            return None
+        numbers = [*step_metrics.of_groups(groups), *self.of_texts(groups)]
+        return next((why for one in asked if (why := self._look(one, at, numbers))), None)
+
+    def refuses(self, at: Progress) -> Callable[[str, float], bool]:
+        """Give what the learner asks of each update, by the name and value of its loss and of its gradient's norm."""
+        asked = [one for one in self.guards if one.options.action == "skip" and not one.is_before_updates]
+        self._refused = []
+
+        def refuses(name: str, value: float) -> bool:
+            for guard in asked:
+                if guard.limit.metric == name and (why := guard.passed(value, _remembered(at, guard))):
+                    self._refused.append(why)
+                    return True
+            return False
+
+        return refuses
+
+    def of_texts(self, groups: Sequence[PlayedGroup]) -> list[MetricRecord]:
+        """How much answers repeat themselves, where a guard reads it."""
+        return step_metrics.of_repetition(groups) if self.reads_repeated else []
+
+    def judge(self, at: Progress, numbers: Sequence[MetricRecord], left_out: str | None) -> list[EventRecord]:
+        """Compare a step's numbers with all limits; what is to be done is kept for `act`."""
+        self._due = []
+        refused = [left_out] if left_out else list(dict.fromkeys(self._refused))
+        said = [f"{why}: the update is left out" for why in refused]
+        for guard in self.guards:
+            if guard.is_before_updates:
+                continue
+            why = self._look(guard, at, numbers)
+            if why is None or guard.options.action == "skip":
+                continue
+            memory = _remembered(at, guard)
+            if guard.options.action == "tell":
+                said += [] if memory.is_told else [why]
+                memory.is_told = True
+            else:
+                self._due.append((guard, why))
+                memory.held, memory.fired = 0, memory.fired + 1
+                said.append(f"{why}: {self._says(guard, at, memory.fired)}")
+            _remember(at, guard, memory)
+        return [EventRecord(GUARD, text) for text in said]
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether `act` is going to read a checkpoint."""
+        return any(guard.options.action == "roll_back" for guard, _ in self._due)
+
+    def act(self, at: Progress) -> None:
+        """Do what the last step's numbers ask for."""
+        due, self._due = self._due, []
+        for guard, why in due:
+            options = guard.options
+            if options.action == "stop" or _remembered(at, guard).fired > options.most:
+                at.guard_stop = f"a guard stopped it: {why}"
+                continue
+            if options.action == "roll_back":
+                self._roll_back(at)
+            at.lr_share *= options.factor
+        self.learner.lr_share = at.lr_share
+
+    def _look(self, guard: Guard, at: Progress, numbers: Iterable[MetricRecord]) -> str | None:
+        """Take a step's value in; say how the limit was passed for long enough, or None."""
+        condition, memory = guard.limit.condition, _remembered(at, guard)
+        value = next(
+            (
+                one.value
+                for one in numbers
+                if one.name == condition.metric and one.environment == condition.environment and one.category is None
+            ),
+            None,
+        )
+        if value is None:  # this step says nothing about it
+            return None
+        why = guard.passed(value, memory)
+        if why is None:
+            memory.add(value)
+            memory.held, memory.is_told = 0, False
+        else:
+            memory.held += 1
+        _remember(at, guard, memory)
+        if why is None or memory.held < guard.options.steps:
+            return None
+        return why if guard.options.steps == 1 else f"{why}, for {memory.held} steps"
+
+    def _says(self, guard: Guard, at: Progress, fired: int) -> str:
+        options = guard.options
+        if options.action == "stop":
+            return "the run stops"
+        if fired > options.most:
+            return f"the run stops, after {options.action} {options.most} times"
+        lowered = f"the learning rate is {at.lr_share * options.factor:.3g} of the spec's from here on"
+        if options.action == "lower":
+            return lowered
+        return f"back to the weights with which stage {at.stage} began, with new moments; {lowered}"
+
+    def _roll_back(self, at: Progress) -> None:
+        """Take up the weights that the stage began with; Adam's moments led away from them and are forgotten."""
+        folder = self.start_of_stage(at.stage)
+        if folder is None:
+            at.guard_stop = f"a guard goes back to the start of stage {at.stage}, and its checkpoint is gone"
+            return
+        checkpoints.verify(folder.parent)
+        optimizer = self.learner.optimizer
+        with torch.no_grad():
+            for name, weight in weights_in(folder, optimizer.weights).items():
+                optimizer.masters[name].copy_(weight)
+        optimizer.copy_back()
+        optimizer.reset()
+        self.learner.policy.version += 1  # engines get them
+
+
+def _remembered(at: Progress, guard: Guard) -> _Memory:
+    return _Memory(**_plain(at.guards.get(guard.name, {})))
+
+
+def _remember(at: Progress, guard: Guard, memory: _Memory) -> None:
+    at.guards[guard.name] = vars(memory)
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list) else value for name, value in state.items()}

@@ -1,0 +1,221 @@
+"""Guards on a step's numbers: what they leave out, lower, take back and stop; the same when the run was killed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import orchestrator
+from orchestrator.errors import SpecError, UserError
+from orchestrator.runs.catalog import opened
+from tests.integration.runs import At, Killed, component, ending, newest_checkpoint, series, told
+from tests.orchestrator.specs import alone, small
+
+ONE = ["learner.updates=1", "checkpoint.every_steps=1"]
+
+
+def kill() -> None:
+    raise Killed
+
+
+def guarded(*guards: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    return {**alone(), "guards": list(guards), **sections}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "weights" / "model.safetensors")
+
+
+def said(home: Path, name: str = "alone", kind: str = "guard") -> list[str]:
+    return [event["text"] for event in told(home, name)["events"] if event["kind"] == kind]
+
+
+def test_an_update_whose_gradient_is_too_large_moves_nothing(tmp_path: Path) -> None:
+    orchestrator.run(guarded({"when": "grad_norm > 1e-9", "action": "skip"}), ONE, home=tmp_path)
+    too_large = [norm is not None and norm > 1e-9 for norm in series(tmp_path, "alone", "grad_norm")]
+    assert series(tmp_path, "alone", "skipped_updates") == [float(one) for one in too_large]
+    start, now = (tmp_path / "alone" / "checkpoints" / "step-000000-boundary-001"), newest_checkpoint(tmp_path, "alone")
+    assert all(torch.equal(one, weights(start)[name]) for name, one in weights(now).items())
+    assert len(said(tmp_path)) == sum(too_large) > 1
+    assert all("the update is left out" in text and "grad_norm is" in text for text in said(tmp_path))
+    assert not said(tmp_path, kind="skipped update"), "each is told once"
+
+
+def test_a_batch_against_a_guard_is_played_and_not_learnt_from(tmp_path: Path) -> None:
+    orchestrator.run(guarded({"when": "response_len > 0", "action": "skip"}), ONE, home=tmp_path)
+    assert component(tmp_path, "alone", "policy")["version"] == 0
+    assert series(tmp_path, "alone", "grad_norm") == []
+    assert len(series(tmp_path, "alone", "accuracy")) == 6, "the bandit and the record have their step"
+
+
+def test_a_guard_that_is_never_met_changes_no_bit(tmp_path: Path) -> None:
+    never = [{"when": "grad_norm > 1e9", "action": "skip"}, {"when": "entropy_token > 50 x start", "action": "stop"}]
+    orchestrator.run(alone(), ONE, home=tmp_path / "plain")
+    orchestrator.run(guarded(*never), ONE, home=tmp_path / "guarded")
+    assert ending(tmp_path / "plain", "alone").weights == ending(tmp_path / "guarded", "alone").weights
+    assert told(tmp_path / "plain", "alone")["digest"] == told(tmp_path / "guarded", "alone")["digest"]
+
+
+def test_the_learning_rate_is_lowered_from_the_next_step_on_and_then_the_run_stops(tmp_path: Path) -> None:
+    lower = {"when": "response_len > 0", "action": "lower", "factor": 0.5, "most": 2}
+    outcome = orchestrator.run(guarded(lower), [*ONE, "learner.warmup=0"], home=tmp_path)
+    assert outcome.status == "stopped"
+    assert "a guard stopped it" in str(outcome.reason)
+    rates = series(tmp_path, "alone", "lr")
+    assert [rate / rates[0] for rate in rates] == pytest.approx([1, 0.5, 0.25])  # type: ignore[operator]
+    assert [text.partition(": ")[2] for text in said(tmp_path)] == [
+        "the learning rate is 0.5 of the spec's from here on",
+        "the learning rate is 0.25 of the spec's from here on",
+        "the run stops, after lower 2 times",
+    ]
+
+
+def test_a_stopped_run_goes_on_when_it_is_resumed_and_stops_again(tmp_path: Path) -> None:
+    stop = {"when": "response_len > 0", "steps": 2, "action": "stop"}
+    assert orchestrator.run(guarded(stop), ONE, home=tmp_path).status == "stopped"
+    assert component(tmp_path, "alone", "progress")["step"] == 2
+    assert orchestrator.resume("alone", home=tmp_path).status == "stopped"
+    assert component(tmp_path, "alone", "progress")["step"] == 4
+
+
+BACK = {"when": "grad_norm > 1e-9", "steps": 2, "action": "roll_back", "factor": 1.0, "most": 9}
+
+
+def test_weights_go_back_to_where_the_stage_began(tmp_path: Path) -> None:
+    outcome = orchestrator.run(guarded(BACK), ONE, home=tmp_path, until_step=2)
+    assert outcome.status == "stopped"
+    start = next((tmp_path / "alone" / "checkpoints").glob("step-000000-boundary-001"))
+    now = newest_checkpoint(tmp_path, "alone")
+    assert now.name.startswith("step-000002")
+    assert all(torch.equal(one, weights(start)[name]) for name, one in weights(now).items())
+    assert component(tmp_path, "alone", "optimizer", "optimizer.json")["num_updates"] == 0
+    assert component(tmp_path, "alone", "policy")["version"] == 3, "two updates, and the way back"
+    assert "back to the weights with which stage 1 began" in said(tmp_path)[0]
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_what_guards_do_is_the_same_in_a_run_that_was_killed(tmp_path: Path, n: int) -> None:
+    spec = guarded(BACK, {"when": "entropy_token > .1 x start", "action": "lower", "most": 99})
+    every = ["checkpoint.every_steps=2", "learner.updates=1"]
+    orchestrator.run(spec, every, home=tmp_path / "whole")
+    home = tmp_path / "killed"
+    with pytest.raises(Killed):
+        orchestrator.run(spec, every, home=home, watcher=At(n, kill))
+    orchestrator.resume("alone", home=home)
+    assert ending(home, "alone") == ending(tmp_path / "whole", "alone")
+    assert said(home) == said(tmp_path / "whole")
+    assert said(home)
+
+
+def test_a_guard_of_one_environment_reads_its_numbers_alone(tmp_path: Path) -> None:
+    spec = small(guards={"when": "response_len on noise > 0"})
+    orchestrator.run(spec, home=tmp_path)
+    with opened(tmp_path, "small") as (_, ledger):
+        has_noise = [point.value for point in ledger.reading.series("small", "response_len", "noise")]
+    assert has_noise
+    assert len(said(tmp_path, "small")) == 1, "told once, until it is calm again"
+
+
+def test_repetition_is_measured_where_a_guard_reads_it(tmp_path: Path) -> None:
+    long = ["sampler.max_tokens=12"]
+    orchestrator.run(guarded({"when": "repeated_frac > 1"}), [*ONE, *long], home=tmp_path / "a")
+    assert len(series(tmp_path / "a", "alone", "repeated_frac")) == 6
+    orchestrator.run(alone(), [*ONE, *long], home=tmp_path / "b")
+    assert series(tmp_path / "b", "alone", "repeated_frac") == []
+
+
+@pytest.mark.parametrize(
+    ("guard", "sections", "words"),
+    [
+        ({"when": "grad_nrm > 1"}, {}, "grad_norm"),
+        ({"when": "pass_1 < .1"}, {}, "measured at boundaries"),
+        ({"when": "every 2 stages"}, {}, "no limit of a step's number"),
+        ({"when": "reward > much"}, {}, "is no number"),
+        ({"when": "reward on nowhere > 1"}, {}, "no environment of this spec"),
+        ({"when": "kl_ref > 1", "action": "skip"}, {}, "known after it"),
+        ({"when": "loss > 1", "action": "skip", "steps": 2}, {}, "remove `steps`"),
+        (
+            {"when": "loss > 1", "action": "roll_back"},
+            {"sampler": {"max_tokens": 3, "ahead": 1}, "objective": {"preset": "grpo", "mismatch": "tis"}},
+            "ahead: 0",
+        ),
+        ({"when": "loss > 1", "action": "explode"}, {}, "roll_back"),
+    ],
+)
+def test_what_cannot_be_guarded_is_refused_with_the_remedy(
+    guard: dict[str, Any], sections: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SpecError, match="guards") as error:
+        orchestrator.load_spec(guarded(guard, **sections))
+    assert words in str(error.value)
+
+
+def test_a_url_in_the_spec_is_refused_and_a_variable_that_is_not_set_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SpecError, match="name of an environment variable"):
+        orchestrator.load_spec({**alone(), "guards": {"webhook": "https://hooks.example/secret"}})
+    monkeypatch.delenv("EVERGREEN_WEBHOOK", raising=False)
+    with pytest.raises(UserError, match="EVERGREEN_WEBHOOK is not set"):
+        orchestrator.run({**alone(), "guards": {"webhook": "EVERGREEN_WEBHOOK"}}, home=tmp_path)
+    assert not (tmp_path / "alone").exists()
+
+
+class Inbox(BaseHTTPRequestHandler):
+    """Keeps what is posted; answers the first posts as `answers` says."""
+
+    posts: list[dict[str, Any]]
+    answers: list[int]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status = self.answers.pop(0) if self.answers else 204
+        if status < 300:
+            self.posts.append(body)
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Inbox]]:
+    """A server; where it is stands in EVERGREEN_WEBHOOK."""
+    handler = type("Own", (Inbox,), {"posts": [], "answers": []})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("EVERGREEN_WEBHOOK", f"http://127.0.0.1:{server.server_port}/hidden-in-no-record")
+    yield handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_incidents_and_the_end_are_posted_and_the_url_is_kept_nowhere(tmp_path: Path, inbox: type[Inbox]) -> None:
+    inbox.answers = [500]  # tried again
+    spec = guarded({"when": "response_len > 0", "action": "stop"})
+    spec["guards"] = {"of": spec["guards"], "webhook": "EVERGREEN_WEBHOOK"}
+    orchestrator.run(spec, ONE, home=tmp_path)
+    guard, *_, end = [post for post in inbox.posts if post["kind"] == "end" or "response_len" in post["text"]]
+    assert (guard["run"], guard["step"], guard["kind"]) == ("alone", 1, "event")
+    assert (end["kind"], end["status"]) == ("end", "stopped")
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"hidden-in-no-record" not in path.read_bytes(), path
+
+
+def test_a_webhook_that_nobody_answers_costs_the_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_WEBHOOK", "http://127.0.0.1:9/nobody")
+    monkeypatch.setattr("orchestrator.webhook.WAITS_S", (0.0, 0.0))
+    spec = {**alone(), "guards": {"of": [{"when": "response_len > 0"}], "webhook": "EVERGREEN_WEBHOOK"}}
+    assert orchestrator.run(spec, ONE, home=tmp_path).status == "finished"
