@@ -47,6 +47,8 @@ GROUPS = {  # each verb with the beginning of its own help, which a test compare
     "Keep": {
         "export": "Write runs as tidy tables, a row an observation",
         "weights": "Copy a policy's weights and tokenizer out",
+        "backup": "Copy a home into a folder while its runs go on",
+        "restore": "Make a home of a backup",
         "prune": "Free disk: delete the checkpoints between boundaries",
         "rm": "Remove runs: their folders and their rows in the ledger",
         "upgrade": "Bring a ledger that an earlier Evergreen wrote up to date",
@@ -63,6 +65,7 @@ MODULES = {  # of verbs whose module is not called as they are
     **dict.fromkeys(("resume", "fork"), "run"),
     **dict.fromkeys(("stop", "prune", "rm", "upgrade"), "home"),
     **dict.fromkeys(("report", "weights"), "export"),
+    "restore": "backup",
     "ls": "run_list",
     "diff": "compare",
 }

@@ -23,6 +23,7 @@ from store.ledger.access import Patience
 from store.ledger.query_rows import StudyRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
+from store.secrets import without_logins
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
@@ -62,6 +63,15 @@ def upgrade_ledgers(path: Path) -> list[str]:
     for url in urls:
         Ledger.upgrade(url)
     return urls
+
+
+def ledgers_elsewhere(home: Home) -> dict[str, list[str]]:
+    """Name the runs whose ledger is not the home's, by its URL without a login."""
+    found: dict[str, list[str]] = {}
+    for run in sorted(folder.name for folder in home.path.iterdir() if is_run(folder)):
+        if (url := ledger_url(home, run)) != home.ledger_url:
+            found.setdefault(without_logins(url), []).append(run)
+    return found
 
 
 def ledger_url(home: Home, run: str | None) -> str:

@@ -56,6 +56,8 @@ VERBS = {
         "--follow",
     ],
     "report": ["RUN", "--output", "--home"],
+    "backup": ["FOLDER", "--home"],
+    "restore": ["FOLDER", "--home"],
     "compare": [
         "RUN... | STUDY",
         "--by",

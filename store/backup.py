@@ -1,0 +1,293 @@
+"""A copy of a home folder that was whole at one moment, taken while runs go on; and a home made of it again.
+
+The copy is laid out as a home is, with `backup.json` beside. Databases are copied by SQLite's own backup, which sees
+whole transactions. Checkpoints never change once they are there, so each is copied once and compared with its
+checksums; the databases come after them, and what they name that came meanwhile is fetched, until the newest checkpoint
+of every run is here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from store import checkpoints
+from store.errors import CheckpointError, HomeError
+from store.files import ASIDE, fsync, new_folder, remove_leftovers, sha256_of, write_text
+from store.home import BESIDE, DATABASES
+from store.lock import FILES as OF_LOCKS
+from store.lock import run_lock
+
+NOTE = "backup.json"
+LEDGER = DATABASES[0]
+ROUNDS = 20  # of fetching what came meanwhile, before a home that changes faster than it can be copied is given up
+WAITS_S = 30.0  # for a database that is being written
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds."""
+
+    at: str  # when its databases were copied, UTC
+    home: str  # of what
+    runs: int  # folders of runs
+    num_bytes: int
+    gone: tuple[str, ...] = ()  # runs that it holds and the home no more
+    damaged: tuple[str, ...] = ()  # checkpoints that are damaged or missing in the home, and are not in it
+
+
+def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
+    """Copy a home, or bring an earlier copy of it up to date; runs go on meanwhile.
+
+    What was removed from the home since stays in the copy, but for checkpoints that its run deleted. Raises HomeError
+    for a target that cannot hold it, or a home that has lost its ledger since the last time.
+    """
+    home, target = home.absolute(), target.expanduser().absolute()
+    if target.is_relative_to(home) or home.is_relative_to(target):
+        raise HomeError(
+            f"{target} and the home {home} hold one another: choose a folder elsewhere, best on another disk."
+        )
+    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not is_backup(target))):
+        raise HomeError(f"{target} is there and no backup: choose an empty folder, or one that does not exist yet.")
+    if is_backup(target) and (target / LEDGER).is_file() and not (home / LEDGER).is_file():
+        raise HomeError(
+            f"{home} has no ledger any more and {target} has one, which would be lost: `evergreen restore` brings it "
+            "back; to begin another backup, choose another folder."
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    _note(target, {"home": str(home)})  # from here on it is one, if perhaps half a one
+    with run_lock(target):
+        remove_leftovers(target)
+        at, damaged = _whole_copy(home, target, tell)
+        for entry in sorted(home.iterdir()):
+            if entry.is_file() and not _is_passing(entry.name) and entry.name not in DATABASES:
+                _copy_file(entry, target / entry.name)
+            elif entry.is_dir() and not _is_run(entry) and not _is_passing(entry.name):
+                _copy_tree(entry, target / entry.name)
+        here, there = ({run.name for run in _runs(folder)} for folder in (target, home))
+        num_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+        made = Backup(at, str(home), len(here), num_bytes, tuple(sorted(here - there)), tuple(damaged))
+        _note(target, asdict(made))
+    return made
+
+
+def restore(source: Path, home: Path, tell: Tell = lambda text: None) -> Backup:
+    """Make a home of a backup, in a folder that is empty or not there; every checksum is compared first.
+
+    Raises HomeError, and CheckpointError or HomeError for a backup that is damaged; then nothing was made.
+    """
+    source, home = source.expanduser().absolute(), home.expanduser().absolute()
+    try:
+        noted = json.loads((source / NOTE).read_text("utf-8"))
+        made = Backup(**{**noted, "gone": tuple(noted["gone"]), "damaged": tuple(noted["damaged"])})
+    except FileNotFoundError:
+        raise HomeError(f"{source} is no backup: {NOTE}, which `evergreen backup` writes, is not there.") from None
+    except (ValueError, TypeError, KeyError):
+        raise HomeError(f"The backup {source} was not finished: make it again, or take an older one.") from None
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise HomeError(f"{home} is there and not empty: restore into a folder that is empty or does not exist.")
+    with run_lock(source):
+        for run in _runs(source):
+            tell(run.name)
+            for checkpoint in _checkpoints(run):
+                checkpoints.verify(checkpoint)
+        for name in DATABASES:
+            if (source / name).is_file():
+                _require_sound(source / name)
+        with new_folder(home) as folder:
+            for entry in sorted(source.iterdir()):
+                if entry.name in (NOTE, *OF_LOCKS) or entry.name.startswith(ASIDE):
+                    continue
+                if entry.is_dir():
+                    shutil.copytree(entry, folder / entry.name, symlinks=True)
+                else:
+                    shutil.copy2(entry, folder / entry.name)
+    return made
+
+
+def is_backup(folder: Path) -> bool:
+    """Whether `back_up` writes there."""
+    return (folder / NOTE).is_file()
+
+
+def _whole_copy(home: Path, target: Path, tell: Tell) -> tuple[str, list[str]]:
+    """Copy runs, then databases, until what the ledger names is here; when that was, and what is damaged."""
+    for number in range(ROUNDS):
+        damaged = []
+        for run in _runs(home):
+            tell(run.name)
+            damaged += _copy_run(run, target / run.name)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        for name in DATABASES:
+            if (home / name).is_file():
+                _copy_database(home / name, target / name)
+        lacking, now = _lacking(target), _newest(home)
+        # what the home's own ledger still names as the newest, and does not have, nobody is about to write
+        is_lost = {run for run in lacking if now.get(run) == lacking[run] and not _is_whole(home / run / lacking[run])}
+        if is_lost == lacking.keys():
+            for run in _runs(home):
+                _forget_deleted(run, target / run.name)
+            return at, sorted({*damaged, *(f"{run}/{lacking[run]}" for run in is_lost)})
+        time.sleep(min(1.0, 0.05 * number))
+    raise HomeError(f"{home} changes faster than it can be copied: {', '.join(_lacking(target))} again and again.")
+
+
+def _copy_run(run: Path, target: Path) -> list[str]:
+    """Copy a run's folder; what is deleted meanwhile is left out. Names the checkpoints that are damaged."""
+    (target / checkpoints.FOLDER).mkdir(parents=True, exist_ok=True)
+    damaged = []
+    for checkpoint in _checkpoints(run):
+        mine = target / checkpoints.FOLDER / checkpoint.name
+        try:
+            if not _same(checkpoint, mine):
+                with new_folder(mine) as aside:
+                    shutil.copytree(checkpoint, aside, dirs_exist_ok=True)
+                    checkpoints.verify(aside)
+        except (OSError, shutil.Error):  # gone meanwhile, or replaced: `_lacking` tells whether it is needed
+            continue
+        except CheckpointError:
+            if checkpoint.is_dir() and not _is_whole(checkpoint):
+                damaged.append(f"{run.name}/{checkpoints.FOLDER}/{checkpoint.name}")
+    for entry in sorted(run.iterdir()):
+        if entry.is_file() and entry.name not in OF_LOCKS and not entry.name.startswith(ASIDE):
+            _copy_file(entry, target / entry.name)
+        elif entry.is_dir() and entry.name != checkpoints.FOLDER and not entry.name.startswith(ASIDE):
+            _copy_tree(entry, target / entry.name)
+    return damaged
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        checkpoints.verify(checkpoint)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _same(checkpoint: Path, mine: Path) -> bool:
+    """Whether a checkpoint is here already, as far as the home still has it."""
+    ours, theirs = mine / checkpoints.MANIFEST, checkpoint / checkpoints.MANIFEST
+    is_same = ours.is_file() and sha256_of(ours) == sha256_of(theirs)
+    return is_same and (checkpoints.is_thin(checkpoint) or not checkpoints.is_thin(mine))
+
+
+def _forget_deleted(run: Path, target: Path) -> None:
+    """Delete copies of checkpoints that the run has no more and the ledger's copy does not need."""
+    there, needed = {one.name for one in _checkpoints(run)}, _newest(target.parent).get(run.name)
+    for mine in _checkpoints(target):
+        if mine.name not in there and f"{checkpoints.FOLDER}/{mine.name}" != needed:
+            shutil.rmtree(mine)
+
+
+def _lacking(target: Path) -> dict[str, str]:
+    """Name the newest checkpoints, by the copied ledger, that are not here whole: folder by run."""
+    newest = _newest(target)
+    return {run: own for run, own in newest.items() if (target / run).is_dir() and not _is_whole(target / run / own)}
+
+
+def _newest(home: Path) -> dict[str, str]:
+    """Read the newest checkpoint of every run from a ledger, of any schema that there was: folder by run."""
+    if not (home / LEDGER).is_file():
+        return {}
+    query = (
+        "SELECT run.name, checkpoint.folder FROM checkpoint JOIN run USING (run_id) "
+        "WHERE checkpoint.deleted_at IS NULL ORDER BY checkpoint.step, checkpoint.num_boundaries, checkpoint_id"
+    )
+    # no such table: nothing was ever recorded there
+    with closing(_reading(home / LEDGER)) as ledger, suppress(sqlite3.OperationalError):
+        return dict(ledger.execute(query).fetchall())  # the last of a run counts
+    return {}
+
+
+def _reading(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=WAITS_S)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy a database as it is after a whole transaction, and check the copy."""
+    aside = target.with_name(f"{ASIDE}{os.getpid()}-{target.name}")
+    aside.unlink(missing_ok=True)
+    try:
+        with (
+            closing(_reading(source)) as theirs,
+            closing(sqlite3.connect(aside)) as ours,
+        ):
+            theirs.backup(ours)
+            ours.execute("PRAGMA journal_mode=DELETE")
+        _require_sound(aside)
+        fsync(aside)
+        for end in BESIDE:  # of an earlier copy that somebody looked into
+            target.with_name(target.name + end).unlink(missing_ok=True)
+        aside.replace(target)
+        fsync(target.parent)
+    except sqlite3.Error as failed:
+        raise HomeError(f"{source} cannot be copied: {failed}. `evergreen doctor` says what is wrong.") from failed
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _require_sound(database: Path) -> None:
+    try:
+        with closing(_reading(database)) as opened:
+            (said,) = opened.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as failed:
+        said = str(failed)
+    if said != "ok":
+        raise HomeError(f"{database} is damaged: {said}.")
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a small file that may be replaced, or go, meanwhile."""
+    aside = target.with_name(f"{ASIDE}{os.getpid()}-{target.name}")
+    try:
+        with suppress(FileNotFoundError):
+            shutil.copy2(source, aside)
+            aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copy files that are not here yet, or are of another size or time."""
+    for entry in sorted(source.rglob("*")):
+        mine = target / entry.relative_to(source)
+        with suppress(FileNotFoundError):
+            if entry.is_file() and not _is_passing(entry.name):
+                before, now = (mine.stat() if mine.is_file() else None), entry.stat()
+                if before is None or (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+                    mine.parent.mkdir(parents=True, exist_ok=True)
+                    _copy_file(entry, mine)
+
+
+def _runs(home: Path) -> list[Path]:
+    return sorted(entry for entry in home.iterdir() if _is_run(entry))
+
+
+def _is_run(folder: Path) -> bool:
+    return not _is_passing(folder.name) and (folder / "spec.yaml").is_file()
+
+
+def _checkpoints(run: Path) -> Iterator[Path]:
+    folder = run / checkpoints.FOLDER
+    if folder.is_dir():
+        yield from sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(ASIDE))
+
+
+def _is_passing(name: str) -> bool:
+    """Whether a file is only there while somebody works."""
+    return name.startswith(ASIDE) or name in OF_LOCKS or any(name == f"{db}{end}" for db in DATABASES for end in BESIDE)
+
+
+def _note(target: Path, facts: object) -> None:
+    write_text(target / NOTE, json.dumps(facts, indent=1) + "\n")
