@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
-from orchestrator.recording import step_metrics
 from orchestrator.spec import Spec
 from orchestrator.spec.guard_options import OF_BATCHES, GuardOptions, Limit, parse_limit
 from policies.learner import Learner
@@ -99,13 +97,14 @@ class NumericGuards:
             at.lr_share = 1.0
         self.learner.lr_share = at.lr_share
 
-    def leaves_out(self, at: Progress, groups: Sequence[PlayedGroup]) -> str | None:
-        """Say why the update of a batch is to be left out; None: it is made."""
+    def leaves_out(self, at: Progress, measure: Callable[[], Sequence[MetricRecord]]) -> str | None:
+        """Say why the update of a batch is to be left out, by its numbers; None: it is made."""
         asked = [one for one in self.guards if one.is_before_updates]
         if not asked:
             return None
-        numbers = [*step_metrics.of_groups(groups), *self.of_texts(groups)]
-        return next((why for one in asked if (why := self._look(one, at, numbers))), None)
+        numbers = measure()
+        said = [self._look(one, at, numbers) for one in asked]  # each takes its value in
+        return next((why for why in said if why), None)
 
     def refuses(self, at: Progress) -> Callable[[str, float], bool]:
         """Give what the learner asks of each update, by the name and value of its loss and of its gradient's norm."""
@@ -120,10 +119,6 @@ class NumericGuards:
             return False
 
         return refuses
-
-    def of_texts(self, groups: Sequence[PlayedGroup]) -> list[MetricRecord]:
-        """How much answers repeat themselves, where a guard reads it."""
-        return step_metrics.of_repetition(groups) if self.reads_repeated else []
 
     def judge(self, at: Progress, numbers: Sequence[MetricRecord], left_out: str | None) -> list[EventRecord]:
         """Compare a step's numbers with all limits; what is to be done is kept for `act`."""

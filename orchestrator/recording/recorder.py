@@ -105,8 +105,7 @@ class RunRecorder:
         """Record a step: one transaction."""
         batch, groups, report = done.batch, done.batch.groups, done.report
         numbers = [
-            *step_metrics.of_groups(groups),
-            *parts.guards.of_texts(groups),
+            *step_metrics.of_batch(groups, parts.guards.reads_repeated),
             *step_metrics.of_passed_over(batch),
             *step_metrics.of_plans(batch),
             *step_metrics.of_versions(groups, done.version),

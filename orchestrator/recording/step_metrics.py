@@ -78,6 +78,11 @@ def of_group(group: PlayedGroup) -> dict[str, Any]:
     }
 
 
+def of_batch(groups: Sequence[PlayedGroup], reads_texts: bool) -> list[MetricRecord]:
+    """Metrics of what was played; `reads_texts`: also how much answers repeat themselves, which takes longer."""
+    return [*of_groups(groups), *(of_repetition(groups) if reads_texts else [])]
+
+
 def of_groups(groups: Sequence[PlayedGroup]) -> list[MetricRecord]:
     """Metrics of every (environment, category) present, of every environment, and of the whole batch.
 

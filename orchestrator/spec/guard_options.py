@@ -104,7 +104,7 @@ class Guards(Section):
     webhook: str | None = Field(
         None,
         description="The environment variable that holds a URL, to which incidents and the run's end are posted as "
-        "JSON; a URL is a secret, so the spec only names where it is.",
+        "JSON: a URL is a secret, so the spec only names where it is; null: nothing is posted.",
     )
 
     @field_validator("webhook")

@@ -483,7 +483,7 @@ class Spec(Section):
         description="What is measured beside the evaluation. At boundaries, and within a budget.",
     )
     guards: Annotated[Guards, BeforeValidator(_as_list)] = Field(
-        default_factory=Guards, description="What must not be in training, and what is done then (docs/guards.md)."
+        default_factory=Guards, description="What must not be in training. Limits, and what is done then."
     )
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
         default_factory=Tracker, description="The record that people look at: MLflow."

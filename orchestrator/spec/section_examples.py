@@ -117,6 +117,12 @@ measure:
     "measure.of": """\
 measure: ["./lengths.py:create"]     # a list stands for the section
 """,
+    "guards.of": """\
+guards:
+  - {when: "grad_norm > 20 x median", action: skip}
+  - {when: "entropy_token < .05", steps: 10, action: stop}
+  - {when: "response_len > 3 x start", action: lower, factor: 0.5}
+""",
     "tracker": """\
 tracker: {uri: "http://localhost:5000", experiment: words}
 """,
