@@ -82,9 +82,8 @@ class Curriculum:
             arms = parts.choice.arms()
         parts.rollouts.begin_next(at, watch)
         version = parts.policy.version
-        left_out = parts.guards.leaves_out(
-            at, partial(step_metrics.of_batch, batch.groups, parts.guards.reads_repeated)
-        )
+        measure = partial(step_metrics.of_batch, batch.groups, parts.guards.reads_repeated)
+        left_out = parts.guards.leaves_out(at, measure)  # why there is no update, if a guard says so
         report = None if left_out else self.update(batch, watch)
         with watch("learn"):
             update = step_metrics.of_update(report)

@@ -99,7 +99,7 @@ class Guards(Section):
     of: Annotated[list[GuardOptions], ONE_OR_MORE] = Field(
         default_factory=list,
         json_schema_extra={"default": []},
-        description="Limits on numbers of the steps, each with what is done.",
+        description="Limits on numbers of steps, each with an action.",
     )
     webhook: str | None = Field(
         None,

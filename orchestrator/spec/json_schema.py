@@ -49,6 +49,8 @@ def spec_schema() -> Schema:
         sections[section]["anyOf"] = [{"type": "string", **text}, {"$ref": model}]
     listed = shared["Measure"]["properties"]["of"]["items"]
     sections["measure"] = {"anyOf": [listed, {"type": "array", "items": listed}, {"$ref": f"{DEFS}Measure"}]}
+    guard = {"$ref": f"{DEFS}GuardOptions"}
+    sections["guards"] = {"anyOf": [guard, {"type": "array", "items": guard}, {"$ref": f"{DEFS}Guards"}]}
     _take_numbers_for_text(shared["ScoringOptions"])
     whole = _completed({**made, "$defs": shared})
     return {"$schema": DIALECT, **whole, "title": "A spec of Evergreen"}
