@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +13,9 @@ import yaml
 from sqlalchemy import create_engine, make_url, text
 
 from store.logins import with_login
+from tests.services import PROGRAMS, Postgres, free_port
 
 REPOSITORY = Path(__file__).parents[1]
-NEWEST = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), default=None)
 PASSWORDS = ("evergreen", "p@ss:w/o?r#d", "100%25 'quoted' \"twice\"", "$HOME ${x} $$ \\", "schlüssel")
 
 # Of the Compose Specification's schema, what our file uses; there too, a key that is not listed is refused.
@@ -149,42 +143,14 @@ def test_nobody_else_on_the_network_is_served_unless_asked(written: File) -> Non
 def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """A server with one of the passwords, made as the image makes it: from a file. Its password and its port."""
     pytest.importorskip("psycopg")
-    assert NEWEST is not None
-    folder = tmp_path_factory.mktemp("postgres")
-    (folder / "password").write_text(request.param + "\n")
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}  # PostgreSQL refuses to run as root
-    if user:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres")
-        for parent in takewhile(lambda one: one != Path(tempfile.gettempdir()), folder.parents):
-            parent.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    make = [
-        "initdb",
-        "-D",
-        "data",
-        "-U",
-        "evergreen",
-        "--auth=scram-sha-256",
-        "--pwfile=password",
-        "--no-sync",
-        "-E",
-        "UTF8",
-    ]
-    start = ["-D", "data", "-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-F"]
-    subprocess.run([NEWEST / make[0], *make[1:]], cwd=folder, check=True, capture_output=True, **user)
-    with subprocess.Popen([NEWEST / "postgres", *start], cwd=folder, stderr=subprocess.DEVNULL, **user) as server:
-        ready = [NEWEST / "pg_isready", "--host=127.0.0.1", f"--port={port}", "--timeout=1"]
-        while subprocess.run(ready, capture_output=True).returncode:
-            assert server.poll() is None
-        yield request.param, port
-        server.terminate()
+    server = Postgres(tmp_path_factory.mktemp("postgres"), free_port(), request.param)
+    server.start()
+    yield server.password, server.port
+    server.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(NEWEST is None, reason="no PostgreSQL server is installed")
+@pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server is installed")
 def test_mlflow_s_url_and_environment_open_the_database(
     written: File, postgres: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
