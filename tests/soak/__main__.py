@@ -37,7 +37,7 @@ from tests.orchestrator.specs import Raw, small, written
 
 RESUMABLE = 75
 STAGE = 50  # steps of a stage
-WARM = 0.3  # of the first run's time, which counts for no slope: caches fill
+WARM = 0.4  # of the first run's time, which counts for no slope: caches fill
 BATCHES = 12  # of samples, whose means a slope is of
 MOST_MB_PER_HOUR, MOST_FILES_PER_HOUR = 20.0, 20.0  # where even the lower end of the interval is above: a leak
 MEAN_CALM_S = 12.0  # between two faults
@@ -50,6 +50,7 @@ def spec_of(name: str, stages: int) -> Raw:
     return small(
         name,
         curriculum={"stages": stages, "stage": {"steps": STAGE, "replay": 0.25}},
+        step={"groups": 16, "group_size": 4},  # so that the tasks that are kept (4,096) soon are no more
         checkpoint={"every_steps": 10},
         objective="repo_adaptive",
         tracker="mlflow",
