@@ -20,6 +20,7 @@ from orchestrator.spec.guard_options import OF_BATCHES, GuardOptions, Limit, par
 from policies.learner import Learner
 from policies.policy import weights_in
 from store import checkpoints
+from store.errors import CheckpointError
 from store.records import GUARD, EventRecord, MetricRecord
 
 FEWEST, MOST = 10, 50  # values of a number before it is compared with itself; of those that a median is of
@@ -124,6 +125,7 @@ class NumericGuards:
         """Compare a step's numbers with all limits; what is to be done is kept for `act`."""
         self._due = []
         refused = [left_out] if left_out else list(dict.fromkeys(self._refused))
+        self._refused = []
         said = [f"{why}: the update is left out" for why in refused]
         for guard in self.guards:
             if guard.is_before_updates:
@@ -201,7 +203,11 @@ class NumericGuards:
         if folder is None:
             at.guard_stop = f"a guard goes back to the start of stage {at.stage}, and its checkpoint is gone"
             return
-        checkpoints.verify(folder.parent)
+        try:
+            checkpoints.verify(folder.parent)
+        except CheckpointError as damaged:
+            at.guard_stop = f"a guard goes back to the start of stage {at.stage}, and cannot: {damaged}"
+            return
         optimizer = self.learner.optimizer
         with torch.no_grad():
             for name, weight in weights_in(folder, optimizer.weights).items():

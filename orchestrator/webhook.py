@@ -61,9 +61,6 @@ class Webhook(Callback):
         for text in texts:
             self._post({"kind": "event", "status": None, "text": text[:LONGEST]})
 
-    def stopping(self) -> None:
-        """Say nothing: this is inside the handler of a signal."""
-
     @override
     def end(self, name: str, status: str, reason: str | None) -> None:
         self._run = name

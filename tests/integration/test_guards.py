@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import orchestrator
+from orchestrator.callbacks import Callback, Watchers
 from orchestrator.errors import SpecError, UserError
 from orchestrator.runs.catalog import opened
+from orchestrator.webhook import Webhook
 from tests.integration.runs import At, Killed, component, ending, newest_checkpoint, series, told
 from tests.orchestrator.specs import alone, small
 
@@ -100,6 +102,16 @@ def test_weights_go_back_to_where_the_stage_began(tmp_path: Path) -> None:
     assert component(tmp_path, "alone", "optimizer", "optimizer.json")["num_updates"] == 0
     assert component(tmp_path, "alone", "policy")["version"] == 3, "two updates, and the way back"
     assert "back to the weights with which stage 1 began" in said(tmp_path)[0]
+
+
+def test_weights_that_are_damaged_are_not_gone_back_to(tmp_path: Path) -> None:
+    def damage() -> None:
+        (weights_file,) = (tmp_path / "alone" / "checkpoints" / "step-000000-boundary-001").rglob("model.safetensors")
+        weights_file.write_bytes(weights_file.read_bytes()[:-1])
+
+    outcome = orchestrator.run(guarded(BACK), ONE, home=tmp_path, watcher=At(1, damage, ["step"]))
+    assert outcome.status == "stopped"
+    assert "has changed since it was written" in str(outcome.reason)
 
 
 @pytest.mark.parametrize("n", range(1, 9))
@@ -212,6 +224,13 @@ def test_incidents_and_the_end_are_posted_and_the_url_is_kept_nowhere(tmp_path: 
     assert (end["kind"], end["status"]) == ("end", "stopped")
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"hidden-in-no-record" not in path.read_bytes(), path
+
+
+def test_a_signal_is_answered_as_ever_beside_a_webhook(inbox: type[Inbox], capfd: pytest.CaptureFixture[str]) -> None:
+    Watchers([Callback(), Webhook("http://127.0.0.1:9/nobody", Callback())]).stopping()
+    alone_said = capfd.readouterr().err
+    Callback().stopping()
+    assert alone_said == capfd.readouterr().err != ""
 
 
 def test_a_webhook_that_nobody_answers_costs_the_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
