@@ -79,6 +79,7 @@ class Curriculum:
             parts.tasks.learn(batch.groups)
             if at.end_step(batch.groups):
                 at.stop_reason = parts.stopping.verdict(at)
+            set_aside = self.set_aside(batch)
             arms = parts.choice.arms()
         parts.rollouts.begin_next(at, watch)
         version = parts.policy.version
@@ -89,11 +90,21 @@ class Curriculum:
             update = step_metrics.of_update(report)
             controlled = self.control_entropy(batch, report, step_metrics.readable(update))
         found = parts.interim.run(at, watch, self.recorder.watcher.measuring)  # nothing, unless the spec asks for it
-        done = StepResult(batch, arms, version, report, update, controlled, found, left_out)
+        done = StepResult(batch, arms, version, report, update, controlled, found, left_out, set_aside)
         self.recorder.record_step(parts, at, done, watch)
         if parts.guards.rolls_back:
             self.recorder.settle(parts)  # to a checkpoint that may still be being written
         parts.guards.act(at)
+
+    def set_aside(self, batch: RolloutBatch) -> list[str]:
+        """Put what cannot be scored into quarantine; a stage with nothing else to train on ends. Says what changed."""
+        choice, at = self.parts.choice, self.at
+        said = choice.set_aside(batch.groups, at.step)
+        if choice.quarantine.judges(batch.groups):
+            at.num_unscorable_steps = 0
+        if at.environment and choice.quarantine.open_environments and not choice.quarantine.is_open(at.environment):
+            at.stop_reason = at.stop_reason or "quarantine"
+        return said
 
     def update(self, batch: RolloutBatch, watch: Stopwatch) -> UpdateReport | None:
         """Turn what could be scored into an update of the policy; None when there is nothing to learn from."""
@@ -181,9 +192,13 @@ class Curriculum:
             parts.entropy.set_baseline(found.entropies)
 
     def _nothing_trainable(self) -> str | None:
-        if self.at.num_unscorable_steps < MAX_UNSCORABLE_STEPS:
+        if not self.parts.choice.quarantine.open_environments:
+            what = "no answer can be scored, in any environment"
+        elif self.at.num_unscorable_steps >= MAX_UNSCORABLE_STEPS:
+            what = f"no sample of the last {MAX_UNSCORABLE_STEPS} steps could be scored"
+        else:
             return None
         return (
-            f"no sample of the last {MAX_UNSCORABLE_STEPS} steps could be scored, so there is nothing to train on; "
-            f"`evergreen show {self.parts.spec.name}` says why, per environment. Mend the environment, then resume"
+            f"{what}, so there is nothing to train on; `evergreen show {self.parts.spec.name}` says why, per "
+            "environment. Mend the environment, then resume"
         )

@@ -21,6 +21,7 @@ DECISION = "decision"  # the kind of an event that is no trouble: who chose what
 INTERVENTION = "intervention"  # another: what was done to the policy between two stages, or why not
 NEWS = (DECISION, INTERVENTION)
 GUARD = "guard"  # a limit of the spec's on a step's numbers was passed, and what was done
+QUARANTINE = "quarantine"  # of a category or environment that cannot be scored: set aside, tried again
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
 
 

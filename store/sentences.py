@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from store.carryover import ENTROPY_FLOOR, NOTHING_LEARNT, NUM_ERRORS, OUTCOMES, geometric_mean, ratio
-from store.records import GUARD
+from store.records import GUARD, QUARANTINE
 
 if TYPE_CHECKING:
     from store.records import Gaps, Span
@@ -292,6 +292,8 @@ def what_went_wrong(facts: Facts) -> str:
     raised = f" Alarms raised: {len(alarms)}, last in step {alarms[-1]:,}." if alarms else ""
     guarded = [event["step"] for event in facts["events"] if event["kind"] == GUARD]
     raised += f" Guards met: {len(guarded)}, last in step {guarded[-1]:,}." if guarded else ""
+    aside = [event["step"] for event in facts["events"] if event["kind"] == QUARANTINE]
+    raised += f" Went into quarantine or came out of it: {len(aside)}, last in step {aside[-1]:,}." if aside else ""
     if not skipped:
         return f"{scored}; every update was applied.{raised}"
     return f"{scored}; updates were skipped in {num(len(skipped), 'step')}, last in step {skipped[-1]:,}.{raised}"

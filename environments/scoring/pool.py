@@ -10,6 +10,7 @@ import math
 import multiprocessing.spawn
 import os
 import pickle
+import re
 import select
 import threading
 import time
@@ -35,11 +36,15 @@ from environments.scoring.process import (
 from environments.sources import EnvironmentSource
 
 LEAST_SHARE = 1 / 10  # of the limit that a score gets, however many have timed out before it
+PAUSE_S = 0.5  # before turns whose cause may pass are taken once more
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
 FAILED_STARTS = 3  # in a row, after which no more are tried
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
+
+# What a server does that is busy or begins anew, by the names of exceptions of the common clients.
+_MAY_PASS = re.compile(r"raised (\w*Connect(ion)?\w*Error|\w*Timeout(Error)?|BrokenPipeError|URLError): ")
 
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
 
@@ -247,7 +252,18 @@ class Scorer:
         "crashed", "out of memory", "bad value: <what>", "no score", "no reply", "raised <exception>: <message>", or the
         environment's own, on one line of some 500 characters. Keep `timeout_s` some 20 times above what a score takes;
         a later turn has the time of all turns up to it. Raises EnvironmentFault if an environment breaks its contract.
+
+        What failed for a cause that may pass is taken once more, all of it together and after a pause: where a
+        connection was not to be had, and the only crash of an environment, which may have been the machine's doing.
         """
+        turns = self._turns(jobs)
+        if again := _may_fare_better(jobs, turns):
+            time.sleep(PAUSE_S)
+            for i, turn in zip(again, self._turns([jobs[i] for i in again]), strict=True):
+                turns[i] = turn
+        return turns
+
+    def _turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
         isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
         turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
         for i, job in enumerate(jobs):
@@ -273,3 +289,14 @@ class Scorer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _may_fare_better(jobs: Sequence[ScoringJob], turns: Sequence[Turn]) -> list[int]:
+    """Find the turns that are worth another try, by why they have no score."""
+    reasons = {i: turn.score.reason for i, turn in enumerate(turns) if turn.score is not None and turn.score.reason}
+    crashes = Counter(jobs[i].task.environment for i, reason in reasons.items() if reason == "crashed")
+    return [
+        i
+        for i, reason in reasons.items()
+        if _MAY_PASS.match(reason) or (reason == "crashed" and crashes[jobs[i].task.environment] == 1)
+    ]

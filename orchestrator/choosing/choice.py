@@ -17,11 +17,13 @@ from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, signals_of
 from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
 from orchestrator.choosing.arm_states import ArmStates
+from orchestrator.choosing.quarantine import Quarantine
 from orchestrator.choosing.replay import Replay
 from orchestrator.choosing.stage_scheduler import (
     StageChoice,
     StageReward,
     StageScheduler,
+    offer,
     restore_bandit,
 )
 from orchestrator.errors import SpecError
@@ -53,10 +55,16 @@ class Choice(ABC):
     """Fills the slots of a batch and learns from their groups; `scheduler`: of stages, none in flat mode."""
 
     def __init__(
-        self, bandit: BaseModel, bandits: Mapping[str, Bandit], scheduler: StageScheduler | None = None
+        self,
+        section: CurriculumSection,
+        categories: Arms,
+        bandits: Mapping[str, Bandit],
+        scheduler: StageScheduler | None = None,
     ) -> None:
-        self.config, self.bandits, self.scheduler = bandit, dict(bandits), scheduler
-        given = signals_of(bandit)
+        self.config, self.bandits, self.scheduler = section.bandit, dict(bandits), scheduler
+        self.categories = categories
+        self.quarantine = Quarantine(section.quarantine, categories)
+        given = signals_of(section.bandit)
         self._form, self._reads_value = given.signal, given.signal_reward == "value"
         self._is_scaled = given.signal_scale == "quantile"
         self._scales: dict[str, QuantileScale] = {}
@@ -87,6 +95,13 @@ class Choice(ABC):
             feedback[slot.bandit].append(Feedback(slot.pick, reward, len(own), mean_of(group.score for group in own)))
         for name, bandit in self.bandits.items():
             bandit.learn(feedback[name])
+
+    def set_aside(self, groups: Sequence[PlayedGroup], step: int) -> list[str]:
+        """Pick no more what cannot be scored, and again what was set aside for long enough; say what changed."""
+        said = self.quarantine.judge(groups, step)
+        if said:
+            self._offer_what_is_open()
+        return said
 
     def arms(self) -> ArmStates:
         """The present state of every arm of every bandit, and of the scheduler's."""
@@ -123,26 +138,46 @@ class Choice(ABC):
             "bandit": registry.type_of(self.config),
             "scales": {name: scale.state() for name, scale in self._scales.items()},
             **(self.scheduler.state() if self.scheduler else {}),
+            **({"quarantine": quarantine} if (quarantine := self.quarantine.state()) else {}),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; returns what begins anew because a fork changed its type.
 
-        An environment that joined since keeps its fresh bandit.
+        An environment that joined since keeps its fresh bandit. Where everything was in quarantine, which stopped the
+        run, all of it is tried again: it may be mended by now.
         """
         saved = state.get("bandits", state)  # flat runs of 0.1 kept nothing else
-        anew, own_type = (
-            self.scheduler.load_state(state) if self.scheduler else [],
-            registry.type_of(self.config),
-        )
+        self.quarantine.load_state(state.get("quarantine", {}))
+        if not self.quarantine.open_environments:
+            self.quarantine.lift()
+        anew = self.scheduler.load_state(state, self.quarantine.open_environments) if self.scheduler else []
+        own_type = registry.type_of(self.config)
         if state.get("bandit", own_type) != own_type:
+            self._offer_what_is_open()
             return ["the bandits", *anew]
         for name, bandit in self.bandits.items():
             if name in saved:
-                restore_bandit(bandit, saved[name])
+                restore_bandit(bandit, saved[name], self._open_arms(name))
         for name, scale in state.get("scales", {}).items() if self._is_scaled else ():
             self._scales.setdefault(name, QuantileScale()).load_state(scale)
         return anew
+
+    def _open_arms(self, bandit: str) -> dict[str, ArmInfo]:
+        """What a bandit, given by name, may pick."""
+        if bandit == EVERYTHING:
+            every = {f"{name}/{one}": (name, one) for name, own in self.categories.items() for one in own}
+        else:
+            every = {one: (bandit, one) for one in self.categories[bandit]}
+        is_open = self.quarantine.is_open
+        return {arm: self.categories[name][one] for arm, (name, one) in every.items() if is_open(name, one)}
+
+    def _offer_what_is_open(self) -> None:
+        """Have every bandit pick among what is not in quarantine; one of which all is there keeps what it had."""
+        for name, bandit in self.bandits.items():
+            offer(bandit, self._open_arms(name))
+        if self.scheduler:
+            offer(self.scheduler.scheduler, dict.fromkeys(self.quarantine.open_environments))
 
     def _scaled(self, groups: Sequence[PlayedGroup]) -> Sequence[PlayedGroup]:
         if not self._is_scaled:
@@ -171,7 +206,7 @@ class Staged(Choice):
         assert section.scheduler is not None
         rng = random_streams.generator(seed, "schedulers", EVERYTHING)
         made = make_chooser("schedulers", section.scheduler, categories, rng, "curriculum.scheduler: ")
-        super().__init__(section.bandit, bandits, StageScheduler(section.scheduler, made))
+        super().__init__(section, categories, bandits, StageScheduler(section.scheduler, made))
         self.stage, self.seed = section.stage, seed
         window = replay.window if isinstance(replay := section.stage.replay, ReplaySection) else 1
         self.replay = Replay(section.stage.replay_rule, window, categories)
@@ -224,7 +259,8 @@ class Staged(Choice):
 
     def _others(self, environment: str | None, visited: Sequence[str]) -> list[str]:
         eligible = self.bandits if self.stage.replay_from == "all" else visited
-        return sorted(set(eligible) - {environment})
+        others = sorted(set(eligible) - {environment})
+        return [name for name in others if self.quarantine.is_open(name)]
 
 
 class Flat(Choice):
@@ -233,7 +269,7 @@ class Flat(Choice):
     def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
         arms = {f"{name}/{arm}": about for name, own in categories.items() for arm, about in own.items()}
         bandit = _bandit(section, arms, seed, EVERYTHING, section.stages * section.stage.steps)
-        super().__init__(section.bandit, {EVERYTHING: bandit})
+        super().__init__(section, categories, {EVERYTHING: bandit})
 
     @override
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:

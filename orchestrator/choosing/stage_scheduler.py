@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
 from orchestrator import registry
-from orchestrator.bandits.contracts import Bandit, Feedback, Pick
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Pick
 from orchestrator.progress import Progress
 from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 from orchestrator.schedulers.rewards import Scores, StageOutcome, rewards_of
@@ -83,12 +83,13 @@ class StageScheduler:
         scores = {"scores": self._scores, "best": self._best}
         return {"scheduler": self.scheduler.state(), "scheduler_type": self.name, **scores}
 
-    def load_state(self, state: Mapping[str, Any]) -> list[str]:
-        """Continue from a state; returns what begins anew because a fork changed its type."""
+    def load_state(self, state: Mapping[str, Any], environments: Sequence[str]) -> list[str]:
+        """Continue from a state, among these environments; returns what begins anew because a fork changed its type."""
         self._scores, self._best = dict(state.get("scores", {})), dict(state.get("best", {}))
         if state.get("scheduler_type", self.name) != self.name:
+            offer(self.scheduler, dict.fromkeys(environments))
             return ["the scheduler"]
-        restore_bandit(self.scheduler, state["scheduler"])
+        restore_bandit(self.scheduler, state["scheduler"], dict.fromkeys(environments))
         return []
 
     def join(self, scores: Scores) -> None:
@@ -126,12 +127,21 @@ class StageScheduler:
         return StageReward(reward, f"{text} ({kind}; held-out scores {changes})")
 
 
-def restore_bandit(bandit: Bandit, state: Mapping[str, Any]) -> None:
-    """Continue from a state; arms that are not in it are added."""
-    arms = bandit.arms
+def restore_bandit(bandit: Bandit, state: Mapping[str, Any], arms: Iterable[str]) -> None:
+    """Continue from a state; those of these arms that are not in it are added."""
     bandit.load_state(state)
     for arm in sorted({*arms} - {*bandit.arms}):
         bandit.add(arm)
+
+
+def offer(bandit: Bandit, arms: Mapping[str, ArmInfo | None]) -> None:
+    """Have a bandit pick among these arms: others are retired, new ones begin anew. Without any it keeps its own."""
+    if not arms:
+        return
+    for arm in sorted({*arms} - {*bandit.arms}):
+        bandit.add(arm, arms[arm])
+    for arm in sorted({*bandit.arms} - {*arms}):
+        bandit.retire(arm)
 
 
 class StopConditions:

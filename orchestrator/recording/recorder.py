@@ -31,6 +31,7 @@ from store.records import (
     INTERVENTION,
     LASTING,
     NEWS,
+    QUARANTINE,
     BoundaryRecord,
     CheckpointKind,
     CheckpointRecord,
@@ -129,6 +130,7 @@ class RunRecorder:
             arms=done.arms,
             events=[
                 *events.of_step(groups, report, done.left_out),
+                *(EventRecord(QUARANTINE, text) for text in done.set_aside),
                 *parts.guards.judge(at, numbers, done.left_out),
                 *done.found.events,
                 *(EventRecord("sampler", text) for text in parts.sampler.take_news()),

@@ -42,6 +42,7 @@ class StepResult:
     controlled: Mapping[str, float]  # what the objective's controllers log
     found: InterimFindings  # by an evaluation inside the stage
     left_out: str | None = None  # why a guard left out the update
+    set_aside: Sequence[str] = ()  # what went into quarantine or came out of it
 
 
 # A group's metric: the sum of one count over that of another, which `of_group` gives; sums add exactly.

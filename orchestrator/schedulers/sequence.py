@@ -31,7 +31,10 @@ class Sequence(Bandit):
             raise ValueError(f"scheduler.order names {unknown}; the environments are {self.arms}")
 
     def preferences(self) -> Floats:
-        return np.array([float(arm == self.order[self.clock % len(self.order)]) for arm in self.arms])
+        start = self.clock % len(self.order)
+        rest = [*self.order[start:], *self.order[:start], *self.arms]  # of those that were not retired, the next
+        due = next(arm for arm in rest if arm in self.arms)
+        return np.array([float(arm == due) for arm in self.arms])
 
     def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""

@@ -184,6 +184,25 @@ class Boundary(Section):
         return sum(any(one.may_hold(stage) for one in conditions) for stage in range(1, stages))
 
 
+class Quarantine(Section):
+    """When what cannot be scored is set aside, and tried again."""
+
+    after: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="A category is picked no more after so many steps in a row, of those that played it, in which no "
+        "sample of it could be scored; an environment after twice as many.",
+    )
+    steps: int = Field(
+        20,
+        ge=1,
+        le=1_000_000,
+        description="For so many steps; then it is tried again, and the first step without a scored sample puts it "
+        "back for twice as many.",
+    )
+
+
 class CurriculumSection(Section):
     """How the environments and categories of a run are chosen."""
 
@@ -218,6 +237,10 @@ class CurriculumSection(Section):
     )
     stage: Stage = Field(default_factory=Stage, description="How long a stage is, what ends it, and replay.")
     boundary: Boundary = Field(default_factory=Boundary, description="What happens to the learner between stages.")
+    quarantine: Quarantine | None = Field(
+        default_factory=Quarantine,
+        description="When what has no scores is set aside. null: three steps without stop the run.",
+    )
 
     @property
     def num_steps(self) -> int:

@@ -76,6 +76,10 @@ curriculum:
       - {type: base_fusion, alpha: 0.7, when: pass_1 on words < .2}
 environments: {words: {type: reasoning_gym, dataset: spell_backward}}
 """,
+    "curriculum.quarantine": """\
+curriculum:
+  quarantine: {after: 5, steps: 50}
+""",
     "step": """\
 step: {groups: 16, group_size: 8}     # 128 episodes
 """,

@@ -125,7 +125,8 @@ def test_three_steps_without_a_score_stop_the_run_and_it_goes_on_once_mended(
     tmp_path: Path, evergreen: Evergreen, mood: Path, problem: str, reason: str
 ) -> None:
     mood.write_text(problem)
-    stopped = evergreen("run", written(tmp_path, moody(mood)), "--home", tmp_path)
+    once = {"stages": 2, "stage": {"steps": 3}, "quarantine": None}
+    stopped = evergreen("run", written(tmp_path, moody(mood, curriculum=once)), "--home", tmp_path)
     assert stopped.exit_code == 75
     assert f"4 samples of one could not be scored: {reason}" in stopped.stdout
     assert f"samples of one could not be scored in evaluation: {reason}" in stopped.stdout

@@ -79,7 +79,8 @@ def test_what_a_score_started_ends_with_its_process(tmp_path, what, ending, scor
         if ending != "well":
             assert wait_until(lambda: not any(map(running, noted(tmp_path / "notes"))))
     pids = noted(tmp_path / "notes")
-    assert len(pids) == (20 if what == "forked" else 1)
+    times = 2 if score.reason == "crashed" else 1  # its only crash is tried once more
+    assert len(pids) == (20 if what == "forked" else times)
     assert not any(map(running, pids))
 
 

@@ -103,6 +103,23 @@ def test_rows_that_hang_cost_a_few_limits_and_sound_rows_beside_them_have_their_
         assert shares[-1] == 1, "and then none"
 
 
+@pytest.mark.parametrize(
+    ("way", "failures", "reasons"),
+    [
+        ("connection", 3, [None, None, None]),
+        ("connection", 5, ["raised ConnectionResetError: the judge is away"] * 2 + [None]),
+        ("crash", 1, [None, None, None]),
+        ("crash", 2, ["crashed", "crashed", None]),
+        ("value", 1, ["raised ValueError: the judge is away", None, None]),
+    ],
+)
+def test_what_failed_for_a_cause_that_may_pass_is_tried_once_more(tmp_path, way, failures, reasons):
+    options = {"path": str(tmp_path / "failures"), "failures": failures, "way": way}
+    flaky = EnvironmentSource("flaky", "tests.environments.flaky:create", options)
+    with scorer_of(flaky, timeout_s=5) as scorer:
+        assert [turn.score.reason for turn in scorer.turns(jobs_of(flaky, "a", "b", "c"))] == reasons
+
+
 def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
     task = PATIENT.create().task("easy", 0)
     turns = scorer.turns([ScoringJob(task, ("a",)), ScoringJob(task, ("a", "b")), ScoringJob(task, ("a", "b", "c"))])
