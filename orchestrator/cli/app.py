@@ -30,6 +30,7 @@ GROUPS = {  # each verb with the beginning of its own help, which a test compare
         "fork": "Begin a new run at a boundary of another",
         "stop": "Ask a run in another process to finish its step, save and stop",
         "study": "Run a study: every setting with every seed",
+        "launch": "Submit a run as a job of SLURM or Kubernetes",
         "serve": "Start the servers of a spec that says `sampler: vllm_server`",
     },
     "Look": {

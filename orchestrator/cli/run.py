@@ -27,15 +27,28 @@ if TYPE_CHECKING:
 WIDEST_WAY = 54  # columns of a way to go on; a longer one moves its own line alone
 
 
-def run(spec: SpecFile, overrides: Set = None, home: Home = DEFAULT_HOME, until_step: UntilStep = None) -> None:
+def run(
+    spec: SpecFile,
+    overrides: Set = None,
+    home: Home = DEFAULT_HOME,
+    until_step: UntilStep = None,
+    if_there: Annotated[
+        bool, typer.Option("--resume-if-there", help="Go on with the run of this name and spec, if there is one.")
+    ] = False,
+) -> None:
     """Run a curriculum from a spec file.
 
     Ctrl-C finishes the step, saves, and prints how to go on; a second Ctrl-C kills. Running the same spec again
-    makes a new run, NAME-2.
+    makes a new run, NAME-2, or with --resume-if-there goes on with the first: one command to start and to restart.
     """
+    from orchestrator.runs.api import find_run
     from orchestrator.runs.api import run as start
 
     refuse_run(spec, home)
+    if if_there and (found := find_run(spec, overrides or [], home)) is not None:
+        name, changes, stages = found
+        resume(name, changes, home, until_step, stages)
+        return
     with on_screen(home) as screen:
         outcome = start(spec, overrides or [], home, until_step, screen)
     end(outcome, home)

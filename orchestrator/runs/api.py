@@ -20,9 +20,9 @@ from orchestrator.locations import (
 )
 from orchestrator.os_signals import hold, noted
 from orchestrator.runs.assembly import Foundation, lay_foundation
-from orchestrator.runs.catalog import existing, kept_sections, known_to
+from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
 from orchestrator.runs.dry_run import refuse_unusable
-from orchestrator.runs.kept_spec import forked_spec, kept_spec, outside_study, write_spec
+from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, ended
@@ -88,6 +88,22 @@ def run(
             session = RunSession(checked, ledger, place, folder, watcher, until_step)
             outcome = session.begin(foundation, relations)
     return _with_baseline(outcome, checked, place, watcher)
+
+
+def find_run(
+    spec: str | Path | Mapping[str, Any] | Spec, overrides: Sequence[str] = (), home: str | Path | None = None
+) -> tuple[str, list[str], int | None] | None:
+    """Find the run of a spec's name: its name, and with which overrides and stages `resume` goes on as the spec has it.
+
+    None: there is none. Raises UserError where there is one of another spec.
+    """
+    checked, place = load_spec(spec, overrides), Home(home)
+    folder = place.run_folder(checked.name)
+    if not is_run(folder):
+        return None
+    with _opened(kept_sections(place, checked.name), place, together(None)) as ledger:
+        kept = kept_spec(ledger.reading, folder, checked.name)
+    return checked.name, *changes_on_resume(kept.spec, checked)
 
 
 def resume(

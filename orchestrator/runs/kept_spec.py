@@ -130,6 +130,30 @@ def _in_order(sections: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str,
     }
 
 
+def changes_on_resume(held: Spec, asked: Spec) -> tuple[list[str], int | None]:
+    """Say with which overrides and how many stages a run goes on as another spec has it, instead of its own.
+
+    Raises UserError where a run cannot become that.
+    """
+    had, wanted = _fields(held), _fields(asked)
+    differ = [
+        key
+        for key in {**had, **wanted}
+        if had.get(key) != wanted.get(key) and key.partition(".")[0] not in ("name", "ledger")
+    ]
+    sections = list(dict.fromkeys(key.partition(".")[0] for key in differ))
+    fixed = [key for key in differ if key.partition(".")[0] not in CHANGEABLE and key != "curriculum.stages"]
+    if fixed:
+        said = [f"{key} is {_shown(had.get(key))} there, and {_shown(wanted.get(key))} here" for key in fixed]
+        raise UserError(
+            f"there is a run {held.name} of another spec: {listed(said, NAMED)}. Give this one another `name`, or go "
+            f"on with that one: evergreen resume {held.name}"
+        )
+    dump = _dump(asked)
+    overrides = [f"{section}={json.dumps(dump[section])}" for section in sections if section in CHANGEABLE]
+    return overrides, asked.curriculum.stages if "curriculum.stages" in differ else None
+
+
 def write_spec(folder: Path, spec: Spec) -> None:
     """Keep the resolved spec with the run; where it says who logs in, it is its owner's alone."""
     text = as_yaml(spec)

@@ -1,0 +1,90 @@
+"""launch: a run as a job of SLURM or Kubernetes that is started again until it is finished."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console import err
+from orchestrator.cli.options import DEFAULT_HOME, Home, Set, SpecFile
+from orchestrator.errors import UserError
+from orchestrator.runs.cluster_jobs import ClusterJob
+from orchestrator.spec import load_spec
+
+_PARTITION = re.compile(r"[\w.,-]+")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # of things in Kubernetes
+
+
+class Cluster(StrEnum):
+    """Who runs the job."""
+
+    slurm = "slurm"
+    kubernetes = "kubernetes"
+
+
+SUBMIT = {Cluster.slurm: ["sbatch"], Cluster.kubernetes: ["kubectl", "apply", "-f", "-"]}
+
+
+def launch(
+    spec: SpecFile,
+    on: Annotated[Cluster, typer.Option(help="Who runs the job.")],
+    overrides: Set = None,
+    home: Home = DEFAULT_HOME,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of the job.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="Cores of the job.")] = 8,
+    memory: Annotated[int, typer.Option(min=1, help="GiB of memory of the job.")] = 64,
+    hours: Annotated[int, typer.Option(min=1, help="SLURM: hours that a job may take; the next one goes on.")] = 24,
+    restarts: Annotated[int, typer.Option(min=0, help="How often it is started again, at most.")] = 20,
+    partition: Annotated[str | None, typer.Option(help="SLURM: the partition.")] = None,
+    image: Annotated[str | None, typer.Option(help="Kubernetes: an image that has Evergreen.")] = None,
+    claim: Annotated[
+        str | None, typer.Option(help="Kubernetes: the volume claim with the home, and the files the spec names.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job, and submit nothing.")] = False,
+) -> None:
+    """Submit a run as a job of SLURM or Kubernetes that is started again until the run is finished.
+
+    The job does `evergreen run SPEC --resume-if-there`. A signal that ends it, as its time is over or its node is
+    needed, ends in a checkpoint; exit code 75 starts it again, 1 and 2 do not. For example
+
+    evergreen launch qwen.yaml --on slurm --partition gpu --hours 12
+
+    evergreen launch qwen.yaml --on kubernetes --image me/evergreen:1 --claim runs --dry-run
+    """
+    checked = load_spec(spec, overrides or [])  # what is wrong with it is told here, not by a job
+    job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, overrides or [])
+    if on is Cluster.slurm:
+        if partition is not None and not _PARTITION.fullmatch(partition):
+            raise UserError(f"--partition {partition!r} is no name of a partition")
+        program = Path(sys.executable).with_name("evergreen")
+        text = job.slurm(program, spec.absolute(), home.absolute(), partition)
+    else:
+        if image is None or claim is None:
+            raise UserError(
+                "a job of Kubernetes needs --image, which has Evergreen installed, and --claim, the volume claim that "
+                "keeps the home: a pod's own disk goes with the pod"
+            )
+        if not _NAME.fullmatch(job.name):
+            raise UserError(
+                f"Kubernetes takes names of a to z, 0 to 9 and `-`, at most 63 characters, not {job.name}: say "
+                "--set name=..."
+            )
+        text = job.kubernetes(spec.read_text("utf-8"), image, claim)
+    if dry_run:
+        typer.echo(text, nl=False)
+        return
+    submit = SUBMIT[on]
+    if shutil.which(submit[0]) is None:
+        raise UserError(f"there is no `{submit[0]}` here: --dry-run prints the job, to be submitted where there is")
+    done = subprocess.run(submit, input=text, text=True, capture_output=True)
+    err.print((done.stdout + done.stderr).strip(), markup=False, highlight=False)
+    if done.returncode:
+        raise UserError(f"`{shlex.join(submit)}` did not take the job, see above; --dry-run prints it")

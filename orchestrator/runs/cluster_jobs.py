@@ -1,0 +1,140 @@
+"""Jobs of SLURM and Kubernetes that begin a run and go on with it until it is finished, as text.
+
+Both do `evergreen run SPEC --resume-if-there`, pass on the signal that ends them, which ends in a checkpoint, and read
+the exit code: 75 starts the job again, a fault and a mistake do not.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typing_extensions import override
+
+from orchestrator.errors import OUR_FAULT, RESUMABLE, YOUR_MISTAKE
+
+GRACE_S = 300  # between the signal that ends a job and its kill: a step and a checkpoint fit in
+WORKSPACE = "/workspace"  # of a container: the volume with the home, and with the files that a spec names
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes what stands twice twice."""
+
+    @override
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ClusterJob:
+    """A run as a job of a cluster."""
+
+    name: str  # the run's
+    gpus: int
+    cpus: int
+    memory_gib: int
+    hours: int  # that one start of it may take
+    restarts: int  # at most
+    overrides: Sequence[str] = field(default=())
+
+    def _command(self, program: str, spec: str, home: str, *more: str) -> list[str]:
+        sets = [word for override in (*self.overrides, *more) for word in ("--set", override)]
+        return [program, "run", spec, "--home", home, "--resume-if-there", *sets]
+
+    def slurm(self, program: Path, spec: Path, home: Path, partition: str | None = None) -> str:
+        """Write a batch script; all paths are on a file system that every node sees.
+
+        The step runs beside the shell, as a trap waits for a command that is in front. SLURM counts the starts.
+        """
+        options = {
+            "job-name": self.name,
+            "output": f"{self.name}-%j.log",
+            "open-mode": "append",
+            **({} if partition is None else {"partition": partition}),
+            "nodes": 1,
+            "ntasks": 1,
+            "cpus-per-task": self.cpus,
+            "mem": f"{self.memory_gib}G",
+            **({"gpus-per-node": self.gpus} if self.gpus else {}),
+            "time": f"{self.hours}:00:00",
+            "signal": f"B:TERM@{GRACE_S}",
+        }
+        lines = "\n".join(f"#SBATCH --{key}={value}" for key, value in options.items())
+        command = shlex.join(self._command(str(program), str(spec), str(home)))
+        return f"""\
+#!/bin/bash
+{lines}
+#SBATCH --requeue
+
+{command} &
+run=$!
+is_told=
+trap 'is_told=yes; kill -TERM "$run"' TERM
+wait "$run"
+code=$?
+while [ -n "$is_told" ]; do   # the signal ended the wait: the run finishes its step and saves
+    is_told=
+    wait "$run"
+    code=$?
+done
+
+if [ "$code" -eq {RESUMABLE} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {self.restarts} ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
+    def kubernetes(self, spec: str, image: str, claim: str) -> str:
+        """Write a ConfigMap of the spec, given as text, and a Job that mounts it and the volume claim."""
+        command = self._command(
+            "evergreen", f"/spec/{self.name}.yaml", f"{WORKSPACE}/runs", f"resources.search_path={WORKSPACE}"
+        )
+        labels = {"app.kubernetes.io/name": "evergreen", "app.kubernetes.io/instance": self.name}
+        limits: dict[str, Any] = {"cpu": str(self.cpus), "memory": f"{self.memory_gib}Gi"}
+        if self.gpus:
+            limits["nvidia.com/gpu"] = str(self.gpus)
+        container = {
+            "name": "evergreen",
+            "image": image,
+            "command": command,
+            "workingDir": WORKSPACE,
+            "resources": {"requests": limits, "limits": limits},
+            "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE}, {"name": "spec", "mountPath": "/spec"}],
+        }
+        pod = {
+            "restartPolicy": "Never",  # the job starts another pod, by the rules below
+            "terminationGracePeriodSeconds": GRACE_S,
+            "containers": [container],
+            "volumes": [
+                {"name": "workspace", "persistentVolumeClaim": {"claimName": claim}},
+                {"name": "spec", "configMap": {"name": self.name}},
+            ],
+        }
+        stays_failed = {"containerName": "evergreen", "operator": "In", "values": [OUR_FAULT, YOUR_MISTAKE]}
+        rules = [
+            {"action": "FailJob", "onExitCodes": stays_failed},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},  # a drained node
+        ]
+        job = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": self.name, "labels": labels},
+            "spec": {
+                "completions": 1,
+                "parallelism": 1,
+                "backoffLimit": self.restarts,
+                "podFailurePolicy": {"rules": rules},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        }
+        config: Mapping[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self.name, "labels": labels},
+            "data": {f"{self.name}.yaml": spec},
+        }
+        return yaml.dump_all([config, job], Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,148 @@
+"""Jobs of SLURM and Kubernetes: the script is run with stand-ins of the cluster's commands, the manifest is read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.runs.cluster_jobs import ClusterJob
+from tests.conftest import Evergreen
+from tests.orchestrator.specs import alone, written
+
+JOB = ClusterJob(
+    "words", gpus=2, cpus=4, memory_gib=32, hours=12, restarts=3, overrides=["learner.lr=1e-4", "a.b='c d'"]
+)
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def slurm(folder: Path, evergreen: str, restarts_so_far: int | None = None) -> subprocess.Popen[str]:
+    """Start the script as SLURM does, with an evergreen of our own, and a scontrol that notes what it is told."""
+    (folder / "bin").mkdir()
+    program(folder / "bin", "scontrol", f'echo "$@" >> {folder}/scontrol')
+    script = JOB.slurm(program(folder, "evergreen", evergreen), folder / "my spec.yaml", folder / "home")
+    count = {} if restarts_so_far is None else {"SLURM_RESTART_COUNT": str(restarts_so_far)}
+    return subprocess.Popen(
+        [program(folder, "job", script)],
+        env={"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "17", **count},
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "requeued"),
+    [(0, None, False), (75, None, True), (75, 2, True), (75, 3, False), (2, None, False)],
+)
+def test_a_job_of_slurm_is_queued_again_while_its_run_can_go_on(
+    tmp_path: Path, code: int, restarts: int | None, requeued: bool
+) -> None:
+    job = slurm(tmp_path, f'echo "$@" > {tmp_path}/asked; exit {code}', restarts)
+    job.communicate(timeout=20)
+    assert job.returncode == code
+    assert (tmp_path / "scontrol").exists() == requeued
+    if requeued:
+        assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
+    asked = (tmp_path / "asked").read_text().strip()
+    assert asked == (
+        f"run {tmp_path}/my spec.yaml --home {tmp_path}/home --resume-if-there --set learner.lr=1e-4 --set a.b='c d'"
+    )
+
+
+def test_a_signal_reaches_the_run_and_its_exit_code_is_waited_for(tmp_path: Path) -> None:
+    job = slurm(
+        tmp_path,
+        f"trap 'echo saving >> {tmp_path}/run; sleep 0.5; kill $!; exit 75' TERM; touch {tmp_path}/up; sleep 60 & wait; kill $!",
+    )
+    until = time.monotonic() + 20
+    while not (tmp_path / "up").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    time.sleep(0.1)
+    job.send_signal(signal.SIGTERM)
+    job.communicate(timeout=20)
+    assert job.returncode == 75
+    assert (tmp_path / "run").read_text() == "saving\n"
+    assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
+
+
+def test_what_slurm_is_asked_for() -> None:
+    script = JOB.slurm(Path("/env/bin/evergreen"), Path("/w/words.yaml"), Path("/w/runs"), "gpu")
+    asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
+    assert asked >= {"partition=gpu", "gpus-per-node=2", "mem=32G", "time=12:00:00", "signal=B:TERM@300", "requeue"}
+    without = ClusterJob("words", 0, 4, 32, 12, 3).slurm(Path("/e"), Path("/s"), Path("/h"))
+    assert "gpus" not in without
+    assert "partition" not in without
+
+
+def manifest(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    job = ClusterJob(**{**vars(JOB), **changes})
+    config, batch = yaml.safe_load_all(job.kubernetes("seed: 3\n", "me/evergreen:1", "volume"))
+    return config, batch
+
+
+def test_a_job_of_kubernetes_begins_again_after_75_and_not_after_a_mistake() -> None:
+    config, job = manifest()
+    assert (config["kind"], config["data"]) == ("ConfigMap", {"words.yaml": "seed: 3\n"})
+    assert (job["kind"], job["apiVersion"], job["spec"]["backoffLimit"]) == ("Job", "batch/v1", 3)
+    failing, ignored = job["spec"]["podFailurePolicy"]["rules"]
+    assert (failing["action"], failing["onExitCodes"]["values"]) == ("FailJob", [1, 2])
+    assert ignored["action"] == "Ignore"
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["restartPolicy"] == "Never", "asked for by a policy of failures"
+    assert failing["onExitCodes"]["containerName"] == container["name"]
+    assert container["command"][:6] == [
+        *("evergreen", "run", "/spec/words.yaml"),
+        *("--home", "/workspace/runs", "--resume-if-there"),
+    ]
+    assert container["command"][-1] == "resources.search_path=/workspace"
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted == {"workspace": "/workspace", "spec": "/spec"}
+    assert {volume["name"] for volume in pod["volumes"]} == set(mounted)
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert (
+        "nvidia.com/gpu" not in manifest(gpus=0)[1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    )
+
+
+def test_launch_prints_a_job_of_a_spec_that_was_checked(tmp_path: Path, evergreen: Evergreen) -> None:
+    spec = written(tmp_path, alone())
+    shown = evergreen("launch", spec, "--on", "slurm", "--home", tmp_path / "home", "--dry-run")
+    assert shown.exit_code == 0
+    assert f"run {spec} --home {tmp_path / 'home'} --resume-if-there" in shown.stdout
+    assert not (tmp_path / "home").exists()
+    wrong = evergreen("launch", spec, "--on", "slurm", "--set", "learner.lr=-1", "--dry-run")
+    assert wrong.exit_code == 2
+    assert "learner.lr" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--on", "kubernetes", "--dry-run"], "needs --image, which has Evergreen installed, and --claim"),
+        (["--on", "slurm", "--partition", "a b; rm -r ~", "--dry-run"], "is no name of a partition"),
+        (["--on", "slurm"], "there is no `sbatch` here"),
+        (
+            ["--on", "kubernetes", "--image", "i", "--claim", "c", "--set", "name=a_b", "--dry-run"],
+            "Kubernetes takes names of a to z",
+        ),
+    ],
+)
+def test_launch_refuses_what_cannot_become_a_job(
+    tmp_path: Path, evergreen: Evergreen, options: list[str], said: str
+) -> None:
+    refused = evergreen("launch", written(tmp_path, alone()), *options)
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.stderr.split())
