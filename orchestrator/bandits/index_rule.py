@@ -88,7 +88,7 @@ class Buckets:
         bucket = self._arms[value]
         last = bucket.pop()
         if last != arm:  # the last one takes its place
-            at = self._at[arm] if arm in self._at else int(np.searchsorted(self._level, arm))
+            at = self._at[arm] if arm in self._at else int(self._level.searchsorted(arm))
             bucket[at] = last
             self._at[last] = at
         if not bucket:
