@@ -30,7 +30,7 @@ import torch
 
 from benchmarks import plain
 from benchmarks.random_models import letters_tokenizer, random_qwen2
-from benchmarks.work import NEVER, SHAPE, VOCABULARY
+from benchmarks.work import NEVER, SHAPE, VOCABULARY, WIDE
 from policies.config import PolicyConfig
 from policies.hardware import cpu_threads
 from policies.models.loader import load_policy
@@ -97,13 +97,12 @@ def demo(repeats: int) -> None:
 
 def large(repeats: int) -> None:
     """Measure our engine beside bare torch where the vocabulary is wide."""
-    shape = {**SHAPE, "vocab_size": 32_000, "hidden_size": 448, "num_hidden_layers": 7, "intermediate_size": 1200}
-    shape |= {"num_attention_heads": 7, "num_key_value_heads": 7}
-    model = random_qwen2(seed=0, **shape)
-    policy = Policy(model, letters_tokenizer(shape["vocab_size"], shape["vocab_size"]), "large", template="none")
+    num_tokens = WIDE["vocab_size"]
+    model = random_qwen2(seed=0, **WIDE)
+    policy = Policy(model, letters_tokenizer(num_tokens, num_tokens), "large", template="none")
     policy.stop_ids = ()
     rng = np.random.default_rng(0)
-    prompts = [tuple(rng.integers(1, shape["vocab_size"], 16).tolist()) for _ in range(4)]
+    prompts = [tuple(rng.integers(1, num_tokens, 16).tolist()) for _ in range(4)]
     works = [
         Work("128 new", requests_of(prompts, 128)),
         Work("1..128 new", requests_of(prompts, 128, uniform=True)),

@@ -28,6 +28,15 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 512,
     "tie_word_embeddings": True,
 }
+WIDE: dict[str, Any] = {  # 31M weights, of a vocabulary as wide as those of real models
+    **SHAPE,
+    "vocab_size": 32_000,
+    "hidden_size": 448,
+    "num_hidden_layers": 7,
+    "num_attention_heads": 7,
+    "num_key_value_heads": 7,
+    "intermediate_size": 1200,
+}
 LEARNER: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.99), "clip_norm": 1.0}
 CLIP = 0.2
 # Beyond the vocabulary of the model: no answer ever ends by itself. Where rows are uneven, TRL must be made to end

@@ -238,6 +238,7 @@ def refuse_unusable(
     from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.warm_start_examples import WarmStartExamples
     from orchestrator.runs.environments import trainable
+    from orchestrator.webhook import url_from
 
     make_choice(spec.curriculum, trainable(environments), spec.seed)
     TaskSampler(environments, spec.curriculum, spec.seed, tell).close()
@@ -247,6 +248,8 @@ def refuse_unusable(
         registry.refuse_uncallable("interventions", intervention)
     for measurement in spec.measure.of:
         registry.refuse_uncallable("measurements", measurement, "environments", "held_out")
+    if spec.guards.webhook is not None:
+        url_from(spec.guards.webhook)
     if spec.warm_start is not None and spec.warm_start.num_batches:
         WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
 

@@ -17,8 +17,9 @@ from orchestrator.callbacks import Callback, Watchers
 from orchestrator.errors import SpecError, UserError
 from orchestrator.runs.catalog import opened
 from orchestrator.webhook import Webhook
+from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, component, ending, newest_checkpoint, series, told
-from tests.orchestrator.specs import alone, small
+from tests.orchestrator.specs import alone, small, written
 
 ONE = ["learner.updates=1", "checkpoint.every_steps=1"]
 
@@ -172,7 +173,7 @@ def test_what_cannot_be_guarded_is_refused_with_the_remedy(
 
 
 def test_a_url_in_the_spec_is_refused_and_a_variable_that_is_not_set_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen
 ) -> None:
     with pytest.raises(SpecError, match="name of an environment variable"):
         orchestrator.load_spec({**alone(), "guards": {"webhook": "https://hooks.example/secret"}})
@@ -180,6 +181,9 @@ def test_a_url_in_the_spec_is_refused_and_a_variable_that_is_not_set_too(
     with pytest.raises(UserError, match="EVERGREEN_WEBHOOK is not set"):
         orchestrator.run({**alone(), "guards": {"webhook": "EVERGREEN_WEBHOOK"}}, home=tmp_path)
     assert not (tmp_path / "alone").exists()
+    checked = evergreen("validate", written(tmp_path, {**alone(), "guards": {"webhook": "EVERGREEN_WEBHOOK"}}))
+    assert checked.exit_code == 2, "before there is a run"
+    assert "EVERGREEN_WEBHOOK is not set" in checked.stderr
 
 
 class Inbox(BaseHTTPRequestHandler):

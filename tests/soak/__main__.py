@@ -98,6 +98,7 @@ class Watched:
         return float(fitted.slope), float(fitted.slope) - half, float(fitted.slope) + half
 
 
+OF_FAULTS = ("event ledger away", "event checkpoint passed over")  # what only the run has that they befell
 _SEEN: dict[int, str] = {}  # every process that was ever below a command of ours, and when it began
 
 
@@ -319,7 +320,7 @@ def main() -> int:
         flush=True,
     )
     found = failed or [*differences(home), *tracked_differences(home)]
-    wrong += [one for one in found if not one.startswith("event ledger away")]  # it was, in one of them
+    wrong += [one for one in found if not one.startswith(OF_FAULTS)]
     wrong += left_behind(home)
     print("\n".join(wrong) if wrong else "both ended alike, and nothing is left")
     if not wrong and options.folder is None:

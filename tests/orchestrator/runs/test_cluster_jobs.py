@@ -63,7 +63,7 @@ def test_a_job_of_slurm_is_queued_again_while_its_run_can_go_on(
 def test_a_signal_reaches_the_run_and_its_exit_code_is_waited_for(tmp_path: Path) -> None:
     job = slurm(
         tmp_path,
-        f"trap 'echo saving >> {tmp_path}/run; sleep 0.5; kill $!; exit 75' TERM; touch {tmp_path}/up; sleep 60 & wait; kill $!",
+        f"trap 'echo saving >> {tmp_path}/run; sleep 0.5; kill $!; exit 75' TERM; touch {tmp_path}/up; sleep 60 & wait",
     )
     until = time.monotonic() + 20
     while not (tmp_path / "up").exists():
