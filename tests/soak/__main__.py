@@ -40,7 +40,9 @@ RESUMABLE = 75
 STAGE = 50  # steps of a stage
 WARM = 0.4  # of the first run's time, which counts for no slope: caches fill
 BATCHES = 12  # of samples, whose means a slope is of
-MOST_MB_PER_HOUR, MOST_FILES_PER_HOUR = 20.0, 20.0  # where even the lower end of the interval is above: a leak
+# Of a thousand steps, where even the lower end of the interval is above: a leak. A step takes a fifteenth of a second
+# here, so an hour has tens of thousands, and what an allocator takes until it settles would look like much.
+MOST_MB, MOST_FILES = 2.0, 0.5
 MEAN_CALM_S = 6.0  # between two faults
 
 Words = Sequence[object]
@@ -300,15 +302,15 @@ def main() -> int:
     wrong = []
     print(f"undisturbed: {watched.seconds[-1] / 60:.1f} minutes, {len(watched.seconds)} looks")
     numbers: list[tuple[str, Sequence[float], str, float]] = [
-        ("memory", watched.megabytes, "MB", MOST_MB_PER_HOUR),
-        ("open files and connections", watched.files, "", MOST_FILES_PER_HOUR),
-        ("processes", watched.processes, "", MOST_FILES_PER_HOUR),
+        ("memory", watched.megabytes, "MB", MOST_MB),
+        ("open files and connections", watched.files, "", MOST_FILES),
+        ("processes", watched.processes, "", MOST_FILES),
     ]
     for what, values, unit, most in numbers:
-        slope, low, high = watched.slope(values)
-        said = (
-            f"{what}: {min(values):.0f} to {max(values):.0f} {unit}, {slope:+.1f} ({low:+.1f} to {high:+.1f}) an hour"
-        )
+        hours = watched.seconds[-1] / 3600 / (stages * STAGE) * 1000  # of a thousand steps
+        slope, low, high = (hours * one for one in watched.slope(values))
+        growth = f"{slope:+.2f} ({low:+.2f} to {high:+.2f}) a thousand steps"
+        said = f"{what}: {min(values):.0f} to {max(values):.0f} {unit}, {growth}"
         print(said, flush=True)
         if low > most:
             wrong.append(f"it grows: {said}")
