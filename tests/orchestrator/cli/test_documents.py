@@ -29,7 +29,7 @@ def commands(page: Path) -> Iterator[str]:
     text = page.read_text()
     for of_block, in_line in re.findall(r"^(?: {4,}|\$ )?(evergreen .*)$|`(evergreen [^`\n]*)`", text, re.MULTILINE):
         for part in (of_block or in_line).split(" && "):
-            command = re.split(r"\s{2,}|\s#|`", part)[0]
+            command = re.split(r"\s{2,}|\s#|`|\| (?!evergreen)", part)[0]  # another program's options are its own
             if command.startswith("evergreen "):
                 yield command
 
