@@ -81,6 +81,11 @@ def setting(number: int, folder: Path) -> Setting:
     if number % 4 == 3:
         intervention = INTERVENTIONS[number // 4 % len(INTERVENTIONS)]
         curriculum["boundary"], methods["intervention"] = {"interventions": [intervention]}, intervention
+    if number % 9 in (1, 6) and environments.get("noise", {}).get("character") == "noisy":
+        path = folder / "away"  # answers of one category cannot be scored
+        path.write_text("noise/hard")
+        environments["noise"] = {"type": "tests.integration.patchy:create", "path": str(path)}
+        curriculum["quarantine"], methods["quarantine"] = {"after": 1, "steps": 4}, "quarantine"
     spec = small(
         f"case-{number}",
         seed=number,
