@@ -85,7 +85,8 @@ def setting(number: int, folder: Path) -> Setting:
         path = folder / "away"  # answers of one category cannot be scored
         path.write_text("noise/hard")
         environments["noise"] = {"type": "tests.integration.patchy:create", "path": str(path)}
-        curriculum["quarantine"], methods["quarantine"] = {"after": 1, "steps": 4}, "quarantine"
+        curriculum["quarantine"] = {"after": 1, "steps": 4}
+        methods["quarantine"] = "quarantine"
     spec = small(
         f"case-{number}",
         seed=number,
