@@ -30,7 +30,7 @@ NOT_AHEAD = (
 SEVERAL = ("constrained", "hypervolume", "weighted")  # objectives that weigh the components of a score
 REPLAYS: Sequence[Any] = (0.25, {"share": 0.25, "rule": "due"}, {"share": 0.25, "rule": "random"}, 0)
 INTERVENTIONS = ("reset_optimizer", "average", "base_fusion", "redo", "shrink_perturb")
-GUARDS = (
+GUARDS: Sequence[Raw] = (
     {"when": "response_len > 0", "steps": 3, "action": "lower", "most": 9},
     {"when": "grad_norm > 1e-9", "action": "roll_back", "steps": 2, "most": 9},
     {"when": "grad_norm > 1e-9", "action": "skip"},
