@@ -23,9 +23,10 @@ from orchestrator.runs.catalog import refuse_run
 from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.runs.kept_spec import as_yaml
 from orchestrator.spec import Spec, load_spec
-from store.sentences import listed, short
+from store.sentences import listed, short, size_in_words
 
 if TYPE_CHECKING:
+    from orchestrator.runs.gpu_plan import GpuPlan
     from orchestrator.runs.task_pools import EnvironmentPools
 
 WORST = 10  # leaks that are printed
@@ -52,26 +53,39 @@ def validate(
     show_all: Annotated[
         bool, typer.Option("--all", help="Before that, every field of the spec with the value that it has.")
     ] = False,
+    plan_gpu: Annotated[
+        bool,
+        typer.Option("--plan", help="What a GPU's memory will hold, part by part; exit code 2 if it cannot."),
+    ] = False,
+    gpu: Annotated[
+        str | None, typer.Option(help="Of --plan: h100, h200, a100, ...; the one that is here, else h100.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a spec and print what it means: its environments and tasks, the plan, the disk it will take.
 
     Nothing is trained and no weights are read. Rows that cannot be used are listed; with --strict the exit code is 2
     if there are any. With --leaks, tasks of all environments are compared, held out against to train on: docs/leaks.md.
+    With --plan it also says what one GPU holds and how fast it can be at most: docs/scale.md.
     """
     refuse_run(spec, home)
     checked = load_spec(spec, overrides or [])
     refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     plan = make_plan(checked, home, lambda text: err.print(text, markup=False))
     found = look_for_leaks(checked, threshold) if leaks else None
+    on_gpu = plan_on(checked, gpu) if plan_gpu or gpu else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}
+        more |= {"gpu": {**asdict(on_gpu), "peak": on_gpu.peak, "fits": on_gpu.fits}} if on_gpu else {}
         print_json({"spec": checked.kept(), "plan": asdict(plan), **more})
     else:
         if show_all:
             out.print(f"{as_yaml(checked).rstrip()}\n", markup=False)
         print_plan(out, checked.name, plan)
-        is_refused = strict and (plan.left_out or (found and found.num_leaks))
+        if on_gpu:
+            print_gpu_plan(out, checked, on_gpu)
+        is_refused = bool(strict and (plan.left_out or (found and found.num_leaks)))
+        is_refused |= on_gpu is not None and not on_gpu.fits
         if not show_all and not is_refused:
             out.print(Text(f"{spec} is valid. Every field with its value: --all", style="dim"))
         for line in leak_lines(found, bool(plan.left_out)) if found else ():
@@ -82,6 +96,8 @@ def validate(
         raise UserError(f"--strict: there are rows of {where} that cannot be used; mend or remove them:{why}")
     if strict and found and found.num_leaks:
         raise UserError(f"--strict: {summary(found)}; remove them on one side")
+    if on_gpu and not on_gpu.fits:
+        raise UserError(f"--plan: {checked.name} {on_gpu.verdict}")
 
 
 def print_plan(console: Console, name: str, plan: DryRun) -> None:
@@ -100,6 +116,37 @@ def print_plan(console: Console, name: str, plan: DryRun) -> None:
         label = WRAPPED.match(line)
         text = textwrap.fill(line, console.width, subsequent_indent=" " * 6, **WHOLE_WORDS) if label and wraps else line
         console.print(Text(text, style="yellow" if line.startswith("warning: ") else ""))
+
+
+def plan_on(spec: Spec, name: str | None) -> GpuPlan:
+    """Plan a run on a GPU of this name; None: on the one that is here, else on an h100."""
+    import torch
+
+    from orchestrator.runs.environments import build_environments, vocabulary_sample
+    from orchestrator.runs.gpu_plan import GPUS, Gpu, gpu_named, plan_gpu
+    from policies.models.memory import describe_memory
+
+    if name is None and torch.cuda.is_available():
+        here = torch.cuda.get_device_properties(0)
+        like = min(GPUS.values(), key=lambda one: abs(one.num_bytes - here.total_memory))
+        gpu = Gpu(here.name, here.total_memory, like.flops, like.bandwidth)
+    else:
+        gpu = gpu_named(name or "h100")
+    _, environments = build_environments(spec)
+    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    return plan_gpu(spec, environments, describe_memory(spec.policy, sample), gpu)
+
+
+def print_gpu_plan(console: Console, spec: Spec, plan: GpuPlan) -> None:
+    """Print what a GPU's memory holds, part by part, and what follows."""
+    made = table(f"{spec.name}: the memory of one {plan.gpu.name}", "part", "size", "when")
+    made.columns[2].justify = "left"
+    for part in plan.parts:
+        made.add_row(part.name, size_in_words(part.num_bytes), "always" if part.moment is None else part.moment)
+    console.print(made)
+    for line in (f"memory: {plan.verdict}", f"speed: {plan.times}", *(f"note: {text}" for text in plan.notes)):
+        console.print(Text(plain(line)))
+    console.print(Text("arithmetic from the spec and the model's configuration, not measured on a GPU", style="dim"))
 
 
 def _sum(nums: Sequence[int | None]) -> str:

@@ -28,19 +28,7 @@ def make_tiny(
     """
     closed = config.vocabulary == "closed"
     tokenizer = build_tokenizer(sample, closed) if saved is None else read_tokenizer(saved)
-    architecture = LlamaConfig(
-        vocab_size=len(tokenizer),
-        num_hidden_layers=config.layers,
-        hidden_size=config.hidden,
-        intermediate_size=config.mlp,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        initializer_range=config.initial_std,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
+    architecture = tiny_architecture(config, len(tokenizer))
     # The library's own initialisation uses the global generator, hence the fork; it is then overwritten: matrices from
     # a normal law of the usual width, norms of 1.
     with torch.random.fork_rng(devices=[]):
@@ -58,3 +46,20 @@ def make_tiny(
         for text in sample.texts:
             check(text)
     return Policy(model, tokenizer, name="tiny", template=config.template, check_text=check)
+
+
+def tiny_architecture(config: PolicyConfig, vocabulary_size: int) -> LlamaConfig:
+    """Give the library's configuration of `tiny`."""
+    return LlamaConfig(
+        vocab_size=vocabulary_size,
+        num_hidden_layers=config.layers,
+        hidden_size=config.hidden,
+        intermediate_size=config.mlp,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=config.initial_std,
+        bos_token_id=None,
+        eos_token_id=None,
+    )

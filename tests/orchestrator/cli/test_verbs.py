@@ -94,7 +94,7 @@ VERBS = {
     "prune": ["[RUN]...", "--boundaries", "--warm-starts", "--dry-run", "--home", "--json"],
     "rm": ["RUN", "--yes", "--keep-mlflow", "--dry-run", "--home"],
     "upgrade": ["--home"],
-    "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--all", "--json"],
+    "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--all", "--plan", "--gpu", "--json"],
     "methods": ["KIND", "NAME", "--schema", "--json"],
     "check-env": ["SPEC", "ENV", "--set", "--tasks", "--patience", "--json"],
     "doctor": ["RUN", "--home", "--json"],

@@ -1,0 +1,262 @@
+"""What a run takes of one GPU: memory part by part, the rates that its arithmetic allows, and what to change.
+
+Memory is counted from the policy's configuration (policies/models/memory.py) and the spec. Rates are ceilings: 40 % of
+a GPU's bfloat16 operations for an update, 65 % of its memory's bandwidth for playing; engines reach part of that. None
+of it has been compared with a GPU yet; what was compared, and with what, is in docs/scale.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from environments import Environment
+from orchestrator import registry
+from orchestrator.errors import UserError
+from orchestrator.spec import Spec
+from policies.models.memory import ModelMemory
+from policies.objectives.config import ObjectiveConfig
+from store.sentences import size_in_words
+
+Moment = Literal["update", "play", "probe"]
+MOMENTS: Mapping[Moment, str] = {
+    "update": "while it updates",
+    "play": "while it plays",
+    "probe": "while a probe trains a copy",
+}
+
+CONTEXT_BYTES = 600_000_000  # of CUDA and its libraries, before any tensor
+USABLE = 0.95  # of a GPU's memory: blocks of an allocator leave gaps
+OF_OPERATIONS, OF_BANDWIDTH = 0.40, 0.65
+FLOPS_PER_WEIGHT = {False: 6, True: 8}  # of an update's token; with layers run again
+SMALL_POLICY = 100_000_000  # weights; below that a GPU waits for the host
+SMALL_MICRO_TOKENS, SMALL_CACHE_TOKENS = 4096, 65_536  # what is tried where a run does not fit
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as its maker describes it."""
+
+    name: str
+    num_bytes: int
+    flops: float  # a second, dense, bfloat16
+    bandwidth: float  # of its memory, bytes a second
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("h100", 85_520_000_000, 989e12, 3.35e12),
+        Gpu("h200", 150_750_000_000, 989e12, 4.8e12),
+        Gpu("b200", 192_260_000_000, 2250e12, 8e12),
+        Gpu("a100", 85_890_000_000, 312e12, 2.04e12),
+        Gpu("a100-40", 42_940_000_000, 312e12, 1.555e12),
+        Gpu("l40s", 48_300_000_000, 362e12, 0.864e12),
+        Gpu("rtx4090", 25_750_000_000, 165e12, 1.008e12),
+    )
+}
+
+
+def gpu_named(name: str) -> Gpu:
+    """Find a GPU by its name; UserError names those there are."""
+    if (found := GPUS.get(name.lower())) is None:
+        raise UserError(f"--gpu {name}: not known. There are {', '.join(GPUS)}")
+    return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the memory; without a moment it is there all the time."""
+
+    name: str
+    num_bytes: int
+    moment: Moment | None = None
+
+
+@dataclass(frozen=True)
+class GpuPlan:
+    """A run on one GPU."""
+
+    gpu: Gpu
+    parts: tuple[Part, ...]
+    update_tokens_s: float | None  # at most; None: the arithmetic of a GPU says nothing about it
+    play_tokens_s: float | None  # at most; None: that, or not on this GPU
+    stage_s: float | None  # at least, with answers of full length
+    changes: tuple[str, ...] = ()  # what makes it fit, or as small as it gets
+    changed_peak: int | None = None  # with them
+    notes: tuple[str, ...] = field(default=())
+
+    def taken(self, moment: Moment) -> int:
+        """Bytes at one moment."""
+        return sum(part.num_bytes for part in self.parts if part.moment in (None, moment))
+
+    @property
+    def moment(self) -> Moment:
+        """When it takes most."""
+        return max((one for one in MOMENTS if one == "update" or self._has(one)), key=self.taken)
+
+    @property
+    def peak(self) -> int:
+        """Bytes then."""
+        return self.taken(self.moment)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the GPU holds it."""
+        return self.peak <= USABLE * self.gpu.num_bytes
+
+    @property
+    def verdict(self) -> str:
+        """Say whether it fits, and what to change if not."""
+        most = f"{size_in_words(self.peak)} {MOMENTS[self.moment]}, of {size_in_words(self.gpu.num_bytes)}"
+        if self.fits:
+            return f"fits one {self.gpu.name}: {most}"
+        said = f"does not fit one {self.gpu.name}: {most}"
+        if not self.changes:
+            return f"{said}. No setting makes it smaller: take a smaller policy or a larger GPU (--gpu)"
+        assert self.changed_peak is not None
+        with_them = f"{said}. {' and '.join(self.changes)} would take {size_in_words(self.changed_peak)}"
+        enough = self.changed_peak <= USABLE * self.gpu.num_bytes
+        return with_them if enough else f"{with_them}, still too much: take a smaller policy or a larger GPU (--gpu)"
+
+    @property
+    def times(self) -> str:
+        """Say what its arithmetic allows, in words."""
+        if self.update_tokens_s is None:
+            return "not known: with so small a policy a GPU waits for the host"
+        said = [f"an update reads at most {self.update_tokens_s:,.0f} tokens/s"]
+        if self.play_tokens_s is not None:
+            said.append(f"playing writes at most {self.play_tokens_s:,.0f}")
+        if self.stage_s is not None:
+            said.append(f"a stage of answers at full length at least {self.stage_s / 60:,.0f} min")
+        return "; ".join(said)
+
+    def _has(self, moment: Moment) -> bool:
+        return any(part.moment == moment for part in self.parts)
+
+
+def plan_gpu(spec: Spec, environments: Mapping[str, Environment], memory: ModelMemory, gpu: Gpu) -> GpuPlan:
+    """Work out what a run takes of a GPU, and what to change if that is too much."""
+    parts = tuple(_parts(spec, memory, gpu))
+    update_s, play_s = _rates(spec, memory, gpu)
+    longest = max(one.max_tokens or spec.sampler.max_tokens for one in environments.values())
+    num_tokens = spec.curriculum.stage.steps * spec.step.groups * spec.step.group_size * longest
+    stage_s = num_tokens / play_s + num_tokens / update_s if play_s and update_s else None
+    plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec)))
+    if plan.fits:
+        return plan
+    changes, smaller = list[str](), spec
+    for said, change in _changes(spec):
+        changed = change(smaller)
+        before, after = (_peak(one, memory, gpu) for one in (smaller, changed))
+        if after < before:
+            changes.append(said)
+            smaller = changed
+        if after <= USABLE * gpu.num_bytes:
+            break
+    return GpuPlan(gpu, parts, update_s, play_s, stage_s, tuple(changes), _peak(smaller, memory, gpu), plan.notes)
+
+
+def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
+    """List what lies in the GPU's memory, and when."""
+    learner, sampler = spec.learner, spec.sampler
+    num_tokens = learner.micro_tokens or 1
+    activations = memory.activations(num_tokens, recomputes=learner.activation_checkpointing)
+    logits = memory.logits(num_tokens)
+    yield Part("CUDA and its libraries", CONTEXT_BYTES)
+    yield Part("weights", memory.weights)
+    masters = "float32 masters, their gradients, two moments" if memory.is_short else "gradients, two moments"
+    yield Part(masters, memory.optimizer)
+    if _keeps_reference(spec.objective):
+        yield Part("reference policy", memory.weights)
+    kind = registry.type_of(sampler)
+    if kind == "transformers" and sampler.ahead:
+        yield Part("weights that play ahead", memory.weights)
+    if kind == "vllm":
+        yield Part("vLLM's share: weights, keys and values", int(_share(sampler) * gpu.num_bytes))
+    if memory.is_short:
+        yield Part("gradients of the last backward pass", memory.short_gradients, "update")
+    yield Part(f"activations of {num_tokens:,} tokens", activations, "update")
+    yield Part("logits while they are reduced", logits, "update")
+    if kind == "transformers":
+        options: Any = sampler
+        yield Part(f"keys and values of {options.cache_tokens:,} tokens", memory.cache(options.cache_tokens), "play")
+        prefill = memory.reading(options.prefill_tokens)
+        yield Part(f"prompts of {options.prefill_tokens:,} tokens being read", prefill, "play")
+        yield Part("logits of the rows that play", memory.logits(options.rows), "play")
+    if any(getattr(one, "kind", None) in COPYING for one in spec.measure.of):
+        copied = memory.weights + memory.optimizer + memory.short_gradients
+        yield Part("a probe's copy and what trains it", copied, "probe")
+        yield Part("activations and logits of the copy", activations + logits, "probe")
+
+
+COPYING = ("supervised", "random_labels", "rl")  # probes that train a copy
+
+
+def _keeps_reference(objective: ObjectiveConfig) -> bool:
+    from policies.objectives import Objective
+
+    return "lp_ref" in Objective(objective, 0).needs or "kl" in objective.knobs
+
+
+def _share(sampler: Any) -> float:
+    return float(sampler.gpu_memory_utilization)
+
+
+def _peak(spec: Spec, memory: ModelMemory, gpu: Gpu) -> int:
+    return GpuPlan(gpu, tuple(_parts(spec, memory, gpu)), None, None, None).peak
+
+
+def _rates(spec: Spec, memory: ModelMemory, gpu: Gpu) -> tuple[float | None, float | None]:
+    """Give the tokens a second of an update and of playing that arithmetic allows."""
+    if memory.num_parameters < SMALL_POLICY:
+        return None, None
+    num_flops = FLOPS_PER_WEIGHT[spec.learner.activation_checkpointing] * memory.num_parameters
+    update_s = OF_OPERATIONS * gpu.flops / num_flops
+    if registry.type_of(spec.sampler) != "vllm":  # another engine waits for the host, or is elsewhere
+        return update_s, None
+    num_rows = spec.step.groups * spec.step.group_size
+    read = memory.weights + memory.cache(num_rows * spec.sampler.max_tokens)
+    return update_s, num_rows / (read / (OF_BANDWIDTH * gpu.bandwidth))
+
+
+def _changes(spec: Spec) -> Iterator[tuple[str, Any]]:
+    """Name settings that take less, those that cost least first, each with what makes it."""
+
+    def within(section: str, **options: Any) -> Any:
+        return lambda one: one.model_copy(update={section: getattr(one, section).model_copy(update=options)})
+
+    kind, sampler = registry.type_of(spec.sampler), spec.sampler
+    if not spec.learner.activation_checkpointing:
+        yield "`learner.activation_checkpointing: true`", within("learner", activation_checkpointing=True)
+    if (spec.learner.micro_tokens or 0) > SMALL_MICRO_TOKENS:
+        said = f"`learner.micro_tokens: {SMALL_MICRO_TOKENS}`"
+        yield said, within("learner", micro_tokens=SMALL_MICRO_TOKENS)
+    if kind == "transformers" and getattr(sampler, "cache_tokens", 0) > SMALL_CACHE_TOKENS:
+        said = f"`sampler.cache_tokens: {SMALL_CACHE_TOKENS}`"
+        yield said, within("sampler", cache_tokens=SMALL_CACHE_TOKENS)
+    if kind == "transformers" and sampler.ahead:
+        yield "`sampler.ahead: 0`", within("sampler", ahead=0)
+    if kind == "vllm":
+        yield "a server on another GPU (`evergreen serve`, `sampler: vllm_server`)", _with_server
+    if any(getattr(one, "kind", None) in COPYING for one in spec.measure.of):
+        left = tuple(one for one in spec.measure.of if getattr(one, "kind", None) not in COPYING)
+        yield "no probe that trains a copy (`measure.of`)", within("measure", of=left)
+
+
+def _with_server(spec: Spec) -> Spec:
+    """The same, played elsewhere."""
+    config = registry.load(registry.find("samplers", "vllm_server")).Config
+    server = config.model_construct(type="vllm_server", max_tokens=spec.sampler.max_tokens)
+    return spec.model_copy(update={"sampler": server})
+
+
+def _notes(spec: Spec) -> Iterator[str]:
+    """Say what is not in the plan."""
+    if spec.warm_start is not None and spec.warm_start.num_batches:
+        yield "the warm start is not in it: its batches are fed whole"
+    if registry.type_of(spec.sampler) == "vllm_server":
+        yield "servers play on GPUs of their own, which are not in it"
+    if registry.type_of(spec.sampler) == "transformers":
+        yield "how fast the `transformers` sampler plays on a GPU is not known: it waits for the host at every token"

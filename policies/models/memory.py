@@ -1,0 +1,172 @@
+"""What a policy takes of a device's memory, from its configuration alone: weights, training, activations, cache.
+
+State, by parameter: float32 weights 16 B (weights, gradients, two moments); shorter ones 20 B (weights and their
+gradients in their own type, float32 masters with gradients and two moments). Activations are counted, not guessed: a
+copy of the architecture that is narrower by a whole factor is run on a few tokens and the tensors that autograd keeps
+are added up; widths enter linearly, so two such copies tell those of the whole. Checked against a real learner, a
+backward pass and a cache in tests/policies/models/test_memory.py.
+
+Source of the state's arithmetic: arXiv 1910.02054, section 3.1, with what `Optimizer` keeps.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policies.config import PolicyConfig
+from policies.errors import PolicyError
+from policies.forward import CHUNK_ELEMENTS
+from policies.model_facts import width_of
+from policies.models.description import describe_size, load_architecture
+from policies.models.tiny import tiny_architecture
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
+
+FLOAT32 = 4
+LOGIT_COPIES = 5  # float32 arrays over the vocabulary that are alive while a chunk of logits is reduced, at most
+NARROW_HEADS = (8, 16)  # width of a head of the narrow copies
+NARROW_TOKENS = 64
+WIDTHS = ("hidden_size", "intermediate_size", "head_dim")
+
+
+@dataclass(frozen=True)
+class ModelMemory:
+    """Bytes that a policy of this architecture takes, part by part."""
+
+    num_parameters: int
+    bytes_each: int  # of a weight
+    num_layers: int
+    width: int  # of the hidden states
+    vocabulary: int
+    layer_bytes: float  # kept for the backward pass by one layer, a token
+    cache_bytes: int  # of keys and values, a token, in all layers
+
+    @classmethod
+    def of(cls, architecture: Any, num_parameters: int, dtype: torch.dtype) -> ModelMemory:
+        """Work it out for a model's configuration. `PolicyError`: an architecture that is not made so."""
+        text = architecture.get_text_config()
+        try:
+            heads: int = text.num_attention_heads
+            key_value: int = getattr(text, "num_key_value_heads", None) or heads
+            head: int = getattr(text, "head_dim", None) or text.hidden_size // heads
+            num_layers: int = text.num_hidden_layers
+            layer_bytes = _layer_bytes(text, head, dtype)
+        except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise PolicyError(
+                f"the memory of a {type(architecture).__name__} cannot be told beforehand: {error}"
+            ) from error
+        return cls(
+            num_parameters=num_parameters,
+            bytes_each=dtype.itemsize,
+            num_layers=num_layers,
+            width=width_of(architecture),
+            vocabulary=text.vocab_size,
+            layer_bytes=layer_bytes,
+            cache_bytes=2 * num_layers * key_value * head * dtype.itemsize,
+        )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether weights are shorter than float32 and have masters."""
+        return self.bytes_each < FLOAT32
+
+    @property
+    def weights(self) -> int:
+        """Of the weights."""
+        return self.num_parameters * self.bytes_each
+
+    @property
+    def optimizer(self) -> int:
+        """Of what stays between updates beside the weights: masters of short ones, gradients, two moments."""
+        return self.num_parameters * FLOAT32 * (4 if self.is_short else 3)
+
+    @property
+    def short_gradients(self) -> int:
+        """Of the gradients that a backward pass leaves in short weights, until masters have taken them."""
+        return self.weights if self.is_short else 0
+
+    def activations(self, num_tokens: int, *, recomputes: bool) -> int:
+        """Of what a forward pass over so many tokens keeps, with what the backward pass of a layer adds.
+
+        That is about half of what the layer keeps; with layers recomputed each keeps its input, and one at a time the
+        rest.
+        """
+        layer = self.layer_bytes * num_tokens
+        if recomputes:
+            return int(self.num_layers * num_tokens * self.width * self.bytes_each + 1.5 * layer)
+        return int((self.num_layers + 0.5) * layer)
+
+    def reading(self, num_tokens: int) -> int:
+        """Of a forward pass that keeps nothing for a backward, at most: one layer at a time."""
+        return int(self.layer_bytes * num_tokens)
+
+    def logits(self, num_tokens: int) -> int:
+        """Of the logits of so many tokens while they are reduced, a chunk at a time."""
+        return min(num_tokens * self.vocabulary, max(CHUNK_ELEMENTS, self.vocabulary)) * FLOAT32 * LOGIT_COPIES
+
+    def cache(self, num_tokens: int) -> int:
+        """Of keys and values."""
+        return num_tokens * self.cache_bytes
+
+
+def describe_memory(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelMemory:
+    """Work out the memory of the policy that a spec names; of a hub name its configuration alone is fetched."""
+    if config.kind == "tiny":
+        tokenizer = build_tokenizer(sample or VocabularySample({}), config.vocabulary == "closed")
+        architecture = tiny_architecture(config, len(tokenizer))
+    else:
+        architecture = load_architecture(config)
+    return ModelMemory.of(architecture, describe_size(config, sample).num_parameters, getattr(torch, config.dtype))
+
+
+def _layer_bytes(text: Any, head: int, dtype: torch.dtype) -> float:
+    """Count the bytes a token that autograd keeps for one layer, on copies whose widths are a whole factor smaller."""
+
+    def at(width: int) -> float:
+        one, two = (_kept_bytes(_narrow(text, head // width, num), dtype) for num in (1, 2))
+        return (two - one) / NARROW_TOKENS
+
+    if head <= NARROW_HEADS[-1]:
+        return at(head)
+    low, high = NARROW_HEADS
+    return at(low) + (at(high) - at(low)) * (head - low) / (high - low)
+
+
+def _narrow(text: Any, factor: int, num_layers: int) -> Any:
+    narrow = copy.deepcopy(text)
+    for name in WIDTHS:
+        if (wide := getattr(narrow, name, None)) is not None:
+            if wide % factor:
+                raise ValueError(f"its {name}, {wide}, is no multiple of {factor}")
+            setattr(narrow, name, wide // factor)
+    narrow.num_hidden_layers, narrow.vocab_size = num_layers, 2 * NARROW_TOKENS
+    if getattr(narrow, "layer_types", None):
+        narrow.layer_types = narrow.layer_types[-num_layers:]
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(narrow, name, None)
+    return narrow
+
+
+def _kept_bytes(architecture: Any, dtype: torch.dtype) -> int:
+    """Run a model forward and add up the memory that its backward pass would read, weights left out."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(architecture).to(dtype).eval()
+    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in own:
+            kept[place] = tensor  # alive, so that no other gets its place
+        return tensor
+
+    ids_BT = torch.zeros(1, NARROW_TOKENS, dtype=torch.long)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.base_model(input_ids=ids_BT, use_cache=False)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

@@ -1,0 +1,148 @@
+"""What a run takes of a GPU: fits or not, what to change, and a page that says what the code does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import Qwen2Config
+
+from benchmarks.memory import SHAPES, table
+from environments import Environment
+from orchestrator.errors import UserError
+from orchestrator.runs.environments import build_environments
+from orchestrator.runs.gpu_plan import GPUS, GpuPlan, Part, gpu_named, plan_gpu
+from orchestrator.spec import Spec
+from policies.config import PolicyConfig
+from policies.models.memory import describe_memory
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
+from tests.conftest import Evergreen
+from tests.orchestrator.specs import REPOSITORY, small
+
+H100 = GPUS["h100"]
+SERVERS = {"type": "vllm_server", "urls": ["http://localhost:8000"]}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of usual shapes without weights: a folder each."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("1.5B", "3B", "7B"):
+        hidden, mlp, layers, heads, key_value, vocabulary, is_tied = SHAPES[name]
+        architecture = Qwen2Config(
+            hidden_size=hidden,
+            intermediate_size=mlp,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=key_value,
+            vocab_size=vocabulary,
+            tie_word_embeddings=is_tied,
+        )
+        architecture.save_pretrained(folder / name)
+        build_tokenizer(VocabularySample({}), False).save_pretrained(folder / name)
+    return folder
+
+
+def large(shapes: Path, name: str = "3B", **changes: Any) -> dict[str, Any]:
+    """A spec for a model of this shape, layers run again."""
+    learner = {"micro_tokens": 16_384, "activation_checkpointing": True, **changes.pop("learner", {})}
+    policy = {"model": str(shapes / name), "dtype": "bfloat16"}
+    return small("large", warm_start=None, policy=policy, learner=learner, **changes)
+
+
+def planned(raw: dict[str, Any], gpu: str = "h100") -> GpuPlan:
+    spec = Spec.model_validate(raw)
+    environments: dict[str, Environment] = build_environments(spec)[1]
+    return plan_gpu(spec, environments, describe_memory(spec.policy), GPUS[gpu])
+
+
+def test_3b_in_full_fits_80_gb_alone_and_not_beside_vllm(shapes: Path) -> None:
+    alone = planned(large(shapes, sampler=SERVERS))
+    assert alone.fits
+    assert round(alone.peak / 1e9) == 69
+    beside = planned(large(shapes, sampler={"type": "vllm"}))
+    assert not beside.fits
+    assert round(beside.peak / 1e9) == 95, "with a share of .3 of 85.5 GB"
+    assert "a server on another GPU" in beside.verdict
+    assert beside.changed_peak is not None
+    assert beside.changed_peak < beside.peak
+
+
+def test_layers_are_run_again_before_anything_is_given_up(shapes: Path) -> None:
+    plan = planned(large(shapes, sampler=SERVERS, learner={"activation_checkpointing": False}))
+    assert plan.changes == ("`learner.activation_checkpointing: true`",)
+    assert plan.changed_peak == planned(large(shapes, sampler=SERVERS)).peak
+
+
+def test_what_cannot_fit_says_so(shapes: Path) -> None:
+    plan = planned(large(shapes, "7B", sampler=SERVERS))
+    assert not plan.fits
+    assert "still too much: take a smaller policy or a larger GPU" in plan.verdict
+    assert planned(large(shapes, "7B", sampler=SERVERS), "b200").fits
+
+
+def test_a_probe_that_trains_a_copy_takes_as_much_again(shapes: Path) -> None:
+    probe = {"type": "probe", "kind": "random_labels"}
+    plan = planned(large(shapes, "1.5B", sampler=SERVERS, measure={"of": [probe]}))
+    without = planned(large(shapes, "1.5B", sampler=SERVERS))
+    memory = describe_memory(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    assert plan.moment == "probe"
+    # while it trains, the learner's own last gradients are gone
+    assert plan.peak - without.peak == memory.weights + memory.optimizer
+    reads = {"type": "probe", "kind": "linear", "environment": "numbers"}
+    assert planned(large(shapes, "1.5B", sampler=SERVERS, measure={"of": [reads]})).peak == without.peak
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"objective": {"preset": "grpo", "kl": 0.1}}, "reference policy"),
+        ({"sampler": {"type": "transformers", "ahead": 1}}, "weights that play ahead"),
+    ],
+)
+def test_copies_of_the_weights_are_counted(shapes: Path, changes: dict[str, Any], part: str) -> None:
+    memory = describe_memory(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    plan = planned(large(shapes, "1.5B", **changes))
+    assert Part(part, memory.weights) in plan.parts
+    assert part not in [one.name for one in planned(large(shapes, "1.5B")).parts]
+
+
+def test_rates_are_those_of_the_gpu(shapes: Path) -> None:
+    vllm = {"type": "vllm", "max_tokens": 600}
+    plan = planned(large(shapes, "1.5B", sampler=vllm, step={"groups": 32, "group_size": 8}))
+    memory = describe_memory(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    assert plan.update_tokens_s == pytest.approx(0.4 * 989e12 / (8 * memory.num_parameters))
+    read = memory.weights + 256 * 600 * memory.cache_bytes
+    assert plan.play_tokens_s == pytest.approx(256 / (read / (0.65 * 3.35e12)))
+    assert "a stage of answers at full length at least" in plan.times
+    tiny = planned(small("tiny"))
+    assert tiny.update_tokens_s is None
+    assert tiny.fits
+
+
+def test_an_unknown_gpu_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"--gpu v100: not known\. There are h100, h200"):
+        gpu_named("v100")
+
+
+def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shapes: Path, evergreen: Evergreen) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text(json.dumps(large(shapes, sampler=SERVERS)))
+    fits = evergreen("validate", path, "--gpu", "h100", "--home", tmp_path / "home")
+    assert fits.exit_code == 0, fits.stderr
+    assert "memory: fits one h100: 69 GB while it updates, of 86 GB" in fits.stdout
+    assert "not measured on a GPU" in fits.stdout
+    refused = evergreen("validate", path, "--plan", "--gpu", "a100-40", "--home", tmp_path / "home")
+    assert refused.exit_code == 2
+    assert "--plan: large does not fit one a100-40" in refused.stderr
+    assert "is valid" not in refused.stdout
+    told = evergreen("validate", path, "--plan", "--json", "--gpu", "h200", "--home", tmp_path / "home")
+    gpu = json.loads(told.stdout)["gpu"]
+    assert gpu["fits"]
+    assert gpu["peak"] == sum(part["num_bytes"] for part in gpu["parts"] if part["moment"] in (None, "update"))
+
+
+def test_the_page_has_the_table_that_the_benchmark_prints() -> None:
+    assert "\n".join(table()) in (REPOSITORY / "docs" / "scale.md").read_text()

@@ -1,0 +1,151 @@
+"""The memory of a policy, told beforehand: against what a learner, a forward, a backward and a cache really take."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import (
+    DynamicCache,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from policies.config import LearnerConfig, PolicyConfig
+from policies.errors import PolicyError
+from policies.forward import evaluating, recomputing_layers, score_rows
+from policies.learner import Learner
+from policies.models.memory import ModelMemory, describe_memory
+from policies.samplers.testing import random_policy
+
+SHAPE = {
+    "hidden_size": 256,
+    "intermediate_size": 1408,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 128,
+    "pad_token_id": None,
+}
+FAMILIES: dict[str, tuple[Any, Any, dict[str, int]]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"head_dim": 64}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 64}),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 64}),
+}
+DTYPES = [torch.float32, torch.bfloat16]
+ROWS, LENGTH = 4, 128
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes that operations made and nobody has dropped yet, and the most there were."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        there = [tensor for weight in model.parameters() for tensor in (weight, weight.grad)]
+        self.known = {tensor.untyped_storage()._cdata for tensor in there}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known:
+                storage = tensor.untyped_storage()
+                place, size = storage._cdata, storage.nbytes()
+                self.known.add(place)
+                self.now += size
+                weakref.finalize(storage, self._drop, place, size)
+        self.most = max(self.most, self.now)
+        return out
+
+    def _drop(self, place: int, size: int) -> None:
+        self.known.discard(place)
+        self.now -= size
+
+
+def build(family: str, num_layers: int, dtype: torch.dtype) -> tuple[Any, ModelMemory]:
+    model_class, config_class, extra = FAMILIES[family]
+    model = model_class(config_class(num_hidden_layers=num_layers, **SHAPE, **extra)).to(dtype).eval()
+    num = sum(weight.numel() for weight in model.parameters())
+    return model, ModelMemory.of(model.config, num, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("recomputes", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_backward_pass_takes_what_was_told(family: str, recomputes: bool, dtype: torch.dtype) -> None:
+    model, told = build(family, 6, dtype)
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    ids_BT = torch.randint(0, 100, (ROWS, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+    mask_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    mask_BT[:, 1:] = True
+    mode: AbstractContextManager[Any] = recomputing_layers(model, family) if recomputes else evaluating(model)
+    with mode, Live(model) as live:
+        (-score_rows(model, ids_BT, mask_BT).lp_BT.sum()).backward()  # type: ignore[no-untyped-call]
+    num = ROWS * LENGTH
+    ratio = live.most / (told.activations(num, recomputes=recomputes) + told.logits(num))
+    assert 0.7 < ratio < 1.02, (live.most, told)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_learner_keeps_what_was_told(dtype: Any) -> None:
+    config = PolicyConfig(dtype=dtype)
+    policy = random_policy()
+    policy.model.to(getattr(torch, dtype))
+    learner = Learner(policy, LearnerConfig().resolved(config))
+    told = ModelMemory.of(policy.model.config, policy.num_parameters, policy.dtype)
+    learner.optimizer.step(0.0)
+    state = learner.optimizer.state().tensors
+    kept = [*learner.optimizer.masters.values(), *(one.grad for one in learner.optimizer.masters.values())]
+    kept += [moment for name, moment in state.items() if "exp_avg" in name]
+    own = {weight.untyped_storage().data_ptr() for weight in policy.model.parameters()}
+    bytes_by_place = {one.untyped_storage().data_ptr(): one.nbytes for one in kept if one is not None}
+    assert told.weights == sum(weight.nbytes for weight in policy.model.parameters())
+    assert told.optimizer == sum(size for place, size in bytes_by_place.items() if place not in own)
+    assert told.short_gradients == (told.weights if dtype == "bfloat16" else 0)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral"])
+def test_keys_and_values_take_what_was_told(family: str) -> None:
+    model, told = build(family, 3, torch.float32)
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(input_ids=torch.zeros(2, 50, dtype=torch.long), past_key_values=cache)
+    assert told.cache(100) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+def test_a_model_is_told_by_its_configuration_alone(tmp_path: Path) -> None:
+    """Qwen2.5-3B: 3.09e9 weights, 36,864 bytes of keys and values a token in bfloat16."""
+    Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=2048,
+        intermediate_size=11_008,
+        num_hidden_layers=36,
+        num_attention_heads=16,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    ).save_pretrained(tmp_path)
+    told = describe_memory(PolicyConfig(model=str(tmp_path), dtype="bfloat16"))
+    assert (told.num_parameters, told.cache_bytes) == (3_085_938_688, 36_864)
+    assert told.weights + told.optimizer + told.short_gradients == 20 * told.num_parameters
+
+
+def test_what_cannot_be_told_is_said() -> None:
+    with pytest.raises(PolicyError, match="the memory of a PreTrainedConfig cannot be told beforehand"):
+        ModelMemory.of(PreTrainedConfig(), 1, torch.float32)
