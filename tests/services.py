@@ -75,8 +75,7 @@ class Postgres:
         if self._as:
             for path in (self.folder, secret):
                 shutil.chown(path, "postgres", "postgres")
-            for parent in takewhile(lambda one: len(one.parts) > 2, self.folder.parents):
-                parent.chmod(parent.stat().st_mode | 0o001)  # it has to pass
+            self._let_pass()
         self._run(
             "initdb", "-D", "data", "-U", USER, "--auth=scram-sha-256", "--pwfile=password", "--no-sync", "-EUTF8"
         )
@@ -84,6 +83,8 @@ class Postgres:
     def start(self) -> None:
         """Start it, and return when it answers; its database is made the first time."""
         assert PROGRAMS is not None
+        if self._as:
+            self._let_pass()
         words = ["-D", "data", "-h", "127.0.0.1", "-p", str(self.port), "-k", str(self.folder)]
         with (self.folder / "postgres.log").open("ab") as log:
             self._server = subprocess.Popen(
@@ -105,6 +106,11 @@ class Postgres:
         subprocess.run(
             [PROGRAMS / "createdb", *where, USER], env=made, capture_output=True, check=False
         )  # or it is there
+
+    def _let_pass(self) -> None:
+        """Let the other user pass to the folder; each time, since another pytest shuts its folder of folders again."""
+        for parent in takewhile(lambda one: len(one.parts) > 2, self.folder.parents):
+            parent.chmod(parent.stat().st_mode | 0o001)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT cuts all connections, SIGTERM waits for them, SIGKILL is a power cut."""

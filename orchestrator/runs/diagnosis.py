@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import sqlite3
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -15,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.errors import UserError
-from orchestrator.locations import completed_url
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import differences, versions
 from orchestrator.runs.recovery import unrecorded
+from orchestrator.runs.tracker_process import job_of
 from store import checkpoints
 from store.courses import RunCourse
 from store.errors import CheckpointError, StoreError
@@ -32,12 +35,13 @@ from store.run_status import status
 from store.secrets import without_logins
 from store.sentences import listed, num, size_in_words
 from store.tracker.pages import Cursor, covered
-from store.tracker.record import CURSOR, UID, Target, is_server
+from store.tracker.record import CURSOR, UID, is_server
 
 Severity = Literal["error", "warning", "note"]
 Tell = Callable[[str], None]
 
 ANSWER_S = 3.0  # for a server that is asked whether it is there
+ANSWER_BYTES = 1 << 20
 GOES_ON = ("running", "stopped", "killed", "failed")  # what such a run needs is needed again
 ROOM = 2  # newest checkpoints that a run in need of disk should find room for: one is written beside the last
 NVIDIA = Path("/dev")  # where the system shows its GPUs
@@ -95,6 +99,11 @@ def _home(home: Home) -> Iterator[Diagnosis]:
         file = home.path / name
         if file.is_file() and (wrong := damage(file)):
             yield Diagnosis("error", name, f"the database {file} is damaged: {wrong}", _REMEDY_OF_DAMAGE[name])
+    for entry in sorted(home.warm_starts.glob("[!.]*")):
+        try:
+            checkpoints.verify(entry)
+        except CheckpointError as wrong:
+            yield Diagnosis("warning", "warm start", str(wrong), "the next run that begins with it makes it again")
 
 
 def damage(database: Path) -> str | None:
@@ -177,20 +186,28 @@ def _host(name: str, before: Mapping[str, Any], spec: Mapping[str, Any]) -> Iter
 
 
 def _tracked(home: Home, run: RunCourse, read: Reading, now: str) -> Iterator[Diagnosis]:
-    """Is MLflow's record as far as the ledger? Of a server only whether it answers: asking it for more takes MLflow."""
+    """Is MLflow's record as far as the ledger?"""
     if run.tracker is None:
         return
     remedy = f"`evergreen ui {run.name} --catch-up-only` brings it up to date"
-    uri = completed_url(kept_sections(home, run.name), "tracker", home.mlflow_uri)
+    if (job := job_of(kept_sections(home, run.name), home, run.name)) is None:
+        return
+    uri, sent = job.target.uri, None
     if is_server(uri):
         if why := silence(f"{uri.rstrip('/')}/health"):
             text = f"its MLflow server {without_logins(uri)} does not answer: {why}; the run goes on without"
             yield Diagnosis("warning", run.name, text, f"once it is there, {remedy}")
+            return
+        try:
+            sent = _sent_to_server(uri.rstrip("/"), job.target.experiment, run.uid)
+        except (OSError, ValueError, KeyError, TypeError) as failed:
+            text = f"its MLflow server {without_logins(uri)} does not say how far its record goes: {failed}"
+            yield Diagnosis("note", run.name, text)
+    elif (file := job.target.database) is not None:
+        sent = _sent(file, run.uid)
+    if sent is None:
         return
-    file = Target(uri, "", None).database
-    if file is None:
-        return
-    sent, known = _sent(file, run.uid), covered(read, run.name)
+    known = covered(read, run.name)
     behind = max(known.step - sent.step, 0), max(known.num_boundaries - sent.num_boundaries, 0)
     if any(behind) and now != "running":
         text = f"MLflow's record lacks {num(behind[0], 'step')}, and of the boundaries {behind[1]}"
@@ -211,6 +228,33 @@ def _sent(database: Path, uid: str) -> Cursor:
     except sqlite3.DatabaseError:  # `damage` tells; without tables there is no record
         row = None
     return Cursor.from_tag(row and row[0])
+
+
+def _sent_to_server(uri: str, experiment: str, uid: str) -> Cursor:
+    """How far the record of a run goes, asked of MLflow's server as its client asks, with the client's variables."""
+    headers = {"Content-Type": "application/json"}
+    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        headers["Authorization"] = f"Bearer {token}"
+    elif user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        login = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+
+    def ask(path: str, body: Mapping[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{uri}/api/2.0/mlflow/{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            return json.loads(answer.read(ANSWER_BYTES))
+
+    try:
+        found = ask(f"experiments/get-by-name?experiment_name={urllib.parse.quote(experiment, safe='')}")
+    except urllib.error.HTTPError as answer:
+        if answer.code == 404:  # there is no such experiment yet
+            return Cursor()
+        raise
+    wanted = {"filter": f"tags.`{UID}` = '{uid}'", "max_results": 1}
+    runs = ask("runs/search", {"experiment_ids": [found["experiment"]["experiment_id"]], **wanted}).get("runs", [])
+    tags = {tag["key"]: tag["value"] for run in runs for tag in run["data"].get("tags", [])}
+    return Cursor.from_tag(tags.get(CURSOR))
 
 
 def silence(url: str) -> str | None:

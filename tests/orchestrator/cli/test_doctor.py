@@ -7,12 +7,15 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import threading
 from collections import namedtuple
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,7 +26,7 @@ from orchestrator.runs.catalog import opened
 from store.identity import REMOVING
 from tests.conftest import Evergreen
 from tests.integration.runs import newest_checkpoint
-from tests.orchestrator.specs import alone
+from tests.orchestrator.specs import alone, small
 
 Disk = namedtuple("Disk", "total used free")
 
@@ -192,6 +195,80 @@ def test_a_record_that_mlflow_lost_is_behind(evergreen: Evergreen, home: Path) -
     about, text, remedy = the_one(found(evergreen, home), "warning")
     assert (about, text) == ("cut", "MLflow's record lacks 6 steps, and of the boundaries 3")
     assert remedy == "`evergreen ui cut --catch-up-only` brings it up to date"
+
+
+def test_a_damaged_warm_start_is_told(evergreen: Evergreen, tmp_path: Path) -> None:
+    orchestrator.run(small("begun", curriculum={"stages": 1, "stage": {"steps": 1}}), home=tmp_path)
+    (entry,) = (tmp_path / "warm_starts").glob("[!.]*")
+    assert found(evergreen, tmp_path) == []
+    file = entry / "weights" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    about, text, remedy = the_one(found(evergreen, tmp_path), "warning")
+    assert (about, str(file) in text, remedy) == (
+        "warm start",
+        True,
+        "the next run that begins with it makes it again",
+    )
+
+
+class Tracking(BaseHTTPRequestHandler):
+    """MLflow's server as far as `doctor` asks it; `sent` is the run's cursor, None: there is no such run."""
+
+    sent: str | None = None
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        self._say({"experiment": {"experiment_id": "7"}})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert body["experiment_ids"] == ["7"]
+        assert body["filter"].startswith("tags.`evergreen.run_uid` = '")
+        tags = [{"key": "evergreen.cursor", "value": self.sent}]
+        self._say({"runs": [{"info": {}, "data": {"tags": tags}}]} if self.sent else {})
+
+    def _say(self, what: object) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(what).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_s_record_is_compared_with_the_ledger(
+    evergreen: Evergreen, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert orchestrator.resume("cut", ["tracker=mlflow"], home=home).status == "finished"
+    assert evergreen("ui", "cut", "--catch-up-only", "--home", home).exit_code == 0
+    with sqlite3.connect(home / "mlflow.db") as database:
+        (whole,) = database.execute("SELECT value FROM tags WHERE key = 'evergreen.cursor'").fetchone()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    made = HTTPServer(("127.0.0.1", 0), Tracking)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{made.server_port}"
+    monkeypatch.setattr(diagnosis, "job_of", partial(_elsewhere, url, diagnosis.job_of))
+    try:
+        monkeypatch.setattr(Tracking, "sent", whole)
+        assert found(evergreen, home, "cut") == []
+        monkeypatch.setattr(Tracking, "sent", None)
+        about, text, remedy = the_one(found(evergreen, home), "warning")
+        assert (about, text) == ("cut", "MLflow's record lacks 6 steps, and of the boundaries 3")
+        assert remedy == "`evergreen ui cut --catch-up-only` brings it up to date"
+        monkeypatch.setattr(Tracking, "sent", "nonsense")
+        assert {one["severity"] for one in found(evergreen, home)} <= {"note", "warning"}
+    finally:
+        made.shutdown()
+        made.server_close()
+    assert ("/api/2.0/mlflow/experiments/get-by-name?experiment_name=evergreen", "Basic bWU6c2VjcmV0") in Tracking.asked
+
+
+def _elsewhere(url: str, job_of: Any, *of: Any) -> Any:
+    """The job of a run whose record is on this server."""
+    job = job_of(*of)
+    return job and replace(job, target=replace(job.target, uri=url))
 
 
 class Answering(BaseHTTPRequestHandler):
