@@ -129,3 +129,8 @@ class Graded(Environment):
 
 def create(name: str, reward: Any) -> Graded:
     return Graded(name, reward)
+
+
+def shortness(solution_str, ground_truth, extra_info=None):
+    """How short an answer is, which a random policy can be more or less."""
+    return 1 / (1 + len(solution_str))

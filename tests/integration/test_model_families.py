@@ -1,0 +1,91 @@
+"""Models as people have them, made small: each is loaded, played, trained, killed, resumed and read by transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+import orchestrator
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
+from tests.conftest import Evergreen
+from tests.environments.rows.making import write_jsonl
+from tests.integration.runs import At, Killed, ending, kill, newest_checkpoint
+from tests.orchestrator.specs import alone
+from tests.policies.templates import CALM
+from tests.shares import slow
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+FAMILIES: dict[str, Any] = {
+    "llama": LlamaConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": lambda **options: Qwen3Config(head_dim=8, **options),
+    "mistral": lambda **options: MistralConfig(head_dim=8, sliding_window=16, **options),
+    "gemma3": lambda **options: Gemma3TextConfig(head_dim=8, sliding_window=16, query_pre_attn_scalar=8, **options),
+}
+
+
+def saved(folder: Path, family: str) -> str:
+    tokenizer = build_tokenizer(VocabularySample({}))
+    tokenizer.chat_template = CALM
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    architecture = FAMILIES[family](vocab_size=len(tokenizer), **SHAPE, **special)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        AutoModelForCausalLM.from_config(architecture).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("dtype", [slow("float32"), "bfloat16"])
+@pytest.mark.parametrize("family", [name if name in ("qwen3", "gemma3") else slow(name) for name in FAMILIES])
+def test_a_model_of_a_usual_family_is_trained_killed_resumed_and_read_elsewhere(
+    tmp_path: Path, evergreen: Evergreen, family: str, dtype: str
+) -> None:
+    write_jsonl(tmp_path / "train.jsonl", [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(60)])
+    rows = {"type": "rows", "train": str(tmp_path / "train.jsonl"), "prompt": "question", "max_tokens": 4}
+    length = "tests.environments.rewards.graders:shortness"
+    spec = {
+        **alone("family", stages=2, steps=4),
+        "policy": {"model": saved(tmp_path / "model", family), "dtype": dtype},
+        "environments": {"math": {**rows, "reward": length}},
+        "step": {"groups": 4, "group_size": 4},
+        "learner": {"lr": 1e-3, "warmup": 0, "micro_tokens": 64},
+        "checkpoint": {"every_steps": 2},
+    }
+    assert orchestrator.run(spec, home=tmp_path / "whole").status == "finished"
+    with pytest.raises(Killed):
+        orchestrator.run(spec, home=tmp_path / "killed", watcher=At(3, kill, ["step"]))
+    assert orchestrator.resume("family", home=tmp_path / "killed").status == "finished"
+    assert ending(tmp_path / "killed", "family") == ending(tmp_path / "whole", "family")
+
+    out = tmp_path / "out"
+    assert evergreen("weights", "family", "--stage", 2, out, "--home", tmp_path / "whole").exit_code == 0
+    read = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
+    began = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=getattr(torch, dtype)).state_dict()
+    kept = AutoModelForCausalLM.from_pretrained(newest_checkpoint(tmp_path / "whole", "family") / "weights")
+    assert read.dtype is getattr(torch, dtype)
+    assert type(read).__name__.lower().startswith(family)
+    for name, weight in read.state_dict().items():
+        assert torch.equal(weight.float(), kept.state_dict()[name].float())
+    assert any(not torch.equal(weight, began[name]) for name, weight in read.state_dict().items()), "it was trained"
+    ids = AutoTokenizer.from_pretrained(out)("1 + 1?", return_tensors="pt").input_ids
+    assert read.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > ids.shape[1]
