@@ -28,21 +28,26 @@ HEAD = (
 )
 
 
+def architecture(name: str) -> Qwen2Config:
+    """Give the configuration of a shape."""
+    hidden, mlp, layers, heads, key_value, vocabulary, is_tied = SHAPES[name]
+    return Qwen2Config(
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_value,
+        vocab_size=vocabulary,
+        tie_word_embeddings=is_tied,
+    )
+
+
 def table() -> list[str]:
     """Give the table's lines, GB of 1e9 bytes."""
     lines = [*HEAD]
-    for name, (hidden, mlp, layers, heads, key_value, vocabulary, is_tied) in SHAPES.items():
-        architecture = Qwen2Config(
-            hidden_size=hidden,
-            intermediate_size=mlp,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=key_value,
-            vocab_size=vocabulary,
-            tie_word_embeddings=is_tied,
-        )
+    for name in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
-            architecture.save_pretrained(folder)
+            architecture(name).save_pretrained(folder)
             told = describe_memory(PolicyConfig(model=folder, dtype="bfloat16"))
         state = told.weights + told.optimizer + told.short_gradients
         again, whole = (told.activations(MICRO_TOKENS, recomputes=way) for way in (True, False))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import Qwen2Config
 
-from benchmarks.memory import SHAPES, table
+from benchmarks.memory import architecture, table
 from environments import Environment
 from orchestrator.errors import UserError
 from orchestrator.runs.environments import build_environments
@@ -30,17 +29,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of usual shapes without weights: a folder each."""
     folder = tmp_path_factory.mktemp("models")
     for name in ("1.5B", "3B", "7B"):
-        hidden, mlp, layers, heads, key_value, vocabulary, is_tied = SHAPES[name]
-        architecture = Qwen2Config(
-            hidden_size=hidden,
-            intermediate_size=mlp,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=key_value,
-            vocab_size=vocabulary,
-            tie_word_embeddings=is_tied,
-        )
-        architecture.save_pretrained(folder / name)
+        architecture(name).save_pretrained(folder / name)
         build_tokenizer(VocabularySample({}), False).save_pretrained(folder / name)
     return folder
 
