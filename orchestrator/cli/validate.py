@@ -23,6 +23,7 @@ from orchestrator.runs.catalog import refuse_run
 from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.runs.kept_spec import as_yaml
 from orchestrator.spec import Spec, load_spec
+from policies.errors import ModelNotFoundError
 from store.sentences import listed, short, size_in_words
 
 if TYPE_CHECKING:
@@ -134,7 +135,11 @@ def plan_on(spec: Spec, name: str | None) -> GpuPlan:
         gpu = gpu_named(name or "h100")
     _, environments = build_environments(spec)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
-    return plan_gpu(spec, environments, describe_memory(spec.policy, sample), gpu)
+    try:
+        memory = describe_memory(spec.policy, sample)
+    except ModelNotFoundError as missing:
+        raise UserError(f"--plan needs the model's configuration, a file of a few kB: {missing}") from missing
+    return plan_gpu(spec, environments, memory, gpu)
 
 
 def print_gpu_plan(console: Console, spec: Spec, plan: GpuPlan) -> None:

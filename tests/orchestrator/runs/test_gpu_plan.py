@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 
 from benchmarks.memory import architecture, table
@@ -131,6 +132,17 @@ def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shap
     gpu = json.loads(told.stdout)["gpu"]
     assert gpu["fits"]
     assert gpu["peak"] == sum(part["num_bytes"] for part in gpu["parts"] if part["moment"] in (None, "update"))
+
+
+def test_a_model_whose_configuration_is_nowhere_is_told(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    path = tmp_path / "far.yaml"
+    path.write_text(json.dumps(small("far", warm_start=None, policy={"model": "nobody/nothing"})))
+    refused = evergreen("validate", path, "--plan", "--home", tmp_path / "home")
+    assert refused.exit_code == 2
+    assert "--plan needs the model's configuration, a file of a few kB: 'nobody/nothing' is no folder" in refused.stderr
 
 
 def test_the_page_has_the_table_that_the_benchmark_prints() -> None:
