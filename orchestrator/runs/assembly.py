@@ -170,10 +170,8 @@ def put_together(
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
     objective = Objective(spec.objective, random_streams.integer(spec.seed, "objective"))
-    # a controller may raise the KL's coefficient from 0 later: the reference is of the weights as they are now
-    keeps_reference = "lp_ref" in objective.needs or "kl" in spec.objective.knobs
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
-    learner = Learner(policy, spec.learner, spec.sampler.temperature, keeps_reference)
+    learner = Learner(policy, spec.learner, spec.sampler.temperature, objective.may_need_reference)
     tasks, choice = foundation.tasks, foundation.choice
     rollouts = Prefetch(spec, choice, tasks, player, learner, objective)
     on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})

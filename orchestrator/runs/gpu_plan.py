@@ -8,7 +8,7 @@ of it has been compared with a GPU yet; what was compared, and with what, is in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from environments import Environment
@@ -16,7 +16,7 @@ from orchestrator import registry
 from orchestrator.errors import UserError
 from orchestrator.spec import Spec
 from policies.models.memory import ModelMemory
-from policies.objectives.config import ObjectiveConfig
+from policies.objectives import Objective
 from store.sentences import size_in_words
 
 Moment = Literal["update", "play", "probe"]
@@ -29,6 +29,7 @@ MOMENTS: Mapping[Moment, str] = {
 CONTEXT_BYTES = 600_000_000  # of CUDA and its libraries, before any tensor
 USABLE = 0.95  # of a GPU's memory: blocks of an allocator leave gaps
 OF_OPERATIONS, OF_BANDWIDTH = 0.40, 0.65
+COPYING = ("supervised", "random_labels", "rl")  # probes that train a copy
 FLOPS_PER_WEIGHT = {False: 6, True: 8}  # of an update's token; with layers run again
 SMALL_POLICY = 100_000_000  # weights; below that a GPU waits for the host
 SMALL_MICRO_TOKENS, SMALL_CACHE_TOKENS = 4096, 65_536  # what is tried where a run does not fit
@@ -85,7 +86,7 @@ class GpuPlan:
     stage_s: float | None  # at least, with answers of full length
     changes: tuple[str, ...] = ()  # what makes it fit, or as small as it gets
     changed_peak: int | None = None  # with them
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def taken(self, moment: Moment) -> int:
         """Bytes at one moment."""
@@ -146,21 +147,22 @@ def plan_gpu(spec: Spec, environments: Mapping[str, Environment], memory: ModelM
     plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec)))
     if plan.fits:
         return plan
-    changes, smaller = list[str](), spec
-    for said, change in _changes(spec):
-        changed = change(smaller)
-        before, after = (_peak(one, memory, gpu) for one in (smaller, changed))
-        if after < before:
-            changes.append(said)
-            smaller = changed
-        if after <= USABLE * gpu.num_bytes:
+    changes, smaller, left = list[str](), spec, dict(_changes(spec))
+    while _peak(smaller, memory, gpu) > USABLE * gpu.num_bytes:
+        now = _peak(smaller, memory, gpu)
+        # the first that helps: what makes an update smaller may do so only once playing is no longer the larger
+        said = next((one for one, change in left.items() if _peak(change(smaller), memory, gpu) < now), None)
+        if said is None:
             break
+        smaller = left.pop(said)(smaller)
+        changes.append(said)
     return GpuPlan(gpu, parts, update_s, play_s, stage_s, tuple(changes), _peak(smaller, memory, gpu), plan.notes)
 
 
 def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     """List what lies in the GPU's memory, and when."""
-    learner, sampler = spec.learner, spec.sampler
+    learner = spec.learner
+    sampler: Any = spec.sampler  # the options of its engine
     num_tokens = learner.micro_tokens or 1
     activations = memory.activations(num_tokens, recomputes=learner.activation_checkpointing)
     logits = memory.logits(num_tokens)
@@ -168,40 +170,26 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     yield Part("weights", memory.weights)
     masters = "float32 masters, their gradients, two moments" if memory.is_short else "gradients, two moments"
     yield Part(masters, memory.optimizer)
-    if _keeps_reference(spec.objective):
+    if Objective(spec.objective, 0).may_need_reference:
         yield Part("reference policy", memory.weights)
     kind = registry.type_of(sampler)
     if kind == "transformers" and sampler.ahead:
         yield Part("weights that play ahead", memory.weights)
     if kind == "vllm":
-        yield Part("vLLM's share: weights, keys and values", int(_share(sampler) * gpu.num_bytes))
+        yield Part("vLLM's share: weights, keys and values", int(sampler.gpu_memory_utilization * gpu.num_bytes))
     if memory.is_short:
         yield Part("gradients of the last backward pass", memory.short_gradients, "update")
     yield Part(f"activations of {num_tokens:,} tokens", activations, "update")
     yield Part("logits while they are reduced", logits, "update")
     if kind == "transformers":
-        options: Any = sampler
-        yield Part(f"keys and values of {options.cache_tokens:,} tokens", memory.cache(options.cache_tokens), "play")
-        prefill = memory.reading(options.prefill_tokens)
-        yield Part(f"prompts of {options.prefill_tokens:,} tokens being read", prefill, "play")
-        yield Part("logits of the rows that play", memory.logits(options.rows), "play")
+        yield Part(f"keys and values of {sampler.cache_tokens:,} tokens", memory.cache(sampler.cache_tokens), "play")
+        prefill = memory.reading(sampler.prefill_tokens)
+        yield Part(f"prompts of {sampler.prefill_tokens:,} tokens being read", prefill, "play")
+        yield Part("logits of the rows that play", memory.logits(sampler.rows), "play")
     if any(getattr(one, "kind", None) in COPYING for one in spec.measure.of):
         copied = memory.weights + memory.optimizer + memory.short_gradients
         yield Part("a probe's copy and what trains it", copied, "probe")
         yield Part("activations and logits of the copy", activations + logits, "probe")
-
-
-COPYING = ("supervised", "random_labels", "rl")  # probes that train a copy
-
-
-def _keeps_reference(objective: ObjectiveConfig) -> bool:
-    from policies.objectives import Objective
-
-    return "lp_ref" in Objective(objective, 0).needs or "kl" in objective.knobs
-
-
-def _share(sampler: Any) -> float:
-    return float(sampler.gpu_memory_utilization)
 
 
 def _peak(spec: Spec, memory: ModelMemory, gpu: Gpu) -> int:

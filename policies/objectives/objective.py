@@ -112,6 +112,11 @@ class Objective:
         return self._parts.needs | own
 
     @property
+    def may_need_reference(self) -> bool:
+        """Whether it compares with a frozen policy, or may later: a controller can raise the KL's strength from 0."""
+        return "lp_ref" in self.needs or "kl" in self.config.knobs
+
+    @property
     def leaves_silent_rows_alone(self) -> bool:
         """Whether rows whose advantage is 0 get no coefficient, so that nobody needs to run them."""
         return self._parts.leaves_silent_rows_alone

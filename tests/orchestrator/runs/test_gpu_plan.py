@@ -66,6 +66,16 @@ def test_layers_are_run_again_before_anything_is_given_up(shapes: Path) -> None:
     assert plan.changed_peak == planned(large(shapes, sampler=SERVERS)).peak
 
 
+def test_what_playing_and_updating_each_take_too_much_of_is_all_changed(shapes: Path) -> None:
+    """Making updates smaller does not help while playing takes more, and does afterwards."""
+    learner = {"activation_checkpointing": False, "micro_tokens": 4096}
+    plan = planned(large(shapes, sampler={"type": "transformers", "cache_tokens": 2_000_000}, learner=learner))
+    assert plan.moment == "play"
+    assert plan.changes == ("`sampler.cache_tokens: 65536`", "`learner.activation_checkpointing: true`")
+    assert plan.changed_peak is not None
+    assert plan.changed_peak < 0.95 * H100.num_bytes
+
+
 def test_what_cannot_fit_says_so(shapes: Path) -> None:
     plan = planned(large(shapes, "7B", sampler=SERVERS))
     assert not plan.fits
