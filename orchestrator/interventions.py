@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from environments import Admission, Environment, Task, first_tasks
 from orchestrator import random_streams, registry
-from orchestrator.errors import UserError
+from orchestrator.errors import SpecError, UserError
 from orchestrator.measurements.evaluation import AT_ONE
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
@@ -25,6 +25,7 @@ from orchestrator.stopwatch import Stopwatch
 from policies.interventions.conditions import Condition, parse
 from policies.interventions.contracts import Intervention, Origin, Row, Subject
 from policies.learner import Learner
+from policies.objectives import Objective
 from policies.policy import weights_in
 from store import checkpoints
 from store.ledger import Reading
@@ -126,10 +127,21 @@ class Done:
 
 def plan(spec: Spec) -> list[Planned]:
     """Make the interventions of a spec."""
+    require_reference(spec)
     return [
         Planned(number, config, parse(config.when), registry.create("interventions", config))
-        for number, config in enumerate(spec.curriculum.boundary.interventions)
+        for number, config in enumerate(spec.interventions)
     ]
+
+
+def require_reference(spec: Spec) -> None:
+    """Refuse to move what a reference policy of the run's start has in common with adapters."""
+    merges = any(registry.type_of(one) == "merge_adapters" for one in spec.interventions)
+    if merges and spec.objective.reference == "start" and Objective(spec.objective).may_need_reference:
+        raise SpecError(
+            "policy.adapter: the objective compares with the policy of the start, which is the model without its "
+            "adapters, and merging them moves the model: say `objective: {reference: stage}`, or `boundary: carry`"
+        )
 
 
 @dataclass(frozen=True)
@@ -203,7 +215,7 @@ class Interventions:
             return [Row(sample.ids, sample.mask) for group in groups for sample in group.samples if sample.mask.any()]
 
         generator = torch.Generator().manual_seed(random_streams.integer(self.spec.seed, *stream))
-        return Subject(self.learner.policy.model, self.learner.optimizer, weights_of, rows, generator)
+        return Subject(self.learner.policy, self.learner.optimizer, weights_of, rows, generator)
 
     def _folder(self, one: Planned, origin: Origin, at: Progress) -> Path:
         """Find saved weights. Raises UserError: they are not here any more."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Kind = Literal["tiny", "folder", "hub"]
 
@@ -21,6 +21,37 @@ class Options(BaseModel):
     """Common to all options of this package: frozen, unknown keys refused, fields documented in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class AdapterConfig(Options):
+    """Low-rank adapters (LoRA, arXiv 2106.09685): the model stays as it is, and matrices beside its layers learn.
+
+    An integer stands for `{rank: integer}`.
+    """
+
+    rank: int = Field(default=32, ge=1, le=4096)
+    """Rank of what is added to a layer's weights (`r` in peft, `lora_rank` in verl)."""
+    alpha: int = Field(default=64, ge=1, le=1_000_000)
+    """What is added is multiplied by alpha / rank (`lora_alpha` elsewhere)."""
+    targets: Literal["all"] | tuple[str, ...] = "all"
+    """Beside which layers: `all` linear ones but the head, or names such as `[q_proj, v_proj]`
+    (`target_modules` elsewhere)."""
+    boundary: Literal["carry", "merge", "reset"] = "carry"
+    """What becomes of them between two stages. `carry`: they learn on. `merge`: what they learnt goes into the model,
+    and fresh ones begin on it, with a fresh optimiser. `reset`: they are forgotten, and every stage begins at the
+    start."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"rank": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("targets")
+    @classmethod
+    def _some_layers(cls, value: Literal["all"] | tuple[str, ...]) -> Literal["all"] | tuple[str, ...]:
+        if not value:
+            raise ValueError("no layer would learn: say `all`, or the names of some")
+        return value
 
 
 class PolicyConfig(Options):
@@ -37,6 +68,8 @@ class PolicyConfig(Options):
     """Branch, tag or commit of a hub model; null: its main branch."""
     trust_remote_code: bool = False
     """Run the Python code that comes with the model."""
+    adapter: AdapterConfig | None = None
+    """Train low-rank adapters (LoRA) beside frozen weights; null: all weights learn. Needs the extra `adapters`."""
     layers: int = Field(default=3, ge=1, le=1000)
     """Of `tiny`: number of layers."""
     hidden: int = Field(default=96, ge=2, le=65_536)
@@ -109,7 +142,7 @@ class LearnerConfig(Options):
     """How the policy is updated: AdamW, and how a batch is cut. What is null is filled in by the policy's size."""
 
     lr: float | None = Field(default=None, ge=0, le=10)
-    """Learning rate of AdamW, 0: nothing is learnt; null: 1e-6, and 1e-4 for `tiny`."""
+    """Learning rate of AdamW, 0: nothing is learnt; null: 1e-6, and 1e-4 for `tiny`; ten times that for adapters."""
     betas: tuple[Decay, Decay] | None = None
     """Of AdamW; null: [.9, .999], and [.9, .99] for `tiny`."""
     weight_decay: float = Field(default=0.0, ge=0, le=10)
@@ -131,7 +164,8 @@ class LearnerConfig(Options):
     def resolved(self, policy: PolicyConfig) -> LearnerConfig:
         """Fill in the defaults that depend on the policy."""
         tiny = policy.kind == "tiny"
-        lr = (1e-4 if tiny else 1e-6) if self.lr is None else self.lr
+        usual = (1e-4 if tiny else 1e-6) * (10 if policy.adapter else 1)
+        lr = usual if self.lr is None else self.lr
         betas = self.betas or ((0.9, 0.99) if tiny else (0.9, 0.999))
         micro_tokens = self.micro_tokens or (2048 if tiny else 16384)
         return self.model_copy(update={"lr": lr, "betas": betas, "micro_tokens": micro_tokens})

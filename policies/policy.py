@@ -15,10 +15,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as library
 
+from policies import adapters
+from policies.config import AdapterConfig
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
+BASE = "base"  # folder of the frozen model, in that of adapters, where the spec's own name does not stand for it
 LONG_S = 10.0  # of reading weights, before a progress bar is drawn
 
 
@@ -32,6 +35,9 @@ class Policy:
     template: Literal["chat", "none"] = "chat"
     version: int = 0  # of the weights: 0 as loaded, one more after every step that moved them
     check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
+    adapter: AdapterConfig | None = None  # what learns, where the rest is frozen
+    has_own_base: bool = False  # what is frozen is not the model of this name: made here, trained before, merged into
+    base: str | None = None  # else its fingerprint
 
     def __post_init__(self) -> None:
         require_template(self.tokenizer, self.template, self.name)
@@ -111,13 +117,51 @@ class Policy:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
 
+    def put_adapters(self, config: AdapterConfig, seed: int, *, has_own_base: bool) -> None:
+        """Freeze the model and have adapters beside it learn; until they do, it is the same to the last bit."""
+        adapters.inject(self.model, config, seed, self.name)
+        self.adapter, self.has_own_base = config, has_own_base
+        self.base = None if has_own_base else adapters.fingerprint(self.model)
+
+    def merge_adapters(self, seed: int) -> None:
+        """Add what adapters learnt to the model, and begin with fresh ones."""
+        adapters.merge(self.model, seed)
+        self.has_own_base, self.base = True, None
+
+    def state(self) -> dict[str, Tensor]:
+        """Give the tensors that `save` writes, those that move: adapters alone, where the rest has a name."""
+        state: dict[str, Tensor] = self.model.state_dict()
+        if self.adapter is None or self.has_own_base:
+            return state
+        return {name: one for name, one in state.items() if adapters.is_of_adapter(name)}
+
     def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write weights, configuration and tokenizer in the layout that `from_pretrained` reads.
 
-        `weights`: a copy of the model's state, which is then not looked at; a thread may write it beside training.
+        Of a policy with adapters these, as peft reads them; what is frozen beside them, in a folder of its own, where
+        the policy's name does not stand for it. `weights`: a copy of `state`, and the model's own is then not looked
+        at; a thread may write it beside training.
         """
+        state = self.state() if weights is None else weights
+        if self.adapter is None:
+            self._save_model(folder, state)
+        else:
+            adapters.save(self.model, folder, state, self.name, self.base)
+            if self.has_own_base:
+                self._save_model(folder / BASE, adapters.base_state(state))
+        self._save_tokenizer(folder)
+
+    def save_merged(self, folder: Path, *, tokenizer: bool = True) -> None:
+        """Write one plain model that computes the same, in the layout that `from_pretrained` reads."""
+        self._save_model(folder, self.model.state_dict() if self.adapter is None else adapters.merged_state(self.model))
+        if tokenizer:
+            self._save_tokenizer(folder)
+
+    def _save_model(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         with without_progress_bars():
-            self.model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
+            self.model.save_pretrained(folder, state_dict=dict(state))
+
+    def _save_tokenizer(self, folder: Path) -> None:
         for name, content in self._tokenizer_files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
@@ -132,6 +176,11 @@ class Policy:
 
     def load_weights(self, folder: Path) -> None:
         """Read weights that `save` wrote into this model, in place; names and shapes must agree in both directions."""
+        if self.adapter is not None:
+            own = adapters.adapter_weights(self.model)
+            adapters.require_base(folder, self.base, self.name)
+            self.model.load_state_dict(adapters.saved(folder, own), strict=False)
+            return
         state = self.model.state_dict()
         with without_progress_bars():
             saved = read_model(str(folder), dtype=next(iter(state.values())).dtype).state_dict()
@@ -146,6 +195,8 @@ class Policy:
 
 def weights_in(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read weights that `save` wrote, by the names of these and in their dtype, on the CPU."""
+    if any(map(adapters.is_of_adapter, like)):
+        return adapters.saved(folder, like)
     with without_progress_bars():
         saved = dict(read_model(str(folder), dtype=next(iter(like.values())).dtype).named_parameters())
     wrong = [name for name, one in like.items() if name not in saved or saved[name].shape != one.shape]

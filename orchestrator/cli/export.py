@@ -13,6 +13,7 @@ from orchestrator.cli.console import every_few_seconds, leaving, out, say_where,
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, command
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import export_weights, find_run, opened
+from orchestrator.runs.kept_spec import kept_spec
 from store.export import new_export
 from store.report import REPORT_FILE, write
 from store.sentences import num, size_in_words
@@ -113,12 +114,20 @@ def weights(
     stage: Annotated[
         int | None, typer.Option(help="The policy after this stage; default: the newest checkpoint.")
     ] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Adapters alone, as peft reads them; else merged into the model.")
+    ] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Copy a policy's weights and tokenizer out, in the layout that transformers' from_pretrained reads."""
     with opened(home, run) as (place, ledger):
+        find_run(ledger, run)
+        policy = kept_spec(ledger.reading, place.run_folder(run), run).spec.policy
+        if adapter and policy.adapter is None:
+            raise UserError(f"{run} trains all weights and has no adapters: leave out --adapter")
         try:
-            export_weights(ledger, place, run, stage, folder)
+            export_weights(ledger, place, run, stage, folder, None if adapter or policy.adapter is None else policy)
         except OSError as failed:
             raise UserError(f"{folder} cannot be written: {failed.strerror or failed}") from failed
-    out.print(f'Weights are in {folder}: AutoModelForCausalLM.from_pretrained("{folder}") loads them.')
+    how = "peft's PeftModel.from_pretrained(model, " if adapter else "AutoModelForCausalLM.from_pretrained("
+    out.print(f'Weights are in {folder}: {how}"{folder}") loads them.')

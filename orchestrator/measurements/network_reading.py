@@ -235,7 +235,7 @@ class Network(Measurement):
         if folder is None:
             events += self._say(f"no distance to the weights after stage {stage}: no checkpoint of this run has them")
             return None
-        with saved_weights(folder) as read:
+        with saved_weights(folder, self.policy.model) as read:
             sums = weight_sums(self.policy.model, read)
         if sums.missing:
             events += self._say(

@@ -57,7 +57,7 @@ def components(parts: Components, progress: Progress, copies: HostCopies | None 
     played = parts.rollouts.await_under_way()  # first: while it is played it may draw tasks
     weights, optimizer = None, parts.learner.optimizer.state()
     if copies is not None:
-        weights = copies.of("weights", parts.policy.model.state_dict())
+        weights = copies.of("weights", parts.policy.state())
         optimizer = replace(optimizer, tensors=copies.of("optimizer", optimizer.tensors))
     made = [
         Component("weights", EXPECTED["weights"], partial(parts.policy.save, weights=weights)),
@@ -77,7 +77,7 @@ def components(parts: Components, progress: Progress, copies: HostCopies | None 
         json_component("progress", EXPECTED["progress"], progress.state()),
     ]
     if parts.learner.reference is not None:
-        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.policy.save))
+        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.save))
     if keepers := _keepers(parts):
         made.append(Component("measurements", MAY_BE["measurements"], partial(_save_measurements, keepers)))
     if played is not None:
@@ -111,7 +111,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     progress.load_state(opened.read_json("progress"))
     if parts.learner.reference is not None:
         if "reference" in opened.components:
-            parts.learner.reference.policy.load_weights(opened.components["reference"])
+            parts.learner.reference.load(opened.components["reference"])
         else:
             anew.append("the reference policy")
     if "under_way" in opened.components:

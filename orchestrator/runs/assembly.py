@@ -36,6 +36,7 @@ from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_hos
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from orchestrator.webhook import url_from
+from policies import adapters
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
 from policies.models.description import ModelSize
@@ -72,7 +73,10 @@ class Foundation:
     @property
     def policy_size(self) -> ModelSize:
         """How much disk the policy takes."""
-        return ModelSize.of(self.policy.num_parameters, self.policy.width, self.spec.policy)
+        config, model = self.spec.policy, self.policy.model
+        own = None if config.adapter is None else adapters.num_weights(model, config.adapter)
+        num_parameters = self.policy.num_parameters - (own or 0 if self.policy.adapter else 0)
+        return ModelSize.of(num_parameters, self.policy.width, config, own, saves_base=self.spec.saves_base)
 
     def new_run(self, spec: Spec, relations: RunRelations) -> RunRecord:
         """Describe a new run for the ledger, with what it is built on."""
@@ -145,7 +149,11 @@ def assemble(
     ):
         policy = foundation.policy
         if not foundation.is_resumed:
-            warm_started(policy, environments, foundation.prompts, spec, home, watcher, stop)
+            is_trained = warm_started(policy, environments, foundation.prompts, spec, home, watcher, stop)
+            if spec.policy.adapter is not None:
+                seed = random_streams.integer(spec.seed, "policy")
+                has_own_base = is_trained or spec.policy.kind == "tiny"
+                policy.put_adapters(spec.policy.adapter, seed, has_own_base=has_own_base)
         watcher.phase("finding the held-out tasks")
         held_out: dict[str, HeldOut] = {
             pool: find_held_out(environments, pool, spec.evaluate.items, foundation.prompts)

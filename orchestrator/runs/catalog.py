@@ -13,6 +13,7 @@ from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
+from policies.config import PolicyConfig
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
@@ -151,8 +152,10 @@ def known_environment(ledger: Ledger, run: str, name: str) -> None:
         raise UserError(f"{said}{nearest(name, names)}")
 
 
-def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path) -> None:
-    """Copy the weights of a checkpoint into a new folder."""
+def export_weights(
+    ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path, merged: PolicyConfig | None
+) -> None:
+    """Copy the weights of a checkpoint into a new folder; with `merged`, the policy's, as one plain model."""
     find_run(ledger, run)
     if folder.exists():
         raise UserError(f"{folder} is there already: name a folder to make")
@@ -164,9 +167,14 @@ def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, fold
         why = f": {skipped[0].reason}" if skipped else ""
         done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
         raise UserError(f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}")
-    source = home.run_folder(run) / record.folder / "weights"
+    source = home.run_folder(run) / record.folder / checkpoints.WEIGHTS
     with new_folder(folder.resolve()) as aside:
-        shutil.copytree(source, aside, dirs_exist_ok=True)
+        if merged is None:
+            shutil.copytree(source, aside, dirs_exist_ok=True)
+        else:
+            from policies.models.loader import write_merged
+
+            write_merged(merged, source, aside)
 
 
 def request_stop(name: str, home: str | Path | None = None) -> str:

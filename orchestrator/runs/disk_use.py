@@ -39,8 +39,8 @@ class DiskUse:
         runs = with_twin(spec)
         whole = size.weights_bytes + size.optimizer_bytes if size else None
         is_thinned = whole is not None and spec.checkpoint.thins(whole)
-        num_older = sum(max(0, one.curriculum.num_boundaries - NUM_WHOLE) for one in runs)
-        num_boundaries = sum(one.curriculum.num_boundaries for one in runs)
+        num_older = sum(max(0, one.num_boundaries - NUM_WHOLE) for one in runs)
+        num_boundaries = sum(one.num_boundaries for one in runs)
         num_groups = sum(one.curriculum.num_steps * one.step.groups for one in runs)
         num_items = num_boundaries * items_of(spec, environments)
         place = home.absolute()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -172,7 +173,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         stages=_stages(spec),
         steps=sum(one.curriculum.num_steps for one in runs),
         episodes=sum(one.curriculum.num_steps * one.step.groups * one.step.group_size for one in runs),
-        evaluations=f"{sum(one.curriculum.num_boundaries for one in runs)} evaluations of {num_plays:,} samples at most"
+        evaluations=f"{sum(one.num_boundaries for one in runs)} evaluations of {num_plays:,} samples at most"
         + (inside_stages(runs, environments) if evaluate.every else ""),
         parameters=size.num_parameters if size else None,
         checkpoint_bytes=disk.checkpoint_bytes,
@@ -222,7 +223,7 @@ def _known_size(spec: Spec, sample: VocabularySample | None) -> ModelSize | None
     from policies.models.description import describe_size
 
     try:
-        return describe_size(spec.policy, sample)
+        return describe_size(spec.policy, sample, saves_base=spec.saves_base)
     except PolicyError:
         if spec.policy.kind != "hub":
             raise
@@ -235,6 +236,7 @@ def refuse_unusable(
     """Make the parts as a run would, and drop them: each refuses what it cannot work with."""
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions
+    from orchestrator.interventions import require_reference
     from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.warm_start_examples import WarmStartExamples
     from orchestrator.runs.environments import trainable
@@ -244,7 +246,8 @@ def refuse_unusable(
     TaskSampler(environments, spec.curriculum, spec.seed, tell).close()
     StopConditions(spec.curriculum.stage)
     registry.refuse_uncallable("samplers", spec.sampler, "policy")
-    for intervention in spec.curriculum.boundary.interventions:
+    require_reference(spec)
+    for intervention in spec.interventions:
         registry.refuse_uncallable("interventions", intervention)
     for measurement in spec.measure.of:
         registry.refuse_uncallable("measurements", measurement, "environments", "held_out")
@@ -342,11 +345,19 @@ class NoLearner:
 
 def _missing(spec: Spec) -> list[str]:
     """Say what a run would need that is not here: a spec may well be checked on another host."""
-    try:
-        registry.require_installed("samplers", spec.sampler)
-    except PolicyError as error:
-        return [str(error)]
-    return []
+    from policies import adapters
+
+    missing = []
+    for is_asked, require in (
+        (True, partial(registry.require_installed, "samplers", spec.sampler)),
+        (spec.policy.adapter is not None, adapters.require_installed),
+    ):
+        try:
+            if is_asked:
+                require()
+        except PolicyError as error:
+            missing.append(str(error))
+    return missing
 
 
 def num_interim(spec: Spec) -> int:
@@ -405,7 +416,7 @@ def _looks(spec: Spec, pools: Iterable[EnvironmentPools], looking: LookingPlan) 
 def _changes(spec: Spec) -> str:
     """Say what may be done to the policy between stages, and when."""
     said = []
-    for one in spec.curriculum.boundary.interventions:
+    for one in spec.interventions:
         options = one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         given = ", ".join(f"{key} {value}" for key, value in options.items() if key not in ("type", "when"))
         condition = parse(one.when)

@@ -8,7 +8,7 @@ of it has been compared with a GPU yet; what was compared, and with what, is in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from environments import Environment
@@ -87,6 +87,7 @@ class GpuPlan:
     changes: tuple[str, ...] = ()  # what makes it fit, or as small as it gets
     changed_peak: int | None = None  # with them
     notes: tuple[str, ...] = ()
+    has_adapters: bool = False  # they alone learn
 
     def taken(self, moment: Moment) -> int:
         """Bytes at one moment."""
@@ -115,11 +116,11 @@ class GpuPlan:
             return f"fits one {self.gpu.name}: {most}"
         said = f"does not fit one {self.gpu.name}: {most}"
         if not self.changes:
-            return f"{said}. No setting makes it smaller: take a smaller policy or a larger GPU (--gpu)"
+            return f"{said}. No setting makes it smaller: {self._remedy}"
         assert self.changed_peak is not None
         with_them = f"{said}. {' and '.join(self.changes)} would take {size_in_words(self.changed_peak)}"
         enough = self.changed_peak <= USABLE * self.gpu.num_bytes
-        return with_them if enough else f"{with_them}, still too much: take a smaller policy or a larger GPU (--gpu)"
+        return with_them if enough else f"{with_them}, still too much: {self._remedy}"
 
     @property
     def times(self) -> str:
@@ -133,6 +134,11 @@ class GpuPlan:
             said.append(f"a stage of answers at full length at least {self.stage_s / 60:,.0f} min")
         return "; ".join(said)
 
+    @property
+    def _remedy(self) -> str:
+        adapters = "" if self.has_adapters else "adapters (`policy.adapter: 32`), "
+        return f"take {adapters}a smaller policy or a larger GPU (--gpu)"
+
     def _has(self, moment: Moment) -> bool:
         return any(part.moment == moment for part in self.parts)
 
@@ -144,7 +150,8 @@ def plan_gpu(spec: Spec, environments: Mapping[str, Environment], memory: ModelM
     longest = max(one.max_tokens or spec.sampler.max_tokens for one in environments.values())
     num_tokens = spec.curriculum.stage.steps * spec.step.groups * spec.step.group_size * longest
     stage_s = num_tokens / play_s + num_tokens / update_s if play_s and update_s else None
-    plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec)))
+    has_adapters = spec.policy.adapter is not None
+    plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec)), has_adapters=has_adapters)
     if plan.fits:
         return plan
     changes, smaller, left = list[str](), spec, dict(_changes(spec))
@@ -156,7 +163,7 @@ def plan_gpu(spec: Spec, environments: Mapping[str, Environment], memory: ModelM
             break
         smaller = left.pop(said)(smaller)
         changes.append(said)
-    return GpuPlan(gpu, parts, update_s, play_s, stage_s, tuple(changes), _peak(smaller, memory, gpu), plan.notes)
+    return replace(plan, changes=tuple(changes), changed_peak=_peak(smaller, memory, gpu))
 
 
 def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
@@ -168,16 +175,17 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     logits = memory.logits(num_tokens)
     yield Part("CUDA and its libraries", CONTEXT_BYTES)
     yield Part("weights", memory.weights)
-    masters = "float32 masters, their gradients, two moments" if memory.is_short else "gradients, two moments"
-    yield Part(masters, memory.optimizer)
-    if Objective(spec.objective, 0).may_need_reference:
+    is_whole = memory.num_adapted is None
+    masters = "float32 masters, their " if memory.is_short and is_whole else ""
+    yield Part(f"{masters}gradients, two moments", memory.optimizer)
+    if is_whole and Objective(spec.objective, 0).may_need_reference:
         yield Part("reference policy", memory.weights)
     kind = registry.type_of(sampler)
     if kind == "transformers" and sampler.ahead:
         yield Part("weights that play ahead", memory.weights)
     if kind == "vllm":
         yield Part("vLLM's share: weights, keys and values", int(sampler.gpu_memory_utilization * gpu.num_bytes))
-    if memory.is_short:
+    if memory.short_gradients:
         yield Part("gradients of the last backward pass", memory.short_gradients, "update")
     yield Part(f"activations of {num_tokens:,} tokens", activations, "update")
     yield Part("logits while they are reduced", logits, "update")
@@ -201,6 +209,8 @@ def _rates(spec: Spec, memory: ModelMemory, gpu: Gpu) -> tuple[float | None, flo
     if memory.num_parameters < SMALL_POLICY:
         return None, None
     num_flops = FLOPS_PER_WEIGHT[spec.learner.activation_checkpointing] * memory.num_parameters
+    if memory.num_adapted is not None:
+        num_flops -= 2 * memory.num_parameters  # no gradient of what is frozen
     update_s = OF_OPERATIONS * gpu.flops / num_flops
     if registry.type_of(spec.sampler) != "vllm":  # another engine waits for the host, or is elsewhere
         return update_s, None

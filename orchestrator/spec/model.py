@@ -28,7 +28,7 @@ from environments.scoring import ScoringOptions
 from environments.user_code import as_written
 from orchestrator.bandits.headroom import Config as HeadroomConfig
 from orchestrator.locations import URLS, unkept
-from orchestrator.registry import nearest, type_of
+from orchestrator.registry import config_class, nearest, type_of
 from orchestrator.schedulers.headroom import Config as StageHeadroomConfig
 from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.schedulers.sequence import Config as SequenceConfig
@@ -178,11 +178,6 @@ class Boundary(Section):
         "boundary was measured; never after the last stage.",
     )
 
-    def num_intervened(self, stages: int) -> int:
-        """After how many of a run's stages something may be done to the policy, at most."""
-        conditions = [parse(one.when) for one in self.interventions]
-        return sum(any(one.may_hold(stage) for one in conditions) for stage in range(1, stages))
-
 
 class Quarantine(Section):
     """When what cannot be scored is set aside, and tried again."""
@@ -246,11 +241,6 @@ class CurriculumSection(Section):
     def num_steps(self) -> int:
         """Steps of a run, at most."""
         return self.stages * self.stage.steps
-
-    @property
-    def num_boundaries(self) -> int:
-        """How often a run is measured at boundaries: once more after what may change the policy there, at most."""
-        return self.stages + 1 + self.boundary.num_intervened(self.stages)
 
     @model_validator(mode="before")
     @classmethod
@@ -350,6 +340,7 @@ class Measure(Section):
         return self
 
 
+OF_ADAPTERS = ("merge_adapters", "reset_adapters")  # interventions
 HEAVY = 1_000_000_000  # bytes of a checkpoint
 
 
@@ -521,6 +512,28 @@ class Spec(Section):
             if data[section][key] is not None:
                 data[section][key] = without_passwords(data[section][key])
         return data
+
+    @property
+    def interventions(self) -> list[Any]:
+        """What may be done to the policy between two stages: the list of the section, then what adapters ask for."""
+        asked = list(self.curriculum.boundary.interventions)
+        if self.policy.adapter is not None and self.policy.adapter.boundary != "carry":
+            asked.append(config_class("interventions", f"{self.policy.adapter.boundary}_adapters")())
+        return asked
+
+    @property
+    def saves_base(self) -> bool:
+        """Whether checkpoints of adapters hold the model beside which they stand too: no name stands for it."""
+        is_trained = self.warm_start is not None and self.warm_start.num_batches > 0
+        merges = any(type_of(one) == "merge_adapters" for one in self.interventions)
+        return self.policy.kind == "tiny" or is_trained or merges
+
+    @property
+    def num_boundaries(self) -> int:
+        """How often a run is measured at boundaries: once more after what may change the policy there, at most."""
+        conditions = [parse(one.when) for one in self.interventions]
+        stages = range(1, self.curriculum.stages)
+        return self.curriculum.stages + 1 + sum(any(one.may_hold(stage) for one in conditions) for stage in stages)
 
     def warnings(self) -> list[str]:
         """List what is allowed and usually a mistake, one sentence each."""
@@ -710,6 +723,20 @@ class Spec(Section):
                 raise refuse(
                     f"{key}: `roll_back` takes up older weights, and sampler.ahead: 1 has a batch of the newer ones "
                     "under way: set `ahead: 0`, or say `lower` or `stop`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _interventions_suit_what_learns(self) -> Spec:
+        adapter = self.policy.adapter
+        for number, one in enumerate(self.curriculum.boundary.interventions):
+            key, kind = f"curriculum.boundary.interventions.{number}", type_of(one)
+            if adapter is None and kind in OF_ADAPTERS:
+                raise refuse(f"{key}: {kind}: all weights learn, there are no adapters: say `policy.adapter`")
+            if adapter is not None and kind not in (*OF_ADAPTERS, "reset_optimizer"):
+                raise refuse(
+                    f"{key}: {kind} changes the weights of the model, which stay frozen beside policy.adapter: leave "
+                    f"it out, or take {' or '.join(OF_ADAPTERS)}"
                 )
         return self
 

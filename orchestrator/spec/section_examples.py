@@ -9,6 +9,9 @@ baseline: {objective: grpo}     # then the same again with this; `uniform`: with
     "policy": """\
 policy: {model: Qwen/Qwen2.5-3B, dtype: bfloat16}
 """,
+    "policy.adapter": """\
+policy: {model: Qwen/Qwen2.5-7B, dtype: bfloat16, adapter: {rank: 32, boundary: merge}}
+""",
     "warm_start": """\
 warm_start: {environments: [words], batches: 200}
 """,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from policies.optimizer import Optimizer
+    from policies.policy import Policy
 
 # The weights before any training; those of the boundary before, as it measured them.
 Origin = Literal["base", "previous"]
@@ -50,11 +51,16 @@ class Subject:
     model follows afterwards. Gradients are off.
     """
 
-    model: Any  # in eval mode; to read
+    policy: Policy  # in eval mode; to read, adapters apart
     optimizer: Optimizer
     weights_of: Callable[[Origin], Mapping[str, Tensor]]  # by name, on the CPU, in the dtype of the policy
     rows: Callable[[int], Sequence[Row]]  # so many episodes on training tasks, played anew at temperature 1
     generator: torch.Generator  # on the CPU: a stream of the run, the stage and the place in the list
+
+    @property
+    def model(self) -> Any:
+        """The policy's, in eval mode; to read."""
+        return self.policy.model
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,13 @@ class Change:
 
     text: str  # in words, for people
     is_any: bool = True  # False: it found nothing to do, and everything is as it was, bit for bit
+
+
+def drawn_seed(generator: torch.Generator) -> int:
+    """Draw a seed for what cannot be drawn from a generator itself."""
+    import torch
+
+    return int(torch.randint(2**31, (1,), generator=generator))
 
 
 class Intervention(ABC):

@@ -29,17 +29,29 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of a weight
 class ModelSize:
     """What a policy will take, found from its configuration alone."""
 
-    num_parameters: int
+    num_parameters: int  # without adapters
     width: int  # of the hidden states
     weights_bytes: int  # of the saved model
     optimizer_bytes: int  # of the saved optimiser state: two moments, and float32 copies of shorter weights
+    num_adapted: int | None = None  # weights of the adapters; None: all weights learn
 
     @classmethod
-    def of(cls, num_parameters: int, width: int, config: PolicyConfig) -> ModelSize:
-        """Work out the sizes of what is saved."""
+    def of(
+        cls,
+        num_parameters: int,
+        width: int,
+        config: PolicyConfig,
+        num_adapted: int | None = None,
+        *,
+        saves_base: bool = True,
+    ) -> ModelSize:
+        """Work out the sizes of what is saved; `saves_base`: adapters with the model that they stand beside."""
         num_bytes = BYTES[config.dtype]
-        moments = num_parameters * (8 if num_bytes == 4 else 12)
-        return cls(num_parameters, width, num_parameters * num_bytes, moments)
+        whole = num_parameters * num_bytes
+        if num_adapted is None:
+            return cls(num_parameters, width, whole, num_parameters * (8 if num_bytes == 4 else 12))
+        weights = num_adapted * BYTES["float32"] + (whole if saves_base else 0)
+        return cls(num_parameters, width, weights, num_adapted * 8, num_adapted)
 
 
 @dataclass(frozen=True)
@@ -71,19 +83,30 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
     return PromptReader(Encoder(tokenizer, config.template, None, rows_of(known)), context_of(known), endings)
 
 
-def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelSize:
+def describe_size(
+    config: PolicyConfig, sample: VocabularySample | None = None, *, saves_base: bool = True
+) -> ModelSize:
     """Compute the size of a policy from its configuration; that of a hub name must be in the cache."""
     if config.kind == "tiny":
         tokenizer = build_tokenizer(sample or VocabularySample({}), config.vocabulary == "closed")
-        return ModelSize.of(_num_weights(config, len(tokenizer)), config.hidden, config)
+        if config.adapter is None:
+            return ModelSize.of(_num_weights(config, len(tokenizer)), config.hidden, config)
+        from policies.models.tiny import tiny_architecture
+
+        known = tiny_architecture(config, len(tokenizer))
+    else:
+        known = load_architecture(config, is_offline=True)
     import torch
     from transformers import AutoModelForCausalLM
 
-    known = load_architecture(config, is_offline=True)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
-    num = sum(parameter.numel() for parameter in model.parameters())
-    return ModelSize.of(num, width_of(model.config), config)
+    num, own = sum(parameter.numel() for parameter in model.parameters()), None
+    if config.adapter is not None:
+        from policies import adapters
+
+        own = adapters.num_weights(model, config.adapter)
+    return ModelSize.of(num, width_of(model.config), config, own, saves_base=saves_base)
 
 
 def _num_weights(config: PolicyConfig, vocabulary_size: int) -> int:

@@ -1,7 +1,8 @@
 """What a policy takes of a device's memory, from its configuration alone: weights, training, activations, cache.
 
 State, by parameter: float32 weights 16 B (weights, gradients, two moments); shorter ones 20 B (weights and their
-gradients in their own type, float32 masters with gradients and two moments). Activations are counted, not guessed: a
+gradients in their own type, float32 masters with gradients and two moments); with adapters the weights alone, and 16 B
+for each of the adapters' own, which are float32. Activations are counted, not guessed: a
 copy of the architecture that is narrower by a whole factor is run on a few tokens and the tensors that autograd keeps
 are added up; widths enter linearly, so two such copies tell those of the whole. Checked against a real learner, a
 backward pass and a cache in tests/policies/models/test_memory.py.
@@ -44,9 +45,12 @@ class ModelMemory:
     vocabulary: int
     layer_bytes: float  # kept for the backward pass by one layer, a token
     cache_bytes: int  # of keys and values, a token, in all layers
+    num_adapted: int | None = None  # float32 weights of adapters, which alone learn; None: all weights do
 
     @classmethod
-    def of(cls, architecture: Any, num_parameters: int, dtype: torch.dtype) -> ModelMemory:
+    def of(
+        cls, architecture: Any, num_parameters: int, dtype: torch.dtype, num_adapted: int | None = None
+    ) -> ModelMemory:
         """Work it out for a model's configuration. `PolicyError`: an architecture that is not made so."""
         text = architecture.get_text_config()
         try:
@@ -67,6 +71,7 @@ class ModelMemory:
             vocabulary=text.vocab_size,
             layer_bytes=layer_bytes,
             cache_bytes=2 * num_layers * key_value * head * dtype.itemsize,
+            num_adapted=num_adapted,
         )
 
     @property
@@ -76,18 +81,20 @@ class ModelMemory:
 
     @property
     def weights(self) -> int:
-        """Of the weights."""
-        return self.num_parameters * self.bytes_each
+        """Of the weights, adapters beside them."""
+        return self.num_parameters * self.bytes_each + (self.num_adapted or 0) * FLOAT32
 
     @property
     def optimizer(self) -> int:
         """Of what stays between updates beside the weights: masters of short ones, gradients, two moments."""
+        if self.num_adapted is not None:
+            return self.num_adapted * FLOAT32 * 3
         return self.num_parameters * FLOAT32 * (4 if self.is_short else 3)
 
     @property
     def short_gradients(self) -> int:
         """Of the gradients that a backward pass leaves in short weights, until masters have taken them."""
-        return self.weights if self.is_short else 0
+        return self.weights if self.is_short and self.num_adapted is None else 0
 
     def activations(self, num_tokens: int, *, recomputes: bool) -> int:
         """Of what a forward pass over so many tokens keeps, with what the backward pass of a layer adds.
@@ -120,7 +127,8 @@ def describe_memory(config: PolicyConfig, sample: VocabularySample | None = None
         architecture = tiny_architecture(config, len(tokenizer))
     else:
         architecture = load_architecture(config)
-    return ModelMemory.of(architecture, describe_size(config, sample).num_parameters, getattr(torch, config.dtype))
+    size = describe_size(config, sample)
+    return ModelMemory.of(architecture, size.num_parameters, getattr(torch, config.dtype), size.num_adapted)
 
 
 def _layer_bytes(text: Any, head: int, dtype: torch.dtype) -> float:

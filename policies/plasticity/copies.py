@@ -1,8 +1,7 @@
 """Copies of a policy, to be trained and thrown away: what happens to one leaves no trace in the other.
 
-A probe takes any function of type `Copying`. `full_copy` copies every weight. For models of which there is no room for
-a second one, an adapter on weights that stay frozen is another: its policy shares the frozen weights and says by
-`requires_grad` what an optimiser moves, which is all that the probes read. None is here yet.
+A probe takes any function of type `Copying`; what its policy says by `requires_grad` is what the probe's optimiser
+moves. A copy of a policy with adapters has them merged into its weights, and learns with fresh ones.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import torch
 
 from policies.policy import Policy
 
+SEED = 20_261_124  # of a copy's fresh adapters: the same in every copy
+
 Copying = Callable[[Policy], AbstractContextManager[Policy]]
 
 
@@ -26,6 +27,8 @@ def full_copy(policy: Policy) -> Iterator[Policy]:
     """
     copied = copy.copy(policy)
     copied.model, copied.version = copy.deepcopy(policy.model).eval(), 0
+    if policy.adapter is not None:
+        copied.merge_adapters(SEED)
     try:
         yield copied
     finally:

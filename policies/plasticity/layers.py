@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from policies.adapters import merged_weight
+
 # The ways into an MLP and out of it, as architectures of the library call them; hidden units enter the way out.
 WAYS = (
     (("gate_proj", "up_proj"), "down_proj"),  # Llama, Qwen, Mistral, Gemma
@@ -80,7 +82,7 @@ def find_mlps(model: Any) -> list[Mlp]:
         prefix, out = f"{name}." if name else "", parts[ways[1]]
         if not isinstance(getattr(out, "weight", None), Tensor) or out.weight.dim() != 2:
             continue
-        incoming_dim = 1 if isinstance(out, Conv1D) else 0
+        incoming_dim = 1 if _is_conv(out) else 0
         incoming = tuple(f"{prefix}{one}" for one in ways[0])
         found.append(Mlp(incoming, f"{prefix}{ways[1]}", incoming_dim, out.weight.shape[1 - incoming_dim]))
     return found
@@ -100,5 +102,8 @@ def down_projections(model: Any) -> list[nn.Module] | None:
 
 def output_norms(projection: Any) -> Any:
     """Give the norm [U] of the weights by which each of a projection's inputs is read on, float64."""
-    weight = projection.weight.detach().double()
-    return weight.norm(dim=1 if isinstance(projection, Conv1D) else 0)
+    return merged_weight(projection).double().norm(dim=1 if _is_conv(projection) else 0)
+
+
+def _is_conv(module: Any) -> bool:
+    return isinstance(getattr(module, "base_layer", module), Conv1D)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from policies import adapters
+from policies.adapters import merged_weights
 from policies.plasticity.layers import decoder_layers
+from policies.policy import BASE
 
 MATRICES, EMBEDDING, VECTOR = "", "_embedding", "_vector"
 WHOLE = -1  # in place of a layer's number
@@ -80,12 +83,12 @@ class WeightSums:
 
 @torch.no_grad()
 def weight_sums(model: Any, before: Read | None = None) -> WeightSums:
-    """Sum over all weights of a model, compared with those of before if they are given."""
+    """Sum over all weights of a model, adapters merged, compared with those of before if they are given."""
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     embeddings = {id(one.weight) for one in (*tables, model.get_output_embeddings()) if one is not None}
     layers = {f"{name}.": number for number, name in enumerate(decoder_layers(model))}
     found = WeightSums()
-    for name, weight in model.named_parameters():
+    for name, weight in merged_weights(model):
         then = None if before is None else before(name)
         if before is not None and (then is None or then.shape != weight.shape):
             found.missing.append(name)
@@ -123,8 +126,30 @@ def _sum(values: Tensor) -> float:
 
 
 @contextmanager
-def saved_weights(folder: Path) -> Iterator[Read]:
-    """Open the safetensors files of a saved model; a tensor is read when it is asked for, None: there is none."""
+def saved_weights(folder: Path, model: Any) -> Iterator[Read]:
+    """Open the safetensors files of a saved policy; a tensor is read when it is asked for, None: there is none.
+
+    Where adapters were saved they are merged with what they stood beside: with what the model has there, unless it was
+    saved with them.
+    """
+    if not adapters.is_saved_in(folder):
+        with _saved_tensors(folder) as read:
+            yield read
+        return
+    base, own = folder / BASE, {adapters.plain(name): one for name, one in model.named_parameters()}
+    with _saved_tensors(base) if base.is_dir() else nullcontext(own.get) as read:
+
+        def merged(name: str) -> Tensor | None:
+            found, delta = read(name), adapters.saved_delta(model, folder, name)
+            if found is None or delta is None:
+                return found
+            return (found.detach().to(delta) + delta).to(found.dtype)
+
+        yield merged
+
+
+@contextmanager
+def _saved_tensors(folder: Path) -> Iterator[Read]:
     index = folder / "model.safetensors.index.json"
     names = {path.name for path in folder.glob("*.safetensors")}
     if index.is_file():

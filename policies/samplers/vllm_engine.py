@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from policies.adapters import merged_weights
 from policies.errors import PolicyError
 from policies.policy import Policy
 
@@ -83,7 +84,7 @@ def build(policy: Policy, **options: Any) -> Any:
             **{name: value for name, value in options.items() if value is not None},
         }
         with tempfile.TemporaryDirectory(prefix="evergreen-vllm-") as folder:
-            policy.save(Path(folder))
+            policy.save_merged(Path(folder))
             try:
                 llm = LLM(folder, **given)
             except ValueError as error:
@@ -167,7 +168,7 @@ class SameProcess:
 
 def replace_weights(llm: Any, model: Any, version: int) -> None:
     """Give an engine, not while it generates, all weights of a model under their version; nothing old stays."""
-    tensors = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
+    tensors = [(name, weight.detach()) for name, weight in merged_weights(model)]
     llm.start_weight_update()
     llm.update_weights({"update_info": {"tensors": tensors}})
     llm.finish_weight_update(str(version))

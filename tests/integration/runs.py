@@ -37,8 +37,11 @@ def newest_checkpoint(home: Path, name: str) -> Path:
 def ending(home: Path, name: str) -> Ending:
     """Read how a run ended."""
     story = told(home, name)
-    files = sorted((newest_checkpoint(home, name) / "weights").iterdir())
-    return Ending(story["digest"], story["digest_all"], {path.name: path.read_bytes() for path in files})
+    weights = newest_checkpoint(home, name) / "weights"
+    files = [path for path in sorted(weights.rglob("*")) if path.is_file()]
+    return Ending(
+        story["digest"], story["digest_all"], {str(path.relative_to(weights)): path.read_bytes() for path in files}
+    )
 
 
 def told(home: Path, name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Two(torch.nn.Module):
 
 def subject(model: Any, optimizer: Optimizer | None = None, rows: Sequence[Row] = (), seed: int = 0) -> Subject:
     return Subject(
-        model,
+        SimpleNamespace(model=model),
         optimizer or Optimizer(model, betas=(0.9, 0.99), weight_decay=0.0, clip_norm=1.0),
         lambda origin: {"w": OTHER if origin == "base" else -OTHER},
         lambda num: rows[:num],

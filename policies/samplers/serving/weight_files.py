@@ -15,7 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from policies.errors import CheckpointError, PolicyError
-from policies.policy import Policy, without_progress_bars
+from policies.policy import Policy
 
 MANIFEST = "manifest.json"
 KEPT = 2  # directories: the one that servers play, and the one before, which a late server may be reading
@@ -59,8 +59,7 @@ def write(policy: Policy, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        with without_progress_bars():
-            policy.model.save_pretrained(aside)
+        policy.save_merged(aside, tokenizer=False)
         found = {file.name: _shapes(file) for file in sorted(aside.glob("*.safetensors"))}
         (aside / MANIFEST).write_text(json.dumps(found, indent=1))
         for entry in (*aside.iterdir(), aside):

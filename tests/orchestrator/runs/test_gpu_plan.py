@@ -79,7 +79,7 @@ def test_what_playing_and_updating_each_take_too_much_of_is_all_changed(shapes: 
 def test_what_cannot_fit_says_so(shapes: Path) -> None:
     plan = planned(large(shapes, "7B", sampler=SERVERS))
     assert not plan.fits
-    assert "still too much: take a smaller policy or a larger GPU" in plan.verdict
+    assert "still too much: take adapters (`policy.adapter: 32`), a smaller policy or a larger GPU" in plan.verdict
     assert planned(large(shapes, "7B", sampler=SERVERS), "b200").fits
 
 

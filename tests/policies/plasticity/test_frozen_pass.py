@@ -212,7 +212,7 @@ def test_weights_are_compared_with_saved_ones_a_tensor_at_a_time(tmp_path: Path,
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.1)
-    with saved_weights(tmp_path) as read:
+    with saved_weights(tmp_path, model) as read:
         found = weight_sums(model, read)
     assert not found.missing
     assert {kind for kind, _ in found.places} == {MATRICES, EMBEDDING, VECTOR}
@@ -223,6 +223,6 @@ def test_weights_are_compared_with_saved_ones_a_tensor_at_a_time(tmp_path: Path,
     num = sum(weight.numel() for weight in before.values())
     moved = sum(found.places[kind, WHOLE].difference for kind in (MATRICES, EMBEDDING, VECTOR))
     assert moved == pytest.approx(0.01 * num, rel=1e-3)
-    with saved_weights(tmp_path) as read:
+    with saved_weights(tmp_path, model) as read:
         other = LlamaForCausalLM(LlamaConfig(**{**GATED, "intermediate_size": 32}))
         assert weight_sums(other, read).missing

@@ -1,0 +1,33 @@
+"""Reset adapters: what they learnt is forgotten, and fresh ones begin on the model as it is.
+
+The strongest reset there is: the next stage begins where the first did, or where adapters were last merged; what is
+carried over is what the curriculum knows. The optimiser and its warm-up begin anew.
+`policy.adapter.boundary: reset` does this at every boundary; this one has a condition.
+
+Source: plasticity.md 4: the control that carries nothing over in the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from policies import adapters
+from policies.interventions.contracts import Change, Intervention, InterventionOptions, Subject, drawn_seed
+
+SOURCE = "baseline"
+
+
+class Config(InterventionOptions):
+    type: Literal["reset_adapters"] = "reset_adapters"
+
+
+class ResetAdapters(Intervention):
+    def apply(self, subject: Subject) -> Change:
+        num_updates = subject.optimizer.num_updates
+        adapters.reset(subject.model, drawn_seed(subject.generator))
+        subject.optimizer.reset()
+        return Change(f"what {num_updates:,} updates taught the adapters is forgotten", num_updates > 0)
+
+
+def create(config: Config) -> ResetAdapters:
+    return ResetAdapters()
