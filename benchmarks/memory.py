@@ -10,7 +10,7 @@ import tempfile
 
 from transformers import Qwen2Config
 
-from policies.config import PolicyConfig
+from policies.config import AdapterConfig, PolicyConfig
 from policies.models.memory import describe_memory
 
 MICRO_TOKENS = 16_384
@@ -23,8 +23,8 @@ SHAPES = {
     "32B": (5120, 27_648, 64, 40, 8, 152_064, False),
 }
 HEAD = (
-    "| shape | weights | GB, weights | training | + activations | layers kept | + logits | a token of cache, kB |",
-    "|---|---|---|---|---|---|---|---|",
+    "| shape | weights | GB, weights | training | + activations | layers kept | + logits | a token of cache, kB | LoRA |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -49,11 +49,13 @@ def table() -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             architecture(name).save_pretrained(folder)
             told = describe_memory(PolicyConfig(model=folder, dtype="bfloat16"))
+            adapted = describe_memory(PolicyConfig(model=folder, dtype="bfloat16", adapter=AdapterConfig()))
         state = told.weights + told.optimizer + told.short_gradients
         again, whole = (told.activations(MICRO_TOKENS, recomputes=way) for way in (True, False))
         sizes = (told.weights, state, again, whole, told.logits(MICRO_TOKENS))
         cells = [name, f"{told.num_parameters / 1e9:.2f}e9", *(f"{size / 1e9:.1f}" for size in sizes)]
-        lines.append(f"| {' | '.join([*cells, f'{told.cache_bytes / 1e3:.1f}'])} |")
+        cells += [f"{told.cache_bytes / 1e3:.1f}", f"{(adapted.weights + adapted.optimizer) / 1e9:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

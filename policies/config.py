@@ -24,9 +24,9 @@ class Options(BaseModel):
 
 
 class AdapterConfig(Options):
-    """Low-rank adapters (LoRA, arXiv 2106.09685): the model stays as it is, and matrices beside its layers learn.
+    """Low-rank adapters (LoRA): the model stays, and matrices beside it learn.
 
-    An integer stands for `{rank: integer}`.
+    Source: arXiv 2106.09685. An integer stands for `{rank: integer}`.
     """
 
     rank: int = Field(default=32, ge=1, le=4096)

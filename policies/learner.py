@@ -48,6 +48,7 @@ from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Total
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
+from policies.ranks import Alone, Share
 
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
 
@@ -81,6 +82,13 @@ class StepTally:
             self.sums[name] = (before[0] + total, before[1] + count)
         for name, value in maxima.items():
             self.maxima[name] = max(self.maxima.get(name, value), value)
+
+    def merge(self, work: Alone) -> None:
+        """Add what other ranks gathered."""
+        own = {"sums": self.sums, "maxima": self.maxima}
+        self.sums, self.maxima = {}, {}
+        for one in work.merge(own):
+            self.add({name: (total, count) for name, (total, count) in one["sums"].items()}, one["maxima"])
 
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
@@ -210,19 +218,31 @@ class Learner:
 
     Takes resolved options and the temperature of rollouts; with `keeps_reference` an objective may ask for log-probs
     under the weights as they are now (`lp_ref`). The model stays in eval mode: dropout is not in the sampler's
-    log-probs.
+    log-probs. With `work` of several ranks it shards the policy's model, in place, and every rank makes the same calls.
     """
 
     def __init__(
-        self, policy: Policy, config: LearnerConfig, temperature: float = 1.0, keeps_reference: bool = False
+        self,
+        policy: Policy,
+        config: LearnerConfig,
+        temperature: float = 1.0,
+        keeps_reference: bool = False,
+        work: Alone | None = None,
     ) -> None:
         if config.lr is None or config.betas is None or config.micro_tokens is None:
             raise PolicyError("some defaults depend on the policy: pass `config.resolved(policy_config)`")
         self.policy, self.config, self.lr = policy, config, config.lr
         self.lr_share = 1.0  # of the configured learning rate, by whoever lowers it
-        self.passes = ForwardPasses(policy, temperature, config.micro_tokens, config.activation_checkpointing)
+        self.work = work or Alone()
+        self.passes = ForwardPasses(
+            policy, temperature, config.micro_tokens, config.activation_checkpointing, self.work
+        )
+        self.reference = Reference(policy, temperature, config.micro_tokens, self.work) if keeps_reference else None
+        if self.work.size > 1:
+            from policies.sharding import shard
+
+            shard(policy.model)
         self.optimizer = Optimizer(policy.model, config.betas, config.weight_decay, config.clip_norm)
-        self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
 
     def learn(
         self,
@@ -265,6 +285,7 @@ class Learner:
                 self._update_once(step, rows, share, refuses)
         if tally.num_updates:
             self.policy.version += 1
+        tally.merge(self.work)
         num = len(tally.losses)
         return UpdateReport(
             sums=tally.sums | {name: (value, 1.0) for name, value in step.noted.log.items()},
@@ -341,11 +362,13 @@ class Learner:
         totals = totals_of(step.batch.take(rows), step.mean_lp, step.noted.numbers)
         totals = replace(totals, drift=self._drift(step, rows))
         is_run = step.is_run_B[rows]
-        losses = [self._backward(step, micro, totals) for micro in step.cut(rows[is_run])]
-        num_silent = int(step.batch.mask_BT[rows[~is_run]].sum())
-        tally.add(step.objective.silent_sums(num_silent, totals), {})
+        losses = [self._backward(step, share, totals) for share in self.work.deal(step.cut(rows[is_run]))]
+        if self.work.rank == 0:
+            num_silent = int(step.batch.mask_BT[rows[~is_run]].sum())
+            tally.add(step.objective.silent_sums(num_silent, totals), {})
         with tally.timing("backward"):
-            loss = sum(torch.stack(losses).tolist()) if losses else 0.0
+            own = sum(torch.stack(losses).tolist()) if losses else 0.0
+            loss = float(self.work.total(torch.tensor(own, dtype=torch.float64)))
         tally.losses.append(loss)
         with tally.timing("optimizer"):
             if isfinite(loss):
@@ -373,8 +396,9 @@ class Learner:
             now = self.passes.score(step.batch, step.cut(rows[mask_BT.any(-1)]))
         return mean_of((step.old.lp_BT - now.lp_BT)[rows], mask_BT) if mask_BT.any() else 0.0
 
-    def _backward(self, step: Step, micro: MicroBatch, totals: Totals) -> Tensor:
+    def _backward(self, step: Step, share: Share[MicroBatch], totals: Totals) -> Tensor:
         """Gather the gradient of one micro-batch; give its share of the loss."""
+        micro = share.micro
         rows = to_device(step.batch.take(micro.rows), self.policy.device)
         with step.tally.timing("forward"):
             scored = score_micro(self.policy.model, rows, micro, step.reduction)
@@ -384,11 +408,14 @@ class Learner:
             coefficients = step.objective.coefficients(seen, totals)
         if coefficients.k_BT is not None and step.reduction.entropy != "grad":
             raise PolicyError("this objective fills K, and does not say that it needs `entropy_grad`")
-        step.tally.add(coefficients.sums, coefficients.maxima)
+        if share.counts:
+            step.tally.add(coefficients.sums, coefficients.maxima)
         with step.tally.timing("backward"):
             loss = -(coefficients.w_BT * scored.lp_BT).sum()
             if coefficients.k_BT is not None and scored.entropy_BT is not None:
                 loss = loss - (coefficients.k_BT * scored.entropy_BT).sum()
+            if not share.counts:
+                loss = 0 * loss
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.gather_gradients()
             return loss.detach()
@@ -406,14 +433,19 @@ class Reference:
     of a step, before their advantages are known: a KL in the reward moves them. Source: objectives.md 11.1.
     """
 
-    def __init__(self, policy: Policy, temperature: float, micro_tokens: int) -> None:
-        self._current = policy
+    def __init__(self, policy: Policy, temperature: float, micro_tokens: int, work: Alone | None = None) -> None:
+        self._current, work = policy, work or Alone()
         self._adapters: dict[str, Tensor] | None = None
         if policy.adapter is None:
             policy = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
+            if work.size > 1:
+                from policies.sharding import shard
+
+                shard(policy.model)
+        else:
+            self.refresh()
         self.policy = policy
-        self._passes = ForwardPasses(policy, temperature, micro_tokens)
-        self.refresh()
+        self._passes = ForwardPasses(policy, temperature, micro_tokens, work=work)
 
     def lp(self, batch: Batch) -> Tensor:
         """Give the log-probs [B, T] of a batch, on the CPU, at least float32; `NonFiniteLogits` if it had diverged."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -32,9 +32,12 @@ from policies.forward import (
 )
 from policies.objectives.contracts import Batch, Totals
 from policies.policy import Policy
+from policies.ranks import Alone
 from policies.shared_prompts import PromptPart, Sharing, can_share, shared_features
 
 Ints = NDArray[np.int64]
+
+SCORE = "score_micro"  # method of a sharded model, through which it is run
 
 # What a forward and its backward cost beside their tokens, in tokens: Python, and small matrices. On a CPU measured
 # with the tiny policy, where 64 to 192 do alike; elsewhere an estimate, not verified.
@@ -215,6 +218,7 @@ class ForwardPasses:
     temperature: float  # logits are divided by it
     micro_tokens: int  # padded tokens in one forward
     recomputes: bool = False  # its layers, in the backward pass; they read no keys and values of before
+    work: Alone = field(default_factory=Alone)  # what of a cut is run here
 
     def __post_init__(self) -> None:
         self.may_share = not self.recomputes and can_share(self.policy.model)
@@ -240,12 +244,15 @@ class ForwardPasses:
         lp_BT, entropy_BT, lp_proxy_BT = torch.zeros(3, *batch.mask_BT.shape, dtype=dtype)
         has_entropy, has_proxy = reduction.entropy != "none", reduction.kappa is not None
         whole = Scored(lp_BT, entropy_BT if has_entropy else None, lp_proxy_BT if has_proxy else None)
-        for micro in cut:
+        for share in self.work.deal(list(cut)):
+            micro = share.micro
             rows = to_device(batch.take(micro.rows), self.policy.device)
             scored = score_micro(model, rows, micro, reduction)
+            if not share.counts:
+                continue
             for into_BT, own_BT in zip(whole.tensors, scored.tensors, strict=True):
                 into_BT[micro.rows, : own_BT.shape[1]] = own_BT.cpu()
-        return whole
+        return self.work.union(whole)
 
     def finite_lp(self, batch: Batch, rows: Tensor, version: int, where: str) -> Tensor:
         """Score rows: log-probs [B, T], on the CPU. `NonFiniteLogits` tells `version` of the weights and `where`."""
@@ -264,5 +271,12 @@ def micro_features(model: Any, rows: Batch, micro: MicroBatch) -> tuple[Tensor, 
 
 def score_micro(model: Any, rows: Batch, micro: MicroBatch, reduction: Reduction) -> Scored:
     """Run one micro-batch through a model; `rows` are its rows, on the model's device."""
+    run = getattr(model, SCORE, None)
+    return Scored(*(score_whole(model, rows, micro, reduction) if run is None else run(rows, micro, reduction)))
+
+
+def score_whole(model: Any, rows: Batch, micro: MicroBatch, reduction: Reduction) -> tuple[Tensor | None, ...]:
+    """Do what `score_micro` does; a plain tuple, in which FSDP finds the tensors that a backward pass begins with."""
     features_NF, place_N = micro_features(model, rows, micro)
-    return score_features(model, features_NF, place_N, rows.ids_BT, reduction)
+    scored = score_features(model, features_NF, place_N, rows.ids_BT, reduction)
+    return scored.lp_BT, scored.entropy_BT, scored.lp_proxy_BT

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from policies.errors import CheckpointError
+from policies.ranks import whole
 
 STATE_FILE, COUNTERS_FILE = "optimizer.safetensors", "optimizer.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -78,7 +79,7 @@ class Optimizer:
 
         `refuses` is asked by their norm before clipping.
         """
-        norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm)))
         is_applied = norm < float("inf") and not refuses(norm)  # false for nan too
         if is_applied:
             self.adam.param_groups[0]["lr"] = lr

@@ -13,7 +13,6 @@ from orchestrator.cli.console import every_few_seconds, leaving, out, say_where,
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, command
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import export_weights, find_run, opened
-from orchestrator.runs.kept_spec import kept_spec
 from store.export import new_export
 from store.report import REPORT_FILE, write
 from store.sentences import num, size_in_words
@@ -120,6 +119,8 @@ def weights(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Copy a policy's weights and tokenizer out, in the layout that transformers' from_pretrained reads."""
+    from orchestrator.runs.kept_spec import kept_spec
+
     with opened(home, run) as (place, ledger):
         find_run(ledger, run)
         policy = kept_spec(ledger.reading, place.run_folder(run), run).spec.policy

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
-from policies.config import PolicyConfig
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
@@ -25,6 +25,9 @@ from store.ledger.query_rows import StudyRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
 from store.secrets import without_logins
+
+if TYPE_CHECKING:
+    from policies.config import PolicyConfig
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 

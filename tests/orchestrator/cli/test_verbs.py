@@ -90,7 +90,7 @@ VERBS = {
     "diff": ["A", "B", "--exit-code", "--home", "--json"],
     "export": ["RUN...", "DIR", "--format", "--home"],
     "ui": ["RUN", "--home", "--port", "--host", "--catch-up-only", "--no-open"],
-    "weights": ["RUN", "DIR", "--stage", "--home"],
+    "weights": ["RUN", "DIR", "--stage", "--adapter", "--home"],
     "prune": ["[RUN]...", "--boundaries", "--warm-starts", "--dry-run", "--home", "--json"],
     "rm": ["RUN", "--yes", "--keep-mlflow", "--dry-run", "--home"],
     "upgrade": ["--home"],

@@ -1,0 +1,107 @@
+"""Several processes, ranks, that update one policy together, each on its share of a step's micro-batches.
+
+Every rank has the whole batch and cuts it alike, so no plan is sent; a rank runs its share and what it found is added
+up: a sum over ranks is what one process would have found, to rounding. The learner sees one object, `Alone` or
+`Ranks`; how weights are spread is in `sharding.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from policies.forward import Scored
+
+
+class Countable(Protocol):
+    """A micro-batch, as far as dealing looks at it."""
+
+    @property
+    def num_forwards(self) -> int:
+        """Passes through the model that it takes."""
+
+
+Micro = TypeVar("Micro", bound=Countable)
+
+
+@dataclass(frozen=True)
+class Share(Generic[Micro]):
+    """A micro-batch that a rank runs."""
+
+    micro: Micro
+    counts: bool = True  # False: another rank's; it is run so that all run equally many, and what it gives is dropped
+
+
+class Alone:
+    """One process that does all of it."""
+
+    rank, size = 0, 1
+
+    def deal(self, cut: Sequence[Micro]) -> Iterator[Share[Micro]]:
+        """Give this rank's share of micro-batches."""
+        return (Share(micro) for micro in cut)
+
+    def total(self, own: Tensor) -> Tensor:
+        """Add numbers up over all ranks."""
+        return own
+
+    def union(self, own: Scored) -> Scored:
+        """Put together what each rank scored of a batch, 0 where it did not."""
+        return own
+
+    def merge(self, own: Mapping[str, Any]) -> list[Any]:
+        """Give every rank's, in their order; JSON has to hold it."""
+        return [own]
+
+
+class Ranks(Alone):
+    """The processes of the default group of `torch.distributed`; each calls everything here, in the same order."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def deal(self, cut: Sequence[Micro]) -> Iterator[Share[Micro]]:
+        """Deal micro-batches of equally many forwards in turn: a gathering of weights is met by all ranks or hangs.
+
+        Where there are not enough for all, those left over run one that is not theirs and does not count.
+        """
+        alike: dict[int, list[Micro]] = defaultdict(list)
+        for micro in cut:
+            alike[micro.num_forwards].append(micro)
+        for same in alike.values():
+            for first in range(0, len(same), self.size):
+                place = first + self.rank
+                yield Share(same[place]) if place < len(same) else Share(same[first], counts=False)
+
+    def total(self, own: Tensor) -> Tensor:
+        """Add numbers up over all ranks."""
+        summed = own.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def union(self, own: Scored) -> Scored:
+        """Put together what each rank scored of a batch, 0 where it did not."""
+        return own.map(self.total)
+
+    def merge(self, own: Mapping[str, Any]) -> list[Any]:
+        """Give every rank's, in their order; JSON has to hold it."""
+        text = torch.frombuffer(bytearray(json.dumps(own).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([len(text)]))
+        widest = max(int(one) for one in sizes)
+        texts = [torch.zeros(widest, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(texts, torch.nn.functional.pad(text, (0, widest - len(text))))
+        return [json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(texts, sizes, strict=True)]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Gather a tensor that may be sharded; every rank has to ask."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()

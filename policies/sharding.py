@@ -1,0 +1,42 @@
+"""A model whose weights are spread over ranks by torch's `fully_shard` (FSDP2): a layer is gathered when it is needed.
+
+Gradients are summed over ranks, not averaged, since the learner's loss is a sum. Source: arXiv 2304.11277.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+from policies.errors import PolicyError
+from policies.micro_batches import SCORE, score_whole
+from policies.plasticity.layers import decoder_layers
+
+
+def shard(model: Any) -> None:
+    """Spread a model's weights over the ranks, in place: each layer, then the rest.
+
+    Weights below float32 become float32 ones that are cast when they are gathered: they are their own masters, and
+    gradients are added up in float32. Raises PolicyError: an architecture whose layers are not found.
+    """
+    layers = decoder_layers(model)
+    if not layers:
+        raise PolicyError(f"a {type(model).__name__} cannot be sharded: its layers are not found")
+    dtype = next(model.parameters()).dtype
+    precision = MixedPrecisionPolicy()
+    if torch.finfo(dtype).bits < 32:
+        model.float()
+        precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for layer in layers.values():
+        fully_shard(layer, mp_policy=precision)
+    fully_shard(model, mp_policy=precision)
+    # what the learner calls goes through the body and the head, and not through the model's own forward
+    setattr(model, SCORE, MethodType(score_whole, model))
+    register_fsdp_forward_method(model, SCORE)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):  # of each: it does not hold for those inside
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)

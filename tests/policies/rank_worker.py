@@ -1,0 +1,96 @@
+"""One rank of a group over gloo: does some steps together with the others, and rank 0 does them alone as well.
+
+    python -m tests.policies.rank_worker RANK SIZE FOLDER CASES
+
+FOLDER is where the ranks find each other; CASES is JSON: a list of maps with `name` and what `case` takes. What was
+found is written to FOLDER/RANK.json: by case, the largest differences from one process, and a digest of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from policies.config import LearnerConfig, PolicyConfig
+from policies.learner import Learner, UpdateReport
+from policies.micro_batches import MicroBatcher
+from policies.objectives.config import ObjectiveConfig
+from policies.objectives.objective import Objective
+from policies.ranks import Alone, Ranks, whole
+from policies.samplers.testing import random_policy
+from tests.policies.fakes import random_trajectories
+
+STEPS = 3
+
+
+def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateReport]]:
+    """Do some steps."""
+    policy = random_policy()
+    policy.model.to(getattr(torch, case.get("dtype", "float64")))
+    options: dict[str, Any] = {"lr": 0.01, "warmup": 0, "micro_tokens": 40, **case.get("learner", {})}
+    objective = Objective(ObjectiveConfig.model_validate(case["objective"]))
+    config = LearnerConfig(**options).resolved(PolicyConfig())
+    learner = Learner(policy, config, 1.0, objective.may_need_reference, work)
+    reports = []
+    for seed in range(case.get("steps", STEPS)):
+        spoilt = case.get("spoils") == seed and work.rank == case.get("spoils_rank", 0)
+        handle = policy.model.model.layers[0].register_forward_hook(_nan) if spoilt else None
+        trajectories = random_trajectories(len(policy.tokenizer), seed=seed)
+        reports.append(learner.learn(trajectories, objective))
+        if handle is not None:
+            handle.remove()
+    return learner, reports
+
+
+def _nan(module: Any, inputs: Any, output: Any) -> Any:
+    return output * float("nan") if torch.is_tensor(output) else (output[0] * float("nan"), *output[1:])
+
+
+def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: whole(one.detach()).clone() for name, one in learner.policy.model.named_parameters()}
+
+
+def compared(one: tuple[Learner, list[UpdateReport]], other: tuple[Learner, list[UpdateReport]]) -> dict[str, float]:
+    """Give the largest differences of weights, moments and metrics."""
+    here, there = weights_of(one[0]), weights_of(other[0])
+    found = {"weights": max(float((here[name] - there[name]).abs().max()) for name in here)}
+    own, others = (learner.optimizer.state().tensors for learner, _ in (one, other))
+    found["moments"] = max(
+        (float((whole(own[name]) - whole(others[name])).abs().max()) for name in own if "exp_avg" in name), default=0.0
+    )
+    gaps = [0.0]
+    for report, alone in zip(one[1], other[1], strict=True):
+        assert report.metrics.keys() == alone.metrics.keys(), report.metrics.keys() ^ alone.metrics.keys()
+        assert (report.num_updates, report.num_skipped) == (alone.num_updates, alone.num_skipped)
+        assert (report.num_rows_run, report.num_tokens_fed) == (alone.num_rows_run, alone.num_tokens_fed)
+        gaps += [abs(report.metrics[name] - value) / max(1.0, abs(value)) for name, value in alone.metrics.items()]
+    found["metrics"] = max(gaps)
+    return found
+
+
+def main(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    results = {}
+    for case in cases:
+        if case.get("shares"):  # however dear it seems for so small a batch
+            MicroBatcher.cut = lambda self, rows: list(self.shared(rows.numpy()))  # type: ignore[method-assign]
+        together = trained(Ranks(), case)
+        alone = trained(Alone(), {**case, "spoils": None}) if "spoils" in case else trained(Alone(), case)
+        weights = weights_of(together[0])
+        digest = hashlib.sha256(b"".join(one.numpy().tobytes() for one in weights.values())).hexdigest()
+        skipped = [report.num_skipped for report in together[1]]
+        found = {} if "spoils" in case else compared(together, alone)
+        results[case["name"]] = {**found, "digest": digest, "skipped": skipped}
+    (folder / f"{rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
