@@ -23,7 +23,7 @@ SHAPES = {
     "32B": (5120, 27_648, 64, 40, 8, 152_064, False),
 }
 HEAD = (
-    "| shape | weights | GB, weights | training | + activations | layers kept | + logits | a token of cache, kB | LoRA |",
+    "| shape | weights | GB, weights | training | + activations | layers kept | + logits | cache a token, kB | LoRA |",
     "|---|---|---|---|---|---|---|---|---|",
 )
 

@@ -24,9 +24,9 @@ class Options(BaseModel):
 
 
 class AdapterConfig(Options):
-    """Low-rank adapters (LoRA): the model stays, and matrices beside it learn.
+    """Low-rank adapters (LoRA): matrices that learn.
 
-    Source: arXiv 2106.09685. An integer stands for `{rank: integer}`.
+    They stand beside frozen weights (arXiv 2106.09685). An integer stands for `{rank: integer}`.
     """
 
     rank: int = Field(default=32, ge=1, le=4096)
@@ -69,7 +69,7 @@ class PolicyConfig(Options):
     trust_remote_code: bool = False
     """Run the Python code that comes with the model."""
     adapter: AdapterConfig | None = None
-    """Train low-rank adapters (LoRA) beside frozen weights; null: all weights learn. Needs the extra `adapters`."""
+    """Low-rank adapters (LoRA) beside frozen weights. null: all weights learn."""
     layers: int = Field(default=3, ge=1, le=1000)
     """Of `tiny`: number of layers."""
     hidden: int = Field(default=96, ge=2, le=65_536)

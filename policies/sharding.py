@@ -12,8 +12,8 @@ import torch
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from policies.errors import PolicyError
+from policies.layers import decoder_layers
 from policies.micro_batches import SCORE, score_whole
-from policies.plasticity.layers import decoder_layers
 
 
 def shard(model: Any) -> None:

@@ -26,7 +26,7 @@ ALLOWED = {
             "environments.plugins",
             "environments.user_code",
         ),  # how plug-ins are found: the standard library alone
-        *("numpy", "pydantic", "pydantic_core", "torch", "transformers", "tokenizers", "safetensors"),
+        *("numpy", "pydantic", "pydantic_core", "torch", "transformers", "tokenizers", "safetensors", "peft"),
         "vllm",  # in functions of the samplers of that name
         "jinja2",  # what transformers renders chat templates with: its errors, in policies/encoder.py
         "sklearn",  # the linear probe

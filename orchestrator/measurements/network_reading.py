@@ -19,11 +19,11 @@ from orchestrator.played_group import Group
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
+from policies.layers import decoder_layers, down_projections, output_norms
 from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_pass import Drift, FrozenPass
 from policies.plasticity.frozen_rows import FrozenRows
-from policies.plasticity.layers import decoder_layers, down_projections, output_norms
 from policies.plasticity.weights import MATRICES, WHOLE, WeightSums, saved_weights, weight_sums
 from policies.policy import Policy
 from store.records import CellRecord, EventRecord, NetworkRecord

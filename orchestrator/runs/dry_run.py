@@ -236,7 +236,6 @@ def refuse_unusable(
     """Make the parts as a run would, and drop them: each refuses what it cannot work with."""
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions
-    from orchestrator.interventions import require_reference
     from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.warm_start_examples import WarmStartExamples
     from orchestrator.runs.environments import trainable
@@ -246,7 +245,10 @@ def refuse_unusable(
     TaskSampler(environments, spec.curriculum, spec.seed, tell).close()
     StopConditions(spec.curriculum.stage)
     registry.refuse_uncallable("samplers", spec.sampler, "policy")
-    require_reference(spec)
+    if spec.policy.adapter is not None:  # else nothing here needs torch
+        from orchestrator.interventions import require_reference
+
+        require_reference(spec)
     for intervention in spec.interventions:
         registry.refuse_uncallable("interventions", intervention)
     for measurement in spec.measure.of:
@@ -345,16 +347,15 @@ class NoLearner:
 
 def _missing(spec: Spec) -> list[str]:
     """Say what a run would need that is not here: a spec may well be checked on another host."""
-    from policies import adapters
+    required: list[Callable[[], None]] = [partial(registry.require_installed, "samplers", spec.sampler)]
+    if spec.policy.adapter is not None:  # else nothing here needs torch
+        from policies.adapters import require_installed
 
+        required.append(require_installed)
     missing = []
-    for is_asked, require in (
-        (True, partial(registry.require_installed, "samplers", spec.sampler)),
-        (spec.policy.adapter is not None, adapters.require_installed),
-    ):
+    for require in required:
         try:
-            if is_asked:
-                require()
+            require()
         except PolicyError as error:
             missing.append(str(error))
     return missing

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from policies.plasticity.layers import Mlp
+    from policies.layers import Mlp
 
 SOURCE = "arXiv 2302.12902"
 
@@ -70,7 +70,7 @@ def dormant_units(activity_U: Tensor, tau: float) -> Tensor:
 
 def mlps_of(model: Any) -> list[Mlp]:
     """Find the MLPs that text goes through. Raises PolicyError where we know none, or there are mixtures of experts."""
-    from policies.plasticity.layers import WAYS, find_mlps, has_experts  # loads torch and transformers
+    from policies.layers import WAYS, find_mlps, has_experts  # loads torch and transformers
 
     if has_experts(model):
         raise PolicyError("redo does not know the units of mixtures of experts: leave it out, or take shrink_perturb")

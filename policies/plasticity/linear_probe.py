@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from policies.forward import evaluating
-from policies.plasticity.layers import decoder_layers
+from policies.layers import decoder_layers
 from policies.policy import Policy
 
 FOLDS = 5

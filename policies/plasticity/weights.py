@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from policies import adapters
 from policies.adapters import merged_weights
-from policies.plasticity.layers import decoder_layers
+from policies.layers import decoder_layers
 from policies.policy import BASE
 
 MATRICES, EMBEDDING, VECTOR = "", "_embedding", "_vector"

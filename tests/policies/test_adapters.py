@@ -12,6 +12,7 @@ from policies import adapters
 from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.errors import CheckpointError, PolicyError
 from policies.forward import head_of, score_rows
+from policies.layers import down_projections, output_norms
 from policies.learner import Learner, Reference
 from policies.models.description import ModelSize, describe_size
 from policies.models.loader import load_policy, write_merged
@@ -19,7 +20,6 @@ from policies.models.tiny_tokenizer import VocabularySample
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.objective import Objective
 from policies.plasticity.copies import full_copy
-from policies.plasticity.layers import down_projections, output_norms
 from policies.plasticity.weights import saved_weights, weight_sums
 from policies.policy import BASE, Policy
 from policies.samplers.testing import random_policy

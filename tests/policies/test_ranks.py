@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.registry import OBJECTIVES, listing
-from policies.ranks import Alone, Ranks
 
 PRESETS = [method.name for method in listing(OBJECTIVES)]
 

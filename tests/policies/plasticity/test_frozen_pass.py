@@ -29,10 +29,10 @@ from policies.errors import PolicyError
 from policies.forward import score_rows
 from policies.interventions import redo
 from policies.interventions.contracts import Row
+from policies.layers import decoder_layers, down_projections, output_norms
 from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_rows import FrozenRows
-from policies.plasticity.layers import decoder_layers, down_projections, output_norms
 from policies.plasticity.linear_probe import last_hidden_states
 from policies.plasticity.weights import EMBEDDING, MATRICES, VECTOR, WHOLE, saved_weights, weight_sums
 
