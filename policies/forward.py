@@ -135,7 +135,7 @@ def head_of(model: Any) -> Any | None:
     2 and 3, Falcon H1, xLSTM, ...) do it by a number that their configuration names after the logits or the head; heads
     of several layers (BERT, ModernBERT) are no child of the model beside its body alone.
     """
-    kind, head = model.__class__, model.get_output_embeddings()
+    kind, head = class_of(model), model.get_output_embeddings()
     is_known = kind.__module__.startswith("transformers.") and "logits_to_keep" in parameters_of(kind)
     if not is_known or head is None or {*model.children()} != {model.base_model, head}:
         return None
@@ -182,13 +182,20 @@ def filtered(lp_NV: Tensor, lp_N: Tensor, kappa: float) -> Tensor:
 
 def call(model: Any, *, logits_to_keep: int, **inputs: Any) -> Any:
     """Call a model for its last logits; what this architecture does not take is left out."""
-    known = parameters_of(model.__class__)
+    known = parameters_of(class_of(model))
     inputs = {name: value for name, value in inputs.items() if name in known or name == "input_ids"}
     if "logits_to_keep" in known:
         return model(**inputs, logits_to_keep=logits_to_keep)
     output = model(**inputs)
     output.logits = output.logits[:, -logits_to_keep:]
     return output
+
+
+def class_of(model: Any) -> Any:
+    """Give the class of an architecture, over which torch's `fully_shard` puts one of its own."""
+    kind = model.__class__
+    is_sharded = any(base.__name__ == "FSDPModule" for base in kind.__bases__)
+    return kind.__bases__[-1] if is_sharded else kind
 
 
 def has_plain_cache(model: Any) -> bool:

@@ -19,11 +19,12 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import isfinite, nan
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Total
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
-from policies.ranks import Alone, Share
+from policies.ranks import Alone, Ranks, Share, whole
 
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
 
@@ -218,7 +219,9 @@ class Learner:
 
     Takes resolved options and the temperature of rollouts; with `keeps_reference` an objective may ask for log-probs
     under the weights as they are now (`lp_ref`). The model stays in eval mode: dropout is not in the sampler's
-    log-probs. With `work` of several ranks it shards the policy's model, in place, and every rank makes the same calls.
+    log-probs. With `work` of several ranks a sharded copy learns, and rank 0's policy follows it: whatever else is done
+    with a policy is done on rank 0 alone; the other ranks do what it tells them (`follow`), with a policy that is
+    sharded in place.
     """
 
     def __init__(
@@ -234,15 +237,20 @@ class Learner:
         self.policy, self.config, self.lr = policy, config, config.lr
         self.lr_share = 1.0  # of the configured learning rate, by whoever lowers it
         self.work = work or Alone()
-        self.passes = ForwardPasses(
-            policy, temperature, config.micro_tokens, config.activation_checkpointing, self.work
-        )
-        self.reference = Reference(policy, temperature, config.micro_tokens, self.work) if keeps_reference else None
-        if self.work.size > 1:
-            from policies.sharding import shard
+        self.passes = ForwardPasses(policy, temperature, config.micro_tokens, config.activation_checkpointing)
+        self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
+        self.shared = self.passes  # what updates are made with
+        options: Any = (config.betas, config.weight_decay, config.clip_norm)
+        if isinstance(self.work, Ranks):
+            from policies.sharding import ShardedOptimizer, shard
 
-            shard(policy.model)
-        self.optimizer = Optimizer(policy.model, config.betas, config.weight_decay, config.clip_norm)
+            sharded = policy if self.work.rank else replace(policy, model=copy.deepcopy(policy.model))
+            is_short = torch.finfo(policy.dtype).bits < 32
+            shard(sharded.model)
+            self.shared = replace(self.passes, policy=sharded, work=self.work)
+            self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, sharded.model, *options)
+        else:
+            self.optimizer = Optimizer(policy.model, *options)
 
     def learn(
         self,
@@ -278,13 +286,16 @@ class Learner:
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
-        with self.passes.prepared():
+        if self.work.size > 1 and self.work.rank == 0:
+            self._tell(batch, objective, is_off_policy, span)
+        with self.shared.prepared():
             step = self._begin(batch, objective, is_off_policy, span)
             tally = step.tally
             for rows, share in zip(step.parts, step.falls, strict=True):
                 self._update_once(step, rows, share, refuses)
         if tally.num_updates:
             self.policy.version += 1
+            self._gather()
         tally.merge(self.work)
         num = len(tally.losses)
         return UpdateReport(
@@ -303,6 +314,38 @@ class Learner:
             surprisal=step.noted.surprisal,
             covariance=covariances(step.batch),
         )
+
+    def _tell(self, batch: Batch, objective: Objective, is_off_policy: bool, span: Span | None) -> None:
+        """Have the other ranks do the same update."""
+        data = {
+            "objective": objective.state(),
+            "is_off_policy": is_off_policy,
+            "span": None if span is None else vars(span),
+            "lr_share": self.lr_share,
+            "version": self.policy.version,
+            "arms": batch.arms,
+        }
+        tensors = {one.name: getattr(batch, one.name) for one in fields(batch) if one.name != "arms"}
+        self.work.tell("update", data, **tensors)
+
+    def follow(self, objective: Objective, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Do the update that rank 0 tells of, as another rank."""
+        objective.load_state(data["objective"])
+        self.lr_share, self.policy.version = data["lr_share"], data["version"]
+        batch = Batch(arms=tuple(data["arms"]), **tensors)
+        span = None if data["span"] is None else Span(**data["span"])
+        self.update(batch, objective, is_off_policy=data["is_off_policy"], span=span)
+
+    def _gather(self) -> None:
+        """Give rank 0's policy, which plays, is measured and saved, the weights that the ranks moved together."""
+        if self.shared is self.passes:
+            return
+        own = dict(self.policy.model.named_parameters())
+        with torch.no_grad():
+            for name, weight in self.shared.policy.model.named_parameters():
+                moved = whole(weight.detach())
+                if self.work.rank == 0:
+                    own[name].copy_(moved)
 
     def reference_lp(self, batch: Batch) -> Tensor:
         """Give the log-probs [B, T] of a batch under the reference policy, on the CPU."""
@@ -333,7 +376,7 @@ class Learner:
             parts=parts,
             falls=[fall(self.config, span, number, num_updates) for number in range(len(parts))],
             reduction=reduction_of(objective, self.passes.temperature, asks_start=not looks_back),
-            batcher=self.passes.batcher(batch),
+            batcher=self.shared.batcher(batch),
             is_run_B=is_run_B,
             tally=StepTally(),
             mean_lp=mean_of(batch.lp_roll_BT, batch.mask_BT),  # on-policy the sampler's are the current ones
@@ -346,7 +389,7 @@ class Learner:
         is_scored_B = has_tokens_B if needs & {"mean_lp", "step", "drift"} else step.is_run_B
         reduction = reduction_of(step.objective, self.passes.temperature, asks_now=False)
         with step.tally.timing("old"):
-            old = self.passes.score(step.batch, step.cut(is_scored_B.nonzero()[:, 0]), reduction)
+            old = self.shared.score(step.batch, step.cut(is_scored_B.nonzero()[:, 0]), reduction)
         is_known = torch.equal(is_scored_B, has_tokens_B)
         mean_lp = mean_of(old.lp_BT, step.batch.mask_BT) if is_known else None
         if "step" not in needs:
@@ -373,7 +416,9 @@ class Learner:
         with tally.timing("optimizer"):
             if isfinite(loss):
                 lr = self._rate(optimizer.num_updates, share)
-                norm, was_applied = optimizer.step(lr, lambda norm: refuses("loss", loss) or refuses("grad_norm", norm))
+                norm, was_applied = optimizer.step(
+                    lr, lambda norm: self.work.agree(refuses("loss", loss) or refuses("grad_norm", norm))
+                )
                 tally.num_updates += was_applied
                 tally.num_refused += isfinite(norm) and not was_applied
                 tally.lr = lr if was_applied else tally.lr
@@ -383,7 +428,7 @@ class Learner:
         tally.norms.append(norm)
         if not isfinite(loss):  # has the policy diverged, or did the loss overflow? an earlier update may have moved it
             version = self.policy.version + (tally.num_updates > 0)
-            self.passes.finite_lp(step.batch, rows[is_run], version, "of the update")
+            self.shared.finite_lp(step.batch, rows[is_run], version, "of the update")
 
     def _drift(self, step: Step, rows: Tensor) -> float | None:
         """How far earlier updates of the step went on these rows: the mean of lp_old - lp over their tokens."""
@@ -393,7 +438,7 @@ class Learner:
             return 0.0
         mask_BT = step.batch.mask_BT[rows]
         with step.tally.timing("old"):
-            now = self.passes.score(step.batch, step.cut(rows[mask_BT.any(-1)]))
+            now = self.shared.score(step.batch, step.cut(rows[mask_BT.any(-1)]))
         return mean_of((step.old.lp_BT - now.lp_BT)[rows], mask_BT) if mask_BT.any() else 0.0
 
     def _backward(self, step: Step, share: Share[MicroBatch], totals: Totals) -> Tensor:
@@ -401,7 +446,7 @@ class Learner:
         micro = share.micro
         rows = to_device(step.batch.take(micro.rows), self.policy.device)
         with step.tally.timing("forward"):
-            scored = score_micro(self.policy.model, rows, micro, step.reduction)
+            scored = score_micro(self.shared.policy.model, rows, micro, step.reduction)
             now, width = scored.map(Tensor.detach), rows.ids_BT.shape[1]
             noted = {key: value[micro.rows, :width] for key, value in step.noted.tokens.items()}
             seen = seen_by(rows, now, step.at_start(micro.rows, now), noted)
@@ -433,19 +478,15 @@ class Reference:
     of a step, before their advantages are known: a KL in the reward moves them. Source: objectives.md 11.1.
     """
 
-    def __init__(self, policy: Policy, temperature: float, micro_tokens: int, work: Alone | None = None) -> None:
-        self._current, work = policy, work or Alone()
+    def __init__(self, policy: Policy, temperature: float, micro_tokens: int) -> None:
+        self._current = policy
         self._adapters: dict[str, Tensor] | None = None
         if policy.adapter is None:
             policy = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
-            if work.size > 1:
-                from policies.sharding import shard
-
-                shard(policy.model)
         else:
             self.refresh()
         self.policy = policy
-        self._passes = ForwardPasses(policy, temperature, micro_tokens, work=work)
+        self._passes = ForwardPasses(policy, temperature, micro_tokens)
 
     def lp(self, batch: Batch) -> Tensor:
         """Give the log-probs [B, T] of a batch, on the CPU, at least float32; `NonFiniteLogits` if it had diverged."""

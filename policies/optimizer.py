@@ -102,12 +102,12 @@ class Optimizer:
     def state(self) -> OptimizerState:
         """All but the weights that an exact resume needs; the tensors are those that move."""
         tensors = {
-            f"{name}.{moment}": self.adam.state[master][moment]
+            f"{name}.{moment}": self._give(self.adam.state[master][moment])
             for name, master in self.masters.items()
             for moment in MOMENTS
             if self.num_updates
         }
-        tensors |= {f"{name}.master": self.masters[name].detach() for name in self._short_names()}
+        tensors |= {f"{name}.master": self._give(self.masters[name].detach()) for name in self._short_names()}
         counters: dict[str, Any] = {"num_updates": self.num_updates}
         if self.num_updates and (others := self._other_steps()):
             counters["steps"] = others
@@ -131,12 +131,12 @@ class Optimizer:
         self.num_updates = counters["num_updates"]
         with torch.no_grad():
             for name in self._short_names():
-                self.masters[name].copy_(tensors[f"{name}.master"])
+                self.masters[name].copy_(self._take(tensors[f"{name}.master"], self.masters[name]))
         self.copy_back()
         if self.num_updates:
             steps = counters.get("steps", {})
             for name, master in self.masters.items():
-                state = {moment: tensors[f"{name}.{moment}"].to(master.device) for moment in MOMENTS}
+                state = {moment: self._take(tensors[f"{name}.{moment}"], master) for moment in MOMENTS}
                 step = torch.tensor(float(steps.get(name, self.num_updates)), device=master.device)
                 self.adam.state[master] = {"step": step, **state}
 
@@ -145,6 +145,14 @@ class Optimizer:
         with torch.no_grad():
             for name in self._short_names():
                 self.weights[name].copy_(self.masters[name])
+
+    def _give(self, own: Tensor) -> Tensor:
+        """Make a tensor of the optimiser one that is saved."""
+        return own
+
+    def _take(self, saved: Tensor, like: Tensor) -> Tensor:
+        """Make a saved tensor one of the optimiser, where another lies."""
+        return saved.to(like.device)
 
     def _other_steps(self) -> dict[str, int]:
         """How many updates Adam counts for the weights of which some were forgotten since."""

@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -60,9 +61,27 @@ class Alone:
         """Give every rank's, in their order; JSON has to hold it."""
         return [own]
 
+    def agree(self, decision: bool) -> bool:
+        """Take rank 0's decision."""
+        return decision
+
+    def tell(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
+        """As rank 0: have the others do something; `data` as JSON, and tensors."""
+
 
 class Ranks(Alone):
     """The processes of the default group of `torch.distributed`; each calls everything here, in the same order."""
+
+    @classmethod
+    def join(cls) -> Ranks:
+        """Meet the others, as the environment says; gradients go over NCCL on GPUs, and all else over gloo.
+
+        No limit of time: rank 0 plays and measures for as long as it takes, and a rank that has died is noticed by its
+        closed connections.
+        """
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(days=365))
+        return cls()
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -99,6 +118,41 @@ class Ranks(Alone):
         texts = [torch.zeros(widest, dtype=torch.uint8) for _ in range(self.size)]
         dist.all_gather(texts, torch.nn.functional.pad(text, (0, widest - len(text))))
         return [json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(texts, sizes, strict=True)]
+
+    def agree(self, decision: bool) -> bool:
+        """Take rank 0's decision."""
+        taken = torch.tensor([int(decision)])
+        dist.broadcast(taken, src=0)
+        return bool(taken)
+
+    def tell(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
+        """As rank 0: have the others do something; `data` as JSON, and tensors."""
+        there = {name: one.cpu().contiguous() for name, one in tensors.items() if one is not None}
+        shapes = {name: [str(one.dtype).removeprefix("torch."), list(one.shape)] for name, one in there.items()}
+        text = json.dumps({"command": command, "data": data or {}, "tensors": shapes}).encode()
+        dist.broadcast(torch.tensor([len(text)]), src=0)
+        dist.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8), src=0)
+        for one in there.values():
+            dist.broadcast(_sendable(one), src=0)
+
+    def hear(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+        """As another rank: wait for what rank 0 tells."""
+        size = torch.zeros(1, dtype=torch.int64)
+        dist.broadcast(size, src=0)
+        text = torch.zeros(int(size), dtype=torch.uint8)
+        dist.broadcast(text, src=0)
+        told = json.loads(bytes(text.tolist()))
+        tensors = {
+            name: torch.empty(shape, dtype=getattr(torch, kind)) for name, (kind, shape) in told["tensors"].items()
+        }
+        for one in tensors.values():
+            dist.broadcast(_sendable(one), src=0)
+        return told["command"], told["data"], tensors
+
+
+def _sendable(tensor: Tensor) -> Tensor:
+    """See a tensor of truth values as bytes, which every backend sends."""
+    return tensor.view(torch.uint8) if tensor.dtype is torch.bool else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -5,15 +5,20 @@ Gradients are summed over ranks, not averaged, since the learner's loss is a sum
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from policies.errors import PolicyError
 from policies.layers import decoder_layers
 from policies.micro_batches import SCORE, score_whole
+from policies.optimizer import Optimizer, OptimizerState
+from policies.ranks import Ranks, whole
 
 
 def shard(model: Any) -> None:
@@ -40,3 +45,47 @@ def shard(model: Any) -> None:
         if isinstance(module, FSDPModule):  # of each: it does not hold for those inside
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+class ShardedOptimizer(Optimizer):
+    """The optimiser of a sharded model; its state is saved whole, as that of one process, so any world reads it.
+
+    Rank 0's tells the others to do the same.
+    """
+
+    def __init__(self, work: Ranks, is_short: bool, model: Any, *options: Any) -> None:
+        self.work, self.is_short, self._tells = work, is_short, False
+        super().__init__(model, *options)
+        self._tells = work.rank == 0
+
+    def reset(self) -> None:
+        """Forget all moments and the updates before, on all ranks."""
+        if self._tells:
+            self.work.tell("reset")
+        super().reset()
+
+    def state(self) -> OptimizerState:
+        """All but the weights that an exact resume needs, gathered."""
+        if self._tells:
+            self.work.tell("state")
+        return super().state()
+
+    def load(self, folder: Path) -> None:
+        """Go on from a state that was saved; every rank reads the folder."""
+        if self._tells:
+            self.work.tell("load", {"folder": str(folder)})
+        before, self._tells = self._tells, False
+        try:
+            super().load(folder)
+        finally:
+            self._tells = before
+
+    def _give(self, own: Tensor) -> Tensor:
+        return whole(own)
+
+    def _take(self, saved: Tensor, like: Tensor) -> Tensor:
+        assert isinstance(like, DTensor)
+        return distribute_tensor(saved.to(like.device), like.device_mesh, like.placements)
+
+    def _short_names(self) -> list[str]:
+        return list(self.weights) if self.is_short else []

@@ -18,26 +18,32 @@ import torch
 import torch.distributed as dist
 
 from policies.config import LearnerConfig, PolicyConfig
+from policies.follower import serve
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import MicroBatcher
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.objective import Objective
-from policies.ranks import Alone, Ranks, whole
+from policies.optimizer import OptimizerState
+from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_trajectories
 
 STEPS = 3
 
 
-def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateReport]]:
-    """Do some steps."""
+def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
+    """Do some steps; rank 0 leads, the others follow."""
     policy = random_policy()
     policy.model.to(getattr(torch, case.get("dtype", "float64")))
     options: dict[str, Any] = {"lr": 0.01, "warmup": 0, "micro_tokens": 40, **case.get("learner", {})}
     objective = Objective(ObjectiveConfig.model_validate(case["objective"]))
     config = LearnerConfig(**options).resolved(PolicyConfig())
-    learner = Learner(policy, config, 1.0, objective.may_need_reference, work)
+    learner = Learner(policy, config, 1.0, objective.may_need_reference and work.rank == 0, work)
     reports = []
+    if work.rank:
+        assert isinstance(work, Ranks)
+        serve(work, learner, objective)
+        return learner, [], None
     for seed in range(case.get("steps", STEPS)):
         spoilt = case.get("spoils") == seed and work.rank == case.get("spoils_rank", 0)
         handle = policy.model.model.layers[0].register_forward_hook(_nan) if spoilt else None
@@ -45,7 +51,9 @@ def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateRepo
         reports.append(learner.learn(trajectories, objective))
         if handle is not None:
             handle.remove()
-    return learner, reports
+    state = learner.optimizer.state()
+    work.tell("end")
+    return learner, reports, state
 
 
 def _nan(module: Any, inputs: Any, output: Any) -> Any:
@@ -53,23 +61,23 @@ def _nan(module: Any, inputs: Any, output: Any) -> Any:
 
 
 def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: whole(one.detach()).clone() for name, one in learner.policy.model.named_parameters()}
+    return {name: one.detach().clone() for name, one in learner.policy.model.named_parameters()}
 
 
-def compared(one: tuple[Learner, list[UpdateReport]], other: tuple[Learner, list[UpdateReport]]) -> dict[str, float]:
+def compared(together: tuple[Any, ...], alone: tuple[Any, ...]) -> dict[str, float]:
     """Give the largest differences of weights, moments and metrics."""
-    here, there = weights_of(one[0]), weights_of(other[0])
+    here, there = weights_of(together[0]), weights_of(alone[0])
     found = {"weights": max(float((here[name] - there[name]).abs().max()) for name in here)}
-    own, others = (learner.optimizer.state().tensors for learner, _ in (one, other))
-    found["moments"] = max(
-        (float((whole(own[name]) - whole(others[name])).abs().max()) for name in own if "exp_avg" in name), default=0.0
-    )
+    state, others = together[2], alone[2]
+    assert state.counters == others.counters
+    assert state.tensors.keys() == others.tensors.keys()
+    found["moments"] = max(float((one - others.tensors[name]).abs().max()) for name, one in state.tensors.items())
     gaps = [0.0]
-    for report, alone in zip(one[1], other[1], strict=True):
-        assert report.metrics.keys() == alone.metrics.keys(), report.metrics.keys() ^ alone.metrics.keys()
-        assert (report.num_updates, report.num_skipped) == (alone.num_updates, alone.num_skipped)
-        assert (report.num_rows_run, report.num_tokens_fed) == (alone.num_rows_run, alone.num_tokens_fed)
-        gaps += [abs(report.metrics[name] - value) / max(1.0, abs(value)) for name, value in alone.metrics.items()]
+    for report, one in zip(together[1], alone[1], strict=True):
+        assert report.metrics.keys() == one.metrics.keys(), report.metrics.keys() ^ one.metrics.keys()
+        assert (report.num_updates, report.num_skipped) == (one.num_updates, one.num_skipped)
+        assert (report.num_rows_run, report.num_tokens_fed) == (one.num_rows_run, one.num_tokens_fed), (report, one)
+        gaps += [abs(report.metrics[name] - value) / max(1.0, abs(value)) for name, value in one.metrics.items()]
     found["metrics"] = max(gaps)
     return found
 
@@ -77,17 +85,18 @@ def compared(one: tuple[Learner, list[UpdateReport]], other: tuple[Learner, list
 def main(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
-    results = {}
+    results, work, cut = {}, Ranks(), MicroBatcher.cut
     for case in cases:
         if case.get("shares"):  # however dear it seems for so small a batch
             MicroBatcher.cut = lambda self, rows: list(self.shared(rows.numpy()))  # type: ignore[method-assign]
-        together = trained(Ranks(), case)
-        alone = trained(Alone(), {**case, "spoils": None}) if "spoils" in case else trained(Alone(), case)
-        weights = weights_of(together[0])
-        digest = hashlib.sha256(b"".join(one.numpy().tobytes() for one in weights.values())).hexdigest()
-        skipped = [report.num_skipped for report in together[1]]
-        found = {} if "spoils" in case else compared(together, alone)
-        results[case["name"]] = {**found, "digest": digest, "skipped": skipped}
+        together = trained(work, case)
+        if rank == 0:
+            found = {} if "spoils" in case else compared(together, trained(Alone(), case))
+            skipped = [report.num_skipped for report in together[1]]
+            weights = weights_of(together[0])
+            digest = hashlib.sha256(b"".join(one.float().numpy().tobytes() for one in weights.values())).hexdigest()
+            results[case["name"]] = {**found, "skipped": skipped, "digest": digest}
+        MicroBatcher.cut = cut  # type: ignore[method-assign]
     (folder / f"{rank}.json").write_text(json.dumps(results))
     dist.destroy_process_group()
 

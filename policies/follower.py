@@ -1,0 +1,96 @@
+"""`python -m policies.follower FOLDER`: a rank that does what rank 0 tells, until it says that it is over.
+
+FOLDER holds the policy as it is at the start and `follower.json`: options of the learner and of the objective, threads.
+Who the ranks are is in the environment, as torchrun gives it (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from policies.config import LearnerConfig
+from policies.errors import PolicyError
+from policies.hardware import use_threads
+from policies.learner import Learner
+from policies.models.tiny_tokenizer import read_tokenizer
+from policies.objectives import Objective
+from policies.objectives.config import ObjectiveConfig
+from policies.policy import Policy, read_model
+from policies.ranks import Ranks
+
+SETTINGS = "follower.json"
+
+
+def write_settings(
+    folder: Path, policy: Policy, learner: LearnerConfig, objective: Mapping[str, Any], **more: Any
+) -> None:
+    """Write what other ranks begin with."""
+    policy.save_merged(folder)
+    settings = {
+        "name": policy.name,
+        "template": policy.template,
+        "dtype": str(policy.dtype).removeprefix("torch."),
+        "device": policy.device.type,
+        "learner": learner.model_dump(mode="json"),
+        "objective": objective,
+        **more,
+    }
+    (folder / SETTINGS).write_text(json.dumps(settings))
+
+
+def serve(work: Ranks, learner: Learner, objective: Objective) -> None:
+    """Do what rank 0 tells, until it says that it is over.
+
+    What a policy's numbers are wrong about is wrong on all ranks: rank 0 says so, and may tell more.
+    """
+    while True:
+        command, data, tensors = work.hear()
+        if command == "end":
+            return
+        if command == "update":
+            try:
+                learner.follow(objective, data, tensors)
+            except PolicyError:
+                continue
+        elif command == "state":
+            learner.optimizer.state()
+        elif command == "load":
+            learner.optimizer.load(Path(data["folder"]))
+        elif command == "reset":
+            learner.optimizer.reset()
+        else:
+            raise PolicyError(f"rank 0 tells {command!r}, which is not known here: do all ranks run the same version?")
+
+
+def main(folder: Path) -> None:
+    """Follow, in a process of its own."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # rank 0 finishes its step and saves, and then says that it is over
+    settings = json.loads((folder / SETTINGS).read_text())
+    use_threads(settings["threads"])
+    device = torch.device("cpu")
+    if settings["device"] == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    work = Ranks.join()
+    try:
+        model = read_model(str(folder), getattr(torch, settings["dtype"])).to(device)
+        policy = Policy(model, read_tokenizer(folder), settings["name"], settings["template"])
+        objective = Objective(ObjectiveConfig.model_validate(settings["objective"]))
+        config = LearnerConfig.model_validate(settings["learner"])
+        serve(work, Learner(policy, config, settings["temperature"], work=work), objective)
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
