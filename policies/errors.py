@@ -33,3 +33,7 @@ class NonFiniteLogits(PolicyError):
 
 class CheckpointError(PolicyError):
     """Saved weights or optimiser state do not fit this policy."""
+
+
+class RankLost(PolicyError):
+    """Another process that updates the policy has ended in the middle of it."""

@@ -1,13 +1,12 @@
-"""`python -m policies.follower FOLDER`: a rank that does what rank 0 tells, until it says that it is over.
+"""`python -m policies.follower FOLDER RANK`: a rank that does what rank 0 tells, until it says that it is over.
 
 FOLDER holds the policy as it is at the start and `follower.json`: options of the learner and of the objective, threads.
-Who the ranks are is in the environment, as torchrun gives it (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
+The ranks meet by a file in it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from policies.config import LearnerConfig
 from policies.errors import PolicyError
@@ -27,7 +25,7 @@ from policies.objectives.config import ObjectiveConfig
 from policies.policy import Policy, read_model
 from policies.ranks import Ranks
 
-SETTINGS = "follower.json"
+SETTINGS, MEETING = "follower.json", "meeting"
 
 
 def write_settings(
@@ -71,7 +69,7 @@ def serve(work: Ranks, learner: Learner, objective: Objective) -> None:
             raise PolicyError(f"rank 0 tells {command!r}, which is not known here: do all ranks run the same version?")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, rank: int) -> None:
     """Follow, in a process of its own."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # rank 0 finishes its step and saves, and then says that it is over
@@ -79,9 +77,11 @@ def main(folder: Path) -> None:
     use_threads(settings["threads"])
     device = torch.device("cpu")
     if settings["device"] == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
-    work = Ranks.join()
+    if settings["search_path"] is not None:
+        sys.path.append(settings["search_path"])  # parts of the user's own
+    work = Ranks.join(folder / MEETING, rank, settings["size"])
     try:
         model = read_model(str(folder), getattr(torch, settings["dtype"])).to(device)
         policy = Policy(model, read_tokenizer(folder), settings["name"], settings["template"])
@@ -89,8 +89,8 @@ def main(folder: Path) -> None:
         config = LearnerConfig.model_validate(settings["learner"])
         serve(work, Learner(policy, config, settings["temperature"], work=work), objective)
     finally:
-        dist.destroy_process_group()
+        work.leave()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

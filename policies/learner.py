@@ -287,16 +287,17 @@ class Learner:
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
         if self.work.size > 1 and self.work.rank == 0:
-            self._tell(batch, objective, is_off_policy, span)
-        with self.shared.prepared():
+            with self.work.noticing():
+                self._tell(batch, objective, is_off_policy, span)
+        with self.work.noticing(), self.shared.prepared():
             step = self._begin(batch, objective, is_off_policy, span)
             tally = step.tally
             for rows, share in zip(step.parts, step.falls, strict=True):
                 self._update_once(step, rows, share, refuses)
-        if tally.num_updates:
-            self.policy.version += 1
-            self._gather()
-        tally.merge(self.work)
+            if tally.num_updates:
+                self.policy.version += 1
+                self._gather()
+            tally.merge(self.work)
         num = len(tally.losses)
         return UpdateReport(
             sums=tally.sums | {name: (value, 1.0) for name, value in step.noted.log.items()},

@@ -8,17 +8,23 @@ up: a sum over ranks is what one process would have found, to rounding. The lear
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from policies.errors import RankLost
 from policies.forward import Scored
+
+NOTICED_S, NOTICED_TRIES = 0.1, 30
 
 
 class Countable(Protocol):
@@ -68,23 +74,45 @@ class Alone:
     def tell(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
         """As rank 0: have the others do something; `data` as JSON, and tensors."""
 
+    def noticing(self) -> AbstractContextManager[None]:
+        """Say which rank was lost where something inside the block failed for that."""
+        return nullcontext()
+
 
 class Ranks(Alone):
     """The processes of the default group of `torch.distributed`; each calls everything here, in the same order."""
 
+    def __init__(self, lost: Callable[[], str | None] = lambda: None) -> None:
+        self._lost = lost
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
     @classmethod
-    def join(cls) -> Ranks:
-        """Meet the others, as the environment says; gradients go over NCCL on GPUs, and all else over gloo.
+    def join(cls, meeting: Path, rank: int, size: int, lost: Callable[[], str | None] = lambda: None) -> Ranks:
+        """Meet the others by a file that all see; gradients go over NCCL on GPUs, and all else over gloo.
 
         No limit of time: rank 0 plays and measures for as long as it takes, and a rank that has died is noticed by its
         closed connections.
         """
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(days=365))
-        return cls()
+        limit = timedelta(days=365)
+        dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=limit)
+        return cls(lost)
 
-    def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+    def leave(self) -> None:
+        """Part from the others."""
+        dist.destroy_process_group()
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        """Say which rank was lost where something inside the block failed for that; `RankLost`."""
+        try:
+            yield
+        except RuntimeError as error:
+            for _ in range(NOTICED_TRIES):  # a connection closes before its process has ended
+                if (who := self._lost()) is not None:
+                    raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
+                time.sleep(NOTICED_S)
+            raise
 
     def deal(self, cut: Sequence[Micro]) -> Iterator[Share[Micro]]:
         """Deal micro-batches of equally many forwards in turn: a gathering of weights is met by all ranks or hangs.

@@ -68,7 +68,8 @@ class ShardedOptimizer(Optimizer):
         """All but the weights that an exact resume needs, gathered."""
         if self._tells:
             self.work.tell("state")
-        return super().state()
+        with self.work.noticing():
+            return super().state()
 
     def load(self, folder: Path) -> None:
         """Go on from a state that was saved; every rank reads the folder."""

@@ -33,6 +33,7 @@ from orchestrator.runs.end_tokens import endless_answers, require_end
 from orchestrator.runs.environments import build_environments, find_held_out, trainable, vocabulary_sample
 from orchestrator.runs.first_prompts import require_quick, require_readable
 from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
+from orchestrator.runs.ranks import started_ranks
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from orchestrator.webhook import url_from
@@ -43,6 +44,7 @@ from policies.models.description import ModelSize
 from policies.models.loader import load_policy
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
+from policies.ranks import Alone
 from policies.samplers.contracts import Sampler
 from store import identity
 from store.home import Home
@@ -159,10 +161,13 @@ def assemble(
             pool: find_held_out(environments, pool, spec.evaluate.items, foundation.prompts)
             for pool in evaluated_pools(spec)
         }
-        with closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler:
+        with (
+            closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler,
+            started_ranks(spec, policy) as work,
+        ):
             weights_of = partial(_weights_after, home, spec.name)
             start_of_stage = partial(_weights_at_start_of, home, spec.name)
-            parts = put_together(foundation, sampler, scorer, held_out, weights_of, start_of_stage)
+            parts = put_together(foundation, sampler, scorer, held_out, weights_of, start_of_stage, work)
             with parts.rollouts.running():
                 yield parts
 
@@ -174,12 +179,13 @@ def put_together(
     held_out: Mapping[str, HeldOut],
     weights_of: Callable[[int], Path | None] = lambda stage: None,
     start_of_stage: Callable[[int], Path | None] = lambda stage: None,
+    work: Alone | None = None,
 ) -> Components:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
     objective = Objective(spec.objective, random_streams.integer(spec.seed, "objective"))
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
-    learner = Learner(policy, spec.learner, spec.sampler.temperature, objective.may_need_reference)
+    learner = Learner(policy, spec.learner, spec.sampler.temperature, objective.may_need_reference, work)
     tasks, choice = foundation.tasks, foundation.choice
     rollouts = Prefetch(spec, choice, tasks, player, learner, objective)
     on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})

@@ -55,7 +55,11 @@ def run_record(
 
 def describe_host(spec: Spec) -> dict[str, Any]:
     """Versions, threads and processor, for the ledger; in no digest."""
-    return versions() | {"threads": spec.resources.threads, "device": spec.resources.device}
+    return versions() | {
+        "threads": spec.resources.threads,
+        "device": spec.resources.device,
+        "ranks": spec.resources.ranks,
+    }
 
 
 def versions() -> dict[str, Any]:

@@ -436,6 +436,13 @@ class Resources(Section):
 
     threads: int = Field(1, ge=1, le=1024, description="Threads of the trainer; another number, other last bits.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one.")
+    ranks: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that update the policy. Each holds a share of weights and optimiser, on a GPU of its "
+        "own where there are GPUs; another number, other last bits.",
+    )
     search_path: str | None = Field(
         None,
         description="Where `package.module:factory` is looked for, and `./file.py:factory` begins; null: the spec's "
@@ -724,6 +731,29 @@ class Spec(Section):
                     f"{key}: `roll_back` takes up older weights, and sampler.ahead: 1 has a batch of the newer ones "
                     "under way: set `ahead: 0`, or say `lower` or `stop`"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_can_do_it(self) -> Spec:
+        if self.resources.ranks == 1:
+            return self
+        key = f"resources.ranks: {self.resources.ranks}"
+        if self.policy.adapter is not None:
+            raise refuse(f"{key}: adapters are trained by one process: say `ranks: 1`, or `policy: {{adapter: null}}`")
+        if type_of(self.sampler) == "vllm":
+            raise refuse(
+                f"{key}: sampler vllm is in the process of rank 0, whose GPU the learner fills: take `vllm_server`"
+            )
+        for number, one in enumerate(self.curriculum.boundary.interventions):
+            if type_of(one) != "reset_optimizer":
+                raise refuse(
+                    f"{key}: curriculum.boundary.interventions.{number}: {type_of(one)} changes weights that are "
+                    "spread over ranks: leave it out, or say `ranks: 1`"
+                )
+        if any(one.action == "roll_back" for one in self.guards.of):
+            raise refuse(
+                f"{key}: a guard's `roll_back` changes weights that are spread over ranks: say `stop`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,88 @@
+"""The other ranks of a run: processes on this machine that make its updates together with this one.
+
+This process is rank 0 and does all else; the others hold a share of the weights and of the optimiser's state, and do
+what it tells them (`policies/follower.py`). They end with it: a connection that closes ends them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.spec import Spec
+from policies.follower import MEETING, write_settings
+from policies.policy import Policy
+from policies.ranks import Alone, Ranks
+
+ENDING_S = 20.0  # for the others to end, once they were told
+Followers = Sequence["subprocess.Popen[bytes]"]
+
+
+@contextmanager
+def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
+    """Start as many ranks as the spec says, with the policy as it is; they end when the block does."""
+    size = spec.resources.ranks
+    if size == 1:
+        yield Alone()
+        return
+    with tempfile.TemporaryDirectory(prefix="evergreen-ranks-") as name:
+        folder = Path(name)
+        objective = spec.objective.model_dump(mode="json", by_alias=True)
+        write_settings(
+            folder,
+            policy,
+            spec.learner,
+            objective,
+            temperature=spec.sampler.temperature,
+            threads=spec.resources.threads,
+            size=size,
+            search_path=spec.resources.search_path,
+        )
+        followers = [_start(folder, rank) for rank in range(1, size)]
+        work = None
+        try:
+            work = Ranks.join(folder / MEETING, 0, size, lambda: _lost(folder, followers))
+            yield work
+            work.tell("end")
+            for one in followers:
+                one.wait(ENDING_S)
+        finally:
+            for one in followers:
+                one.kill()
+                one.wait()
+            if work is not None:
+                work.leave()
+
+
+def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
+    """Start one; what it says goes to a file, and a signal from the terminal is rank 0's to hear."""
+    command = [sys.executable, "-m", "policies.follower", str(folder), str(rank)]
+    with _said(folder, rank).open("wb") as file:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=_environment()
+        )
+
+
+def _environment() -> dict[str, str]:
+    """The same packages as here, also where they were found through the folder that the command runs in."""
+    paths = [path or os.getcwd() for path in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def _lost(folder: Path, followers: Followers) -> str | None:
+    """Say which rank has ended, and what it said last; None: all are there."""
+    for rank, one in enumerate(followers, start=1):
+        if one.poll() is not None:
+            said = _said(folder, rank).read_text(errors="replace").strip().splitlines()
+            why = f": {said[-1]}" if said else ""
+            return f"rank {rank} has ended with {one.returncode}{why}"
+    return None
+
+
+def _said(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}.log"

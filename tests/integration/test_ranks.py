@@ -1,0 +1,134 @@
+"""Runs whose policy is updated by several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+import orchestrator
+from orchestrator.errors import SpecError
+from orchestrator.spec import load_spec
+from tests.integration.runs import At, Ending, Killed, ending, kill, newest_checkpoint, told
+from tests.orchestrator.specs import small
+
+
+def spec(ranks: int = 2, **sections: Any) -> dict[str, Any]:
+    given = small("ranks", **sections)
+    return {**given, "resources": {**given["resources"], "ranks": ranks}}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ending]:
+    """Run it once on two ranks, undisturbed."""
+    home = tmp_path_factory.mktemp("whole")
+    assert orchestrator.run(spec(), home=home).status == "finished"
+    return home, ending(home, "ranks")
+
+
+def test_two_ranks_learn_what_one_process_learns(tmp_path: Path, whole: tuple[Path, Ending]) -> None:
+    assert orchestrator.run(spec(ranks=1), home=tmp_path).status == "finished"
+    there, here = (
+        load_file(newest_checkpoint(home, "ranks") / "weights" / "model.safetensors") for home in (whole[0], tmp_path)
+    )
+    assert there.keys() == here.keys()
+    assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
+
+
+def test_a_run_is_killed_and_resumed_bit_for_bit_on_as_many(tmp_path: Path, whole: tuple[Path, Ending]) -> None:
+    with pytest.raises(Killed):
+        orchestrator.run(spec(), home=tmp_path, watcher=At(5, kill, ["step"]))
+    assert orchestrator.resume("ranks", home=tmp_path).status == "finished"
+    assert ending(tmp_path, "ranks") == whole[1]
+
+
+def test_another_number_of_ranks_goes_on_and_says_that_bits_differ(tmp_path: Path, whole: tuple[Path, Ending]) -> None:
+    for before, after in ((2, 1), (1, 3)):
+        home = tmp_path / f"{before}-{after}"
+        with pytest.raises(Killed):
+            orchestrator.run(spec(before), home=home, watcher=At(5, kill, ["step"]))
+        assert orchestrator.resume("ranks", overrides=[f"resources.ranks={after}"], home=home).status == "finished"
+        events = [event["text"] for event in told(home, "ranks")["events"]]
+        assert any(f"ranks was {before}, is {after}" in text and "not bit for bit" in text for text in events)
+        there, here = (
+            load_file(newest_checkpoint(one, "ranks") / "weights" / "model.safetensors") for one in (whole[0], home)
+        )
+        assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
+
+
+def followers_of(process: int) -> list[int]:
+    """Find the processes below one that follow it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        if b"policies.follower" in words and parent == process:
+            found.append(int(folder.name))
+    return found
+
+
+def wait_until(holds: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_gone(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+@pytest.mark.parametrize("who", ["rank 0", "rank 1"])
+def test_when_a_rank_is_killed_all_are_gone_and_a_resume_ends_the_same(
+    tmp_path: Path, whole: tuple[Path, Ending], who: str
+) -> None:
+    file, home = tmp_path / "ranks.yaml", tmp_path / "home"
+    file.write_text(yaml.safe_dump(spec()))
+    command = [str(Path(sys.executable).with_name("evergreen")), "run", str(file), "--home", str(home)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_until(lambda: list(home.glob("ranks/checkpoints/step-00000[2-6]*/manifest.json")))
+        others = followers_of(run.pid)
+        assert len(others) == 1
+        os.kill(run.pid if who == "rank 0" else others[0], signal.SIGKILL)
+        start = time.monotonic()
+        said = run.communicate(timeout=60)[0]
+        wait_until(lambda: all(map(is_gone, others)), 10)
+        assert time.monotonic() - start < 10
+    finally:
+        run.kill()
+    if who == "rank 1":
+        assert run.returncode not in (0, -signal.SIGKILL)
+        assert "rank 1 has ended with -9" in said
+        assert "Traceback" not in said
+    assert orchestrator.resume("ranks", home=home).status == "finished"
+    assert ending(home, "ranks") == whole[1]
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"policy": {"adapter": 4}}, "adapters are trained by one process"),
+        ({"sampler": "vllm"}, "take `vllm_server`"),
+        ({"curriculum": {"boundary": {"interventions": ["redo"]}}}, "redo changes weights that are spread over ranks"),
+        ({"guards": {"of": [{"when": "loss > 9", "action": "roll_back"}]}}, "say `stop`"),
+    ],
+)
+def test_what_ranks_cannot_do_is_refused_when_the_spec_is_loaded(sections: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        load_spec(spec(**sections))
