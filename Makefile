@@ -80,10 +80,11 @@ $(VENV)/browser: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	@touch $@
 
-bench: install ## Where the time of a step goes; tokens a second of every engine; an update with a wide vocabulary; what a checkpoint costs; a trainer with and without a tracker; a million rows; what a choice costs; how cost grows; TRL beside us; a GPU, if there is one
+bench: install ## Where the time of a step goes; tokens a second of every engine; an update with a wide vocabulary, and on two ranks; what a checkpoint costs; a trainer with and without a tracker; a million rows; what a choice costs; how cost grows; TRL beside us; a GPU, if there is one
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.wide_head
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.checkpoints --sizes 0.4M 30M
 	$(BIN)/python -m benchmarks.tracker
 	$(BIN)/python -m benchmarks.rows

@@ -244,9 +244,12 @@ class Learner:
         if isinstance(self.work, Ranks):
             from policies.sharding import ShardedOptimizer, shard
 
-            sharded = policy if self.work.rank else replace(policy, model=copy.deepcopy(policy.model))
-            is_short = torch.finfo(policy.dtype).bits < 32
-            shard(sharded.model)
+            device, is_short = policy.device, torch.finfo(policy.dtype).bits < 32
+            sharded = policy
+            if self.work.rank == 0:  # through the host: the device need not hold a second one
+                sharded = replace(policy, model=copy.deepcopy(policy.model.cpu()))
+                policy.model.to(device)
+            shard(sharded.model, device)
             self.shared = replace(self.passes, policy=sharded, work=self.work)
             self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, sharded.model, *options)
         else:

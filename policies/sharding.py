@@ -10,7 +10,9 @@ from types import MethodType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -21,8 +23,8 @@ from policies.optimizer import Optimizer, OptimizerState
 from policies.ranks import Ranks, whole
 
 
-def shard(model: Any) -> None:
-    """Spread a model's weights over the ranks, in place: each layer, then the rest.
+def shard(model: Any, device: torch.device) -> None:
+    """Spread a model's weights over the ranks, in place, to their devices: each layer, then the rest.
 
     Weights below float32 become float32 ones that are cast when they are gathered: they are their own masters, and
     gradients are added up in float32. Raises PolicyError: an architecture whose layers are not found.
@@ -31,13 +33,14 @@ def shard(model: Any) -> None:
     if not layers:
         raise PolicyError(f"a {type(model).__name__} cannot be sharded: its layers are not found")
     dtype = next(model.parameters()).dtype
-    precision = MixedPrecisionPolicy()
+    precision, mesh = MixedPrecisionPolicy(), init_device_mesh(device.type, (dist.get_world_size(),))
+    model.cpu()  # so that a device never holds more than a layer that is not spread yet
     if torch.finfo(dtype).bits < 32:
         model.float()
         precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in layers.values():
-        fully_shard(layer, mp_policy=precision)
-    fully_shard(model, mp_policy=precision)
+        fully_shard(layer, mesh=mesh, mp_policy=precision)
+    fully_shard(model, mesh=mesh, mp_policy=precision)
     # what the learner calls goes through the body and the head, and not through the model's own forward
     setattr(model, SCORE, MethodType(score_whole, model))
     register_fsdp_forward_method(model, SCORE)

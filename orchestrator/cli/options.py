@@ -28,6 +28,9 @@ Set = Annotated[
 UntilStep = Annotated[
     int | None, typer.Option(min=1, help="Stop, resumable, once this many steps of the run are done.")
 ]
+NumRanks = Annotated[
+    int | None, typer.Option("--ranks", min=1, help="Processes that update the policy: `resources.ranks`.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
 DEFAULT_HOME = DEFAULT
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.console import out, problem
-from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, command
+from orchestrator.cli.options import DEFAULT_HOME, Home, NumRanks, RunName, Set, SpecFile, UntilStep, command
 from orchestrator.cli.screen import on_screen
 from orchestrator.cli.tables import print_ending
 from orchestrator.errors import RESUMABLE
@@ -35,6 +35,7 @@ def run(
     if_there: Annotated[
         bool, typer.Option("--resume-if-there", help="Go on with the run of this name and spec, if there is one.")
     ] = False,
+    ranks: NumRanks = None,
 ) -> None:
     """Run a curriculum from a spec file.
 
@@ -45,13 +46,18 @@ def run(
     from orchestrator.runs.api import run as start
 
     refuse_run(spec, home)
-    if if_there and (found := find_run(spec, overrides or [], home)) is not None:
+    overrides = _with_ranks(overrides, ranks)
+    if if_there and (found := find_run(spec, overrides, home)) is not None:
         name, changes, stages = found
         resume(name, changes, home, until_step, stages)
         return
     with on_screen(home) as screen:
-        outcome = start(spec, overrides or [], home, until_step, screen)
+        outcome = start(spec, overrides, home, until_step, screen)
     end(outcome, home)
+
+
+def _with_ranks(overrides: list[str] | None, ranks: int | None) -> list[str]:
+    return [*(overrides or []), *([] if ranks is None else [f"resources.ranks={ranks}"])]
 
 
 def end(outcome: Outcome, home: Path) -> None:
@@ -98,6 +104,7 @@ def resume(
     stages: Annotated[
         int | None, typer.Option(min=1, help="So many stages in all: lengthens a finished run too.")
     ] = None,
+    ranks: NumRanks = None,
 ) -> None:
     """Go on with a stopped or killed run from its newest valid checkpoint.
 
@@ -109,7 +116,7 @@ def resume(
     again = command(f"resume {run}", home)
     try:
         with on_screen(home, goes_on=True) as screen:
-            outcome = go_on(run, overrides or [], home, until_step, screen, stages)
+            outcome = go_on(run, _with_ranks(overrides, ranks), home, until_step, screen, stages)
     except LedgerAway as away:
         problem(f"{away} {run} stays as it is. Go on with: {again}")
         raise typer.Exit(RESUMABLE) from None

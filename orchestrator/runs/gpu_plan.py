@@ -174,10 +174,15 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     activations = memory.activations(num_tokens, recomputes=learner.activation_checkpointing)
     logits = memory.logits(num_tokens)
     yield Part("CUDA and its libraries", CONTEXT_BYTES)
-    yield Part("weights", memory.weights)
-    is_whole = memory.num_adapted is None
-    masters = "float32 masters, their " if memory.is_short and is_whole else ""
-    yield Part(f"{masters}gradients, two moments", memory.optimizer)
+    num_ranks, is_whole = spec.resources.ranks, memory.num_adapted is None
+    if num_ranks > 1:
+        yield Part("weights that play and are measured, on the first", memory.weights)
+        yield Part(f"1/{num_ranks} of float32 weights, gradients, two moments", memory.sharded(num_ranks))
+        yield Part("weights while they are gathered", memory.gathered, "update")
+    else:
+        masters = "float32 masters, their " if memory.is_short and is_whole else ""
+        yield Part("weights", memory.weights)
+        yield Part(f"{masters}gradients, two moments", memory.optimizer)
     if is_whole and Objective(spec.objective, 0).may_need_reference:
         yield Part("reference policy", memory.weights)
     kind = registry.type_of(sampler)
@@ -185,7 +190,7 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
         yield Part("weights that play ahead", memory.weights)
     if kind == "vllm":
         yield Part("vLLM's share: weights, keys and values", int(sampler.gpu_memory_utilization * gpu.num_bytes))
-    if memory.short_gradients:
+    if memory.short_gradients and num_ranks == 1:
         yield Part("gradients of the last backward pass", memory.short_gradients, "update")
     yield Part(f"activations of {num_tokens:,} tokens", activations, "update")
     yield Part("logits while they are reduced", logits, "update")
@@ -211,7 +216,7 @@ def _rates(spec: Spec, memory: ModelMemory, gpu: Gpu) -> tuple[float | None, flo
     num_flops = FLOPS_PER_WEIGHT[spec.learner.activation_checkpointing] * memory.num_parameters
     if memory.num_adapted is not None:
         num_flops -= 2 * memory.num_parameters  # no gradient of what is frozen
-    update_s = OF_OPERATIONS * gpu.flops / num_flops
+    update_s = spec.resources.ranks * OF_OPERATIONS * gpu.flops / num_flops
     if registry.type_of(spec.sampler) != "vllm":  # another engine waits for the host, or is elsewhere
         return update_s, None
     num_rows = spec.step.groups * spec.step.group_size
@@ -252,6 +257,8 @@ def _with_server(spec: Spec) -> Spec:
 
 def _notes(spec: Spec) -> Iterator[str]:
     """Say what is not in the plan."""
+    if spec.resources.ranks > 1:
+        yield f"{spec.resources.ranks} ranks, a GPU each: what is told is the first's, which also plays and is measured"
     if spec.warm_start is not None and spec.warm_start.num_batches:
         yield "the warm start is not in it: its batches are fed whole"
     if registry.type_of(spec.sampler) == "vllm_server":

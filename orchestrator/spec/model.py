@@ -751,9 +751,7 @@ class Spec(Section):
                     "spread over ranks: leave it out, or say `ranks: 1`"
                 )
         if any(one.action == "roll_back" for one in self.guards.of):
-            raise refuse(
-                f"{key}: a guard's `roll_back` changes weights that are spread over ranks: say `stop`"
-            )
+            raise refuse(f"{key}: a guard's `roll_back` changes weights that are spread over ranks: say `stop`")
         return self
 
     @model_validator(mode="after")

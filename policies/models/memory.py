@@ -96,6 +96,17 @@ class ModelMemory:
         """Of the gradients that a backward pass leaves in short weights, until masters have taken them."""
         return self.weights if self.is_short and self.num_adapted is None else 0
 
+    @property
+    def gathered(self) -> int:
+        """Of weights that ranks gather, at most: embeddings and head, two layers, with the gradients of one layer."""
+        ends = 2 * self.vocabulary * self.width
+        layer = max(0, self.num_parameters - ends // 2) // self.num_layers
+        return (ends + 2 * layer) * self.bytes_each + (ends + layer) * FLOAT32
+
+    def sharded(self, num_ranks: int) -> int:
+        """Of one rank's share of weights, gradients and two moments, all of them float32."""
+        return 4 * FLOAT32 * self.num_parameters // num_ranks
+
     def activations(self, num_tokens: int, *, recomputes: bool) -> int:
         """Of what a forward pass over so many tokens keeps, with what the backward pass of a layer adds.
 

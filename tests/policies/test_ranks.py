@@ -56,3 +56,12 @@ def test_in_less_precision_they_agree_to_its_rounding(tmp_path: Path, dtype: str
     case = {"name": "one", "objective": {"preset": "repo_r"}, "steps": 10, "dtype": dtype, "learner": learner}
     own = run(tmp_path, 2, [case])["one"]
     assert own["weights"] < (1e-6 if dtype == "float32" else 2e-2)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(tmp_path: Path, rank: int) -> None:
+    case = {"name": "one", "objective": {"preset": "repo_adaptive"}, "steps": 3, "spoils": 1, "spoils_rank": rank}
+    own = run(tmp_path, 2, [case])["one"]
+    assert own["skipped"] == [0, 1, 0]
+    assert own["weights"] < 1e-12, "and the next step is that of one process"
+    assert own["moments"] < 1e-12

@@ -19,8 +19,8 @@ from tests.conftest import Evergreen
 
 VERBS = {
     "init": ["FOLDER", "--example", "--list"],
-    "run": ["SPEC", "--set", "--home", "--until-step", "--resume-if-there"],
-    "resume": ["RUN", "--set", "--home", "--until-step", "--stages"],
+    "run": ["SPEC", "--set", "--home", "--until-step", "--resume-if-there", "--ranks"],
+    "resume": ["RUN", "--set", "--home", "--until-step", "--stages", "--ranks"],
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
     "study": ["STUDY", "--workers", "--dry-run", "--rehearse", "--home", "--json"],
     "simulate": [

@@ -157,3 +157,30 @@ def test_a_model_whose_configuration_is_nowhere_is_told(
 
 def test_the_page_has_the_table_that_the_benchmark_prints() -> None:
     assert "\n".join(table()) in (REPOSITORY / "docs" / "scale.md").read_text()
+
+
+def test_what_ranks_share_is_divided_and_what_the_first_does_alone_is_not(shapes: Path) -> None:
+    resources = {**small()["resources"], "ranks": 4}
+    alone, shared = (
+        planned(large(shapes, sampler=SERVERS)),
+        planned(large(shapes, sampler=SERVERS, resources=resources)),
+    )
+    sizes = {part.name: part.num_bytes for part in shared.parts}
+    memory = describe_memory(PolicyConfig(model=str(shapes / "3B"), dtype="bfloat16"))
+    assert sizes["weights that play and are measured, on the first"] == memory.weights
+    assert sizes["1/4 of float32 weights, gradients, two moments"] == 16 * memory.num_parameters // 4
+    assert shared.peak < alone.peak
+    assert shared.update_tokens_s == pytest.approx(4 * (alone.update_tokens_s or 0))
+    assert any("4 ranks" in note for note in shared.notes)
+
+
+def test_with_adapters_the_rest_has_no_moments(shapes: Path) -> None:
+    given = large(shapes, "7B", sampler=SERVERS)
+    assert "take adapters" in planned(given).verdict
+    given["policy"]["adapter"] = 32
+    plan = planned(given)
+    assert plan.fits
+    sizes = {part.name: part.num_bytes for part in plan.parts}
+    num = 32 * 28 * (4 * 3584 + 2 * (3584 + 512) + 3 * (3584 + 18_944))  # q and o, k and v, the MLP
+    assert sizes["gradients, two moments"] == 12 * num
+    assert sizes["weights"] == pytest.approx(2 * 7.616e9 + 4 * num, rel=1e-3)
