@@ -42,12 +42,17 @@ def shard(model: Any, device: torch.device) -> None:
         fully_shard(layer, mesh=mesh, mp_policy=precision)
     fully_shard(model, mesh=mesh, mp_policy=precision)
     # what the learner calls goes through the body and the head, and not through the model's own forward
-    setattr(model, SCORE, MethodType(score_whole, model))
+    setattr(model, SCORE, MethodType(_score, model))
     register_fsdp_forward_method(model, SCORE)
     for module in model.modules():
         if isinstance(module, FSDPModule):  # of each: it does not hold for those inside
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+def _score(model: Any, *given: Any) -> tuple[Tensor | None, ...]:
+    """Do what `score_whole` does; not views, whose hooks an operation in place would drop."""
+    return tuple(None if one is None else one.clone() for one in score_whole(model, *given))
 
 
 class ShardedOptimizer(Optimizer):

@@ -57,7 +57,7 @@ def weights_after(home: Path, stage: int, is_intervened: bool = False) -> Path:
 def test_a_run_is_killed_and_resumed_to_the_same_end(tmp_path: Path, boundary: str) -> None:
     own = spec(tmp_path, boundary)
     assert orchestrator.run(own, home=tmp_path / "whole").status == "finished"
-    for step in (3, 6):
+    for step in (3,) if boundary == "carry" else (6,):
         home = tmp_path / f"killed-{step}"
         with pytest.raises(Killed):
             orchestrator.run(own, home=home, watcher=At(step, kill, ["step"]))

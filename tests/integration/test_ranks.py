@@ -19,6 +19,7 @@ from orchestrator.errors import SpecError
 from orchestrator.spec import load_spec
 from tests.integration.runs import At, Ending, Killed, ending, kill, newest_checkpoint, told
 from tests.orchestrator.specs import small
+from tests.shares import slow
 
 
 def spec(ranks: int = 2, **sections: Any) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def test_two_ranks_learn_what_one_process_learns(tmp_path: Path, whole: tuple[Pa
     assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_run_is_killed_and_resumed_bit_for_bit_on_as_many(tmp_path: Path, whole: tuple[Path, Ending]) -> None:
     with pytest.raises(Killed):
         orchestrator.run(spec(), home=tmp_path, watcher=At(5, kill, ["step"]))
@@ -50,18 +52,19 @@ def test_a_run_is_killed_and_resumed_bit_for_bit_on_as_many(tmp_path: Path, whol
     assert ending(tmp_path, "ranks") == whole[1]
 
 
-def test_another_number_of_ranks_goes_on_and_says_that_bits_differ(tmp_path: Path, whole: tuple[Path, Ending]) -> None:
-    for before, after in ((2, 1), (1, 3)):
-        home = tmp_path / f"{before}-{after}"
-        with pytest.raises(Killed):
-            orchestrator.run(spec(before), home=home, watcher=At(5, kill, ["step"]))
-        assert orchestrator.resume("ranks", overrides=[f"resources.ranks={after}"], home=home).status == "finished"
-        events = [event["text"] for event in told(home, "ranks")["events"]]
-        assert any(f"ranks was {before}, is {after}" in text and "not bit for bit" in text for text in events)
-        there, here = (
-            load_file(newest_checkpoint(one, "ranks") / "weights" / "model.safetensors") for one in (whole[0], home)
-        )
-        assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
+@pytest.mark.parametrize(("before", "after"), [(2, 1), slow((1, 3))])
+def test_another_number_of_ranks_goes_on_and_says_that_bits_differ(
+    tmp_path: Path, whole: tuple[Path, Ending], before: int, after: int
+) -> None:
+    with pytest.raises(Killed):
+        orchestrator.run(spec(before), home=tmp_path, watcher=At(5, kill, ["step"]))
+    assert orchestrator.resume("ranks", overrides=[f"resources.ranks={after}"], home=tmp_path).status == "finished"
+    events = [event["text"] for event in told(tmp_path, "ranks")["events"]]
+    assert any(f"ranks was {before}, is {after}" in text and "not bit for bit" in text for text in events)
+    there, here = (
+        load_file(newest_checkpoint(one, "ranks") / "weights" / "model.safetensors") for one in (whole[0], tmp_path)
+    )
+    assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
 
 
 def followers_of(process: int) -> list[int]:
