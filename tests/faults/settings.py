@@ -29,7 +29,8 @@ NOT_AHEAD = (
 )  # objectives without an importance weight, or with a pilot: specs refuse it
 SEVERAL = ("constrained", "hypervolume", "weighted")  # objectives that weigh the components of a score
 REPLAYS: Sequence[Any] = (0.25, {"share": 0.25, "rule": "due"}, {"share": 0.25, "rule": "random"}, 0)
-INTERVENTIONS = ("reset_optimizer", "average", "base_fusion", "redo", "shrink_perturb")
+OF_ADAPTERS = ("merge_adapters", "reset_adapters")
+INTERVENTIONS = ("reset_optimizer", "average", *OF_ADAPTERS, "base_fusion", "redo", "shrink_perturb")
 GUARDS: Sequence[Raw] = (
     {"when": "response_len > 0", "steps": 3, "action": "lower", "most": 9},
     {"when": "grad_norm > 1e-9", "action": "roll_back", "steps": 2, "most": 9},
@@ -107,6 +108,10 @@ def setting(number: int, folder: Path) -> Setting:
         if "sampler" in methods and guard is GUARDS[1]:
             guard = GUARDS[0]
         spec["guards"], methods["guard"] = [guard], guard.get("action", "tell")
+    if methods.get("intervention") in OF_ADAPTERS:
+        spec["policy"] = {**spec["policy"], "adapter": 4}
+    elif number % 13 == 8 and "intervention" not in methods and methods.get("guard") != "roll_back":
+        spec["resources"], methods["ranks"] = {**spec["resources"], "ranks": 2}, "ranks"
     if number % 7 == 3:
         probe = {**RL, "environment": next(iter(environments))}
         spec["measure"] = {"share": 1, "of": [probe, LABELS, "samples"]}

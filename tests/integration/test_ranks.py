@@ -24,6 +24,7 @@ from tests.shares import slow
 
 def spec(ranks: int = 2, **sections: Any) -> dict[str, Any]:
     given = small("ranks", **sections)
+    given["curriculum"] = {**given["curriculum"], "stages": 2}
     return {**given, "resources": {**given["resources"], "ranks": ranks}}
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from transformers import AutoModelForCausalLM
 
 from policies.config import LearnerConfig, PolicyConfig
 from policies.follower import serve
@@ -27,6 +28,7 @@ from policies.objectives.objective import Objective
 from policies.optimizer import OptimizerState
 from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
+from tests.integration.test_model_families import FAMILIES, SHAPE
 from tests.policies.fakes import random_trajectories
 
 STEPS = 3
@@ -35,6 +37,11 @@ STEPS = 3
 def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
     """Do some steps; rank 0 leads, the others follow."""
     policy = random_policy()
+    if "family" in case:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            known = FAMILIES[case["family"]](vocab_size=len(policy.tokenizer), **SHAPE)
+            policy.model = AutoModelForCausalLM.from_config(known).eval()
     policy.model.to(getattr(torch, case.get("dtype", "float64")))
     options: dict[str, Any] = {"lr": 0.01, "warmup": 0, "micro_tokens": 40, **case.get("learner", {})}
     objective = Objective(ObjectiveConfig.model_validate(case["objective"]))

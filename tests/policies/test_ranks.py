@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.registry import OBJECTIVES, listing
+from tests.integration.test_model_families import FAMILIES
 from tests.shares import slow
 
 PRESETS = [method.name for method in listing(OBJECTIVES)]
@@ -44,7 +45,8 @@ def run(folder: Path, size: int, cases: list[dict[str, Any]]) -> dict[str, dict[
 @pytest.mark.parametrize("size", [2, slow(3)])
 def test_ranks_learn_together_what_one_process_learns(tmp_path: Path, size: int) -> None:
     cases = [{"name": name, "objective": {"preset": name}, "steps": 1} for name in PRESETS]
-    for name, own in run(tmp_path, size, [*cases, *WAYS]).items():
+    models = [{"name": f"a {one}", "objective": {"preset": "repo_r"}, "steps": 2, "family": one} for one in FAMILIES]
+    for name, own in run(tmp_path, size, [*cases, *WAYS, *models]).items():
         assert own["moments"] < 1e-12, name
         assert own["metrics"] < 1e-12, name
         assert own["weights"] < 1e-12, name
