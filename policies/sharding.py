@@ -68,26 +68,29 @@ class ShardedOptimizer(Optimizer):
 
     def reset(self) -> None:
         """Forget all moments and the updates before, on all ranks."""
-        if self._tells:
-            self.work.tell("reset")
+        self._tell("reset")
         super().reset()
 
     def state(self) -> OptimizerState:
         """All but the weights that an exact resume needs, gathered."""
-        if self._tells:
-            self.work.tell("state")
+        self._tell("state")
         with self.work.noticing():
             return super().state()
 
     def load(self, folder: Path) -> None:
         """Go on from a state that was saved; every rank reads the folder."""
-        if self._tells:
-            self.work.tell("load", {"folder": str(folder)})
-        before, self._tells = self._tells, False
+        self._tell("load", folder=str(folder))
+        before, self._tells = self._tells, False  # of the `reset` inside
         try:
-            super().load(folder)
+            with self.work.noticing():
+                super().load(folder)
         finally:
             self._tells = before
+
+    def _tell(self, command: str, **data: str) -> None:
+        if self._tells:
+            with self.work.noticing():
+                self.work.tell(command, data)
 
     def _give(self, own: Tensor) -> Tensor:
         return whole(own)

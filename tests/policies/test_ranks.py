@@ -12,7 +12,6 @@ import pytest
 
 from orchestrator.registry import OBJECTIVES, listing
 from tests.integration.test_model_families import FAMILIES
-from tests.shares import slow
 
 PRESETS = [method.name for method in listing(OBJECTIVES)]
 WAYS: list[dict[str, Any]] = [
@@ -42,28 +41,49 @@ def run(folder: Path, size: int, cases: list[dict[str, Any]]) -> dict[str, dict[
     return found
 
 
-@pytest.mark.parametrize("size", [2, slow(3)])
-def test_ranks_learn_together_what_one_process_learns(tmp_path: Path, size: int) -> None:
-    cases = [{"name": name, "objective": {"preset": name}, "steps": 1} for name in PRESETS]
-    models = [{"name": f"a {one}", "objective": {"preset": "repo_r"}, "steps": 2, "family": one} for one in FAMILIES]
-    for name, own in run(tmp_path, size, [*cases, *WAYS, *models]).items():
-        assert own["moments"] < 1e-12, name
-        assert own["metrics"] < 1e-12, name
-        assert own["weights"] < 1e-12, name
+CASES = [
+    *({"name": name, "objective": {"preset": name}, "steps": 1} for name in PRESETS),
+    *WAYS,
+    *({"name": f"a {one}", "objective": {"preset": "repo_r"}, "steps": 2, "family": one} for one in FAMILIES),
+]
+SHORT: dict[str, Any] = {"objective": {"preset": "repo_r"}, "steps": 10, "learner": {"lr": 1e-4}}
+SPOILT: dict[str, Any] = {"objective": {"preset": "repo_adaptive"}, "steps": 3, "spoils": 1}
+OTHERS = [
+    *({"name": dtype, "dtype": dtype, **SHORT} for dtype in ("float32", "bfloat16")),
+    *({"name": f"spoilt by {rank}", "spoils_rank": rank, **SPOILT} for rank in (0, 1)),
+]
 
 
-@pytest.mark.parametrize("dtype", ["float32", slow("bfloat16")])
-def test_in_less_precision_they_agree_to_its_rounding(tmp_path: Path, dtype: str) -> None:
-    learner = {"lr": 1e-4}
-    case = {"name": "one", "objective": {"preset": "repo_r"}, "steps": 10, "dtype": dtype, "learner": learner}
-    own = run(tmp_path, 2, [case])["one"]
-    assert own["weights"] < (1e-6 if dtype == "float32" else 2e-2)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """All cases on two ranks."""
+    return run(tmp_path_factory.mktemp("two"), 2, [*CASES, *OTHERS])
 
 
-@pytest.mark.parametrize("rank", [slow(0), 1])
-def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(tmp_path: Path, rank: int) -> None:
-    case = {"name": "one", "objective": {"preset": "repo_adaptive"}, "steps": 3, "spoils": 1, "spoils_rank": rank}
-    own = run(tmp_path, 2, [case])["one"]
+def require_equal(found: dict[str, dict[str, Any]]) -> None:
+    for name in (case["name"] for case in CASES):
+        assert found[name]["moments"] < 1e-12, name
+        assert found[name]["metrics"] < 1e-12, name
+        assert found[name]["weights"] < 1e-12, name
+
+
+def test_two_ranks_learn_together_what_one_process_learns(two: dict[str, dict[str, Any]]) -> None:
+    require_equal(two)
+
+
+@pytest.mark.slow
+def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path) -> None:
+    require_equal(run(tmp_path, 3, CASES))
+
+
+def test_in_less_precision_they_agree_to_its_rounding(two: dict[str, dict[str, Any]]) -> None:
+    assert two["float32"]["weights"] < 1e-6
+    assert two["bfloat16"]["weights"] < 2e-2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(two: dict[str, dict[str, Any]], rank: int) -> None:
+    own = two[f"spoilt by {rank}"]
     assert own["skipped"] == [0, 1, 0]
     assert own["weights"] < 1e-12, "and the next step is that of one process"
     assert own["moments"] < 1e-12
