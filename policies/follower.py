@@ -25,14 +25,15 @@ from policies.objectives.config import ObjectiveConfig
 from policies.policy import Policy, read_model
 from policies.ranks import Ranks
 
-SETTINGS, MEETING = "follower.json", "meeting"
+SETTINGS, MEETING, POLICY = "follower.json", "meeting", "policy"
+READY = "ready-"  # and a rank: it has read everything, and is about to meet the others
 
 
 def write_settings(
     folder: Path, policy: Policy, learner: LearnerConfig, objective: Mapping[str, Any], **more: Any
 ) -> None:
     """Write what other ranks begin with."""
-    policy.save_merged(folder)
+    policy.save_merged(folder / POLICY)
     settings = {
         "name": policy.name,
         "template": policy.template,
@@ -81,10 +82,11 @@ def main(folder: Path, rank: int) -> None:
         torch.cuda.set_device(device)
     if settings["search_path"] is not None:
         sys.path.append(settings["search_path"])  # parts of the user's own
-    work = Ranks.join(folder / MEETING, rank, settings["size"])
+    model = read_model(str(folder / POLICY), getattr(torch, settings["dtype"])).to(device)
+    policy = Policy(model, read_tokenizer(folder / POLICY), settings["name"], settings["template"])
+    (folder / f"{READY}{rank}").touch()
+    work = Ranks.join(folder / MEETING, rank, settings["size"])  # then the files may go
     try:
-        model = read_model(str(folder), getattr(torch, settings["dtype"])).to(device)
-        policy = Policy(model, read_tokenizer(folder), settings["name"], settings["template"])
         objective = Objective(ObjectiveConfig.model_validate(settings["objective"]))
         config = LearnerConfig.model_validate(settings["learner"])
         serve(work, Learner(policy, config, settings["temperature"], work=work), objective)

@@ -7,18 +7,22 @@ what it tells them (`policies/follower.py`). They end with it: a connection that
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.spec import Spec
-from policies.follower import MEETING, write_settings
+from policies.errors import RankLost
+from policies.follower import MEETING, POLICY, READY, write_settings
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
 
+POLL_S = 0.05
 ENDING_S = 20.0  # for the others to end, once they were told
 Followers = Sequence["subprocess.Popen[bytes]"]
 
@@ -48,7 +52,9 @@ def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
         followers = [_start(folder, rank) for rank in range(1, size)]
         work = None
         try:
+            _await_ready(folder, followers)
             work = Ranks.join(folder / MEETING, 0, size, lambda: _lost(folder, followers))
+            shutil.rmtree(folder / POLICY)  # all have read it, and a run that is killed leaves no weights behind
             yield work
             with suppress(RuntimeError):  # one that was lost after the last update is none that is missed
                 work.tell("end")
@@ -69,6 +75,15 @@ def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=_environment()
         )
+
+
+def _await_ready(folder: Path, followers: Followers) -> None:
+    """Wait until all can be met; `RankLost`: one has ended before that."""
+    ready = [folder / f"{READY}{rank}" for rank in range(1, len(followers) + 1)]
+    while not all(path.exists() for path in ready):
+        if (who := _lost(folder, followers)) is not None:
+            raise RankLost(f"{who}, before the first update")
+        time.sleep(POLL_S)
 
 
 def _environment() -> dict[str, str]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import orchestrator
 from orchestrator.errors import SpecError
 from orchestrator.spec import load_spec
+from policies.errors import RankLost
 from tests.integration.runs import At, Ending, Killed, ending, kill, newest_checkpoint, told
 from tests.orchestrator.specs import small
 from tests.shares import slow
@@ -136,3 +137,13 @@ def test_when_a_rank_is_killed_all_are_gone_and_a_resume_ends_the_same(
 def test_what_ranks_cannot_do_is_refused_when_the_spec_is_loaded(sections: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         load_spec(spec(**sections))
+
+
+def test_a_rank_that_cannot_begin_is_told_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
+        with (folder / f"rank-{rank}.log").open("wb") as log:
+            return subprocess.Popen([sys.executable, "-c", "raise SystemExit('no room')"], stderr=log)
+
+    monkeypatch.setattr("orchestrator.runs.ranks._start", start)
+    with pytest.raises(RankLost, match="rank 1 has ended with 1: no room, before the first update"):
+        orchestrator.run(spec(), home=tmp_path)
