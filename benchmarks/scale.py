@@ -17,17 +17,16 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.random_models import letters_tokenizer, random_qwen2
 from policies.config import LearnerConfig, PolicyConfig
-from policies.follower import MEETING, serve
+from policies.follower import MEETING, run_commands
 from policies.learner import Learner
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch
 from policies.objectives.objective import Objective
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
-from policies.samplers.testing import random_policy
 
 SHAPES = {"1M": (128, 384, 4), "7M": (256, 768, 8), "26M": (512, 1536, 8)}  # hidden, MLP, layers
 VOCABULARY, ROWS, PROMPT, ANSWER, TURNS = 1024, 64, 32, 32, 5
@@ -36,15 +35,16 @@ VOCABULARY, ROWS, PROMPT, ANSWER, TURNS = 1024, 64, 32, 32, 5
 def policy_of(shape: str) -> Policy:
     """Make a policy of random weights."""
     hidden, mlp, layers = SHAPES[shape]
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
-    known = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers, **heads
+    model = random_qwen2(
+        seed=0,
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=4,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        policy = random_policy()
-        policy.model = LlamaForCausalLM(known).eval()
-    return policy
+    return Policy(model, letters_tokenizer(VOCABULARY, VOCABULARY - 1), shape, "none")
 
 
 def batch_of() -> Batch:
@@ -95,11 +95,11 @@ def rank(number: int, size: int, folder: Path) -> None:
     for shape in SHAPES:
         learner = learner_of(shape, work)
         if number:
-            serve(work, learner, Objective(ObjectiveConfig.model_validate({"preset": "rloo"})))
+            run_commands(work, learner, Objective(ObjectiveConfig.model_validate({"preset": "rloo"})))
             continue
         timed(learner)  # the first makes moments
         together = [timed(learner) for _ in range(TURNS)]
-        work.tell("end")
+        work.send("end")
         alone_learner = learner_of(shape, Alone())
         timed(alone_learner)
         alone = [timed(alone_learner)[0] for _ in range(TURNS)]

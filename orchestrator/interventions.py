@@ -127,14 +127,14 @@ class Done:
 
 def plan(spec: Spec) -> list[Planned]:
     """Make the interventions of a spec."""
-    require_reference(spec)
+    refuse_moving_reference(spec)
     return [
         Planned(number, config, parse(config.when), registry.create("interventions", config))
         for number, config in enumerate(spec.interventions)
     ]
 
 
-def require_reference(spec: Spec) -> None:
+def refuse_moving_reference(spec: Spec) -> None:
     """Refuse to move what a reference policy of the run's start has in common with adapters."""
     merges = any(registry.type_of(one) == "merge_adapters" for one in spec.interventions)
     if merges and spec.objective.reference == "start" and Objective(spec.objective).may_need_reference:

@@ -15,13 +15,13 @@ import hashlib
 import importlib.util
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
@@ -46,54 +46,51 @@ def require_installed() -> None:
         raise PolicyError("policy.adapter needs peft, which is not here: pip install 'evergreen-rl[adapters]'")
 
 
-def inject(model: Any, config: AdapterConfig, seed: int, name: str) -> None:
+def inject(model: Any, config: AdapterConfig, generator: torch.Generator, name: str) -> None:
     """Freeze a model and put adapters beside its linear layers; its outputs stay what they were, to the last bit.
 
-    No global random state is moved; the seed gives the same adapters on every device.
+    The generator, on the CPU, gives the same adapters on every device; no global random state is moved.
+    Raises PolicyError: a target that no linear layer of the model has, or its embedding or head.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
+    target_layers(model, config, name)
     targets = ALL if config.targets == "all" else list(config.targets)
-    head = model.get_output_embeddings()
-    own = {module for module in (head, model.get_input_embeddings()) if module is not None}
-    ends = [path for path, module in model.named_modules() if module in own and _is_meant(path, config)]
-    if ends:
-        raise PolicyError(
-            f"policy.adapter.targets: {ends[0]} of {name} is an embedding or the head, whose weights may be one: leave "
-            "it out, or say `targets: all`"
-        )
     options = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, lora_dropout=0.0)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Conv1D, which peft recognises by itself
-        torch.manual_seed(seed)
-        try:
-            inject_adapter_in_model(options, model, SET)
-        except ValueError as error:
-            linear = [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-            known = sorted({path.rpartition(".")[-1] for path in linear})
-            raise PolicyError(
-                f"policy.adapter.targets: {', '.join(config.targets)}: {name} has no such linear layers; it has "
-                f"{', '.join(known)}"
-            ) from error
-    for parameter in adapter_weights(model).values():
-        parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+        inject_adapter_in_model(options, model, SET)
     model.requires_grad_(False).eval()
     for parameter in adapter_weights(model).values():
+        parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
         parameter.requires_grad_()
+    reset(model, generator)
 
 
-def num_weights(model: Any, config: AdapterConfig) -> int:
+def target_layers(model: Any, config: AdapterConfig, name: str) -> list[Any]:
+    """Find the layers beside which adapters are meant to stand; raises PolicyError as `inject` does."""
+    ends = {model.get_output_embeddings(), model.get_input_embeddings()}
+    linear = {path: one for path, one in model.named_modules() if isinstance(one, torch.nn.Linear | Conv1D)}
+    inner = {path: one for path, one in linear.items() if one not in ends}
+    if config.targets == "all":
+        return list(inner.values())
+    found: dict[str, Any] = {}
+    for target in config.targets:
+        own = {path: one for path, one in inner.items() if f".{path}".endswith(f".{target}")}
+        if not own:
+            known = sorted({path.rpartition(".")[-1] for path in inner})
+            raise PolicyError(
+                f"policy.adapter.targets: {target!r} is no linear layer inside {name}; it has {', '.join(known)}"
+            )
+        found |= own
+    return list(found.values())
+
+
+def num_weights(model: Any, config: AdapterConfig, name: str) -> int:
     """Count the weights of adapters that a model would get, or has: rank * (in + out) of every layer."""
     if own := adapter_weights(model):
         return sum(one.numel() for one in own.values())
-    head = model.get_output_embeddings()
-    layers = [
-        module
-        for path, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-        if config.targets == "all" or _is_meant(path, config)
-    ]
-    return config.rank * sum(sum(layer.weight.shape) for layer in layers)
+    return config.rank * sum(sum(layer.weight.shape) for layer in target_layers(model, config, name))
 
 
 def adapter_weights(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -106,7 +103,7 @@ def is_of_adapter(name: str) -> bool:
     return f".{SET}." in name and ".lora_" in name
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Name a parameter as the model without adapters does."""
     return name.replace(WRAPPED, "")
 
@@ -129,7 +126,7 @@ def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
             continue
         owner, _, of_owner = name.rpartition(f"{WRAPPED}.")
         is_adapted = bool(owner) and of_owner == "weight"
-        yield plain(name), merged_weight(model.get_submodule(owner)) if is_adapted else parameter
+        yield plain_name(name), merged_weight(model.get_submodule(owner)) if is_adapted else parameter
 
 
 def merged_state(model: Any) -> dict[str, Tensor]:
@@ -139,34 +136,29 @@ def merged_state(model: Any) -> dict[str, Tensor]:
 
 def base_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give what of a model's state is not its adapters'."""
-    return {plain(name): one for name, one in state.items() if not is_of_adapter(name)}
+    return {plain_name(name): one for name, one in state.items() if not is_of_adapter(name)}
 
 
 @torch.no_grad()
-def merge(model: Any, seed: int) -> None:
+def merge(model: Any, generator: torch.Generator) -> None:
     """Add the adapters to the weights that they stand beside, in place, and begin with fresh ones."""
     for module in _adapted(model):
         module.base_layer.weight.copy_(merged_weight(module))
-    reset(model, seed)
+    reset(model, generator)
 
 
 @torch.no_grad()
-def reset(model: Any, seed: int) -> None:
-    """Forget what adapters learnt: A random, B 0."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in _adapted(model):
-            for layer in (module.lora_A[SET], module.lora_B[SET]):
-                fresh = torch.empty(layer.weight.shape, dtype=torch.float32)
-                if layer is module.lora_B[SET]:
-                    fresh.zero_()
-                else:
-                    torch.nn.init.kaiming_uniform_(fresh, a=5**0.5)  # peft's, and nn.Linear's
-                layer.weight.copy_(fresh)
+def reset(model: Any, generator: torch.Generator) -> None:
+    """Forget what adapters learnt: A uniform as peft and `nn.Linear` begin with it, B 0."""
+    for module in _adapted(model):
+        fresh = torch.empty(module.lora_A[SET].weight.shape)
+        torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=generator)
+        module.lora_A[SET].weight.copy_(fresh)
+        module.lora_B[SET].weight.zero_()
 
 
 @contextmanager
-def taking(model: Any, others: Mapping[str, Tensor]) -> Iterator[None]:
+def swapped_in(model: Any, others: Mapping[str, Tensor]) -> Iterator[None]:
     """Have a model compute with other adapters inside the block."""
     own = adapter_weights(model)
     before = {name: one.detach().clone() for name, one in own.items()}
@@ -192,7 +184,7 @@ def fingerprint(model: Any) -> str:
             bits = weight.detach().flatten().view(BITS[weight.element_size()])
             sums = torch.stack([bits[::step].sum(dtype=torch.int64) for step in (1, 2, 3)]).tolist()
             ends = torch.cat([bits[:EDGE], bits[-EDGE:]]).tolist()
-            hasher.update(f"{plain(name)} {tuple(weight.shape)} {weight.dtype} {sums} {ends}".encode())
+            hasher.update(f"{plain_name(name)} {tuple(weight.shape)} {weight.dtype} {sums} {ends}".encode())
     return hasher.hexdigest()
 
 
@@ -244,14 +236,16 @@ def require_base(folder: Path, base: str | None, name: str) -> None:
         )
 
 
-def saved_delta(model: Any, folder: Path, name: str) -> Tensor | None:
-    """Read what adapters in a folder add to the weight of this name; None: they do not stand beside it."""
-    prefix = PREFIX + name.removesuffix(".weight")
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as tensors:
-        if f"{prefix}.lora_A.weight" not in set(tensors.keys()):
-            return None
-        a, b = (tensors.get_tensor(f"{prefix}.lora_{one}.weight") for one in "AB")
-    module = model.get_submodule(name.removesuffix(".weight"))
+def saved_delta(model: Any, read: Callable[[str], Tensor | None], name: str) -> Tensor | None:
+    """Work out what saved adapters add to the weight of this name; None: they do not stand beside it.
+
+    `read` gives a tensor of their file by its name there.
+    """
+    owner = name.removesuffix(".weight")
+    a, b = (read(f"{PREFIX}{owner}.lora_{one}.weight") for one in "AB")
+    if a is None or b is None:
+        return None
+    module = model.get_submodule(owner)
     delta: Tensor = module.scaling[SET] * (b @ a)
     return delta.T if module.fan_in_fan_out else delta
 
@@ -262,7 +256,3 @@ def _in_file(name: str) -> str:
 
 def _adapted(model: Any) -> list[Any]:
     return [module for module in model.modules() if hasattr(module, "lora_A")]
-
-
-def _is_meant(path: str, config: AdapterConfig) -> bool:
-    return config.targets != "all" and any(path == one or path.endswith(f".{one}") for one in config.targets)

@@ -142,7 +142,7 @@ class LearnerConfig(Options):
     """How the policy is updated: AdamW, and how a batch is cut. What is null is filled in by the policy's size."""
 
     lr: float | None = Field(default=None, ge=0, le=10)
-    """Learning rate of AdamW, 0: nothing is learnt; null: 1e-6, and 1e-4 for `tiny`; ten times that for adapters."""
+    """Learning rate of AdamW, 0: nothing is learnt; null: 1e-6, and 1e-4 for `tiny`, also for adapters."""
     betas: tuple[Decay, Decay] | None = None
     """Of AdamW; null: [.9, .999], and [.9, .99] for `tiny`."""
     weight_decay: float = Field(default=0.0, ge=0, le=10)
@@ -164,8 +164,7 @@ class LearnerConfig(Options):
     def resolved(self, policy: PolicyConfig) -> LearnerConfig:
         """Fill in the defaults that depend on the policy."""
         tiny = policy.kind == "tiny"
-        usual = (1e-4 if tiny else 1e-6) * (10 if policy.adapter else 1)
-        lr = usual if self.lr is None else self.lr
+        lr = (1e-4 if tiny else 1e-6) if self.lr is None else self.lr
         betas = self.betas or ((0.9, 0.99) if tiny else (0.9, 0.999))
         micro_tokens = self.micro_tokens or (2048 if tiny else 16384)
         return self.model_copy(update={"lr": lr, "betas": betas, "micro_tokens": micro_tokens})

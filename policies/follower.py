@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from policies.config import LearnerConfig
-from policies.errors import PolicyError
+from policies.errors import NonFiniteLogits, PolicyError
 from policies.hardware import use_threads
 from policies.learner import Learner
 from policies.models.tiny_tokenizer import read_tokenizer
@@ -46,19 +46,19 @@ def write_settings(
     (folder / SETTINGS).write_text(json.dumps(settings))
 
 
-def serve(work: Ranks, learner: Learner, objective: Objective) -> None:
+def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
     """Do what rank 0 tells, until it says that it is over.
 
-    What a policy's numbers are wrong about is wrong on all ranks: rank 0 says so, and may tell more.
+    A policy that has diverged has done so on all ranks: rank 0 reports it, and may still ask for the state.
     """
     while True:
-        command, data, tensors = work.hear()
+        command, data, tensors = work.receive()
         if command == "end":
             return
         if command == "update":
             try:
                 learner.follow(objective, data, tensors)
-            except PolicyError:
+            except NonFiniteLogits:
                 continue
         elif command == "state":
             learner.optimizer.state()
@@ -82,14 +82,14 @@ def main(folder: Path, rank: int) -> None:
         torch.cuda.set_device(device)
     if settings["search_path"] is not None:
         sys.path.append(settings["search_path"])  # parts of the user's own
-    model = read_model(str(folder / POLICY), getattr(torch, settings["dtype"])).to(device)
+    model = read_model(str(folder / POLICY), getattr(torch, settings["dtype"]))
     policy = Policy(model, read_tokenizer(folder / POLICY), settings["name"], settings["template"])
     (folder / f"{READY}{rank}").touch()
-    work = Ranks.join(folder / MEETING, rank, settings["size"])  # then the files may go
+    work = Ranks.join(folder / MEETING, rank, settings["size"], device)  # then the files may go
     try:
         objective = Objective(ObjectiveConfig.model_validate(settings["objective"]))
         config = LearnerConfig.model_validate(settings["learner"])
-        serve(work, Learner(policy, config, settings["temperature"], work=work), objective)
+        run_commands(work, Learner(policy, config, settings["temperature"], work=work), objective)
     finally:
         work.leave()
 

@@ -22,14 +22,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import isfinite, nan
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from policies import adapters
 from policies.config import LearnerConfig
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored
@@ -49,7 +47,8 @@ from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Total
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
-from policies.ranks import Alone, Ranks, Share, whole
+from policies.ranks import Alone, Ranks, Share, full_tensor
+from policies.reference import Reference
 
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
 
@@ -239,18 +238,17 @@ class Learner:
         self.work = work or Alone()
         self.passes = ForwardPasses(policy, temperature, config.micro_tokens, config.activation_checkpointing)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
-        self.shared = self.passes  # what updates are made with
+        self.update_passes = self.passes  # what updates are made with
         options: Any = (config.betas, config.weight_decay, config.clip_norm)
         if isinstance(self.work, Ranks):
             from policies.sharding import ShardedOptimizer, shard
 
-            device, is_short = policy.device, torch.finfo(policy.dtype).bits < 32
-            sharded = policy
-            if self.work.rank == 0:  # through the host: the device need not hold a second one
+            is_short, sharded = torch.finfo(policy.dtype).bits < 32, policy
+            if self.work.leads:  # through the host: the device need not hold a second one
                 sharded = replace(policy, model=copy.deepcopy(policy.model.cpu()))
-                policy.model.to(device)
-            shard(sharded.model, device)
-            self.shared = replace(self.passes, policy=sharded, work=self.work)
+                policy.model.to(self.work.device)
+            shard(sharded.model, self.work.device)
+            self.update_passes = replace(self.passes, policy=sharded, work=self.work)
             self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, sharded.model, *options)
         else:
             self.optimizer = Optimizer(policy.model, *options)
@@ -289,10 +287,10 @@ class Learner:
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
-        if self.work.size > 1 and self.work.rank == 0:
-            with self.work.noticing():
-                self._tell(batch, objective, is_off_policy, span)
-        with self.work.noticing(), self.shared.prepared():
+        if self.work.leads:
+            with self.work.naming_lost_rank():
+                self._send(batch, objective, is_off_policy, span)
+        with self.work.naming_lost_rank(), self.update_passes.prepared():
             step = self._begin(batch, objective, is_off_policy, span)
             tally = step.tally
             for rows, share in zip(step.parts, step.falls, strict=True):
@@ -319,7 +317,7 @@ class Learner:
             covariance=covariances(step.batch),
         )
 
-    def _tell(self, batch: Batch, objective: Objective, is_off_policy: bool, span: Span | None) -> None:
+    def _send(self, batch: Batch, objective: Objective, is_off_policy: bool, span: Span | None) -> None:
         """Have the other ranks do the same update."""
         data = {
             "objective": objective.state(),
@@ -330,7 +328,7 @@ class Learner:
             "arms": batch.arms,
         }
         tensors = {one.name: getattr(batch, one.name) for one in fields(batch) if one.name != "arms"}
-        self.work.tell("update", data, **tensors)
+        self.work.send("update", data, **tensors)
 
     def follow(self, objective: Objective, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Do the update that rank 0 tells of, as another rank."""
@@ -342,13 +340,13 @@ class Learner:
 
     def _gather(self) -> None:
         """Give rank 0's policy, which plays, is measured and saved, the weights that the ranks moved together."""
-        if self.shared is self.passes:
+        if self.update_passes is self.passes:
             return
         own = dict(self.policy.model.named_parameters())
         with torch.no_grad():
-            for name, weight in self.shared.policy.model.named_parameters():
-                moved = whole(weight.detach())
-                if self.work.rank == 0:
+            for name, weight in self.update_passes.policy.model.named_parameters():
+                moved = full_tensor(weight.detach())
+                if self.work.leads:
                     own[name].copy_(moved)
 
     def reference_lp(self, batch: Batch) -> Tensor:
@@ -380,7 +378,7 @@ class Learner:
             parts=parts,
             falls=[fall(self.config, span, number, num_updates) for number in range(len(parts))],
             reduction=reduction_of(objective, self.passes.temperature, asks_start=not looks_back),
-            batcher=self.shared.batcher(batch),
+            batcher=self.update_passes.batcher(batch),
             is_run_B=is_run_B,
             tally=StepTally(),
             mean_lp=mean_of(batch.lp_roll_BT, batch.mask_BT),  # on-policy the sampler's are the current ones
@@ -393,7 +391,7 @@ class Learner:
         is_scored_B = has_tokens_B if needs & {"mean_lp", "step", "drift"} else step.is_run_B
         reduction = reduction_of(step.objective, self.passes.temperature, asks_now=False)
         with step.tally.timing("old"):
-            old = self.shared.score(step.batch, step.cut(is_scored_B.nonzero()[:, 0]), reduction)
+            old = self.update_passes.score(step.batch, step.cut(is_scored_B.nonzero()[:, 0]), reduction)
         is_known = torch.equal(is_scored_B, has_tokens_B)
         mean_lp = mean_of(old.lp_BT, step.batch.mask_BT) if is_known else None
         if "step" not in needs:
@@ -432,7 +430,7 @@ class Learner:
         tally.norms.append(norm)
         if not isfinite(loss):  # has the policy diverged, or did the loss overflow? an earlier update may have moved it
             version = self.policy.version + (tally.num_updates > 0)
-            self.shared.finite_lp(step.batch, rows[is_run], version, "of the update")
+            self.update_passes.finite_lp(step.batch, rows[is_run], version, "of the update")
 
     def _drift(self, step: Step, rows: Tensor) -> float | None:
         """How far earlier updates of the step went on these rows: the mean of lp_old - lp over their tokens."""
@@ -442,7 +440,7 @@ class Learner:
             return 0.0
         mask_BT = step.batch.mask_BT[rows]
         with step.tally.timing("old"):
-            now = self.shared.score(step.batch, step.cut(rows[mask_BT.any(-1)]))
+            now = self.update_passes.score(step.batch, step.cut(rows[mask_BT.any(-1)]))
         return mean_of((step.old.lp_BT - now.lp_BT)[rows], mask_BT) if mask_BT.any() else 0.0
 
     def _backward(self, step: Step, share: Share[MicroBatch], totals: Totals) -> Tensor:
@@ -450,7 +448,7 @@ class Learner:
         micro = share.micro
         rows = to_device(step.batch.take(micro.rows), self.policy.device)
         with step.tally.timing("forward"):
-            scored = score_micro(self.shared.policy.model, rows, micro, step.reduction)
+            scored = score_micro(self.update_passes.policy.model, rows, micro, step.reduction)
             now, width = scored.map(Tensor.detach), rows.ids_BT.shape[1]
             noted = {key: value[micro.rows, :width] for key, value in step.noted.tokens.items()}
             seen = seen_by(rows, now, step.at_start(micro.rows, now), noted)
@@ -472,54 +470,3 @@ class Learner:
     def _rate(self, num_updates: int, share: float) -> float:
         """Learning rate of the update after `num_updates` others, of which the schedule leaves a share."""
         return self.lr * self.lr_share * rise(self.config, num_updates) * share
-
-
-class Reference:
-    """A frozen copy of the policy's weights as they were when this was made, or last refreshed: gives `lp_ref`.
-
-    As much memory again as the weights take, on the same device; no gradients and no moments. Of a policy with
-    adapters only these are copied: what they stand beside serves both, so it must not move. Its pass goes over all rows
-    of a step, before their advantages are known: a KL in the reward moves them. Source: objectives.md 11.1.
-    """
-
-    def __init__(self, policy: Policy, temperature: float, micro_tokens: int) -> None:
-        self._current = policy
-        self._adapters: dict[str, Tensor] | None = None
-        if policy.adapter is None:
-            policy = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
-        else:
-            self.refresh()
-        self.policy = policy
-        self._passes = ForwardPasses(policy, temperature, micro_tokens)
-
-    def lp(self, batch: Batch) -> Tensor:
-        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; `NonFiniteLogits` if it had diverged."""
-        rows = batch.mask_BT.any(-1).nonzero()[:, 0].cpu()
-        then = nullcontext() if self._adapters is None else adapters.taking(self.policy.model, self._adapters)
-        with then, self._passes.prepared():
-            return self._passes.finite_lp(batch, rows, self._current.version, "of the reference policy")
-
-    def refresh(self) -> None:
-        """Take the policy's weights as they are now."""
-        if self._current.adapter is None:
-            self.policy.model.load_state_dict(self._current.model.state_dict())
-        else:
-            own = adapters.adapter_weights(self._current.model)
-            self._adapters = {name: one.detach().clone() for name, one in own.items()}
-
-    def save(self, folder: Path) -> None:
-        """Write it as a policy is written; of adapters these alone."""
-        if self._adapters is None:
-            self.policy.save(folder)
-        else:
-            adapters.save(self.policy.model, folder, self._adapters, self.policy.name, self.policy.base)
-
-    def load(self, folder: Path) -> None:
-        """Take weights that were saved."""
-        if self._adapters is None:
-            self.policy.load_weights(folder)
-        else:
-            self._adapters = {
-                name: one.to(self._adapters[name].device)
-                for name, one in adapters.saved(folder, self._adapters).items()
-            }

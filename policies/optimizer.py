@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from policies.errors import CheckpointError
-from policies.ranks import whole
+from policies.ranks import full_tensor
 
 STATE_FILE, COUNTERS_FILE = "optimizer.safetensors", "optimizer.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -79,7 +79,7 @@ class Optimizer:
 
         `refuses` is asked by their norm before clipping.
         """
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm)))
+        norm = float(full_tensor(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm)))
         is_applied = norm < float("inf") and not refuses(norm)  # false for nan too
         if is_applied:
             self.adam.param_groups[0]["lr"] = lr
@@ -102,12 +102,12 @@ class Optimizer:
     def state(self) -> OptimizerState:
         """All but the weights that an exact resume needs; the tensors are those that move."""
         tensors = {
-            f"{name}.{moment}": self._give(self.adam.state[master][moment])
+            f"{name}.{moment}": self._to_saved(self.adam.state[master][moment])
             for name, master in self.masters.items()
             for moment in MOMENTS
             if self.num_updates
         }
-        tensors |= {f"{name}.master": self._give(self.masters[name].detach()) for name in self._short_names()}
+        tensors |= {f"{name}.master": self._to_saved(self.masters[name].detach()) for name in self._short_names()}
         counters: dict[str, Any] = {"num_updates": self.num_updates}
         if self.num_updates and (others := self._other_steps()):
             counters["steps"] = others
@@ -131,12 +131,12 @@ class Optimizer:
         self.num_updates = counters["num_updates"]
         with torch.no_grad():
             for name in self._short_names():
-                self.masters[name].copy_(self._take(tensors[f"{name}.master"], self.masters[name]))
+                self.masters[name].copy_(self._from_saved(tensors[f"{name}.master"], self.masters[name]))
         self.copy_back()
         if self.num_updates:
             steps = counters.get("steps", {})
             for name, master in self.masters.items():
-                state = {moment: self._take(tensors[f"{name}.{moment}"], master) for moment in MOMENTS}
+                state = {moment: self._from_saved(tensors[f"{name}.{moment}"], master) for moment in MOMENTS}
                 step = torch.tensor(float(steps.get(name, self.num_updates)), device=master.device)
                 self.adam.state[master] = {"step": step, **state}
 
@@ -146,11 +146,11 @@ class Optimizer:
             for name in self._short_names():
                 self.weights[name].copy_(self.masters[name])
 
-    def _give(self, own: Tensor) -> Tensor:
+    def _to_saved(self, own: Tensor) -> Tensor:
         """Make a tensor of the optimiser one that is saved."""
         return own
 
-    def _take(self, saved: Tensor, like: Tensor) -> Tensor:
+    def _from_saved(self, saved: Tensor, like: Tensor) -> Tensor:
         """Make a saved tensor one of the optimiser, where another lies."""
         return saved.to(like.device)
 

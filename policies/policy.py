@@ -21,7 +21,7 @@ from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, re
 from policies.errors import CheckpointError
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
-BASE = "base"  # folder of the frozen model, in that of adapters, where the spec's own name does not stand for it
+BASE = "base"  # folder, in that of adapters, of the model that they stand beside, if it is not the named one
 LONG_S = 10.0  # of reading weights, before a progress bar is drawn
 
 
@@ -36,8 +36,7 @@ class Policy:
     version: int = 0  # of the weights: 0 as loaded, one more after every step that moved them
     check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
     adapter: AdapterConfig | None = None  # what learns, where the rest is frozen
-    has_own_base: bool = False  # what is frozen is not the model of this name: made here, trained before, merged into
-    base: str | None = None  # else its fingerprint
+    base_fingerprint: str | None = None  # of what is frozen, while it is the model of this name; None: it is not
 
     def __post_init__(self) -> None:
         require_template(self.tokenizer, self.template, self.name)
@@ -58,8 +57,8 @@ class Policy:
 
     @property
     def num_parameters(self) -> int:
-        """Weights, tied ones counted once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Weights, tied ones counted once and adapters left out."""
+        return sum(one.numel() for name, one in self.model.named_parameters() if not adapters.is_of_adapter(name))
 
     @property
     def context(self) -> int | None:
@@ -117,16 +116,24 @@ class Policy:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
 
-    def put_adapters(self, config: AdapterConfig, seed: int, *, has_own_base: bool) -> None:
-        """Freeze the model and have adapters beside it learn; until they do, it is the same to the last bit."""
-        adapters.inject(self.model, config, seed, self.name)
-        self.adapter, self.has_own_base = config, has_own_base
-        self.base = None if has_own_base else adapters.fingerprint(self.model)
+    @property
+    def has_own_base(self) -> bool:
+        """Whether adapters stand beside a model that is not the one of this name, so that it is saved with them."""
+        return self.adapter is not None and self.base_fingerprint is None
 
-    def merge_adapters(self, seed: int) -> None:
+    def put_adapters(self, config: AdapterConfig, seed: int, *, has_own_base: bool) -> None:
+        """Freeze the model and have adapters beside it learn; until they do, it is the same to the last bit.
+
+        `has_own_base`: it is not the model of the policy's name, but was made here or trained before.
+        """
+        adapters.inject(self.model, config, torch.Generator().manual_seed(seed), self.name)
+        self.adapter = config
+        self.base_fingerprint = None if has_own_base else adapters.fingerprint(self.model)
+
+    def merge_adapters(self, generator: torch.Generator) -> None:
         """Add what adapters learnt to the model, and begin with fresh ones."""
-        adapters.merge(self.model, seed)
-        self.has_own_base, self.base = True, None
+        adapters.merge(self.model, generator)
+        self.base_fingerprint = None
 
     def state(self) -> dict[str, Tensor]:
         """Give the tensors that `save` writes, those that move: adapters alone, where the rest has a name."""
@@ -146,7 +153,7 @@ class Policy:
         if self.adapter is None:
             self._save_model(folder, state)
         else:
-            adapters.save(self.model, folder, state, self.name, self.base)
+            adapters.save(self.model, folder, state, self.name, self.base_fingerprint)
             if self.has_own_base:
                 self._save_model(folder / BASE, adapters.base_state(state))
         self._save_tokenizer(folder)
@@ -178,7 +185,7 @@ class Policy:
         """Read weights that `save` wrote into this model, in place; names and shapes must agree in both directions."""
         if self.adapter is not None:
             own = adapters.adapter_weights(self.model)
-            adapters.require_base(folder, self.base, self.name)
+            adapters.require_base(folder, self.base_fingerprint, self.name)
             self.model.load_state_dict(adapters.saved(folder, own), strict=False)
             return
         state = self.model.state_dict()

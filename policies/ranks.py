@@ -24,7 +24,8 @@ from torch import Tensor
 from policies.errors import RankLost
 from policies.forward import Scored
 
-NOTICED_S, NOTICED_TRIES = 0.1, 30
+CPU = torch.device("cpu")
+ENDED_POLL_S, ENDED_POLLS = 0.1, 30  # how often a process is asked whether it has ended
 
 
 class Countable(Protocol):
@@ -50,6 +51,7 @@ class Alone:
     """One process that does all of it."""
 
     rank, size = 0, 1
+    leads = False  # whether it is the first of several, which tells the others what to do
 
     def deal(self, cut: Sequence[Micro]) -> Iterator[Share[Micro]]:
         """Give this rank's share of micro-batches."""
@@ -71,23 +73,25 @@ class Alone:
         """Take rank 0's decision."""
         return decision
 
-    def tell(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
+    def send(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
         """As rank 0: have the others do something; `data` as JSON, and tensors."""
 
-    def noticing(self) -> AbstractContextManager[None]:
-        """Say which rank was lost where something inside the block failed for that."""
+    def naming_lost_rank(self) -> AbstractContextManager[None]:
+        """Raise `RankLost`, with its name, where something inside the block failed because a rank has ended."""
         return nullcontext()
 
 
 class Ranks(Alone):
     """The processes of the default group of `torch.distributed`; each calls everything here, in the same order."""
 
-    def __init__(self, lost: Callable[[], str | None] = lambda: None) -> None:
-        self._lost = lost
+    def __init__(self, device: torch.device = CPU, lost: Callable[[], str | None] = lambda: None) -> None:
+        """`device`: where this rank computes; `lost` says which other process has ended, None: all are there."""
+        self.device, self._lost = device, lost
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.leads = self.rank == 0
 
     @classmethod
-    def join(cls, meeting: Path, rank: int, size: int, lost: Callable[[], str | None] = lambda: None) -> Ranks:
+    def join(cls, meeting: Path, rank: int, size: int, *given: Any) -> Ranks:
         """Meet the others by a file that all see; gradients go over NCCL on GPUs, and all else over gloo.
 
         No limit of time: rank 0 plays and measures for as long as it takes, and a rank that has died is noticed by its
@@ -96,22 +100,22 @@ class Ranks(Alone):
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         limit = timedelta(days=365)
         dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=limit)
-        return cls(lost)
+        return cls(*given)
 
     def leave(self) -> None:
         """Part from the others."""
         dist.destroy_process_group()
 
     @contextmanager
-    def noticing(self) -> Iterator[None]:
-        """Say which rank was lost where something inside the block failed for that; `RankLost`."""
+    def naming_lost_rank(self) -> Iterator[None]:
+        """Raise `RankLost`, with its name, where something inside the block failed because a rank has ended."""
         try:
             yield
         except RuntimeError as error:
-            for _ in range(NOTICED_TRIES):  # a connection closes before its process has ended
+            for _ in range(ENDED_POLLS):  # a connection closes before its process has ended
                 if (who := self._lost()) is not None:
                     raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
-                time.sleep(NOTICED_S)
+                time.sleep(ENDED_POLL_S)
             raise
 
     def deal(self, cut: Sequence[Micro]) -> Iterator[Share[Micro]]:
@@ -153,7 +157,7 @@ class Ranks(Alone):
         dist.broadcast(taken, src=0)
         return bool(taken)
 
-    def tell(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
+    def send(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
         """As rank 0: have the others do something; `data` as JSON, and tensors."""
         there = {name: one.cpu().contiguous() for name, one in tensors.items() if one is not None}
         shapes = {name: [str(one.dtype).removeprefix("torch."), list(one.shape)] for name, one in there.items()}
@@ -163,7 +167,7 @@ class Ranks(Alone):
         for one in there.values():
             dist.broadcast(_sendable(one), src=0)
 
-    def hear(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    def receive(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         """As another rank: wait for what rank 0 tells."""
         size = torch.zeros(1, dtype=torch.int64)
         dist.broadcast(size, src=0)
@@ -183,7 +187,7 @@ def _sendable(tensor: Tensor) -> Tensor:
     return tensor.view(torch.uint8) if tensor.dtype is torch.bool else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Gather a tensor that may be sharded; every rank has to ask."""
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()

@@ -20,7 +20,7 @@ from policies.errors import PolicyError
 from policies.layers import decoder_layers
 from policies.micro_batches import SCORE, score_whole
 from policies.optimizer import Optimizer, OptimizerState
-from policies.ranks import Ranks, whole
+from policies.ranks import Ranks, full_tensor
 
 
 def shard(model: Any, device: torch.device) -> None:
@@ -62,40 +62,44 @@ class ShardedOptimizer(Optimizer):
     """
 
     def __init__(self, work: Ranks, is_short: bool, model: Any, *options: Any) -> None:
-        self.work, self.is_short, self._tells = work, is_short, False
+        self.work, self.is_short, self._sends = work, is_short, False
         super().__init__(model, *options)
-        self._tells = work.rank == 0
+        self._sends = work.leads
 
     def reset(self) -> None:
         """Forget all moments and the updates before, on all ranks."""
-        self._tell("reset")
+        self._send("reset")
         super().reset()
 
     def state(self) -> OptimizerState:
         """All but the weights that an exact resume needs, gathered."""
-        self._tell("state")
-        with self.work.noticing():
+        self._send("state")
+        with self.work.naming_lost_rank():
             return super().state()
 
     def load(self, folder: Path) -> None:
         """Go on from a state that was saved; every rank reads the folder."""
-        self._tell("load", folder=str(folder))
-        before, self._tells = self._tells, False  # of the `reset` inside
+        self._send("load", folder=str(folder))
+        before, self._sends = self._sends, False  # of the `reset` inside
         try:
-            with self.work.noticing():
+            with self.work.naming_lost_rank():
                 super().load(folder)
         finally:
-            self._tells = before
+            self._sends = before
 
-    def _tell(self, command: str, **data: str) -> None:
-        if self._tells:
-            with self.work.noticing():
-                self.work.tell(command, data)
+    def _send(self, command: str, **data: str) -> None:
+        if self._sends:
+            with self.work.naming_lost_rank():
+                self.work.send(command, data)
 
-    def _give(self, own: Tensor) -> Tensor:
-        return whole(own)
+    def copy_back(self) -> None:
+        """Do nothing: shards are their own masters, in the model as well."""
 
-    def _take(self, saved: Tensor, like: Tensor) -> Tensor:
+    def _to_saved(self, own: Tensor) -> Tensor:
+        gathered = full_tensor(own)
+        return gathered.cpu() if self.work.leads else gathered.new_empty(0)  # only rank 0 writes
+
+    def _from_saved(self, saved: Tensor, like: Tensor) -> Tensor:
         assert isinstance(like, DTensor)
         return distribute_tensor(saved.to(like.device), like.device_mesh, like.placements)
 

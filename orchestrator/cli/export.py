@@ -119,15 +119,9 @@ def weights(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Copy a policy's weights and tokenizer out, in the layout that transformers' from_pretrained reads."""
-    from orchestrator.runs.kept_spec import kept_spec
-
     with opened(home, run) as (place, ledger):
-        find_run(ledger, run)
-        policy = kept_spec(ledger.reading, place.run_folder(run), run).spec.policy
-        if adapter and policy.adapter is None:
-            raise UserError(f"{run} trains all weights and has no adapters: leave out --adapter")
         try:
-            export_weights(ledger, place, run, stage, folder, None if adapter or policy.adapter is None else policy)
+            export_weights(ledger, place, run, stage, folder, as_adapter=adapter)
         except OSError as failed:
             raise UserError(f"{folder} cannot be written: {failed.strerror or failed}") from failed
     how = "peft's PeftModel.from_pretrained(model, " if adapter else "AutoModelForCausalLM.from_pretrained("

@@ -75,10 +75,9 @@ class Foundation:
     @property
     def policy_size(self) -> ModelSize:
         """How much disk the policy takes."""
-        config, model = self.spec.policy, self.policy.model
-        own = None if config.adapter is None else adapters.num_weights(model, config.adapter)
-        num_parameters = self.policy.num_parameters - (own or 0 if self.policy.adapter else 0)
-        return ModelSize.of(num_parameters, self.policy.width, config, own, saves_base=self.spec.saves_base)
+        config, policy = self.spec.policy, self.policy
+        own = None if config.adapter is None else adapters.num_weights(policy.model, config.adapter, policy.name)
+        return ModelSize.of(policy.num_parameters, policy.width, config, own, saves_base=self.spec.saves_base)
 
     def new_run(self, spec: Spec, relations: RunRelations) -> RunRecord:
         """Describe a new run for the ledger, with what it is built on."""
@@ -151,11 +150,10 @@ def assemble(
     ):
         policy = foundation.policy
         if not foundation.is_resumed:
-            is_trained = warm_started(policy, environments, foundation.prompts, spec, home, watcher, stop)
+            warm_started(policy, environments, foundation.prompts, spec, home, watcher, stop)
             if spec.policy.adapter is not None:
                 seed = random_streams.integer(spec.seed, "policy")
-                has_own_base = is_trained or spec.policy.kind == "tiny"
-                policy.put_adapters(spec.policy.adapter, seed, has_own_base=has_own_base)
+                policy.put_adapters(spec.policy.adapter, seed, has_own_base=not spec.begins_as_named)
         watcher.phase("finding the held-out tasks")
         held_out: dict[str, HeldOut] = {
             pool: find_held_out(environments, pool, spec.evaluate.items, foundation.prompts)

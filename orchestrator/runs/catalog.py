@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, make_url
 
@@ -25,9 +24,6 @@ from store.ledger.query_rows import StudyRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
 from store.secrets import without_logins
-
-if TYPE_CHECKING:
-    from policies.config import PolicyConfig
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
@@ -156,9 +152,9 @@ def known_environment(ledger: Ledger, run: str, name: str) -> None:
 
 
 def export_weights(
-    ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path, merged: PolicyConfig | None
+    ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path, *, as_adapter: bool = False
 ) -> None:
-    """Copy the weights of a checkpoint into a new folder; with `merged`, the policy's, as one plain model."""
+    """Copy the weights of a checkpoint into a new folder; adapters merged into one plain model, unless asked for."""
     find_run(ledger, run)
     if folder.exists():
         raise UserError(f"{folder} is there already: name a folder to make")
@@ -171,13 +167,17 @@ def export_weights(
         done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
         raise UserError(f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}")
     source = home.run_folder(run) / record.folder / checkpoints.WEIGHTS
+    policy = ledger.reading.spec(run)["policy"]
+    if as_adapter and policy.get("adapter") is None:
+        raise UserError(f"{run} trains all weights and has no adapters: leave out --adapter")
     with new_folder(folder.resolve()) as aside:
-        if merged is None:
+        if as_adapter or policy.get("adapter") is None:
             shutil.copytree(source, aside, dirs_exist_ok=True)
         else:
+            from policies.config import PolicyConfig
             from policies.models.loader import write_merged
 
-            write_merged(merged, source, aside)
+            write_merged(PolicyConfig.model_validate(policy), source, aside)
 
 
 def request_stop(name: str, home: str | Path | None = None) -> str:

@@ -246,9 +246,9 @@ def refuse_unusable(
     StopConditions(spec.curriculum.stage)
     registry.refuse_uncallable("samplers", spec.sampler, "policy")
     if spec.policy.adapter is not None:  # else nothing here needs torch
-        from orchestrator.interventions import require_reference
+        from orchestrator.interventions import refuse_moving_reference
 
-        require_reference(spec)
+        refuse_moving_reference(spec)
     for intervention in spec.interventions:
         registry.refuse_uncallable("interventions", intervention)
     for measurement in spec.measure.of:

@@ -16,12 +16,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
+
 from orchestrator.spec import Spec
-from policies.errors import RankLost
+from policies.errors import PolicyError, RankLost
 from policies.follower import MEETING, POLICY, READY, write_settings
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
 
+INTERFACE = "GLOO_SOCKET_IFNAME"
 POLL_S = 0.05
 ENDING_S = 20.0  # for the others to end, once they were told
 Followers = Sequence["subprocess.Popen[bytes]"]
@@ -34,7 +37,9 @@ def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
     if size == 1:
         yield Alone()
         return
-    with tempfile.TemporaryDirectory(prefix="evergreen-ranks-") as name:
+    if policy.device.type == "cuda" and (num := torch.cuda.device_count()) < size:
+        raise PolicyError(f"resources.ranks: {size} ranks take a GPU each, and this machine has {num}: say fewer")
+    with tempfile.TemporaryDirectory(prefix="evergreen-ranks-") as name, _on_loopback():
         folder = Path(name)
         objective = spec.objective.model_dump(mode="json", by_alias=True)
         write_settings(
@@ -47,17 +52,15 @@ def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
             size=size,
             search_path=spec.resources.search_path,
         )
-        if sys.platform == "linux":  # nobody from outside is listened to
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         followers = [_start(folder, rank) for rank in range(1, size)]
         work = None
         try:
             _await_ready(folder, followers)
-            work = Ranks.join(folder / MEETING, 0, size, lambda: _lost(folder, followers))
+            work = Ranks.join(folder / MEETING, 0, size, policy.device, lambda: _lost(folder, followers))
             shutil.rmtree(folder / POLICY)  # all have read it, and a run that is killed leaves no weights behind
             yield work
             with suppress(RuntimeError):  # one that was lost after the last update is none that is missed
-                work.tell("end")
+                work.send("end")
             for one in followers:
                 one.wait(ENDING_S)
         finally:
@@ -66,6 +69,19 @@ def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
                 one.wait()
             if work is not None:
                 work.leave()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have gloo listen on this machine alone, here and in started processes, unless the user says otherwise."""
+    if sys.platform != "linux" or INTERFACE in os.environ:
+        yield
+        return
+    os.environ[INTERFACE] = "lo"
+    try:
+        yield
+    finally:
+        del os.environ[INTERFACE]
 
 
 def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:

@@ -35,14 +35,14 @@ def warm_started(
     home: Home,
     watcher: Callback,
     stop: Callable[[], str | None],
-) -> bool:
-    """Give the policy its supervised start, from the cache when it was made before. Changes it in place, if at all.
+) -> None:
+    """Give the policy its supervised start, from the cache when it was made before. Changes it in place.
 
     `stop` is asked after every batch; once it gives a reason, StoppedEarly carries it out.
     """
     config = spec.warm_start
     if config is None or not config.num_batches:
-        return False
+        return
     key = cache_key(
         policy=spec.policy.model_dump(mode="json", exclude={"adapter"}),  # put beside what this makes
         vocabulary=len(policy.tokenizer),
@@ -58,12 +58,12 @@ def warm_started(
     entry = home.warm_starts / key
     if _problem(entry) is None:
         _take(policy, entry, watcher)
-        return True
+        return
     with _alone(home.warm_starts, key, watcher, stop):
         problem = _problem(entry)
         if problem is None:  # made while we waited
             _take(policy, entry, watcher)
-            return True
+            return
         if entry.exists():
             watcher.event([f"the cached warm start is made again: {problem}"])
         watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
@@ -81,7 +81,6 @@ def warm_started(
         keep = Component(LOSSES, 1, lambda folder: (folder / f"{LOSSES}.json").write_text(json.dumps(ends)))
         checkpoints.write(entry, [Component(WEIGHTS, 1, policy.save), keep])
         watcher.warm_started(ends)
-        return True
 
 
 def _problem(entry: Path) -> str | None:

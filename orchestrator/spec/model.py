@@ -531,9 +531,14 @@ class Spec(Section):
     @property
     def saves_base(self) -> bool:
         """Whether checkpoints of adapters hold the model beside which they stand too: no name stands for it."""
-        is_trained = self.warm_start is not None and self.warm_start.num_batches > 0
         merges = any(type_of(one) == "merge_adapters" for one in self.interventions)
-        return self.policy.kind == "tiny" or is_trained or merges
+        return merges or not self.begins_as_named
+
+    @property
+    def begins_as_named(self) -> bool:
+        """Whether the first step's policy is the model that the spec names: not made here, and without warm start."""
+        is_trained = self.warm_start is not None and self.warm_start.num_batches > 0
+        return self.policy.kind != "tiny" and not is_trained
 
     @property
     def num_boundaries(self) -> int:

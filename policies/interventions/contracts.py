@@ -71,13 +71,6 @@ class Change:
     is_any: bool = True  # False: it found nothing to do, and everything is as it was, bit for bit
 
 
-def drawn_seed(generator: torch.Generator) -> int:
-    """Draw a seed for what cannot be drawn from a generator itself."""
-    import torch
-
-    return int(torch.randint(2**31, (1,), generator=generator))
-
-
 class Intervention(ABC):
     """Changes a policy between two stages."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from policies.interventions.contracts import Change, Intervention, InterventionOptions, Subject, drawn_seed
+from policies.interventions.contracts import Change, Intervention, InterventionOptions, Subject
 
 SOURCE = "arXiv 2307.05695"
 
@@ -25,7 +25,7 @@ class Config(InterventionOptions):
 class MergeAdapters(Intervention):
     def apply(self, subject: Subject) -> Change:
         num_updates = subject.optimizer.num_updates
-        subject.policy.merge_adapters(drawn_seed(subject.generator))
+        subject.policy.merge_adapters(subject.generator)
         subject.optimizer.reset()
         return Change(f"what {num_updates:,} updates taught the adapters is in the model", num_updates > 0)
 

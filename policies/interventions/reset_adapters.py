@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Literal
 
 from policies import adapters
-from policies.interventions.contracts import Change, Intervention, InterventionOptions, Subject, drawn_seed
+from policies.interventions.contracts import Change, Intervention, InterventionOptions, Subject
 
 SOURCE = "baseline"
 
@@ -24,7 +24,7 @@ class Config(InterventionOptions):
 class ResetAdapters(Intervention):
     def apply(self, subject: Subject) -> Change:
         num_updates = subject.optimizer.num_updates
-        adapters.reset(subject.model, drawn_seed(subject.generator))
+        adapters.reset(subject.model, subject.generator)
         subject.optimizer.reset()
         return Change(f"what {num_updates:,} updates taught the adapters is forgotten", num_updates > 0)
 

@@ -105,7 +105,7 @@ def describe_size(
     if config.adapter is not None:
         from policies import adapters
 
-        own = adapters.num_weights(model, config.adapter)
+        own = adapters.num_weights(model, config.adapter, config.model)
     return ModelSize.of(num, width_of(model.config), config, own, saves_base=saves_base)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,11 +69,9 @@ def write_merged(config: PolicyConfig, saved: Path, folder: Path) -> None:
     if base.is_dir():
         model = read_model(str(base), getattr(torch, config.dtype))
     else:
-        known = load_architecture(config)
-        with explained(config):
-            model = read_model(locate(config), getattr(torch, config.dtype), **hub_options(config), config=known)
-    adapters.inject(model, config.adapter, 0, config.model)
-    adapters.require_base(saved, adapters.fingerprint(model), config.model)
+        model = _read_named(config, load_architecture(config))
+        adapters.require_base(saved, adapters.fingerprint(model), config.model)
+    adapters.inject(model, config.adapter, torch.Generator(), config.model)
     model.load_state_dict(adapters.saved(saved, adapters.adapter_weights(model)), strict=False)
     with without_progress_bars():
         model.save_pretrained(folder, state_dict=adapters.merged_state(model))
@@ -84,9 +83,13 @@ def write_merged(config: PolicyConfig, saved: Path, folder: Path) -> None:
 def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
     known = load_architecture(config)  # first, because it is small: a wrong name is found at once
     tokenizer = load_tokenizer(config, known)
-    with explained(config):
-        dtype = getattr(torch, config.dtype)
-        model = read_model(locate(config), dtype, **hub_options(config), config=known)
+    model = _read_named(config, known)
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise PolicyError(f"{config.model}: a {type(model).__name__} keeps no key-value cache, which sampling needs")
     return Policy(model.to(device), tokenizer, name=config.model, template=config.template)
+
+
+def _read_named(config: PolicyConfig, known: Any) -> Any:
+    """Read the weights of a folder or hub name, whose configuration is known."""
+    with explained(config):
+        return read_model(locate(config), getattr(torch, config.dtype), **hub_options(config), config=known)

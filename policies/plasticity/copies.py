@@ -28,7 +28,7 @@ def full_copy(policy: Policy) -> Iterator[Policy]:
     copied = copy.copy(policy)
     copied.model, copied.version = copy.deepcopy(policy.model).eval(), 0
     if policy.adapter is not None:
-        copied.merge_adapters(SEED)
+        copied.merge_adapters(torch.Generator().manual_seed(SEED))
     try:
         yield copied
     finally:

@@ -24,7 +24,6 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from policies import adapters
-from policies.adapters import merged_weights
 from policies.layers import decoder_layers
 from policies.policy import BASE
 
@@ -88,7 +87,7 @@ def weight_sums(model: Any, before: Read | None = None) -> WeightSums:
     embeddings = {id(one.weight) for one in (*tables, model.get_output_embeddings()) if one is not None}
     layers = {f"{name}.": number for number, name in enumerate(decoder_layers(model))}
     found = WeightSums()
-    for name, weight in merged_weights(model):
+    for name, weight in adapters.merged_weights(model):
         then = None if before is None else before(name)
         if before is not None and (then is None or then.shape != weight.shape):
             found.missing.append(name)
@@ -136,11 +135,12 @@ def saved_weights(folder: Path, model: Any) -> Iterator[Read]:
         with _saved_tensors(folder) as read:
             yield read
         return
-    base, own = folder / BASE, {adapters.plain(name): one for name, one in model.named_parameters()}
-    with _saved_tensors(base) if base.is_dir() else nullcontext(own.get) as read:
+    base, own = folder / BASE, {adapters.plain_name(name): one for name, one in model.named_parameters()}
+    below = _saved_tensors(base) if base.is_dir() else nullcontext(own.get)
+    with below as read, _saved_tensors(folder) as read_adapters:
 
         def merged(name: str) -> Tensor | None:
-            found, delta = read(name), adapters.saved_delta(model, folder, name)
+            found, delta = read(name), adapters.saved_delta(model, read_adapters, name)
             if found is None or delta is None:
                 return found
             return (found.detach().to(delta) + delta).to(found.dtype)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 
 from policies.config import LearnerConfig, PolicyConfig
-from policies.follower import serve
+from policies.follower import run_commands
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import MicroBatcher
 from policies.objectives.config import ObjectiveConfig
@@ -52,13 +52,13 @@ def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateRepo
         spoil(learner, case["spoils"])
     if work.rank:
         assert isinstance(work, Ranks)
-        serve(work, learner, objective)
+        run_commands(work, learner, objective)
         return learner, [], None
     for seed in range(case.get("steps", STEPS)):
         trajectories = random_trajectories(len(policy.tokenizer), seed=seed)
         reports.append(learner.learn(trajectories, objective))
     state = learner.optimizer.state()
-    work.tell("end")
+    work.send("end")
     return learner, reports, state
 
 

@@ -13,7 +13,7 @@ from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.errors import CheckpointError, PolicyError
 from policies.forward import head_of, score_rows
 from policies.layers import down_projections, output_norms
-from policies.learner import Learner, Reference
+from policies.learner import Learner
 from policies.models.description import ModelSize, describe_size
 from policies.models.loader import load_policy, write_merged
 from policies.models.tiny_tokenizer import VocabularySample
@@ -22,6 +22,7 @@ from policies.objectives.objective import Objective
 from policies.plasticity.copies import full_copy
 from policies.plasticity.weights import saved_weights, weight_sums
 from policies.policy import BASE, Policy
+from policies.reference import Reference
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_batch, random_trajectories
 
@@ -33,6 +34,10 @@ def adapted(config: AdapterConfig = SMALL, dtype: torch.dtype = torch.float32, h
     policy.model.to(dtype)
     policy.put_adapters(config, 1, has_own_base=has_own_base)
     return policy
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def trained(policy: Policy, num: int = 3, **objective: Any) -> Learner:
@@ -75,7 +80,7 @@ def test_it_begins_as_the_model_to_the_last_bit_and_only_adapters_move(dtype: to
     assert after.keys() == before.keys()
     assert all(torch.equal(one, before[name]) for name, one in after.items()), "bitwise unmoved"
     off = {name: torch.zeros_like(one) for name, one in adapters.adapter_weights(policy.model).items()}
-    with adapters.taking(policy.model, off):
+    with adapters.swapped_in(policy.model, off):
         assert torch.equal(lp(policy.model), start), "adapters off"
     assert not torch.equal(lp(policy.model), start), "and on again"
 
@@ -99,10 +104,10 @@ def test_one_merged_model_computes_the_same(tmp_path: Path) -> None:
     exact = adapted(dtype=torch.float64)
     trained(exact)
     there = lp(exact.model)
-    exact.merge_adapters(7)
+    exact.merge_adapters(generator(7))
     assert gap(lp(exact.model), there) < 1e-13
     assert dict(adapters.merged_weights(policy.model)).keys() == dict(read.named_parameters()).keys()
-    policy.merge_adapters(7)
+    policy.merge_adapters(generator(7))
     assert gap(lp(policy.model), now) < 1e-6
     assert policy.has_own_base
     assert not any(one.any() for name, one in adapters.adapter_weights(policy.model).items() if ".lora_B." in name)
@@ -113,7 +118,7 @@ def test_reset_ones_are_fresh_and_the_seed_gives_them() -> None:
     start = lp(policy.model)
     for one in (policy, same):
         trained(one)
-        adapters.reset(one.model, 5)
+        adapters.reset(one.model, generator(5))
     assert torch.equal(lp(policy.model), start)
     for name, one in adapters.adapter_weights(policy.model).items():
         assert torch.equal(one, adapters.adapter_weights(same.model)[name])
@@ -238,23 +243,22 @@ def test_conv1d_layers_are_merged_the_other_way_round() -> None:
         torch.manual_seed(2)
         shape = GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=64, resid_pdrop=0)
         model = GPT2LMHeadModel(shape).eval()
-    count = adapters.num_weights(model, SMALL)
-    adapters.inject(model, SMALL, 0, "gpt2")
-    assert adapters.num_weights(model, SMALL) == count
+    count = adapters.num_weights(model, SMALL, "gpt2")
+    adapters.inject(model, SMALL, generator(0), "gpt2")
+    assert adapters.num_weights(model, SMALL, "gpt2") == count
     for one in adapters.adapter_weights(model).values():
-        torch.nn.init.normal_(one, std=0.1, generator=torch.Generator().manual_seed(0))
+        torch.nn.init.normal_(one, std=0.1, generator=generator(0))
     now = lp(model)
-    adapters.merge(model, 0)
+    adapters.merge(model, generator(0))
     assert gap(lp(model), now) < 1e-6
 
 
 def test_the_head_is_still_found_and_never_adapted() -> None:
     policy = adapted()
     assert head_of(policy.model) is policy.model.lm_head
-    with pytest.raises(PolicyError, match="an embedding or the head"):
-        adapted(AdapterConfig(targets=("lm_head",)))
-    with pytest.raises(PolicyError, match=r"no such linear layers; it has .*q_proj"):
-        adapted(AdapterConfig(targets=("query",)))
+    for wrong in (("lm_head",), ("query",), ("q_proj", "queri")):
+        with pytest.raises(PolicyError, match=r"no linear layer inside .*; it has .*q_proj"):
+            adapted(AdapterConfig(targets=wrong))
 
 
 @pytest.mark.parametrize("targets", ["all", ("q_proj", "down_proj")])
@@ -273,5 +277,5 @@ def test_its_size_is_told_beforehand(targets: Any) -> None:
 def test_global_random_numbers_are_left_alone() -> None:
     state = torch.get_rng_state()
     policy = adapted()
-    policy.merge_adapters(3)
+    policy.merge_adapters(generator(3))
     assert torch.equal(torch.get_rng_state(), state)

@@ -11,12 +11,13 @@ from transformers import AutoModelForCausalLM
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import CheckpointError, PolicyError
 from policies.forward import score_rows
-from policies.learner import Learner, Reference
+from policies.learner import Learner
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch
 from policies.objectives.objective import Objective
 from policies.objectives.padding import pad
 from policies.policy import Policy
+from policies.reference import Reference
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_trajectories
 
