@@ -3,8 +3,8 @@
     python -m benchmarks.evergreen_side FOLDER CASE            takes turns
     python -m benchmarks.evergreen_side FOLDER CASE --profile  says where the time goes
 
-No answer ends by itself: in `uneven` a row ends by its budget, which takes the same path as a sampled stop, and the
-sampler makes no other use of it.
+No answer ends by itself: where lengths differ, a row ends by its budget, which takes the same path as a sampled stop,
+and the sampler makes no other use of it.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Parts:
     learner: Learner
 
 
-def make_policy(folder: str) -> Policy:
+def make_policy(folder: str, case: work.Case) -> Policy:
     """Read the weights that all sides begin with."""
     model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return Policy(model, letters_tokenizer(work.VOCABULARY, work.NEVER), name="versus", template="none")
+    return Policy(model, letters_tokenizer(model.config.vocab_size, work.never(case)), name="versus", template="none")
 
 
 def make_parts(folder: str, case: work.Case) -> Parts:
-    policy = make_policy(folder)
+    policy = make_policy(folder, case)
     config = transformers.Config(max_tokens=work.NEW_TOKENS[case])
     learner = LearnerConfig(
         lr=work.LEARNER["lr"],

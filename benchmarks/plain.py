@@ -217,7 +217,7 @@ def answered(
 
 def advantages(case: work.Case) -> Tensor:
     """Standardise the rewards within each group, as GRPO does."""
-    rewards = [[work.reward(case, g, i) for i in range(work.GROUP_SIZE)] for g in range(work.NUM_PROMPTS)]
+    rewards = [[work.reward(case, g, i) for i in range(work.GROUP_SIZE)] for g in range(work.num_prompts(case))]
     reward_NG = torch.tensor(rewards)
     centred_NG = reward_NG - reward_NG.mean(-1, keepdim=True)
     return (centred_NG / (reward_NG.std(-1, keepdim=True) + 1e-4)).flatten()

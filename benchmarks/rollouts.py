@@ -30,7 +30,7 @@ import torch
 
 from benchmarks import plain
 from benchmarks.random_models import letters_tokenizer, random_qwen2
-from benchmarks.work import NEVER, SHAPE, VOCABULARY, WIDE
+from benchmarks.work import SHAPE, VOCABULARY, WIDE
 from policies.config import PolicyConfig
 from policies.hardware import cpu_threads
 from policies.models.loader import load_policy
@@ -120,7 +120,7 @@ def random_policy() -> Policy:
     """Make the policy of `rollouts.md`: 4 layers, hidden 128, 99 tokens; nothing that it writes ends an answer."""
     shape: dict[str, Any] = {**SHAPE}
     model = random_qwen2(seed=0, std=0.2, **shape)
-    policy = Policy(model, letters_tokenizer(VOCABULARY, NEVER), "random", template="none")
+    policy = Policy(model, letters_tokenizer(VOCABULARY, VOCABULARY), "random", template="none")
     policy.stop_ids = ()
     return policy
 

@@ -48,12 +48,12 @@ class Given(Environment):
         return None
 
     def task(self, category: str, index: int) -> Task:
-        step, group = divmod(index, work.NUM_PROMPTS)
+        step, group = divmod(index, work.num_prompts(self.case))
         content = work.texts(self.case, step)[group]
         return Task(self.name, category, index, ({"role": "user", "content": content},), "a")
 
     def score(self, task: Task, completion: str) -> Score:
-        row = next(self.num_scored) % (work.NUM_PROMPTS * work.GROUP_SIZE)
+        row = next(self.num_scored) % (work.num_prompts(self.case) * work.GROUP_SIZE)
         return Score.of(work.reward(self.case, *divmod(row, work.GROUP_SIZE)))
 
 
@@ -66,7 +66,7 @@ def with_lengths(case: work.Case) -> None:
     generate, steps = TransformersSampler.generate, count()
 
     def run(sampler: Any, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        if len(requests) == work.NUM_PROMPTS * work.GROUP_SIZE:
+        if len(requests) == work.num_prompts(case) * work.GROUP_SIZE:
             lengths = work.lengths(case, next(steps))
             requests = [replace(request, budget=n) for request, n in zip(requests, lengths, strict=True)]
         return generate(sampler, requests, sampling)
@@ -92,7 +92,7 @@ class Turn(Callback):
 
 def main(folder: str, case: work.Case, num_steps: int, ahead: int) -> None:
     torch.set_num_threads(1)
-    assembly.load_policy = lambda *args, **kwargs: make_policy(folder)  # type: ignore[attr-defined]
+    assembly.load_policy = lambda *args, **kwargs: make_policy(folder, case)  # type: ignore[attr-defined]
     with_lengths(case)
     learner = {
         **work.LEARNER,
@@ -104,7 +104,7 @@ def main(folder: str, case: work.Case, num_steps: int, ahead: int) -> None:
         "name": "versus",
         "environments": {"given": {"type": "benchmarks.run_side:create", "case": case}},
         "curriculum": {"stages": 1, "stage": {"steps": num_steps}},
-        "step": {"groups": work.NUM_PROMPTS, "group_size": work.GROUP_SIZE},
+        "step": {"groups": work.num_prompts(case), "group_size": work.GROUP_SIZE},
         "objective": "grpo",
         "learner": learner,
         "sampler": {"type": "transformers", "max_tokens": work.NEW_TOKENS[case], "ahead": ahead},

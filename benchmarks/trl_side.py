@@ -41,7 +41,8 @@ def make_trainer(folder: str, case: work.Case, num_steps: int, micro_rows: int) 
     def reward(completions: list[str], group: list[int], **columns: Any) -> list[float]:
         return [work.reward(case, g, i % work.GROUP_SIZE) for i, g in enumerate(group)]
 
-    num_rows = work.NUM_PROMPTS * work.GROUP_SIZE
+    num_rows = work.num_prompts(case) * work.GROUP_SIZE
+    micro_rows = min(micro_rows, num_rows)
     args = GRPOConfig(
         output_dir=f"{folder}/trl-{case}",
         max_steps=num_steps,
@@ -71,8 +72,8 @@ def make_trainer(folder: str, case: work.Case, num_steps: int, micro_rows: int) 
         dataloader_pin_memory=False,
     )
     model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    end = work.NEVER if case == "full" else work.FORCED_END
-    tokenizer = letters_tokenizer(work.VOCABULARY, end)
+    end = work.never(case) if case in ("full", "wide") else work.FORCED_END
+    tokenizer = letters_tokenizer(work.shape(case)["vocab_size"], end)
     return GRPOTrainer(model, reward, args, Dataset.from_list(rows), processing_class=tokenizer)
 
 
@@ -92,7 +93,7 @@ class EndAt(LogitsProcessor):
 
 def watch(trainer: GRPOTrainer, case: work.Case, turns: Turns) -> None:
     """Take times at the trainer's own seams, and stop it where its turn ends."""
-    if case != "full":
+    if case in ("uneven", "dense"):
         _end_rows(trainer, case)
     trainer._generate_single_turn = turns.timed("generate", _counting(trainer))
     trainer._calculate_rewards = turns.timed("score", trainer._calculate_rewards)

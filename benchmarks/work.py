@@ -2,7 +2,8 @@
 
 `full`: prompts of 8 to 24 tokens, every answer of 32, every group with spread. `uneven`: prompts of 64 tokens, lengths
 uniform from 1 to 32, four groups in ten without spread. `dense`: prompts of 16 tokens, lengths uniform from 1 to 64,
-every group with spread: of uneven work that where least can be saved.
+every group with spread: of uneven work that where least can be saved. `wide`: a policy of 31M weights and
+32,000 tokens, 4 prompts of 16 tokens, every answer of 128, every group with spread.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 
 from benchmarks.random_models import letters
 
-Case = Literal["full", "uneven", "dense"]
-CASES: tuple[Case, ...] = ("full", "uneven", "dense")
-NEW_TOKENS: dict[Case, int] = {"full": 32, "uneven": 32, "dense": 64}  # of an answer, at most
-NUM_PROMPTS, GROUP_SIZE, VOCABULARY = 32, 8, 99
+Case = Literal["full", "uneven", "dense", "wide"]
+CASES: tuple[Case, ...] = ("full", "uneven", "dense", "wide")
+NEW_TOKENS: dict[Case, int] = {"full": 32, "uneven": 32, "dense": 64, "wide": 128}  # of an answer, at most
+NUM_PROMPTS, NUM_WIDE_PROMPTS, GROUP_SIZE, VOCABULARY = 32, 4, 8, 99
 NUM_WITHOUT_SPREAD = 13  # of 32 groups, in `uneven`
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -39,15 +40,31 @@ WIDE: dict[str, Any] = {  # 31M weights, of a vocabulary as wide as those of rea
 }
 LEARNER: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.99), "clip_norm": 1.0}
 CLIP = 0.2
-# Beyond the vocabulary of the model: no answer ever ends by itself. Where rows are uneven, TRL must be made to end
-# them: its tokenizer's end is the last token of the vocabulary.
-NEVER, FORCED_END = VOCABULARY, VOCABULARY - 1
+# Where rows are uneven, TRL must be made to end them: its tokenizer's end is the last token of the vocabulary.
+FORCED_END = VOCABULARY - 1
+
+
+def shape(case: Case) -> dict[str, Any]:
+    """Give the fields of the model's `Qwen2Config`."""
+    return WIDE if case == "wide" else SHAPE
+
+
+def never(case: Case) -> int:
+    """Give a token beyond the vocabulary of the model: as the end, no answer ever ends by itself."""
+    num: int = shape(case)["vocab_size"]
+    return num
+
+
+def num_prompts(case: Case) -> int:
+    """Count the prompts of a step."""
+    return NUM_WIDE_PROMPTS if case == "wide" else NUM_PROMPTS
 
 
 def prompts(case: Case, step: int) -> list[list[int]]:
     """Draw the prompts of a step, as token ids; neither the padding nor the end is among them."""
     rng = np.random.default_rng([1, step, CASES.index(case)])
-    lengths = rng.integers(8, 25, NUM_PROMPTS) if case == "full" else [64 if case == "uneven" else 16] * NUM_PROMPTS
+    num = num_prompts(case)
+    lengths = rng.integers(8, 25, num) if case == "full" else [64 if case == "uneven" else 16] * num
     return [rng.integers(1, FORCED_END, length).tolist() for length in lengths]
 
 
@@ -58,8 +75,8 @@ def texts(case: Case, step: int) -> list[str]:
 
 def lengths(case: Case, step: int) -> list[int]:
     """Say how many tokens each row of a step writes, group by group."""
-    num = NUM_PROMPTS * GROUP_SIZE
-    if case == "full":
+    num = num_prompts(case) * GROUP_SIZE
+    if case in ("full", "wide"):
         return [NEW_TOKENS[case]] * num
     drawn: list[int] = np.random.default_rng([2, step]).integers(1, NEW_TOKENS[case] + 1, num).tolist()
     return drawn

@@ -1,7 +1,9 @@
-"""`python -m policies.follower FOLDER RANK`: a rank that does what rank 0 tells, until it says that it is over.
+"""A rank that does what rank 0 tells, until it says that it is over.
+
+    python -m policies.follower FOLDER RANK
 
 FOLDER holds the policy as it is at the start and `follower.json`: options of the learner and of the objective, threads.
-The ranks meet by a file in it.
+The ranks meet by a file in it. One that a launcher started calls `follow_launched` instead, and is told the folder.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import torch
 from policies.config import LearnerConfig
 from policies.errors import NonFiniteLogits, PolicyError
 from policies.hardware import use_threads
+from policies.launchers import LaunchedProcess
 from policies.learner import Learner
 from policies.models.tiny_tokenizer import read_tokenizer
 from policies.objectives import Objective
 from policies.objectives.config import ObjectiveConfig
 from policies.policy import Policy, read_model
-from policies.ranks import Ranks
+from policies.ranks import CPU, Ranks
 
 SETTINGS, MEETING, POLICY = "follower.json", "meeting", "policy"
 READY = "ready-"  # and a rank: it has read everything, and is about to meet the others
@@ -55,6 +58,8 @@ def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
         command, data, tensors = work.receive()
         if command == "end":
             return
+        if command == "wait":  # rank 0 is there
+            continue
         if command == "update":
             try:
                 learner.follow(objective, data, tensors)
@@ -70,26 +75,64 @@ def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
             raise PolicyError(f"rank 0 tells {command!r}, which is not known here: do all ranks run the same version?")
 
 
-def main(folder: Path, rank: int) -> None:
-    """Follow, in a process of its own."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # rank 0 finishes its step and saves, and then says that it is over
+def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, Any]]:
+    """Read the policy and the settings that `write_settings` wrote, and be ready to use them on a device."""
     settings = json.loads((folder / SETTINGS).read_text())
     use_threads(settings["threads"])
-    device = torch.device("cpu")
-    if settings["device"] == "cuda":
-        device = torch.device("cuda", rank)
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if settings["search_path"] is not None:
         sys.path.append(settings["search_path"])  # parts of the user's own
     model = read_model(str(folder / POLICY), getattr(torch, settings["dtype"]))
-    policy = Policy(model, read_tokenizer(folder / POLICY), settings["name"], settings["template"])
+    return Policy(model, read_tokenizer(folder / POLICY), settings["name"], settings["template"]), settings
+
+
+def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> None:
+    """Make the updates of a run together with the other ranks."""
+    objective = Objective(ObjectiveConfig.model_validate(settings["objective"]))
+    config = LearnerConfig.model_validate(settings["learner"])
+    run_commands(work, Learner(policy, config, settings["temperature"], work=work), objective)
+
+
+def follow_launched(process: LaunchedProcess) -> None:
+    """Follow as one of the processes that a launcher started; `PolicyError`: rank 0's folder is not seen here."""
+    _leave_signals_to_rank_0()
+    work = Ranks.join_launched(process)
+    try:
+        with work.naming_lost_rank():
+            command, data, _ = work.receive()
+            while command == "wait":
+                command, data, _ = work.receive()
+            if command == "end":  # there was nothing to update
+                return
+            folder = Path(data["folder"])
+            if not folder.is_dir():
+                raise PolicyError(f"rank {process.rank} does not see {folder}: have the home where all machines see it")
+            if data["device"] == "cpu":
+                work.device = CPU
+            policy, settings = read_start(folder, work.device)
+            work.total(torch.zeros(1))  # all have read it
+            follow(work, policy, settings)
+    finally:
+        work.leave()
+
+
+def _leave_signals_to_rank_0() -> None:
+    """It finishes its step and saves, and then says that it is over."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def main(folder: Path, rank: int) -> None:
+    """Follow in a process that rank 0 started, on the same machine."""
+    _leave_signals_to_rank_0()
+    is_on_gpu = json.loads((folder / SETTINGS).read_text())["device"] == "cuda"
+    device = torch.device("cuda", rank) if is_on_gpu else CPU
+    policy, settings = read_start(folder, device)
     (folder / f"{READY}{rank}").touch()
     work = Ranks.join(folder / MEETING, rank, settings["size"], device)  # then the files may go
     try:
-        objective = Objective(ObjectiveConfig.model_validate(settings["objective"]))
-        config = LearnerConfig.model_validate(settings["learner"])
-        run_commands(work, Learner(policy, config, settings["temperature"], work=work), objective)
+        follow(work, policy, settings)
     finally:
         work.leave()
 

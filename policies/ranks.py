@@ -8,10 +8,11 @@ up: a sum over ranks is what one process would have found, to rounding. The lear
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +24,15 @@ from torch import Tensor
 
 from policies.errors import RankLost
 from policies.forward import Scored
+from policies.launchers import LaunchedProcess
 
 CPU = torch.device("cpu")
 ENDED_POLL_S, ENDED_POLLS = 0.1, 30  # how often a process is asked whether it has ended
+FOREVER = timedelta(days=365)
+TOGETHER = timedelta(minutes=30)  # on several machines: how long ranks wait for one another at a micro-batch
+HEARD = timedelta(minutes=10)  # on several machines: how long a rank waits for a word of rank 0
+BEAT_S = 60.0
+BACKENDS = ("gloo", "NCCL")  # what an error of theirs names; those of this process do not
 
 
 class Countable(Protocol):
@@ -84,23 +91,53 @@ class Alone:
 class Ranks(Alone):
     """The processes of the default group of `torch.distributed`; each calls everything here, in the same order."""
 
-    def __init__(self, device: torch.device = CPU, lost: Callable[[], str | None] = lambda: None) -> None:
-        """`device`: where this rank computes; `lost` says which other process has ended, None: all are there."""
-        self.device, self._lost = device, lost
+    def __init__(
+        self, device: torch.device = CPU, lost: Callable[[], str | None] = lambda: None, commands: Any = None
+    ) -> None:
+        """`device`: where this rank computes; `lost` says which other process has ended, None: all are there.
+
+        `commands`: the process group that rank 0's commands go over; None: the default one.
+        """
+        self.device, self._lost, self._commands = device, lost, commands
+        self._sending = threading.Lock()
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.leads = self.rank == 0
 
     @classmethod
     def join(cls, meeting: Path, rank: int, size: int, *given: Any) -> Ranks:
-        """Meet the others by a file that all see; gradients go over NCCL on GPUs, and all else over gloo.
+        """Meet the others of this machine by a file that all see.
 
         No limit of time: rank 0 plays and measures for as long as it takes, and a rank that has died is noticed by its
         closed connections.
         """
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        limit = timedelta(days=365)
-        dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=limit)
+        _init_group(f"file://{meeting}", rank, size, FOREVER)
         return cls(*given)
+
+    @classmethod
+    def join_launched(cls, process: LaunchedProcess) -> Ranks:
+        """Meet the others that a launcher started, on this machine or on others.
+
+        There a rank may be lost without a word, with its machine: waiting has limits, and rank 0 has a `heartbeat`.
+        """
+        device = torch.device("cuda", process.local_rank) if torch.cuda.is_available() else CPU
+        _init_group("env://", process.rank, process.size, TOGETHER)
+        return cls(device, commands=dist.new_group(backend="gloo", timeout=HEARD))
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """As rank 0: let the others know, inside the block, that it is there; they wait for no longer than `HEARD`."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT_S):
+                with suppress(RuntimeError):  # one that is lost is told by whoever needs it
+                    self.send("wait")
+
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def leave(self) -> None:
         """Part from the others."""
@@ -115,7 +152,14 @@ class Ranks(Alone):
             for _ in range(ENDED_POLLS):  # a connection closes before its process has ended
                 if (who := self._lost()) is not None:
                     raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
+                if self._commands is not None:
+                    break  # processes of a launcher, which nobody here can ask
                 time.sleep(ENDED_POLL_S)
+            if self._commands is not None and any(word in str(error) for word in BACKENDS):
+                raise RankLost(
+                    f"a rank has ended, or cannot be reached: its own output says why ({str(error).splitlines()[0]}). "
+                    "`evergreen resume` goes on from the newest checkpoint"
+                ) from error
             raise
 
     def deal(self, cut: Sequence[Micro]) -> Iterator[Share[Micro]]:
@@ -162,24 +206,31 @@ class Ranks(Alone):
         there = {name: one.cpu().contiguous() for name, one in tensors.items() if one is not None}
         shapes = {name: [str(one.dtype).removeprefix("torch."), list(one.shape)] for name, one in there.items()}
         text = json.dumps({"command": command, "data": data or {}, "tensors": shapes}).encode()
-        dist.broadcast(torch.tensor([len(text)]), src=0)
-        dist.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8), src=0)
-        for one in there.values():
-            dist.broadcast(_sendable(one), src=0)
+        with self._sending:  # the heartbeat has a thread of its own
+            dist.broadcast(torch.tensor([len(text)]), src=0, group=self._commands)
+            dist.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8), src=0, group=self._commands)
+            for one in there.values():
+                dist.broadcast(_sendable(one), src=0, group=self._commands)
 
     def receive(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         """As another rank: wait for what rank 0 tells."""
         size = torch.zeros(1, dtype=torch.int64)
-        dist.broadcast(size, src=0)
+        dist.broadcast(size, src=0, group=self._commands)
         text = torch.zeros(int(size), dtype=torch.uint8)
-        dist.broadcast(text, src=0)
+        dist.broadcast(text, src=0, group=self._commands)
         told = json.loads(bytes(text.tolist()))
         tensors = {
             name: torch.empty(shape, dtype=getattr(torch, kind)) for name, (kind, shape) in told["tensors"].items()
         }
         for one in tensors.values():
-            dist.broadcast(_sendable(one), src=0)
+            dist.broadcast(_sendable(one), src=0, group=self._commands)
         return told["command"], told["data"], tensors
+
+
+def _init_group(meeting: str, rank: int, size: int, limit: timedelta) -> None:
+    """Begin the default group: gradients go over NCCL on GPUs, and all else over gloo."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=limit)
 
 
 def _sendable(tensor: Tensor) -> Tensor:

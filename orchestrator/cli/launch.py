@@ -38,9 +38,10 @@ def launch(
     on: Annotated[Cluster, typer.Option(help="Who runs the job.")],
     overrides: Set = None,
     home: Home = DEFAULT_HOME,
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs of the job.")] = 1,
-    cpus: Annotated[int, typer.Option(min=1, help="Cores of the job.")] = 8,
-    memory: Annotated[int, typer.Option(min=1, help="GiB of memory of the job.")] = 64,
+    nodes: Annotated[int, typer.Option(min=1, help="SLURM: machines; of several, each GPU has a rank.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of a machine.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="Cores of a machine.")] = 8,
+    memory: Annotated[int, typer.Option(min=1, help="GiB of memory of a machine.")] = 64,
     hours: Annotated[int, typer.Option(min=1, help="SLURM: hours that a job may take; the next one goes on.")] = 24,
     restarts: Annotated[int, typer.Option(min=0, help="How often it is started again, at most.")] = 20,
     partition: Annotated[str | None, typer.Option(help="SLURM: the partition.")] = None,
@@ -60,13 +61,25 @@ def launch(
     evergreen launch qwen.yaml --on kubernetes --image me/evergreen:1 --claim runs --dry-run
     """
     checked = load_spec(spec, overrides or [])  # what is wrong with it is told here, not by a job
-    job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, overrides or [])
+    job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, nodes, overrides or [])
+    if nodes > 1:
+        size = nodes * max(gpus, 1)
+        if checked.resources.ranks not in (1, size):
+            raise UserError(
+                f"resources.ranks: {checked.resources.ranks}, but {nodes} machines make {size}: leave it out"
+            )
+        load_spec(spec, [*(overrides or []), f"resources.ranks={size}"])
     if on is Cluster.slurm:
         if partition is not None and not _PARTITION.fullmatch(partition):
             raise UserError(f"--partition {partition!r} is no name of a partition")
         program = Path(sys.executable).with_name("evergreen")
         text = job.slurm(program, spec.absolute(), home.absolute(), partition)
     else:
+        if nodes > 1:
+            raise UserError(
+                "--nodes: a job of Kubernetes has one pod here. For several, let a PyTorchJob do `evergreen run SPEC "
+                "--resume-if-there` in each: it tells them RANK, WORLD_SIZE and where to meet"
+            )
         if image is None or claim is None:
             raise UserError(
                 "a job of Kubernetes needs --image, which has Evergreen installed, and --claim, the volume claim that "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
@@ -11,10 +14,11 @@ from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home, NumRanks, RunName, Set, SpecFile, UntilStep, command
 from orchestrator.cli.screen import on_screen
 from orchestrator.cli.tables import print_ending
-from orchestrator.errors import RESUMABLE
+from orchestrator.errors import RESUMABLE, UserError
 from orchestrator.os_signals import Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
 from orchestrator.runs.tracker_process import jobs
+from policies.launchers import LaunchedProcess
 from store.errors import LedgerAway
 from store.files import refusal
 from store.report import REPORT_FILE
@@ -24,9 +28,33 @@ if TYPE_CHECKING:
     from orchestrator.runs.session import Outcome
 
 
+P = ParamSpec("P")
+
 WIDEST_WAY = 54  # columns of a way to go on; a longer one moves its own line alone
 
 
+def by_all_launched(verb: Callable[P, None]) -> Callable[P, None]:
+    """Under a launcher, have rank 0 do what the verb says, and the other processes make its updates with it."""
+
+    @wraps(verb)
+    def do(*args: P.args, **kwargs: P.kwargs) -> None:
+        process = LaunchedProcess.from_environment(os.environ)
+        if process is None:
+            verb(*args, **kwargs)
+        elif process.rank:
+            from policies.follower import follow_launched
+
+            follow_launched(process)
+        else:
+            from orchestrator.runs.ranks import leading_launched
+
+            with leading_launched(process):
+                verb(*args, **kwargs)
+
+    return do
+
+
+@by_all_launched
 def run(
     spec: SpecFile,
     overrides: Set = None,
@@ -49,7 +77,7 @@ def run(
     overrides = _with_ranks(overrides, ranks)
     if if_there and (found := find_run(spec, overrides, home)) is not None:
         name, changes, stages = found
-        resume(name, changes, home, until_step, stages)
+        _go_on(name, changes, home, until_step, stages)
         return
     with on_screen(home) as screen:
         outcome = start(spec, overrides, home, until_step, screen)
@@ -57,6 +85,11 @@ def run(
 
 
 def _with_ranks(overrides: list[str] | None, ranks: int | None) -> list[str]:
+    process = LaunchedProcess.from_environment(os.environ)
+    if process is not None:
+        if ranks not in (None, process.size):
+            raise UserError(f"--ranks {ranks}, but the launcher started {process.size} processes: leave --ranks out")
+        ranks = process.size
     return [*(overrides or []), *([] if ranks is None else [f"resources.ranks={ranks}"])]
 
 
@@ -96,6 +129,7 @@ def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
         out.print(f"  {words:<{width}}  {what}", markup=False)
 
 
+@by_all_launched
 def resume(
     run: RunName,
     overrides: Set = None,
@@ -111,12 +145,16 @@ def resume(
     The spec is the one that the ledger keeps of the run, whatever its spec.yaml says; --set may change `resources`,
     `tracker` and `checkpoint` only. A run that the ledger lacks, or is behind with, is entered again from its folder.
     """
+    _go_on(run, _with_ranks(overrides, ranks), home, until_step, stages)
+
+
+def _go_on(run: str, overrides: list[str], home: Path, until_step: int | None, stages: int | None) -> None:
     from orchestrator.runs.api import resume as go_on
 
     again = command(f"resume {run}", home)
     try:
         with on_screen(home, goes_on=True) as screen:
-            outcome = go_on(run, _with_ranks(overrides, ranks), home, until_step, screen, stages)
+            outcome = go_on(run, overrides, home, until_step, screen, stages)
     except LedgerAway as away:
         problem(f"{away} {run} stays as it is. Go on with: {again}")
         raise typer.Exit(RESUMABLE) from None
@@ -129,6 +167,7 @@ def resume(
     end(outcome, home)
 
 
+@by_all_launched
 def fork(
     run: RunName,
     stage: Annotated[int, typer.Option(min=0, help="Begin at the boundary after this stage; 0: before any.")],
@@ -147,5 +186,5 @@ def fork(
     from orchestrator.runs.api import fork as begin
 
     with on_screen(home, goes_on=True) as screen:
-        outcome = begin(run, stage, spec, overrides or [], home, until_step, screen)
+        outcome = begin(run, stage, spec, _with_ranks(overrides, None), home, until_step, screen)
     end(outcome, home)

@@ -161,7 +161,7 @@ def assemble(
         }
         with (
             closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler,
-            started_ranks(spec, policy) as work,
+            started_ranks(spec, policy, home.run_folder(spec.name)) as work,
         ):
             weights_of = partial(_weights_after, home, spec.name)
             start_of_stage = partial(_weights_at_start_of, home, spec.name)

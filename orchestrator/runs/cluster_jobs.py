@@ -18,6 +18,10 @@ from typing_extensions import override
 from orchestrator.errors import OUR_FAULT, RESUMABLE, YOUR_MISTAKE
 
 GRACE_S = 300  # between the signal that ends a job and its kill: a step and a checkpoint fit in
+MEETING = """
+export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+"""
 WORKSPACE = "/workspace"  # of a container: the volume with the home, and with the files that a spec names
 
 
@@ -39,6 +43,7 @@ class ClusterJob:
     memory_gib: int
     hours: int  # that one start of it may take
     restarts: int  # at most
+    nodes: int = 1  # machines; of several, each GPU of each has a rank of its own
     overrides: Sequence[str] = field(default=())
 
     def _command(self, program: str, spec: str, home: str, *more: str) -> list[str]:
@@ -48,28 +53,32 @@ class ClusterJob:
     def slurm(self, program: Path, spec: Path, home: Path, partition: str | None = None) -> str:
         """Write a batch script; all paths are on a file system that every node sees.
 
-        The step runs beside the shell, as a trap waits for a command that is in front. SLURM counts the starts.
+        The step runs beside the shell, as a trap waits for a command that is in front. SLURM counts the starts. On
+        several nodes `srun` starts the ranks, which meet on the first node, at a port by the job's number.
         """
+        ranks = max(self.gpus, 1) if self.nodes > 1 else 1  # of a node
         options = {
             "job-name": self.name,
             "output": f"{self.name}-%j.log",
             "open-mode": "append",
             **({} if partition is None else {"partition": partition}),
-            "nodes": 1,
-            "ntasks": 1,
-            "cpus-per-task": self.cpus,
+            "nodes": self.nodes,
+            "ntasks-per-node": ranks,
+            "cpus-per-task": max(self.cpus // ranks, 1),
             "mem": f"{self.memory_gib}G",
             **({"gpus-per-node": self.gpus} if self.gpus else {}),
             "time": f"{self.hours}:00:00",
             "signal": f"B:TERM@{GRACE_S}",
         }
         lines = "\n".join(f"#SBATCH --{key}={value}" for key, value in options.items())
-        command = shlex.join(self._command(str(program), str(spec), str(home)))
+        command, meeting = shlex.join(self._command(str(program), str(spec), str(home))), ""
+        if self.nodes > 1:
+            command, meeting = f"srun {command}", MEETING
         return f"""\
 #!/bin/bash
 {lines}
 #SBATCH --requeue
-
+{meeting}
 {command} &
 run=$!
 is_told=

@@ -1,7 +1,8 @@
-"""The other ranks of a run: processes on this machine that make its updates together with this one.
+"""The other ranks of a run: processes that make its updates together with this one.
 
 This process is rank 0 and does all else; the others hold a share of the weights and of the optimiser's state, and do
-what it tells them (`policies/follower.py`). They end with it: a connection that closes ends them.
+what it tells them (`policies/follower.py`). They end with it: a connection that closes ends them. They are started
+here, on this machine, or were started beside this process by a launcher (`leading_launched`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from orchestrator.spec import Spec
 from policies.errors import PolicyError, RankLost
 from policies.follower import MEETING, POLICY, READY, write_settings
+from policies.launchers import LaunchedProcess
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
 
@@ -31,9 +33,16 @@ Followers = Sequence["subprocess.Popen[bytes]"]
 
 
 @contextmanager
-def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
-    """Start as many ranks as the spec says, with the policy as it is; they end when the block does."""
+def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alone]:
+    """Start as many ranks as the spec says, with the policy as it is; they end when the block does.
+
+    Those that a launcher started are told what to begin with, by a folder in the run's.
+    """
     size = spec.resources.ranks
+    if _launched is not None:
+        with _telling_the_start(spec, policy, run_folder, _launched):
+            yield _launched
+        return
     if size == 1:
         yield Alone()
         return
@@ -41,17 +50,7 @@ def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
         raise PolicyError(f"resources.ranks: {size} ranks take a GPU each, and this machine has {num}: say fewer")
     with tempfile.TemporaryDirectory(prefix="evergreen-ranks-") as name, _on_loopback():
         folder = Path(name)
-        objective = spec.objective.model_dump(mode="json", by_alias=True)
-        write_settings(
-            folder,
-            policy,
-            spec.learner,
-            objective,
-            temperature=spec.sampler.temperature,
-            threads=spec.resources.threads,
-            size=size,
-            search_path=spec.resources.search_path,
-        )
+        _write_start(folder, spec, policy)
         followers = [_start(folder, rank) for rank in range(1, size)]
         work = None
         try:
@@ -69,6 +68,56 @@ def started_ranks(spec: Spec, policy: Policy) -> Iterator[Alone]:
                 one.wait()
             if work is not None:
                 work.leave()
+
+
+_launched: Ranks | None = None  # this process is rank 0 of those; a process has one group
+
+
+@contextmanager
+def leading_launched(process: LaunchedProcess) -> Iterator[None]:
+    """Meet the ranks that a launcher started beside this one, rank 0; what is run inside the block is theirs, too.
+
+    They are let go when the block ends, whether or not there was anything to update.
+    """
+    global _launched
+    work = Ranks.join_launched(process)
+    _launched = work
+    try:
+        with work.heartbeat():
+            yield
+    finally:
+        _launched = None
+        with suppress(RuntimeError):
+            work.send("end")
+        work.leave()
+
+
+@contextmanager
+def _telling_the_start(spec: Spec, policy: Policy, run_folder: Path, work: Ranks) -> Iterator[None]:
+    """Have the ranks of a launcher read the policy as it is, and the settings."""
+    if spec.resources.ranks != work.size:
+        raise PolicyError(f"resources.ranks: {spec.resources.ranks}, but the launcher started {work.size} processes")
+    if policy.device.type == "cpu":
+        work.device = policy.device
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=run_folder) as name:
+        _write_start(Path(name), spec, policy)
+        with work.naming_lost_rank():
+            work.send("begin", {"folder": str(Path(name).absolute()), "device": policy.device.type})
+            work.total(torch.zeros(1))  # all have read it
+    yield
+
+
+def _write_start(folder: Path, spec: Spec, policy: Policy) -> None:
+    write_settings(
+        folder,
+        policy,
+        spec.learner,
+        spec.objective.model_dump(mode="json", by_alias=True),
+        temperature=spec.sampler.temperature,
+        threads=spec.resources.threads,
+        size=spec.resources.ranks,
+        search_path=spec.resources.search_path,
+    )
 
 
 @contextmanager

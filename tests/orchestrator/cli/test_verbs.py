@@ -44,6 +44,7 @@ VERBS = {
         "--on",
         "--set",
         "--home",
+        "--nodes",
         "--gpus",
         "--cpus",
         "--memory",

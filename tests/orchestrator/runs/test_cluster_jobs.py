@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,31 @@ def test_what_slurm_is_asked_for() -> None:
     assert "partition" not in without
 
 
+def test_on_several_machines_srun_starts_the_ranks_and_tells_them_where_to_meet(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    program(tmp_path / "bin", "scontrol", "[ $1 = show ] && printf 'first\\nsecond\\n'")
+    program(
+        tmp_path / "bin",
+        "srun",
+        'for i in 0 1 2 3; do SLURM_PROCID=$i SLURM_NTASKS=4 "$@" || code=$?; done; exit $code',
+    )
+    script = replace(JOB, nodes=2).slurm(
+        program(tmp_path, "evergreen", f'echo "$SLURM_PROCID $MASTER_ADDR $MASTER_PORT $1" >> {tmp_path}/ranks'),
+        tmp_path / "spec.yaml",
+        tmp_path / "home",
+    )
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "40017",
+        "SLURM_JOB_NODELIST": "a[1-2]",
+    }
+    done = subprocess.run([program(tmp_path, "job", script)], env=environment, timeout=20)
+    assert done.returncode == 0
+    assert (tmp_path / "ranks").read_text().splitlines() == [f"{rank} first 20017 run" for rank in range(4)]
+    asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
+    assert asked >= {"nodes=2", "ntasks-per-node=2", "cpus-per-task=2", "gpus-per-node=2"}
+
+
 def manifest(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     job = ClusterJob(**{**vars(JOB), **changes})
     config, batch = yaml.safe_load_all(job.kubernetes("seed: 3\n", "me/evergreen:1", "volume"))
@@ -138,6 +164,9 @@ def test_launch_prints_a_job_of_a_spec_that_was_checked(tmp_path: Path, evergree
             ["--on", "kubernetes", "--image", "i", "--claim", "c", "--set", "name=a_b", "--dry-run"],
             "Kubernetes takes names of a to z",
         ),
+        (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.ranks=3"], "2 machines make 4"),
+        (["--on", "slurm", "--nodes", "2", "--set", "curriculum.boundary.interventions=[redo]"], "resources.ranks: 2"),
+        (["--on", "kubernetes", "--nodes", "2"], "PyTorchJob"),
     ],
 )
 def test_launch_refuses_what_cannot_become_a_job(

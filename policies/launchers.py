@@ -1,0 +1,37 @@
+"""What a launcher (torchrun, SLURM, Kubernetes' PyTorchJob) tells the processes that it started together.
+
+They meet at MASTER_ADDR:MASTER_PORT. torchrun and PyTorchJob number them by RANK of WORLD_SIZE, SLURM's `srun` by
+SLURM_PROCID of SLURM_NTASKS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from policies.errors import PolicyError
+
+MEETING = ("MASTER_ADDR", "MASTER_PORT")
+NUMBERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
+
+
+@dataclass(frozen=True)
+class LaunchedProcess:
+    """One of the processes that a launcher started to do one run together."""
+
+    rank: int
+    size: int
+    local_rank: int  # among those of its machine: the number of its GPU
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> LaunchedProcess | None:
+        """Read which one this is; None: it is alone. Raises PolicyError: numbers that are none."""
+        if not all(environment.get(name) for name in MEETING):
+            return None
+        for names in NUMBERS:
+            if all(environment.get(name) for name in names[:2]):
+                rank, size, local = (environment.get(name, "0") for name in names)
+                if not (rank.isdecimal() and size.isdecimal() and local.isdecimal() and int(rank) < int(size)):
+                    raise PolicyError(f"{names[0]}={rank} of {names[1]}={size} is no process of a launcher: unset them")
+                return cls(int(rank), int(size), int(local)) if int(size) > 1 else None
+        return None

@@ -1,0 +1,211 @@
+"""Runs whose processes a launcher started: torchrun, on one machine or as if on two, and SLURM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+import orchestrator
+from orchestrator.errors import RESUMABLE, YOUR_MISTAKE
+from policies.errors import PolicyError
+from policies.launchers import LaunchedProcess
+from tests.integration.runs import Ending, ending, told
+from tests.integration.test_ranks import followers_of, is_gone, spec, wait_until
+
+EVERGREEN = str(Path(sys.executable).with_name("evergreen"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A spec that says nothing of ranks."""
+    given = spec()
+    del given["resources"]["ranks"]
+    path = tmp_path / "ranks.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Ending:
+    """The same run on two ranks of one machine, which it starts itself."""
+    home = tmp_path_factory.mktemp("whole")
+    assert orchestrator.run(spec(), home=home).status == "finished"
+    return ending(home, "ranks")
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+@contextmanager
+def started(command: list[str], more: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", **(more or {})}
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def run_as_slurm_does(rank: int, port: str, *words: str) -> list[str]:
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "SLURM_PROCID": str(rank), "SLURM_NTASKS": "2"}
+    return ["env", *(f"{name}={value}" for name, value in variables.items()), EVERGREEN, *words]
+
+
+def torchrun(*words: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--no-python", *words]
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, None),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, None),  # nowhere to meet
+        ({"MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "0", "WORLD_SIZE": "1"}, None),
+        (
+            {"MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"},
+            LaunchedProcess(5, 8, 1),
+        ),
+        (
+            {"MASTER_ADDR": "a", "MASTER_PORT": "1", "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"},
+            LaunchedProcess(3, 4, 1),
+        ),
+        ({"MASTER_ADDR": "a", "MASTER_PORT": "1", "SLURM_NTASKS": "4"}, None),  # a batch script's shell
+    ],
+)
+def test_a_process_knows_who_it_is(environment: dict[str, str], found: LaunchedProcess | None) -> None:
+    assert LaunchedProcess.from_environment(environment) == found
+
+
+@pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "many")])
+def test_numbers_of_no_process_are_refused(rank: str, size: str) -> None:
+    environment = {"MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": rank, "WORLD_SIZE": size}
+    with pytest.raises(PolicyError, match="is no process of a launcher"):
+        LaunchedProcess.from_environment(environment)
+
+
+def test_processes_of_slurm_do_one_run_and_all_end_with_it(tmp_path: Path, file: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    words = ("run", str(file), "--home", str(home), "--until-step", "2")
+    with (
+        started(run_as_slurm_does(0, port, *words)) as first,
+        started(run_as_slurm_does(1, port, *words)) as second,
+    ):
+        said = first.communicate(timeout=120)[0]
+        assert second.wait(30) == 0
+    assert first.returncode == RESUMABLE, said
+    assert not (home / "ranks-2").exists()
+    assert [event for event in told(home, "ranks")["events"] if "rank" in event["text"]] == []
+    assert not list(home.glob("ranks/ranks-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--set", "step.groups=none"], "step.groups"),
+        (["--ranks", "3"], "--ranks 3, but the launcher started 2 processes"),
+    ],
+)
+def test_a_mistake_is_told_by_rank_0_and_nobody_waits(tmp_path: Path, file: Path, words: list[str], says: str) -> None:
+    port, given = free_port(), ("run", str(file), "--home", str(tmp_path / "home"), *words)
+    with (
+        started(run_as_slurm_does(0, port, *given)) as first,
+        started(run_as_slurm_does(1, port, *given)) as second,
+    ):
+        said, followed = first.communicate(timeout=60)[0], second.communicate(timeout=60)[0]
+    assert first.returncode == YOUR_MISTAKE, said
+    assert says in said
+    assert second.returncode == 0, followed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_agents_of_torchrun_do_what_one_machine_does(tmp_path: Path, file: Path, whole: Ending) -> None:
+    home, port = tmp_path / "home", free_port()
+
+    def agent(node: int) -> list[str]:
+        return torchrun(
+            *("--nnodes", "2", "--node-rank", str(node), "--nproc-per-node", "1"),
+            *("--master-addr", "127.0.0.1", "--master-port", port),
+            *(EVERGREEN, "run", str(file), "--home", str(home), "--resume-if-there"),
+        )
+
+    for _ in range(2):  # the second finds it finished
+        with started(agent(0)) as first, started(agent(1)) as second:
+            said, followed = first.communicate(timeout=250)[0], second.communicate(timeout=60)[0]
+        assert first.returncode == 0, said
+        assert second.returncode == 0, followed
+        assert ending(home, "ranks") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["SIGTERM to torchrun", "SIGKILL of a follower"])
+def test_what_ends_a_launched_run_is_gone_on_with(tmp_path: Path, file: Path, whole: Ending, how: str) -> None:
+    home = tmp_path / "home"
+    command = torchrun(
+        *("--nproc-per-node", "2", "--master-port", free_port()),
+        *(EVERGREEN, "run", str(file), "--home", str(home), "--resume-if-there"),
+    )
+    with started(command) as agent:
+        wait_until(lambda: list(home.glob("ranks/checkpoints/step-00000[2-6]*/manifest.json")), 120)
+        workers = children_of(agent.pid)
+        assert len(workers) == 2
+        if how == "SIGTERM to torchrun":
+            agent.terminate()
+        else:
+            os.kill(max(workers), signal.SIGKILL)
+        start = time.monotonic()
+        said = agent.communicate(timeout=60)[0]
+        wait_until(lambda: all(map(is_gone, workers)), 10)
+        assert time.monotonic() - start < 15
+    if how == "SIGTERM to torchrun":
+        assert "stopped" in said
+    assert followers_of(agent.pid) == []
+    with started(command) as agent:
+        said = agent.communicate(timeout=250)[0]
+    assert agent.returncode == 0, said
+    assert ending(home, "ranks") == whole
+
+
+def children_of(process: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True).stdout
+    return [int(one) for one in found.split()]
+
+
+@pytest.mark.parametrize("how", ["beats", "is_silent"])
+def test_a_rank_waits_for_rank_0_as_long_as_it_is_heard(how: str) -> None:
+    port, given = free_port(), [sys.executable, "-m", "tests.policies.launched_worker", how]
+    both = [
+        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank}
+        for rank in ("0", "1")
+    ]
+    with started(given, both[0]), started(given, both[1]) as second:
+        said = second.communicate(timeout=90)[0]
+    if how == "beats":
+        assert second.returncode == 0, said
+    else:
+        assert "cannot be reached" in said
+        assert "after less than the silence" in said

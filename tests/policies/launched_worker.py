@@ -1,0 +1,46 @@
+"""One of two processes of a launcher: rank 0 keeps silent for some seconds, or has a heartbeat; rank 1 waits for it.
+
+    python -m tests.policies.launched_worker beats|is_silent
+
+Limits are a hundredth of what they are in a run. Rank 1 ends with 0 where it heard "end", and else with what it says.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import timedelta
+
+from policies import ranks
+from policies.errors import RankLost
+from policies.launchers import LaunchedProcess
+
+ranks.HEARD, ranks.BEAT_S = timedelta(seconds=2), 0.2
+SILENCE_S = 5.0
+
+
+def main(how: str) -> None:
+    process = LaunchedProcess.from_environment(os.environ)
+    assert process is not None
+    work = ranks.Ranks.join_launched(process)
+    if work.leads:
+        if how == "beats":
+            with work.heartbeat():
+                time.sleep(SILENCE_S)
+                work.send("end")
+        else:
+            time.sleep(SILENCE_S)
+        return
+    start, command = time.monotonic(), "wait"
+    try:
+        with work.naming_lost_rank():
+            while command == "wait":
+                command = work.receive()[0]
+    except RankLost as error:
+        waited = time.monotonic() - start
+        sys.exit(f"{error} after {'less' if waited < SILENCE_S else 'more'} than the silence")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
