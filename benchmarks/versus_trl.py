@@ -6,8 +6,8 @@ Same model (Qwen2 architecture, .67M weights, in `wide` 31M, drawn once), same p
 and rewards (`benchmarks.work`), one GRPO update a step (clipped surrogate, no KL), AdamW with the same settings,
 float32, one thread. Each side is a process of its own; they take turns of a few steps on one core, in an order that
 rotates, so that a busy neighbour slows all alike, and the ratio of each round is taken within it. The first turn of
-each is not counted. TRL lives in an environment of its own (`.venv-trl`, made when it is not there; or name its Python with
-EVERGREEN_TRL_PYTHON).
+each is not counted. TRL lives in an environment of its own (`.venv-trl`, made when it is not there; or name its Python
+with EVERGREEN_TRL_PYTHON).
 
 The sides: `trl`; `evergreen`, its sampler, objective and learner; `plain`, the same arithmetic in plain torch; `run`, a
 whole run of Evergreen with bandit, ledger and checkpoints; `ahead`, the same with `sampler: {ahead: 1}` on two cores.

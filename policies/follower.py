@@ -12,12 +12,13 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from policies.config import LearnerConfig
+from policies.config import AdapterConfig, LearnerConfig
 from policies.errors import NonFiniteLogits, PolicyError
 from policies.hardware import use_threads
 from policies.launchers import LaunchedProcess
@@ -25,8 +26,9 @@ from policies.learner import Learner
 from policies.models.tiny_tokenizer import read_tokenizer
 from policies.objectives import Objective
 from policies.objectives.config import ObjectiveConfig
-from policies.policy import Policy, read_model
+from policies.policy import BASE, Policy, read_model
 from policies.ranks import CPU, Ranks
+from policies.sharding import ShardedOptimizer
 
 SETTINGS, MEETING, POLICY = "follower.json", "meeting", "policy"
 READY = "ready-"  # and a rank: it has read everything, and is about to meet the others
@@ -36,12 +38,13 @@ def write_settings(
     folder: Path, policy: Policy, learner: LearnerConfig, objective: Mapping[str, Any], **more: Any
 ) -> None:
     """Write what other ranks begin with."""
-    policy.save_merged(folder / POLICY)
+    replace(policy, base_fingerprint=None).save(folder / POLICY)  # with what stands beside adapters
     settings = {
         "name": policy.name,
         "template": policy.template,
         "dtype": str(policy.dtype).removeprefix("torch."),
         "device": policy.device.type,
+        "adapter": None if policy.adapter is None else policy.adapter.model_dump(mode="json"),
         "learner": learner.model_dump(mode="json"),
         "objective": objective,
         **more,
@@ -70,6 +73,8 @@ def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
         elif command == "load":
             learner.optimizer.load(Path(data["folder"]))
         elif command == "reset":
+            assert isinstance(learner.optimizer, ShardedOptimizer)
+            learner.optimizer.take(tensors)
             learner.optimizer.reset()
         else:
             raise PolicyError(f"rank 0 tells {command!r}, which is not known here: do all ranks run the same version?")
@@ -83,8 +88,13 @@ def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, An
         torch.cuda.set_device(device)
     if settings["search_path"] is not None:
         sys.path.append(settings["search_path"])  # parts of the user's own
-    model = read_model(str(folder / POLICY), getattr(torch, settings["dtype"]))
-    return Policy(model, read_tokenizer(folder / POLICY), settings["name"], settings["template"]), settings
+    saved, adapter = folder / POLICY, settings["adapter"]
+    model = read_model(str(saved if adapter is None else saved / BASE), getattr(torch, settings["dtype"]))
+    policy = Policy(model, read_tokenizer(saved), settings["name"], settings["template"])
+    if adapter is not None:
+        policy.put_adapters(AdapterConfig.model_validate(adapter), seed=0, has_own_base=True)
+        policy.load_weights(saved)
+    return policy, settings
 
 
 def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> None:

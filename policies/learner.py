@@ -243,13 +243,13 @@ class Learner:
         if isinstance(self.work, Ranks):
             from policies.sharding import ShardedOptimizer, shard
 
-            is_short, sharded = torch.finfo(policy.dtype).bits < 32, policy
+            is_short, sharded = torch.finfo(policy.dtype).bits < 32 and policy.adapter is None, policy
             if self.work.leads:  # through the host: the device need not hold a second one
                 sharded = replace(policy, model=copy.deepcopy(policy.model.cpu()))
                 policy.model.to(self.work.device)
             shard(sharded.model, self.work.device)
             self.update_passes = replace(self.passes, policy=sharded, work=self.work)
-            self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, sharded.model, *options)
+            self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, policy.model, sharded.model, *options)
         else:
             self.optimizer = Optimizer(policy.model, *options)
 
@@ -345,9 +345,10 @@ class Learner:
         own = dict(self.policy.model.named_parameters())
         with torch.no_grad():
             for name, weight in self.update_passes.policy.model.named_parameters():
-                moved = full_tensor(weight.detach())
-                if self.work.leads:
-                    own[name].copy_(moved)
+                if weight.requires_grad:
+                    moved = full_tensor(weight.detach())
+                    if self.work.leads:
+                        own[name].copy_(moved)
 
     def reference_lp(self, batch: Batch) -> Tensor:
         """Give the log-probs [B, T] of a batch under the reference policy, on the CPU."""

@@ -1,10 +1,12 @@
 """A model whose weights are spread over ranks by torch's `fully_shard` (FSDP2): a layer is gathered when it is needed.
 
-Gradients are summed over ranks, not averaged, since the learner's loss is a sum. Source: arXiv 2304.11277.
+Gradients are summed over ranks, not averaged, since the learner's loss is a sum. Adapters are not spread: each rank
+has all of them, and their gradients are added up once an update. Source: arXiv 2304.11277.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -16,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from policies import adapters
 from policies.errors import PolicyError
 from policies.layers import decoder_layers
 from policies.micro_batches import SCORE, score_whole
@@ -27,20 +30,23 @@ def shard(model: Any, device: torch.device) -> None:
     """Spread a model's weights over the ranks, in place, to their devices: each layer, then the rest.
 
     Weights below float32 become float32 ones that are cast when they are gathered: they are their own masters, and
-    gradients are added up in float32. Raises PolicyError: an architecture whose layers are not found.
+    gradients are added up in float32; those that are frozen beside adapters stay as they are. Raises PolicyError: an
+    architecture whose layers are not found.
     """
     layers = decoder_layers(model)
     if not layers:
         raise PolicyError(f"a {type(model).__name__} cannot be sharded: its layers are not found")
-    dtype = next(model.parameters()).dtype
+    dtype, learnt = next(model.parameters()).dtype, set(adapters.adapter_weights(model).values())
     precision, mesh = MixedPrecisionPolicy(), init_device_mesh(device.type, (dist.get_world_size(),))
     model.cpu()  # so that a device never holds more than a layer that is not spread yet
-    if torch.finfo(dtype).bits < 32:
+    for adapter in learnt:
+        adapter.data = adapter.data.to(device)
+    if torch.finfo(dtype).bits < 32 and not learnt:
         model.float()
         precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in layers.values():
-        fully_shard(layer, mesh=mesh, mp_policy=precision)
-    fully_shard(model, mesh=mesh, mp_policy=precision)
+        fully_shard(layer, mesh=mesh, mp_policy=precision, ignored_params=learnt)
+    fully_shard(model, mesh=mesh, mp_policy=precision, ignored_params=learnt)
     # what the learner calls goes through the body and the head, and not through the model's own forward
     setattr(model, SCORE, MethodType(_score, model))
     register_fsdp_forward_method(model, SCORE)
@@ -58,18 +64,37 @@ def _score(model: Any, *given: Any) -> tuple[Tensor | None, ...]:
 class ShardedOptimizer(Optimizer):
     """The optimiser of a sharded model; its state is saved whole, as that of one process, so any world reads it.
 
-    Rank 0's tells the others to do the same.
+    Rank 0's tells the others to do the same. `source`: on rank 0, the policy that plays, whose adapters may have been
+    changed since the last update; None: its weights are those of the updates.
     """
 
-    def __init__(self, work: Ranks, is_short: bool, model: Any, *options: Any) -> None:
+    def __init__(self, work: Ranks, is_short: bool, source: Any, model: Any, *options: Any) -> None:
         self.work, self.is_short, self._sends = work, is_short, False
+        self.source: Any = source if adapters.adapter_weights(model) else None
         super().__init__(model, *options)
         self._sends = work.leads
 
     def reset(self) -> None:
-        """Forget all moments and the updates before, on all ranks."""
-        self._send("reset")
+        """Forget all moments and the updates before, on all ranks; take adapters as they are now."""
+        fresh = {} if self.source is None else adapters.adapter_weights(self.source)
+        self._send("reset", fresh)
+        self.take(fresh)
         super().reset()
+
+    def take(self, fresh: Mapping[str, Tensor]) -> None:
+        """Go on from other adapters, all of them or none."""
+        with torch.no_grad():
+            for name, one in fresh.items():
+                self.weights[name].copy_(one)
+
+    def step(self, lr: float, refuses: Callable[[float], bool] = lambda norm: False) -> tuple[float, bool]:
+        """Apply the gathered gradients as `Optimizer.step` does, those of adapters added up over the ranks first."""
+        whole = [one.grad for one in self.masters.values() if one.grad is not None and not isinstance(one, DTensor)]
+        if whole:
+            total = self.work.total(torch.cat([one.flatten() for one in whole]))
+            for own, summed in zip(whole, torch.split(total, [one.numel() for one in whole]), strict=True):
+                own.copy_(summed.view_as(own))
+        return super().step(lr, refuses)
 
     def state(self) -> OptimizerState:
         """All but the weights that an exact resume needs, gathered."""
@@ -87,10 +112,10 @@ class ShardedOptimizer(Optimizer):
         finally:
             self._sends = before
 
-    def _send(self, command: str, **data: str) -> None:
+    def _send(self, command: str, tensors: Mapping[str, Tensor] | None = None, **data: str) -> None:
         if self._sends:
             with self.work.naming_lost_rank():
-                self.work.send(command, data)
+                self.work.send(command, data, **(tensors or {}))
 
     def copy_back(self) -> None:
         """Do nothing: shards are their own masters, in the model as well."""
@@ -100,8 +125,8 @@ class ShardedOptimizer(Optimizer):
         return gathered.cpu() if self.work.leads else gathered.new_empty(0)  # only rank 0 writes
 
     def _from_saved(self, saved: Tensor, like: Tensor) -> Tensor:
-        assert isinstance(like, DTensor)
-        return distribute_tensor(saved.to(like.device), like.device_mesh, like.placements)
+        moved = saved.to(like.device)
+        return distribute_tensor(moved, like.device_mesh, like.placements) if isinstance(like, DTensor) else moved
 
     def _short_names(self) -> list[str]:
         return list(self.weights) if self.is_short else []

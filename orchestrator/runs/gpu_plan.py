@@ -177,7 +177,8 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     num_ranks, is_whole = spec.resources.ranks, memory.num_adapted is None
     if num_ranks > 1:
         yield Part("weights that play and are measured, on the first", memory.weights)
-        yield Part(f"1/{num_ranks} of float32 weights, gradients, two moments", memory.sharded(num_ranks))
+        own = "float32 weights, gradients, two moments" if is_whole else "frozen weights, and all of the adapters"
+        yield Part(f"1/{num_ranks} of {own}", memory.sharded(num_ranks))
         yield Part("weights while they are gathered", memory.gathered, "update")
     else:
         masters = "float32 masters, their " if memory.is_short and is_whole else ""

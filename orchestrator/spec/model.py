@@ -743,14 +743,18 @@ class Spec(Section):
         if self.resources.ranks == 1:
             return self
         key = f"resources.ranks: {self.resources.ranks}"
-        if self.policy.adapter is not None:
-            raise refuse(f"{key}: adapters are trained by one process: say `ranks: 1`, or `policy: {{adapter: null}}`")
+        adapter = self.policy.adapter
+        if adapter is not None and adapter.boundary == "merge":
+            raise refuse(
+                f"{key}: policy.adapter.boundary: merge changes weights that are spread over ranks: say `carry` or "
+                "`reset`"
+            )
         if type_of(self.sampler) == "vllm":
             raise refuse(
                 f"{key}: sampler vllm is in the process of rank 0, whose GPU the learner fills: take `vllm_server`"
             )
         for number, one in enumerate(self.curriculum.boundary.interventions):
-            if type_of(one) != "reset_optimizer":
+            if type_of(one) not in ("reset_optimizer", "reset_adapters"):
                 raise refuse(
                     f"{key}: curriculum.boundary.interventions.{number}: {type_of(one)} changes weights that are "
                     "spread over ranks: leave it out, or say `ranks: 1`"

@@ -104,7 +104,13 @@ class ModelMemory:
         return (ends + 2 * layer) * self.bytes_each + (ends + layer) * FLOAT32
 
     def sharded(self, num_ranks: int) -> int:
-        """Of one rank's share of weights, gradients and two moments, all of them float32."""
+        """Of what one rank has for updates: its share of float32 weights, gradients and two moments.
+
+        With adapters: its share of the weights that are frozen, and all of the adapters', which no rank shares.
+        """
+        if self.num_adapted is not None:
+            own = self.num_adapted * FLOAT32 * 4
+            return self.num_parameters * self.bytes_each // num_ranks + own
         return 4 * FLOAT32 * self.num_parameters // num_ranks
 
     def activations(self, num_tokens: int, *, recomputes: bool) -> int:

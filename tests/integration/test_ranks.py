@@ -54,6 +54,27 @@ def test_a_run_is_killed_and_resumed_bit_for_bit_on_as_many(tmp_path: Path, whol
     assert ending(tmp_path, "ranks") == whole[1]
 
 
+def test_adapters_learn_on_two_ranks_what_they_learn_on_one(tmp_path: Path) -> None:
+    ends = []
+    for ranks in (1, 2):
+        given, home = spec(ranks, policy={"adapter": 4}), tmp_path / str(ranks)
+        assert orchestrator.run(given, home=home, until_step=3).status == "stopped"
+        ends.append(load_file(newest_checkpoint(home, "ranks") / "weights" / "adapter_model.safetensors"))
+    assert all(float((one - ends[0][name]).abs().max()) < 1e-4 for name, one in ends[1].items())
+    assert any(float(one.abs().max()) > 0 for name, one in ends[1].items() if "lora_B" in name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boundary", ["reset", "carry"])
+def test_adapters_on_two_ranks_are_killed_and_resumed_bit_for_bit(tmp_path: Path, boundary: str) -> None:
+    given = spec(policy={"adapter": {"rank": 4, "boundary": boundary}})
+    assert orchestrator.run(given, home=tmp_path / "whole").status == "finished"
+    with pytest.raises(Killed):
+        orchestrator.run(given, home=tmp_path / "killed", watcher=At(6, kill, ["step"]))
+    assert orchestrator.resume("ranks", home=tmp_path / "killed").status == "finished"
+    assert ending(tmp_path / "killed", "ranks") == ending(tmp_path / "whole", "ranks")
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), slow((1, 3))])
 def test_another_number_of_ranks_goes_on_and_says_that_bits_differ(
     tmp_path: Path, whole: tuple[Path, Ending], before: int, after: int
@@ -128,7 +149,7 @@ def test_when_a_rank_is_killed_all_are_gone_and_a_resume_ends_the_same(
 @pytest.mark.parametrize(
     ("sections", "says"),
     [
-        ({"policy": {"adapter": 4}}, "adapters are trained by one process"),
+        ({"policy": {"adapter": {"rank": 4, "boundary": "merge"}}}, "say `carry` or `reset`"),
         ({"sampler": "vllm"}, "take `vllm_server`"),
         ({"curriculum": {"boundary": {"interventions": ["redo"]}}}, "redo changes weights that are spread over ranks"),
         ({"guards": {"of": [{"when": "loss > 9", "action": "roll_back"}]}}, "say `stop`"),

@@ -19,7 +19,8 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 
-from policies.config import LearnerConfig, PolicyConfig
+from policies import adapters
+from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.follower import run_commands
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import MicroBatcher
@@ -43,6 +44,8 @@ def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateRepo
             known = FAMILIES[case["family"]](vocab_size=len(policy.tokenizer), **SHAPE)
             policy.model = AutoModelForCausalLM.from_config(known).eval()
     policy.model.to(getattr(torch, case.get("dtype", "float64")))
+    if "adapter" in case:
+        policy.put_adapters(AdapterConfig.model_validate(case["adapter"]), 1, has_own_base=True)
     options: dict[str, Any] = {"lr": 0.01, "warmup": 0, "micro_tokens": 40, **case.get("learner", {})}
     objective = Objective(ObjectiveConfig.model_validate(case["objective"]))
     config = LearnerConfig(**options).resolved(PolicyConfig())
@@ -55,6 +58,9 @@ def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateRepo
         run_commands(work, learner, objective)
         return learner, [], None
     for seed in range(case.get("steps", STEPS)):
+        if seed and case.get("resets"):
+            adapters.reset(policy.model, torch.Generator().manual_seed(seed))
+            learner.optimizer.reset()
         trajectories = random_trajectories(len(policy.tokenizer), seed=seed)
         reports.append(learner.learn(trajectories, objective))
     state = learner.optimizer.state()

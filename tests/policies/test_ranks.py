@@ -20,6 +20,10 @@ WAYS: list[dict[str, Any]] = [
     {"name": "layers run again", "objective": {"preset": "repo_r"}, "learner": {"activation_checkpointing": True}},
     {"name": "a row at a time", "objective": {"preset": "dapo"}, "learner": {"micro_tokens": 1}},
     {"name": "fewer micro-batches than ranks", "objective": {"preset": "grpo"}, "learner": {"micro_tokens": 4096}},
+    {"name": "adapters", "objective": {"preset": "repo_r"}, "adapter": {"rank": 4}},
+    {"name": "adapters, shared prompts", "objective": {"preset": "entropy_bonus"}, "adapter": 2, "shares": True},
+    {"name": "adapters that are reset", "objective": {"preset": "rloo"}, "adapter": 4, "resets": True},
+    {"name": "adapters with a KL", "objective": {"preset": "grpo", "kl": 0.1}, "adapter": 4},
     {"name": "a KL", "objective": {"preset": "grpo", "kl": 0.1}},
 ]
 
@@ -50,6 +54,7 @@ SHORT: dict[str, Any] = {"objective": {"preset": "repo_r"}, "steps": 10, "learne
 SPOILT: dict[str, Any] = {"objective": {"preset": "repo_adaptive"}, "steps": 3, "spoils": 1}
 OTHERS = [
     *({"name": dtype, "dtype": dtype, **SHORT} for dtype in ("float32", "bfloat16")),
+    {"name": "adapters beside bfloat16", "dtype": "bfloat16", "adapter": 4, **SHORT},
     *({"name": f"spoilt by {rank}", "spoils_rank": rank, **SPOILT} for rank in (0, 1)),
 ]
 
@@ -79,6 +84,7 @@ def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path) -> N
 def test_in_less_precision_they_agree_to_its_rounding(two: dict[str, dict[str, Any]]) -> None:
     assert two["float32"]["weights"] < 1e-6
     assert two["bfloat16"]["weights"] < 2e-2
+    assert two["adapters beside bfloat16"]["weights"] < 2e-4
 
 
 @pytest.mark.parametrize("rank", [0, 1])
