@@ -1,6 +1,7 @@
 """What a GPU does with the weights of Qwen2.5-0.5B and 3B, drawn on the spot: nothing is downloaded. One command:
 
-    python -m benchmarks.gpu [--section ceiling,play,update,step,curriculum] [--shape 0.5B,3B]
+    python -m benchmarks.gpu [--section ceiling,play,update,step,adapters,sharded,sync,colocated,curriculum]
+                            [--shape 0.5B,3B]
 
 Needs only torch, transformers, numpy, pydantic and SQLAlchemy; run it from the tree. Every figure is printed as soon as
 it is known and, where the environment variable OUT names a folder, kept in OUT/gpu.json. A section that takes longer
@@ -18,9 +19,10 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +47,21 @@ from benchmarks.gpu_work import (
 )
 from benchmarks.random_models import letters_tokenizer, random_qwen2
 from orchestrator.callbacks import Callback
-from policies.config import LearnerConfig
+from policies.adapters import require_installed
+from policies.config import AdapterConfig, LearnerConfig
+from policies.errors import PolicyError
 from policies.learner import Learner
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.objective import Objective
 from policies.policy import Policy
-from policies.samplers import transformers
+from policies.ranks import Alone, Ranks
+from policies.samplers import transformers, vllm
 from policies.samplers.contracts import Sampler, Sampling
 from store.lock import request_stop
 
-SECTIONS = ("ceiling", "play", "update", "step", "curriculum")
+OF_A_MODEL = ("play", "update", "step", "sync", "colocated", "sharded", "adapters")  # adapters change the model: last
+SECTIONS = ("ceiling", *OF_A_MODEL, "curriculum")
+RANK = 32  # of adapters
 CURRICULUM_S = 60.0
 
 
@@ -83,7 +90,7 @@ def measure(work: Work, shapes: Mapping[str, dict[str, Any]], sections: Sequence
     if "ceiling" in sections:
         with limited(figures, "ceiling", "matrix products", limit):
             ceiling(work, figures)
-    if {"play", "update", "step"} & set(sections):
+    if set(OF_A_MODEL) & set(sections):
         for shape, fields in shapes.items():
             measure_model(work, shape, fields, sections, limit, figures)
     if "curriculum" in sections:
@@ -100,7 +107,7 @@ def measure_model(
     # its end lies beyond the vocabulary, so that every answer is as long as it may be
     tokenizer = letters_tokenizer(128, end_id=fields["vocab_size"])
     policy = Policy(model, tokenizer, name="random", template="none")
-    for section, call in (("play", play), ("update", update), ("step", step)):
+    for section, call in zip(OF_A_MODEL, (play, update, step, sync, colocated, sharded, adapters), strict=True):
         if section in sections:
             with limited(figures, section, shape, limit):
                 call(work, policy, shape, figures)
@@ -126,6 +133,8 @@ def limited(figures: Figures, section: str, about: str, limit: int) -> Iterator[
         figures.add(section, about, ended=f"after {limit} s, its limit")
     except torch.cuda.OutOfMemoryError:
         figures.add(section, about, ended="out of memory")
+    except PolicyError as error:
+        figures.add(section, about, ended=str(error))
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -164,8 +173,17 @@ def update(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         policy.model.zero_grad()
 
 
-def update_once(work: Work, policy: Policy, shape: str, settings: Settings, figures: Figures) -> None:
-    objective, learner = make_objective(), make_learner(policy, settings)
+def update_once(
+    work: Work,
+    policy: Policy,
+    shape: str,
+    settings: Settings,
+    figures: Figures,
+    section: str = "update",
+    ranks: Alone | None = None,
+) -> None:
+    """Measure an update with these settings."""
+    objective, learner = make_objective(), make_learner(policy, settings, ranks)
     batch = objective.prepare(trajectories(work, made_up(work), shares=settings.shares))
     learner.update(batch, objective)
     with peak(work) as memory:
@@ -173,7 +191,7 @@ def update_once(work: Work, policy: Policy, shape: str, settings: Settings, figu
         rate = update_flops(work, policy, shares=settings.shares) / seconds / 1e12
         top = figures.best("ceiling", "tflops")
         figures.add(
-            "update",
+            section,
             f"{shape}, {settings}",
             trained_tokens_s=work.trained_tokens / seconds,
             tflops=rate,
@@ -202,6 +220,61 @@ def step(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
             sampler_gap_max=report.maxima["sampler_gap_max"],
             peak_gib=memory(),
         )
+
+
+def sync(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Write the weights as a server is handed them, and as a checkpoint has them with the optimiser's state."""
+    few, objective = replace(work, groups=1), make_objective()
+    learner = make_learner(policy, Settings(16_384, recomputes=True))
+    learner.update(objective.prepare(trajectories(few, made_up(few))), objective)  # so that there are moments
+    num_bytes = sum(one.numel() * one.element_size() for one in policy.model.parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = timed(work, partial(policy.save_merged, Path(folder) / "weights", tokenizer=False), 2)
+        figures.add("sync", f"{shape}, weights to files", seconds=seconds, gb_s=num_bytes / seconds / 1e9)
+        seconds = timed(work, lambda: learner.optimizer.state().save(Path(folder) / "optimizer"), 1)
+        figures.add("sync", f"{shape}, optimiser's state to files", seconds=seconds)
+
+
+def colocated(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Do a step whose rows vLLM plays in this process, on the same device as the learner."""
+    if find_spec("vllm") is None:
+        figures.add("colocated", shape, ended="vLLM is not installed here")
+        return
+    objective, learner = make_objective(), make_learner(policy, Settings(16_384, recomputes=True))
+    config = vllm.Config(rows=work.rows[-1], max_tokens=work.new, max_model_len=work.prompt + work.new)
+    with closing(vllm.create(config, policy)) as sampler, peak(work) as memory:
+        generations = sampler.generate(requests(work), Sampling())
+        learner.update(objective.prepare(trajectories(work, generations)), objective)
+        start = now(work)
+        sampler.sync(policy.version)
+        synced = now(work)
+        generations = sampler.generate(requests(work), Sampling())
+        played = now(work)
+        learner.update(objective.prepare(trajectories(work, generations)), objective)
+        end = now(work)
+        times = {"sync_s": synced - start, "play_s": played - synced, "update_s": end - played}
+        figures.add("colocated", shape, seconds=end - start, **times, peak_gib=memory())
+
+
+def sharded(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Update as one rank of one: what FSDP2, float32 shards and gathering the weights take on a single device."""
+    work = replace(work, groups=work.update_groups)
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = Ranks.join(Path(folder) / "meeting", 0, 1, work.device)
+        try:
+            settings = Settings(min(16_384, work.updates[0].micro_tokens), recomputes=True)
+            update_once(work, policy, shape, settings, figures, "sharded", ranks)
+        finally:
+            ranks.leave()
+
+
+def adapters(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Update adapters beside the frozen model."""
+    require_installed()
+    work = replace(work, groups=work.update_groups)
+    policy.put_adapters(AdapterConfig(rank=RANK), seed=0, has_own_base=True)
+    for settings in work.updates[:2]:
+        update_once(work, policy, shape, settings, figures, "adapters")
 
 
 class Minute(Callback):
@@ -263,14 +336,14 @@ def make_sampler(work: Work, policy: Policy, rows: int) -> Sampler:
     return transformers.create(config, policy)
 
 
-def make_learner(policy: Policy, settings: Settings) -> Learner:
+def make_learner(policy: Policy, settings: Settings, ranks: Alone | None = None) -> Learner:
     config = LearnerConfig(
         lr=1e-6,
         betas=(0.9, 0.999),
         micro_tokens=settings.micro_tokens,
         activation_checkpointing=settings.recomputes,
     )
-    return Learner(policy, config)
+    return Learner(policy, config, work=ranks)
 
 
 if __name__ == "__main__":
