@@ -82,6 +82,11 @@ def urls_here(spec: Spec) -> list[str]:
             f"this spec plays with {sampler.type}, which needs no servers. Servers are for `sampler: vllm_server`; "
             "try --set sampler=vllm_server here and with `evergreen run`"
         )
+    if sampler.urls_file is not None:
+        raise UserError(
+            f"sampler.urls_file: {sampler.urls_file} lists servers that somebody else starts and ends; `serve` starts "
+            "those that `sampler.urls` lists"
+        )
     hosts = [(url, urlsplit(url).hostname or "") for url in sampler.urls]
     here = [url for url, host in hosts if host == "localhost" or host.startswith("127.")]
     if not here:

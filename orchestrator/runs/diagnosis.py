@@ -24,6 +24,8 @@ from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import differences, versions
 from orchestrator.runs.recovery import unrecorded
 from orchestrator.runs.tracker_process import job_of
+from policies.errors import PolicyError
+from policies.samplers.serving.server_list import ServerList
 from store import checkpoints
 from store.courses import RunCourse
 from store.errors import CheckpointError, StoreError
@@ -179,10 +181,19 @@ def _host(name: str, before: Mapping[str, Any], spec: Mapping[str, Any]) -> Iter
     sampler = spec["sampler"]
     if sampler["type"] == "vllm" and find_spec("vllm") is None:
         yield Diagnosis("error", name, "it plays with vLLM, which is not installed", "pip install 'evergreen-rl[vllm]'")
-    for url in sampler.get("urls", ()) if sampler["type"] == "vllm_server" else ():
+    for url in _servers(sampler) if sampler["type"] == "vllm_server" else ():
         if why := silence(f"{url}/health"):
             text = f"its server {without_logins(url)} does not answer: {why}"
             yield Diagnosis("error", name, text, "`evergreen serve SPEC` starts the servers of this host")
+
+
+def _servers(sampler: Mapping[str, Any]) -> list[str]:
+    """Give the URLs of a sampler's servers as they are listed now; none, where the list cannot be read."""
+    file = sampler.get("urls_file")
+    try:
+        return ServerList(sampler["urls"], file and Path(file), sampler.get("every_address", False)).read()
+    except PolicyError:
+        return []
 
 
 def _tracked(home: Home, run: RunCourse, read: Reading, now: str) -> Iterator[Diagnosis]:

@@ -16,15 +16,17 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling
+from policies.samplers.serving.server_list import EXAMPLE, ServerList, require_urls
 
 if TYPE_CHECKING:
     from policies.policy import Policy
 
 SOURCE = "arXiv 2309.06180"
-DEFAULT_URL = "http://127.0.0.1:8321"
+DEFAULT_URL = EXAMPLE
 
 
 class Config(SamplerOptions):
@@ -33,6 +35,11 @@ class Config(SamplerOptions):
     type: Literal["vllm_server"] = "vllm_server"
     urls: list[str] = Field(default=[DEFAULT_URL], min_length=1)
     """The servers, like http://127.0.0.1:8321. `evergreen serve` starts those on this host."""
+    urls_file: Path | None = None
+    """Instead of `urls`, a file with a server's URL a line, read again before each batch: servers come and go. Null:
+    those of `urls`."""
+    every_address: bool = False
+    """Take each address that a host's name has for a server of its own, looked up before each batch."""
     weights: Path | None = None
     """A folder that learner and servers see under this path, where weights are handed over. Null: one of the
     system's temporary folders, good for servers on this host alone."""
@@ -46,12 +53,16 @@ class Config(SamplerOptions):
     @field_validator("urls")
     @classmethod
     def _are_urls(cls, urls: list[str]) -> list[str]:
-        for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"a server is named like {DEFAULT_URL}, not {url!r}")
-        if len(set(urls)) < len(urls):
-            raise ValueError("a server is listed twice")
+        require_urls(urls)
         return urls
+
+    @model_validator(mode="after")
+    def _are_listed_once(self) -> Config:
+        if self.urls_file is not None and self.urls != [DEFAULT_URL]:
+            raise ValueError("`urls` and `urls_file` both list servers: say one of them")
+        if self.every_address and any(url.startswith("https://") for url in self.urls):
+            raise ValueError("`every_address` calls servers by address, for which certificates do not hold: take http")
+        return self
 
 
 class VllmServerSampler(Sampler):
@@ -71,9 +82,11 @@ class VllmServerSampler(Sampler):
         self._jitter = random.Random(self._name)
         self._weight_files, self._loop = WeightFiles(config.weights), EventLoop()
         self._session = self._loop.run(connect())
-        options = (self._session, config.in_flight, config.timeout_s)
-        self._fleet = Fleet([FleetMember(url, *options) for url in config.urls])
+        self._server_list = ServerList(config.urls, config.urls_file, config.every_address)
+        self._list_fault: str | None = None  # why the list could not be read when it was last looked at
+        self._fleet = Fleet(lambda url: FleetMember(url, self._session, config.in_flight, config.timeout_s))
         try:
+            self._fleet.become(self._server_list.read())
             self.sync(policy.version)
         except BaseException:
             self.close()
@@ -89,6 +102,7 @@ class VllmServerSampler(Sampler):
         folder = self._weight_files.put(self.policy, label)
         is_due = number % self.config.probe_every == 0
         self._fleet.weights = Weights(version, label, folder, make_server_check(self.policy), is_due)
+        self._look_up_servers()
         self._loop.run(self._fleet.bring_up())
         self.version = version
         own, context = self.policy.context, self._fleet.context
@@ -106,11 +120,22 @@ class VllmServerSampler(Sampler):
         """
         from policies.samplers.serving.fleet import RequestBatch
 
+        self._look_up_servers()
         members, weights = self._loop.run(self._fleet.bring_up()), self._fleet.weights
         self._fleet.require_fitting(requests)
         assert weights is not None, "the fleet has been brought up to something"
         job = (requests, sampling, self.policy.stop_ids, weights)
         return self._loop.run(RequestBatch(self._fleet, members, *job, self._jitter).run())
+
+    def _look_up_servers(self) -> None:
+        """See which servers there are now; where that cannot be told, those there were."""
+        try:
+            self._fleet.become(self._server_list.read())
+            self._list_fault = None
+        except PolicyError as error:
+            if str(error) != self._list_fault:
+                self._fleet.news.append(f"{error}; the servers stay those there were")
+            self._list_fault = str(error)
 
     def take_news(self) -> list[str]:
         """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""

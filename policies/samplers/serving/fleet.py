@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,9 +159,18 @@ class FleetMember:
 class Fleet:
     """The servers of one sampler."""
 
-    members: list[FleetMember]
+    make: Callable[[str], FleetMember]  # of its URL
+    members: list[FleetMember] = field(default_factory=list)
     news: list[str] = field(default_factory=list)
     weights: Weights | None = None
+
+    def become(self, urls: Sequence[str]) -> None:
+        """Have these servers: those that were there stay as they are, and of the others no row is asked again."""
+        known, is_first = {member.url: member for member in self.members}, not self.members
+        for url in () if is_first else [url for url in urls if url not in known]:
+            self.news.append(f"{url} is a new server")
+        self.news += [f"{url} is no server any more" for url in known if url not in urls]
+        self.members = [known.get(url) or self.make(url) for url in urls]
 
     async def bring_up(self) -> list[FleetMember]:
         """Bring every server up to the weights; return those that are. Raises `PolicyError` where none is."""

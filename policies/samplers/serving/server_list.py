@@ -1,0 +1,62 @@
+"""Which servers there are: as listed, by a file, or by the addresses of a host's name. Read again before each batch."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from policies.errors import PolicyError
+
+SCHEMES = ("http://", "https://")
+EXAMPLE = "http://127.0.0.1:8321"
+
+
+def require_urls(urls: Sequence[str]) -> None:
+    """Raise ValueError: one is no URL of a server, or is there twice."""
+    for url in urls:
+        if not url.startswith(SCHEMES) or urlsplit(url).hostname is None:
+            raise ValueError(f"a server is named like {EXAMPLE}, not {url!r}")
+    if len(set(urls)) < len(urls):
+        raise ValueError("a server is listed twice")
+
+
+class ServerList:
+    """The servers' URLs, in order; `every_address`: a host's name stands for all of its addresses, a server each."""
+
+    def __init__(self, urls: Sequence[str], file: Path | None, every_address: bool) -> None:
+        self._urls, self._file, self._every_address = urls, file, every_address
+
+    def read(self) -> list[str]:
+        """Look them up. Raises PolicyError: a list that cannot be read, is empty, or names what is no server."""
+        urls = self._urls if self._file is None else self._listed(self._file)
+        return [one for url in urls for one in _by_address(url)] if self._every_address else list(urls)
+
+    def _listed(self, file: Path) -> list[str]:
+        try:
+            lines = [line.partition("#")[0].strip() for line in file.read_text("utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise PolicyError(f"sampler.urls_file: {file} cannot be read ({error})") from error
+        urls = [line.rstrip("/") for line in lines if line]
+        try:
+            require_urls(urls)
+        except ValueError as error:
+            raise PolicyError(f"sampler.urls_file: {file}: {error}") from error
+        if not urls:
+            raise PolicyError(f"sampler.urls_file: {file} lists no server: write a URL like {EXAMPLE} into each line")
+        return urls
+
+
+def _by_address(url: str) -> list[str]:
+    """Name a server by each of the addresses of its host."""
+    parts = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise PolicyError(f"sampler: {parts.hostname} of {url} has no address now ({error})") from error
+    addresses = sorted({str(place[0]) for *_, place in found}, key=lambda one: (":" in one, ipaddress.ip_address(one)))
+    port = "" if parts.port is None else f":{parts.port}"
+    names = [f"[{one}]" if ":" in one else one for one in addresses]
+    return [f"{parts.scheme}://{name}{port}{parts.path}" for name in names]
