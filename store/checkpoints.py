@@ -132,13 +132,18 @@ def files(folder: Path) -> list[Path]:
     Without a manifest nothing tells that any of them was.
     """
     try:
-        components = _manifest(folder)["components"]
+        named = named_files(folder)
     except CheckpointError:
         own = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST]
         return [*own, folder / MANIFEST] if (folder / MANIFEST).is_file() else []
+    return [*(path for path in named if path.is_file()), folder / MANIFEST]
+
+
+def named_files(folder: Path) -> list[Path]:
+    """List the files that a checkpoint's manifest names, whether or not they are there. Raises `CheckpointError`."""
+    components = _manifest(folder)["components"]
     named = [folder / name / file for name, part in components.items() for file in part["files"]]
-    inside = (path for path in named if path.resolve().is_relative_to(folder.resolve()))  # a manifest may be anybody's
-    return [*(path for path in inside if path.is_file()), folder / MANIFEST]
+    return [path for path in named if path.resolve().is_relative_to(folder.resolve())]  # a manifest may be anybody's
 
 
 def open_checkpoint(folder: Path, expected: Versions, may_be: Versions | None = None) -> OpenCheckpoint:

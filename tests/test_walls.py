@@ -42,6 +42,7 @@ ALLOWED = {
         "pyarrow",
         "numpy",
         "scipy",
+        "fsspec",  # checkpoint_copies, in a function
     },
     "orchestrator/bandits": {"numpy", "pydantic"},
     "orchestrator/schedulers": {"numpy", "pydantic", "orchestrator.bandits"},

@@ -139,22 +139,28 @@ def resume(
         int | None, typer.Option(min=1, help="So many stages in all: lengthens a finished run too.")
     ] = None,
     ranks: NumRanks = None,
+    copy: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", help="Fetch the run first, from where checkpoint.copy_to copied it."),
+    ] = None,
 ) -> None:
     """Go on with a stopped or killed run from its newest valid checkpoint.
 
     The spec is the one that the ledger keeps of the run, whatever its spec.yaml says; --set may change `resources`,
     `tracker` and `checkpoint` only. A run that the ledger lacks, or is behind with, is entered again from its folder.
     """
-    _go_on(run, _with_ranks(overrides, ranks), home, until_step, stages)
+    _go_on(run, _with_ranks(overrides, ranks), home, until_step, stages, copy)
 
 
-def _go_on(run: str, overrides: list[str], home: Path, until_step: int | None, stages: int | None) -> None:
+def _go_on(
+    run: str, overrides: list[str], home: Path, until_step: int | None, stages: int | None, copy: str | None = None
+) -> None:
     from orchestrator.runs.api import resume as go_on
 
     again = command(f"resume {run}", home)
     try:
         with on_screen(home, goes_on=True) as screen:
-            outcome = go_on(run, overrides, home, until_step, screen, stages)
+            outcome = go_on(run, overrides, home, until_step, screen, stages, copy=copy)
     except LedgerAway as away:
         problem(f"{away} {run} stays as it is. Go on with: {again}")
         raise typer.Exit(RESUMABLE) from None

@@ -25,6 +25,7 @@ from orchestrator.recording.step_metrics import StepResult
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.weight_check import require_healthy
 from store import checkpoints, report
+from store.checkpoint_copies import CheckpointCopier
 from store.ledger import Ledger, RunHandle
 from store.records import (
     DECISION,
@@ -60,6 +61,7 @@ class RunRecorder:
         folder: Path,
         watcher: Callback,
         saved: tuple[int, int] | None = None,
+        copier: CheckpointCopier | None = None,
     ) -> None:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
@@ -67,7 +69,8 @@ class RunRecorder:
         self._report_due_at = self._saved_at + FIRST_REPORT  # by the same clock
         self._report_is_behind = False  # a boundary that the page does not tell yet
         self._outbox: list[outbox.Record] = []  # what is being recorded
-        self._writer = CheckpointWriter(folder)
+        self._writer, self._copier = CheckpointWriter(folder), copier
+        self._copy()
 
     def record_events(self, at: Progress, happened: Sequence[EventRecord]) -> None:
         """Record things that happened outside a step."""
@@ -134,6 +137,7 @@ class RunRecorder:
                 *parts.guards.judge(at, numbers, done.left_out),
                 *done.found.events,
                 *(EventRecord("sampler", text) for text in parts.sampler.take_news()),
+                *self._copy_events(),
                 *events.of_passed_over(at.too_long, batch.passed_over),
                 *(EventRecord("scorer", text) for text in parts.player.scorer.take_news()),
                 *events.raise_alarms(
@@ -261,9 +265,17 @@ class RunRecorder:
         elif kind == "stop":
             self.complete_report(at)
 
+    def finish_copies(self, at: Progress) -> None:
+        """Wait for what is copied elsewhere, and tell what could not be."""
+        if self._copier is not None:
+            self._copier.finish(self.watcher.phase)
+            self.record_events(at, self._copy_events())
+
     def close(self) -> None:
         """Leave nothing under way in the run's folder."""
         self._writer.close()
+        if self._copier is not None:
+            self._copier.close()
 
     def settle(self, parts: Components) -> None:
         """Wait for the checkpoint that is written beside the run, if there is one."""
@@ -281,6 +293,18 @@ class RunRecorder:
         for older in checkpoints.thinnable(records):
             if section.thins(older.num_bytes):
                 self._writer.thin(self.folder / older.folder)
+        self._copy()
+
+    def _copy(self) -> None:
+        """Have the checkpoints that are here copied elsewhere, where the spec says so."""
+        if self._copier is None:
+            return
+        here = [Path(record.folder).name for record in self.ledger.checkpoints(self.run)]
+        folder = self.folder / checkpoints.FOLDER
+        self._copier.want(here, [name for name in here if checkpoints.is_thin(folder / name)])
+
+    def _copy_events(self) -> list[EventRecord]:
+        return [] if self._copier is None else [EventRecord("copies", text) for text in self._copier.take_news()]
 
     def complete_report(self, at: Progress) -> None:
         """Write the page of a run that ends here, if there is a boundary that it does not tell yet."""

@@ -30,7 +30,7 @@ from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.spec.twin import twin_of
-from store import checkpoints, identity
+from store import checkpoint_copies, checkpoints, identity
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway
 from store.files import new_folder
@@ -114,13 +114,18 @@ def resume(
     watcher: Watcher = None,
     stages: int | None = None,
     relations: RunRelations = ALONE,
+    copy: str | None = None,
 ) -> Outcome:
     """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages.
+
+    `copy`: URL to which `checkpoint.copy_to` copied the run, which is fetched first; its folder must not be here.
 
     What the ledger lacks of the run and its folder has is entered first; `relations` counts only for a run that the
     ledger does not know.
     """
-    place, watcher = Home(home, create=False), together(watcher)
+    place, watcher = Home(home, create=copy is not None), together(watcher)
+    if copy is not None:
+        checkpoint_copies.fetch(copy, name, place.run_folder(name), watcher.opening)
     folder = existing(place, name)
     sections = kept_sections(place, name)
     watcher.event(unkept(sections))

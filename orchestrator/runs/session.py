@@ -33,6 +33,7 @@ from orchestrator.spec import Spec
 from orchestrator.webhook import Webhook, url_from
 from policies.errors import NonFiniteLogits
 from store import checkpoints, identity, overview
+from store.checkpoint_copies import CheckpointCopier
 from store.checkpoints import WEIGHTS, OpenCheckpoint
 from store.errors import CheckpointError, LedgerAway, StoreError
 from store.home import Home
@@ -221,7 +222,9 @@ class RunSession:
                 anew = restore(parts, progress, opened) if opened else []
                 at = (progress.step, progress.num_boundaries)
                 saved = at if opened else None
-                recorder = RunRecorder(self.ledger, run, self.folder, self.watcher, saved)
+                copy_to = self.spec.checkpoint.copy_to
+                copier = None if copy_to is None else CheckpointCopier(copy_to, self.folder)
+                recorder = RunRecorder(self.ledger, run, self.folder, self.watcher, saved, copier)
                 if self._outbox is not None:
                     recorder.record_holdouts(parts)
                     self._outbox.tell(self.ledger, run, self.folder)
@@ -252,7 +255,8 @@ class RunSession:
                         recorder.complete_report(progress)
                     recorder.close()
                     raise
-                recorder.close()  # a second Ctrl-C waits for nothing
+                recorder.finish_copies(progress)  # a second Ctrl-C waits for nothing
+                recorder.close()
                 return reason
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:

@@ -362,6 +362,28 @@ class Checkpointing(Section):
         description="Written while the run goes on, from a copy of weights and moments in memory; false: it waits.",
     )
 
+    copy_to: str | None = Field(
+        None,
+        description="A URL, such as s3://bucket/runs, to which each checkpoint is copied beside the run, by fsspec; "
+        "`evergreen resume RUN --from URL` goes on from there. null: nowhere.",
+    )
+
+    @field_validator("copy_to")
+    @classmethod
+    def _is_a_place(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        import fsspec
+
+        scheme, separator, place = url.partition("://")
+        if not separator or not place:
+            raise refuse(f"a URL is wanted, like s3://bucket/runs or file:///backup/runs, not {without_logins(url)!r}")
+        if without_logins(url) != url:
+            raise refuse("no login stands in this URL: fsspec's drivers read their own variables and files")
+        if scheme not in fsspec.available_protocols():
+            raise refuse(f"fsspec knows no {scheme}://; it knows {', '.join(sorted(fsspec.available_protocols()))}")
+        return url.rstrip("/")
+
     def thins(self, num_bytes: int) -> bool:
         """Whether the optimiser's state of older boundaries goes, where a checkpoint has so many bytes."""
         return self.boundaries == "weights" or (self.boundaries is None and num_bytes > HEAVY)

@@ -111,7 +111,7 @@ sampler: {type: vllm, max_tokens: 2048}
 evaluate: {items: 32, samples: 8, greedy: true, every: 20}     # and every 20 steps inside a stage
 """,
     "checkpoint": """\
-checkpoint: {every_steps: 0, every_minutes: 30, keep: 1}
+checkpoint: {every_steps: 0, every_minutes: 30, keep: 1, copy_to: "file:///backup/runs"}
 """,
     "scoring": """\
 scoring: {timeout_s: 10, workers: 4, env: [GRADER_URL]}

@@ -20,7 +20,7 @@ from tests.conftest import Evergreen
 VERBS = {
     "init": ["FOLDER", "--example", "--list"],
     "run": ["SPEC", "--set", "--home", "--until-step", "--resume-if-there", "--ranks"],
-    "resume": ["RUN", "--set", "--home", "--until-step", "--stages", "--ranks"],
+    "resume": ["RUN", "--set", "--home", "--until-step", "--stages", "--ranks", "--from"],
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
     "study": ["STUDY", "--workers", "--dry-run", "--rehearse", "--home", "--json"],
     "simulate": [

@@ -1,0 +1,49 @@
+"""A run whose checkpoints are copied elsewhere goes on from there, on a machine that has nothing of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestrator
+from orchestrator.errors import SpecError
+from orchestrator.spec import load_spec
+from tests.integration.runs import At, Killed, kill, newest_checkpoint, told
+from tests.orchestrator.specs import small
+
+
+def copied(to: Path) -> dict[str, Any]:
+    given = small("words")
+    return {**given, "checkpoint": {**given.get("checkpoint", {}), "every_steps": 2, "copy_to": f"file://{to}"}}
+
+
+def test_a_machine_is_lost_and_the_run_ends_elsewhere_as_it_would_have(tmp_path: Path) -> None:
+    whole, lost, new = tmp_path / "whole", tmp_path / "lost", tmp_path / "new"
+    assert orchestrator.run(copied(tmp_path / "first"), home=whole).status == "finished"
+    here = sorted(one.name for one in (whole / "words" / "checkpoints").iterdir())
+    assert sorted(one.name for one in (tmp_path / "first" / "words" / "checkpoints").iterdir()) == here
+
+    with pytest.raises(Killed):
+        orchestrator.run(copied(tmp_path / "there"), home=lost, watcher=At(6, kill, ["step"]))
+    shutil.rmtree(lost)
+    copy = f"file://{tmp_path / 'there'}"
+    assert orchestrator.resume("words", home=new, copy=copy).status == "finished"
+    weights = [newest_checkpoint(home, "words") / "weights" / "model.safetensors" for home in (whole, new)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert any("lost" in event["text"] for event in told(new, "words")["events"]), "what the ledger lacks is told"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("/backup", "a URL is wanted"),
+        ("nowhere://place", "fsspec knows no nowhere://"),
+        ("ftp://me:secret@host/runs", "no login stands in this URL"),
+    ],
+)
+def test_a_place_that_is_none_is_refused_when_the_spec_is_loaded(url: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        load_spec(small("words", checkpoint={"copy_to": url}))
