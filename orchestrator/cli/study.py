@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -45,6 +45,10 @@ def study(
     does_rehearse: Annotated[
         bool, typer.Option("--rehearse", help="With --dry-run: measure the time on a few steps, run aside.")
     ] = False,
+    on: Annotated[Literal["local", "ray"], typer.Option(help="Where runs go: here, or to a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="With --on ray: the cluster; default: RAY_ADDRESS, else one is started here.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
@@ -59,10 +63,13 @@ def study(
         return
     if does_rehearse:
         raise UserError("--rehearse is part of --dry-run: say both, or neither")
-    with open_study(checked, home, workers) as runner:
+    with open_study(checked, home, workers, on=on, address=address) as runner:
         cost = runner.cost()  # builds every environment: what is broken is told before anything runs
         console, done = err if as_json else out, len(runner.done_before)
-        again = command(f"study {shlex.quote(str(file))}", home)
+        where = ("" if on == "local" else f" --on {on}") + (
+            "" if address is None else f" --address {shlex.quote(address)}"
+        )
+        again = command(f"study {shlex.quote(str(file))}{where}", home)
         already = f", {done} finished already" if done else ""
         console.print(f"study {checked.name}: {_size(checked)}{already}", markup=False)
         for line in cost.lines():

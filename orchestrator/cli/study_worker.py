@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -38,6 +39,12 @@ def live(request: RunRequest, parent: int) -> int:
     except BaseException:  # ours; KeyboardInterrupt and SystemExit too, for here a process ends
         print(without_logins(traceback.format_exc()), file=sys.stderr)
     return 1
+
+
+def main() -> int:
+    """Be a run that is asked for on the standard input, as JSON; it ends with the process that started it."""
+    request = RunRequest(**json.load(sys.stdin))
+    return live(request, os.getppid())
 
 
 def work(request: RunRequest) -> None:

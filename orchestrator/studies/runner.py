@@ -19,6 +19,7 @@ from orchestrator.locations import completed_url, refuse_plain_secrets, remember
 from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
 from orchestrator.studies.history import History, State, refuse_changes
+from orchestrator.studies.ray_tasks import RayTasks
 from orchestrator.studies.run_processes import RunProcesses, RunRequest
 from orchestrator.studies.study import Study, StudyRun, load_study
 from store.errors import LedgerAway
@@ -27,6 +28,7 @@ from store.ledger import Ledger
 from store.lock import holder, run_lock
 
 POLL_S = 0.1
+LOGS = "logs"  # in a study's folder
 MOST_ATTEMPTS = 2  # a failed run is tried once more
 WORKER = "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does
 
@@ -72,7 +74,7 @@ class RunQueue:
         self,
         names: Sequence[str],
         start: Callable[[str], None],
-        processes: RunProcesses,
+        processes: RunProcesses | RayTasks,
         workers: int,
         watcher: StudyCallback,
     ) -> None:
@@ -119,11 +121,13 @@ class RunQueue:
 
 
 class StudyRunner:
-    """One process's time with a study. `worker`: the module that is a run's process (`run_processes.serve`)."""
+    """One process's time with a study; `processes` start its runs."""
 
-    def __init__(self, study: Study, home: Home, ledger: Ledger, workers: int, worker: str) -> None:
+    def __init__(
+        self, study: Study, home: Home, ledger: Ledger, workers: int, processes: RunProcesses | RayTasks
+    ) -> None:
         self.study, self.home, self.workers = study, home, workers
-        self._ledger, self._processes = ledger, RunProcesses(worker)
+        self._ledger, self._processes = ledger, processes
         self.reading = ledger.reading
         self.history = History(study, ledger.reading)
         self.runs = {run.name: run for run in study.runs}
@@ -159,7 +163,7 @@ class StudyRunner:
 
     def log(self, name: str) -> Path:
         """Where a run's process writes what it prints."""
-        return self.home.study_folder(self.study.name) / "logs" / f"{name}.txt"
+        return self.home.study_folder(self.study.name) / LOGS / f"{name}.txt"
 
     def is_known(self, name: str) -> bool:
         """Whether the ledger knows a run: before that it has made its environments and policy at most."""
@@ -205,25 +209,36 @@ def study(
     home: str | Path | None = None,
     workers: int | None = None,
     watcher: StudyCallback | None = None,
+    on: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> dict[str, State]:
     """Run a study's missing runs, each in a process of its own; returns the status of every run by its name.
 
+    `on`: this machine, or a Ray cluster, that of `address` or RAY_ADDRESS, else one on this machine.
     The same call again goes on: finished runs stay, interrupted ones resume. In a script it stands under
     `if __name__ == "__main__":`.
     """
-    with open_study(load_study(Path(file)), home, workers) as runner:
+    with open_study(load_study(Path(file)), home, workers, on=on, address=address) as runner:
         runner.run_all(watcher or StudyCallback())
         return runner.history.states()
 
 
 @contextmanager
 def open_study(
-    study: Study, home: str | Path | None, workers: int | None, worker: str = WORKER
+    study: Study,
+    home: str | Path | None,
+    workers: int | None,
+    worker: str = WORKER,
+    on: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> Iterator[StudyRunner]:
     """Take up a study, new or begun before; nobody else may run it meanwhile.
 
-    Raises UserError where it has changed since its first runs, or is run already.
+    `worker`: the module that is a run's process on this machine (`run_processes.serve`). Raises UserError where it has
+    changed since its first runs, or is run already, or there is no such cluster.
     """
+    if on == "local" and address is not None:
+        raise UserError("--address names a Ray cluster: say --on ray with it")
     place = Home(home)
     folder = place.study_folder(study.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,9 +249,16 @@ def open_study(
     remember_logins(sections)
     with Ledger.open(completed_url(sections, "ledger", place.ledger_url)) as ledger, run_lock(folder):
         refuse_changes(History(study, ledger.reading))
-        yield StudyRunner(study, place, ledger, workers_of(study, workers), worker)
+        if on == "local":
+            yield StudyRunner(study, place, ledger, workers_of(study, workers), RunProcesses(worker))
+            return
+        (folder / LOGS).mkdir(exist_ok=True)  # what nodes know the home by
+        with RayTasks(address) as tasks:
+            tasks.require_shared_ledger(str(ledger.engine.url))
+            most = min(tasks.capacity(run.spec.model_dump(mode="json", by_alias=True)) for run in study.runs)
+            yield StudyRunner(study, place, ledger, workers_of(study, workers, most), tasks)
 
 
-def workers_of(study: Study, workers: int | None = None) -> int:
-    """Say how many runs go at a time: as asked, as the study says, or one a core that this process may use."""
-    return min(workers or study.workers or available_cores(), len(study.runs))
+def workers_of(study: Study, workers: int | None = None, most: int | None = None) -> int:
+    """Say how many runs go at a time: as asked, as the study says, or `most`: one a core that this process may use."""
+    return min(workers or study.workers or most or available_cores(), len(study.runs))

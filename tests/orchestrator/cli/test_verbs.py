@@ -22,7 +22,7 @@ VERBS = {
     "run": ["SPEC", "--set", "--home", "--until-step", "--resume-if-there", "--ranks"],
     "resume": ["RUN", "--set", "--home", "--until-step", "--stages", "--ranks", "--from"],
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
-    "study": ["STUDY", "--workers", "--dry-run", "--rehearse", "--home", "--json"],
+    "study": ["STUDY", "--workers", "--dry-run", "--rehearse", "--on", "--address", "--home", "--json"],
     "simulate": [
         "WORLD",
         "--bandit",

@@ -1,0 +1,147 @@
+"""Studies whose runs are tasks of a Ray cluster: two nodes on this machine, one of them lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import RESUMABLE, UserError
+from orchestrator.studies import ray_tasks
+from orchestrator.studies.ray_tasks import RayTasks, do_run, resources_of
+from orchestrator.studies.run_processes import RunRequest
+from orchestrator.studies.runner import StudyCallback, study
+from tests.integration.runs import ending
+from tests.integration.test_ranks import wait_until
+from tests.orchestrator.specs import alone
+from tests.orchestrator.studies.studies import written_study
+
+SLOW = alone("base", character="slow", steps=6, stages=2)  # .2 s a step: there is time to disturb it
+RUNS = ("trial.base.s0", "trial.base.s1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_gpus", "cpus", "gpus"),
+    [
+        ({"threads": 1, "device": "auto", "ranks": 1}, False, 1, 0),
+        ({"threads": 4, "device": "auto", "ranks": 2}, True, 8, 2),
+        ({"threads": 2, "device": "cpu", "ranks": 1}, True, 2, 0),
+        ({"threads": 1, "device": "cuda", "ranks": 4}, False, 4, 4),
+    ],
+)
+def test_a_run_asks_for_what_its_spec_uses(asked: dict[str, Any], has_gpus: bool, cpus: int, gpus: int) -> None:
+    assert resources_of({"resources": asked}, has_gpus=has_gpus) == {"CPU": cpus, "GPU": gpus}
+
+
+def test_without_ray_its_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'evergreen-rl\[ray\]'"):
+        study(written_study(tmp_path), home=tmp_path / "home", on="ray")
+
+
+def test_an_address_is_of_a_cluster(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="say --on ray with it"):
+        study(written_study(tmp_path), home=tmp_path / "home", address="10.0.0.1:6379")
+
+
+def test_a_node_that_does_not_see_the_home_says_so(tmp_path: Path) -> None:
+    request = RunRequest(str(tmp_path / "home"), RUNS[0], str(tmp_path / "home" / "logs" / "log"), {}, {})
+    with pytest.raises(RuntimeError, match="does not see the home"):
+        do_run(json.dumps(asdict(request)))
+
+
+def test_machines_do_not_share_a_file_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    nodes = [{"NodeManagerAddress": f"10.0.0.{number}", "Alive": True} for number in (1, 2)]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    tasks = object.__new__(RayTasks)
+    with pytest.raises(UserError, match="2 machines cannot write one SQLite file"):
+        tasks.require_shared_ledger("sqlite:////shared/evergreen.db")
+    tasks.require_shared_ledger("postgresql+psycopg://host/runs")
+    nodes[1]["Alive"] = False
+    tasks.require_shared_ledger("sqlite:////shared/evergreen.db")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study on this machine, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert set(study(written_study(folder, spec=SLOW), home=folder / "home").values()) == {"finished"}
+    return folder / "home"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head without cores, and two nodes with one each."""
+    utils = pytest.importorskip("ray.cluster_utils")
+    os.environ.update(ray_tasks.QUIET)
+    store = {"object_store_memory": ray_tasks.STORE_BYTES}
+    made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store})
+    made.nodes = [made.add_node(num_cpus=1, **store) for _ in range(2)]
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_node_is_lost_and_its_run_goes_on_elsewhere_to_the_same_end(
+    tmp_path: Path, whole: Path, cluster: Any
+) -> None:
+    class Losing(StudyCallback):
+        is_lost = False
+
+        def begin(self, runner: Any) -> None:
+            self.runner = runner
+
+        def look(self) -> None:
+            if not self.is_lost and all(self.runner.steps_done(name) for name in RUNS):
+                cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+                self.is_lost = True
+
+    losing = Losing()
+    states = study(
+        written_study(tmp_path, spec=SLOW), tmp_path / "home", watcher=losing, on="ray", address=cluster.address
+    )
+    assert losing.is_lost
+    assert set(states.values()) == {"finished"}
+    for name in RUNS:
+        assert ending(tmp_path / "home", name) == ending(whole, name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_signal_ends_in_checkpoints_and_the_same_command_goes_on(tmp_path: Path, whole: Path) -> None:
+    pytest.importorskip("ray")
+    file, home = written_study(tmp_path, spec=SLOW), tmp_path / "home"
+    command = [str(Path(sys.executable).with_name("evergreen")), "study", str(file), "--home", str(home), "--on", "ray"]
+    going = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_until(lambda: all(list(home.glob(f"{name}/checkpoints/*")) for name in RUNS), 90)
+        going.send_signal(signal.SIGINT)
+        said = going.communicate(timeout=120)[0]
+    finally:
+        going.kill()
+    assert going.returncode == RESUMABLE, said
+    assert "--on ray" in said
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in RUNS:
+        assert ending(home, name) == ending(whole, name)
+
+
+@pytest.mark.slow
+def test_what_no_node_has_room_for_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    start = time.monotonic()
+    with RayTasks() as tasks, pytest.raises(UserError, match="a run takes 10000 CPU, and the cluster has"):
+        tasks.capacity({"resources": {"threads": 10_000, "device": "cpu", "ranks": 1}})
+    assert time.monotonic() - start < 60
