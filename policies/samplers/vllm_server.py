@@ -12,18 +12,21 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from policies import adapters
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling
 from policies.samplers.serving.server_list import EXAMPLE, ServerList, require_urls
 
 if TYPE_CHECKING:
     from policies.policy import Policy
+    from policies.samplers.serving.fleet import HandedAdapter
 
 SOURCE = "arXiv 2309.06180"
 DEFAULT_URL = EXAMPLE
@@ -43,6 +46,9 @@ class Config(SamplerOptions):
     weights: Path | None = None
     """A folder that learner and servers see under this path, where weights are handed over. Null: one of the
     system's temporary folders, good for servers on this host alone."""
+    hand_over: Literal["auto", "files", "adapter"] = "auto"
+    """How a policy with adapters reaches the servers: `files`, merged and whole; `adapter`, the adapters alone, a name
+    a version, beside weights that are handed over once. auto: `adapter` where all servers can."""
     in_flight: int = Field(default=64, ge=1)
     """Most rows that one server is asked for at the same time."""
     timeout_s: float | None = Field(default=None, gt=0)
@@ -81,12 +87,15 @@ class VllmServerSampler(Sampler):
         self._num_syncs = count()
         self._jitter = random.Random(self._name)
         self._weight_files, self._loop = WeightFiles(config.weights), EventLoop()
+        self._adapter_files = WeightFiles(config.weights)
+        self._base: tuple[str, str, Path] | None = None  # fingerprint, label, folder of what adapters stand beside
         self._session = self._loop.run(connect())
         self._server_list = ServerList(config.urls, config.urls_file, config.every_address)
         self._list_fault: str | None = None  # why the list could not be read when it was last looked at
         self._fleet = Fleet(lambda url: FleetMember(url, self._session, config.in_flight, config.timeout_s))
         try:
             self._fleet.become(self._server_list.read())
+            self._hands_adapters = self._may_hand_adapters()
             self.sync(policy.version)
         except BaseException:
             self.close()
@@ -99,9 +108,14 @@ class VllmServerSampler(Sampler):
 
         number = next(self._num_syncs)
         label = f"{version}-{self._name}-{number}"
-        folder = self._weight_files.put(self.policy, label)
         is_due = number % self.config.probe_every == 0
-        self._fleet.weights = Weights(version, label, folder, make_server_check(self.policy), is_due)
+        check = make_server_check(self.policy)
+        if self._hands_adapters:
+            base_label, folder = self._put_base(label)
+            self._fleet.weights = Weights(version, base_label, folder, check, is_due, self._put_adapter(label))
+        else:
+            folder = self._weight_files.put(partial(self.policy.save_merged, tokenizer=False), label)
+            self._fleet.weights = Weights(version, label, folder, check, is_due)
         self._look_up_servers()
         self._loop.run(self._fleet.bring_up())
         self.version = version
@@ -127,6 +141,36 @@ class VllmServerSampler(Sampler):
         job = (requests, sampling, self.policy.stop_ids, weights)
         return self._loop.run(RequestBatch(self._fleet, members, *job, self._jitter).run())
 
+    def _may_hand_adapters(self) -> bool:
+        """Whether adapters go to the servers alone."""
+        adapter, how = self.policy.adapter, self.config.hand_over
+        if adapter is None or how == "files":
+            return False
+        if how == "adapter":
+            return True
+        if unable := self._loop.run(self._fleet.without_adapters(adapter.rank)):
+            self._fleet.news.append(
+                f"weights go to the servers whole: {', '.join(unable)} loads no adapters of rank {adapter.rank} "
+                "(--enable-lora, --max-lora-rank)"
+            )
+        return not unable
+
+    def _put_base(self, label: str) -> tuple[str, Path]:
+        """Write what adapters stand beside, where it has changed; its label and folder."""
+        fingerprint = adapters.fingerprint(self.policy.model)
+        if self._base is None or self._base[0] != fingerprint:
+            self._base = fingerprint, label, self._weight_files.put(self.policy.save_base, label)
+        return self._base[1:]
+
+    def _put_adapter(self, label: str) -> HandedAdapter:
+        """Write the adapters as they are."""
+        from policies.samplers.serving.fleet import OUR_ADAPTERS, HandedAdapter
+
+        assert self.policy.adapter is not None
+        name = f"{OUR_ADAPTERS}{label}"
+        folder = self._adapter_files.put(self.policy.save_adapters, name)
+        return HandedAdapter(name, folder, self.policy.adapter.rank)
+
     def _look_up_servers(self) -> None:
         """See which servers there are now; where that cannot be told, those there were."""
         try:
@@ -147,6 +191,7 @@ class VllmServerSampler(Sampler):
         self._loop.run(self._session.close())
         self._loop.close()
         self._weight_files.close()
+        self._adapter_files.close()
 
 
 def create(config: Config, policy: Policy) -> VllmServerSampler:

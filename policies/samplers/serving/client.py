@@ -53,10 +53,17 @@ class Server:
         return str(found["weight_version"]) if found.get("weight_version") is not None else None
 
     async def play(
-        self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int, timeout_s: float
+        self,
+        request: Request,
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        version: int,
+        timeout_s: float,
+        adapter: str | None = None,
     ) -> Generation:
-        """Play one row; `version` is that of the weights the server is known to hold."""
-        text = await self._call("POST", "/v1/completions", timeout_s, completion_body(request, sampling, stop_ids))
+        """Play one row; `version` is that of the weights the server is known to hold, `adapter` one it has loaded."""
+        body = completion_body(request, sampling, stop_ids) | ({} if adapter is None else {"model": adapter})
+        text = await self._call("POST", "/v1/completions", timeout_s, body)
         return read_completion(text, request, stop_ids, version)
 
     async def swap(self, folder: Path, label: str) -> None:
@@ -71,21 +78,45 @@ class Server:
         if (held := await self.label()) != label:
             raise ServerFault(f"it was given the weights {label} and says that it has {held}")
 
+    async def adapters(self) -> list[str]:
+        """Name the adapters that it has loaded."""
+        return [str(one["id"]) for one in await self._models() if one.get("parent")]
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Have it read an adapter, beside those it has; rows in flight go on."""
+        await self._call("POST", "/v1/load_lora_adapter", SWAP_S, {"lora_name": name, "lora_path": str(folder)})
+
+    async def unload_adapter(self, name: str) -> None:
+        """Have it forget an adapter."""
+        await self._call("POST", "/v1/unload_lora_adapter", CHECK_S, {"lora_name": name})
+
+    async def _models(self) -> list[dict[str, Any]]:
+        listed = (await self._json("GET", "/v1/models", CHECK_S)).get("data")
+        return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
     async def context(self) -> int | None:
         """Give the most tokens of a row, which it would cut without a word; None: it does not say."""
-        listed = (await self._json("GET", "/v1/models", CHECK_S)).get("data")
+        listed = await self._models()
         limit = listed[0].get("max_model_len") if listed else None
         return None if limit is None else int(limit)
 
     async def logprobs_mode(self) -> str | None:
         """Give its `--logprobs-mode`; None: it does not say. Takes seconds: it looks at its whole host."""
+        model = (await self._configured()).get("model_config")
+        return model.get("logprobs_mode") if isinstance(model, dict) else None
+
+    async def largest_rank(self) -> int:
+        """Give the largest rank of adapters that it loads while it plays; 0: it loads none. Takes seconds."""
+        lora = (await self._configured()).get("lora_config")
+        return int(lora.get("max_lora_rank", 0)) if isinstance(lora, dict) else 0
+
+    async def _configured(self) -> dict[str, Any]:
         try:
             found = await self._json("GET", "/server_info?config_format=json", SWAP_S)
         except RequestRefused:
-            return None
+            return {}
         config = found.get("vllm_config")
-        model = config.get("model_config") if isinstance(config, dict) else None
-        return model.get("logprobs_mode") if isinstance(model, dict) else None
+        return config if isinstance(config, dict) else {}
 
     async def _json(self, method: str, path: str, timeout_s: float) -> dict[str, Any]:
         text = await self._call(method, path, timeout_s)

@@ -25,7 +25,7 @@ import aiohttp
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
-from policies.samplers.serving.client import SWAP_S, Server, ServerFault
+from policies.samplers.serving.client import SWAP_S, RequestRefused, Server, ServerFault
 from policies.samplers.serving.weight_files import require_valid
 from policies.samplers.vllm import LOGPROBS_MODE
 from policies.samplers.weight_check import SERVER_SAMPLING, ServerWeightCheck
@@ -38,6 +38,7 @@ SHORTEST_S = 30.0  # a first call that compiles, or a host that is busy for a mo
 ATTEMPTS = 3
 FIRST_PAUSE_S = 0.5  # doubled before each further attempt, and up to half as long again
 MOST_LOST = 0.1  # of a batch
+OUR_ADAPTERS = "evergreen-"  # begins the name of each that is handed over
 
 T = TypeVar("T")
 
@@ -86,6 +87,15 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
+class HandedAdapter:
+    """What learns beside frozen weights, in files, under a name that no other version has."""
+
+    name: str
+    folder: Path
+    rank: int
+
+
+@dataclass(frozen=True)
 class Weights:
     """What the servers are to play."""
 
@@ -94,6 +104,12 @@ class Weights:
     folder: Path
     check: ServerWeightCheck
     is_check_due: bool  # of every server, and not only of those that come new
+    adapter: HandedAdapter | None = None  # beside them
+
+    @property
+    def adapter_name(self) -> str | None:
+        """What rows ask for, where an adapter is played."""
+        return None if self.adapter is None else self.adapter.name
 
 
 class FleetMember:
@@ -110,10 +126,10 @@ class FleetMember:
         self.context: int | None = None  # most tokens of a row; None: it does not say
         self._looking: asyncio.Task[None] | None = None
 
-    async def play(self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int) -> Generation:
+    async def play(self, request: Request, sampling: Sampling, stop_ids: Sequence[int], weights: Weights) -> Generation:
         """Play one row, within the time that this server's slowest batch lets expect."""
         limit_s = self.timeouts.limit_s(request.budget, min(self.load, self._in_flight))
-        return await self.server.play(request, sampling, stop_ids, version, limit_s)
+        return await self.server.play(request, sampling, stop_ids, weights.version, limit_s, weights.adapter_name)
 
     async def bring_up(self, weights: Weights, news: list[str]) -> None:
         """Look whether it holds the weights, and give them to it if not: once for all rows that wait. `ServerFault`."""
@@ -134,19 +150,39 @@ class FleetMember:
             if mode not in (None, LOGPROBS_MODE):  # log-probs not of the distribution that it samples from
                 raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}")
             self.context = await self.server.context()
-        if held != weights.label or is_new:
+        is_changed = held != weights.label or is_new
+        if is_changed:
             self.proven = None  # whatever happens on the way, it is not to be taken for what it was
             require_valid(weights.folder)
             await self.server.swap(weights.folder, weights.label)
+        if weights.adapter is not None and weights.adapter.name not in (known := await self.server.adapters()):
+            self.proven, is_changed = None, True
+            await self._load(weights.adapter)
+            for name in known:
+                if name.startswith(OUR_ADAPTERS):  # of versions that no row plays any more
+                    await self.server.unload_adapter(name)
+        if is_changed:
             if is_new or weights.is_check_due:
                 await self._check(weights)
             self.proven = weights.label
         self.is_trusted = True
 
+    async def _load(self, adapter: HandedAdapter) -> None:
+        require_valid(adapter.folder)
+        try:
+            await self.server.load_adapter(adapter.name, adapter.folder)
+        except RequestRefused as refused:
+            raise ServerFault(
+                f"it would not load an adapter ({refused}): start it with --enable-lora --max-lora-rank of at least "
+                f"{adapter.rank} and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or hand weights over whole, `sampler: "
+                "{hand_over: files}`"
+            ) from refused
+
     async def _check(self, weights: Weights) -> None:
         """Refuse a server that does not play the weights it was given."""
         play, check = self.server.play, weights.check
-        rows = (play(request, SERVER_SAMPLING, (), weights.version, SWAP_S) for request in check.requests)
+        about = (weights.version, SWAP_S, weights.adapter_name)
+        rows = (play(request, SERVER_SAMPLING, (), *about) for request in check.requests)
         gap = check.gap(await asyncio.gather(*rows))
         if gap > check.limit:
             raise ServerFault(
@@ -196,6 +232,18 @@ class Fleet:
                 "host"
             )
         return up
+
+    async def without_adapters(self, rank: int) -> list[str]:
+        """Name the servers that answer, and load no adapters of such a rank while they play."""
+
+        async def loads(member: FleetMember) -> bool:
+            try:
+                return await member.server.largest_rank() >= rank
+            except ServerFault:  # it is brought up later, or left out
+                return True
+
+        able = await asyncio.gather(*map(loads, self.members))
+        return [member.url for member, loads_them in zip(self.members, able, strict=True) if not loads_them]
 
     @property
     def context(self) -> int | None:
@@ -277,8 +325,7 @@ class RequestBatch:
                         continue  # it failed while this row waited for it, and another has not
                     if not member.is_trusted:
                         await self.fleet.recall(member)
-                    request, version = self.requests[row], self.weights.version
-                    played = member.play(request, self.sampling, self.stop_ids, version)
+                    played = member.play(self.requests[row], self.sampling, self.stop_ids, self.weights)
                     self._played[row], self._by[row] = await played, member
                     return
             except ServerFault as fault:

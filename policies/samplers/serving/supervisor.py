@@ -47,6 +47,8 @@ OPTIONS = {
     "--worker-extension-cls": "policies.samplers.serving.worker_extension.Reload",
     "--uvicorn-log-level": "warning",  # not a line a row
 }
+LOADS_ADAPTERS = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM makes room
 TELLS_WHY = re.compile(r"\b\w*Error: .*")
 
 
@@ -77,6 +79,12 @@ def for_a_cpu(context: int | None) -> list[str]:
     """
     num_tokens = max(context or 0, PREFILL_TOKENS)
     return ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", str(num_tokens)]
+
+
+def for_adapters(rank: int) -> list[str]:
+    """Options of a vLLM that loads adapters while it plays: the newest, and the one before; none for too large ones."""
+    room = next((one for one in RANKS if one >= rank), None)
+    return [] if room is None else ["--enable-lora", "--max-lora-rank", str(room), "--max-loras", "2"]
 
 
 def port_of(url: str) -> int:

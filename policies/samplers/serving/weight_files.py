@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from policies.errors import CheckpointError, PolicyError
-from policies.policy import Policy
 
 MANIFEST = "manifest.json"
 KEPT = 2  # directories: the one that servers play, and the one before, which a late server may be reading
@@ -31,11 +31,11 @@ class WeightFiles:
         self.root = (self._own or root or Path()).absolute()
         self._kept: list[Path] = []
 
-    def put(self, policy: Policy, label: str) -> Path:
-        """Write a policy's weights to a new directory of this name; the oldest beyond two goes."""
+    def put(self, save: Callable[[Path], object], label: str) -> Path:
+        """Have weights saved in a new directory of this name; the oldest beyond two goes."""
         folder = self.root / label
         try:
-            write(policy, folder)
+            write(save, folder)
         except OSError as failed:
             raise PolicyError(
                 f"the weights cannot be written for the servers: {failed}. sampler.weights names the folder; it needs "
@@ -53,13 +53,13 @@ class WeightFiles:
         self._kept.clear()
 
 
-def write(policy: Policy, folder: Path) -> None:
-    """Write a policy's weights as safetensors; the directory appears whole or not at all."""
+def write(save: Callable[[Path], object], folder: Path) -> None:
+    """Have weights saved as safetensors in a directory that appears whole or not at all."""
     aside = folder.with_name(f".aside-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        policy.save_merged(aside, tokenizer=False)
+        save(aside)
         found = {file.name: _shapes(file) for file in sorted(aside.glob("*.safetensors"))}
         (aside / MANIFEST).write_text(json.dumps(found, indent=1))
         for entry in (*aside.iterdir(), aside):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ class FakeServer:
         self._first = {name: tensor.clone() for name, tensor in self.policy.model.state_dict().items()}
         self.label, self.is_healthy, self.empties_its_cache, self.tells = START, True, True, True
         self.logprobs_mode, self.context = "processed_logprobs", 4096
+        self.largest_rank, self.adapters = 0, dict[str, Path]()  # by name
         self.loaded: list[str] = []  # labels, in order
         self.called: list[str] = []  # paths
         self.played: list[int] = []  # seeds of completions that went well
@@ -66,6 +69,7 @@ class FakeServer:
         """Hold the start weights again, as after a restart."""
         self.policy.model.load_state_dict(self._first)
         self.label = START
+        self.adapters.clear()
 
     def restart(self) -> None:
         self.die()
@@ -85,11 +89,14 @@ class FakeServer:
             greedy=body["temperature"] == 0,
         )
         request = Request(tuple(body["prompt"]), body["seed"], body["max_tokens"])
-        self.policy.stop_ids = tuple(body["stop_token_ids"])
-        (generation,) = create(Config(), self.policy).generate([request], sampling)
+        policy = self.policy
+        if "model" in body:
+            policy = replace(policy, model=with_adapter(policy.model, self.adapters[body["model"]]))
+        policy.stop_ids = tuple(body["stop_token_ids"])
+        (generation,) = create(Config(), policy).generate([request], sampling)
         logprobs = generation.logprobs
         if self.logprobs_mode != "processed_logprobs":
-            logprobs = np.minimum(fresh_logprobs(self.policy, request, generation, 1.0), 0)
+            logprobs = np.minimum(fresh_logprobs(policy, request, generation, 1.0), 0)
         return {
             "index": 0,
             "text": "",
@@ -154,9 +161,17 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/weight_info":
             return 200, {"weight_version": fake.label}
         if path == "/server_info" and fake.tells:
-            return 200, {"vllm_config": {"model_config": {"logprobs_mode": fake.logprobs_mode}}}
+            lora = {"max_lora_rank": fake.largest_rank} if fake.largest_rank else None
+            return 200, {"vllm_config": {"model_config": {"logprobs_mode": fake.logprobs_mode}, "lora_config": lora}}
         if path == "/v1/models":
-            return 200, {"data": [{"id": "policy", "max_model_len": fake.context}]}
+            models = [{"id": "policy", "max_model_len": fake.context}]
+            return 200, {"data": [*models, *({"id": name, "parent": "policy"} for name in fake.adapters)]}
+        if path == "/v1/load_lora_adapter" and fake.largest_rank:
+            fake.adapters[body["lora_name"]] = Path(body["lora_path"])
+            return 200, "Success"
+        if path == "/v1/unload_lora_adapter" and fake.largest_rank:
+            del fake.adapters[body["lora_name"]]
+            return 200, "Success"
         if path == "/reset_prefix_cache":
             return 200, {"success": fake.empties_its_cache}
         if path == "/update_weight_version":
@@ -191,6 +206,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text[: len(text) // 2] if cut else text)
         self.close_connection = cut
+
+
+def with_adapter(model: Any, folder: Path) -> Any:
+    """Copy a model with an adapter of peft's layout merged: W + (alpha / r) B A."""
+    config, saved = (
+        json.loads((folder / "adapter_config.json").read_text()),
+        load_file(folder / "adapter_model.safetensors"),
+    )
+    merged = copy.deepcopy(model)
+    for name, a in saved.items():
+        if ".lora_A." in name:
+            layer = merged.get_submodule(name.removeprefix("base_model.model.").partition(".lora_A.")[0])
+            delta = saved[name.replace(".lora_A.", ".lora_B.")] @ a
+            layer.weight.data += config["lora_alpha"] / config["r"] * delta
+    return merged
 
 
 def _last_logprob(choice: dict[str, Any], value: float) -> None:

@@ -15,7 +15,7 @@ FILE = "model.safetensors"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(random_policy(), tmp_path / "0-mine")
+    write(random_policy().save_merged, tmp_path / "0-mine")
     return tmp_path / "0-mine"
 
 
@@ -64,7 +64,7 @@ def test_what_a_worker_would_die_of_is_refused(folder: Path, spoil: object) -> N
 
 def test_the_last_two_are_kept_and_all_go_in_the_end(tmp_path: Path) -> None:
     shelf, policy = WeightFiles(tmp_path / "weights"), random_policy()
-    folders = [shelf.put(policy, str(version)) for version in range(4)]
+    folders = [shelf.put(policy.save_merged, str(version)) for version in range(4)]
     assert [folder.exists() for folder in folders] == [False, False, True, True]
     shelf.close()
     assert not any(folder.exists() for folder in folders)
@@ -73,7 +73,7 @@ def test_the_last_two_are_kept_and_all_go_in_the_end(tmp_path: Path) -> None:
 
 def test_without_a_folder_it_makes_one_and_takes_it_away() -> None:
     shelf = WeightFiles(None)
-    folder = shelf.put(random_policy(), "0")
+    folder = shelf.put(random_policy().save_merged, "0")
     assert folder.is_absolute()
     shelf.close()
     assert not shelf.root.exists()
@@ -82,4 +82,4 @@ def test_without_a_folder_it_makes_one_and_takes_it_away() -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PolicyError, match=r"file.*sampler\.weights"):
-        WeightFiles(tmp_path / "file").put(random_policy(), "0")
+        WeightFiles(tmp_path / "file").put(random_policy().save_merged, "0")

@@ -9,21 +9,32 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from policies.config import AdapterConfig
 from policies.errors import PolicyError
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
-from policies.samplers.serving.supervisor import Launch, SupervisedServers, for_a_cpu, running, vllm_command
+from policies.samplers.serving.supervisor import (
+    LOADS_ADAPTERS,
+    Launch,
+    SupervisedServers,
+    for_a_cpu,
+    for_adapters,
+    running,
+    vllm_command,
+)
 from policies.samplers.testing import some_requests
 from policies.samplers.vllm import PREFILL_TOKENS
 from policies.samplers.vllm_server import Config, VllmServerSampler, create
 from tests.policies.samplers.serving.fakes import FakeServer
+from tests.policies.samplers.serving.test_adapters_handed_over import learn
 from tests.policies.samplers.vllm.playing import ROUNDING, gap, greedy, long_requests, update, wide_policy
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -33,7 +44,9 @@ OPTIONS = ["--max-model-len", "512", *for_a_cpu(512)]
 
 
 @contextmanager
-def started(policy: Policy, num: int, folder: Path, *more: str) -> Iterator[list[SupervisedServers]]:
+def started(
+    policy: Policy, num: int, folder: Path, *more: str, environment: Mapping[str, str] | None = None
+) -> Iterator[list[SupervisedServers]]:
     """Run servers of a policy, ready."""
     policy.save(folder / "policy")
     launches = []
@@ -41,7 +54,9 @@ def started(policy: Policy, num: int, folder: Path, *more: str) -> Iterator[list
         fake = FakeServer()  # finds a free port
         fake.die()
         command = vllm_command(folder / "policy", fake.url, "float32", [*OPTIONS, *more])
-        launches.append(Launch(fake.url, command, folder / f"log-{number}", {"PYTHONPATH": str(REPOSITORY)}))
+        launches.append(
+            Launch(fake.url, command, folder / f"log-{number}", {"PYTHONPATH": str(REPOSITORY), **(environment or {})})
+        )
     with running(launches) as servers:
         for server in servers:
             server.wait_until_ready()
@@ -109,6 +124,26 @@ def test_weights_follow_on_an_untied_head(tmp_path: Path) -> None:
         sampler_on(wide_policy(tied=False), servers) as sampler,
     ):
         require_followed(sampler)
+
+
+def test_adapters_follow_beside_weights_that_went_once(tmp_path: Path) -> None:
+    policy = wide_policy()
+    policy.put_adapters(AdapterConfig(rank=4), 1, has_own_base=True)
+    more = for_adapters(4)
+    with (
+        started(wide_policy(seed=5), 1, tmp_path, *more, environment=LOADS_ADAPTERS) as servers,
+        sampler_on(policy, servers, hand_over="adapter") as sampler,
+    ):
+        require_fresh(sampler)
+        for seed in range(3):
+            learn(policy, seed)
+            sampler.sync(policy.version)
+            require_fresh(sampler)
+        policy.merge_adapters(torch.Generator().manual_seed(3))
+        learn(policy, 4)
+        sampler.sync(policy.version)
+        require_fresh(sampler)
+        assert sampler.take_news() == []
 
 
 def many(policy: Policy, num: int = 24, budget: int = 128) -> list[Request]:
