@@ -230,6 +230,7 @@ class Learner:
         temperature: float = 1.0,
         keeps_reference: bool = False,
         work: Alone | None = None,
+        optimizes_on_host: bool = False,
     ) -> None:
         if config.lr is None or config.betas is None or config.micro_tokens is None:
             raise PolicyError("some defaults depend on the policy: pass `config.resolved(policy_config)`")
@@ -251,7 +252,7 @@ class Learner:
             self.update_passes = replace(self.passes, policy=sharded, work=self.work)
             self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, policy.model, sharded.model, *options)
         else:
-            self.optimizer = Optimizer(policy.model, *options)
+            self.optimizer = Optimizer(policy.model, *options, on_host=optimizes_on_host)
 
     def learn(
         self,

@@ -1,8 +1,8 @@
 """AdamW on float32 copies: gradients gathered over micro-batches, clipped, applied or refused as a whole.
 
 Weights shorter than float32 have a float32 master copy that the optimiser moves; at a learning rate of 1e-6 a
-bfloat16 weight rounds almost every update away. float32 weights are their own master. Source of AdamW:
-arXiv 1711.05101.
+bfloat16 weight rounds almost every update away. float32 weights are their own master, unless all of this is to be on
+the host, where there is room for 16 bytes a weight that a GPU has not. Source of AdamW: arXiv 1711.05101.
 """
 
 from __future__ import annotations
@@ -39,9 +39,15 @@ class OptimizerState:
 
 
 class Optimizer:
-    """The trainable weights of a model and what AdamW knows about each of them."""
+    """The trainable weights of a model and what AdamW knows about each of them.
 
-    def __init__(self, model: Any, betas: tuple[float, float], weight_decay: float, clip_norm: float) -> None:
+    `on_host`: masters, gradients and moments are on the CPU, which takes the step; weights are copied back.
+    """
+
+    def __init__(
+        self, model: Any, betas: tuple[float, float], weight_decay: float, clip_norm: float, on_host: bool = False
+    ) -> None:
+        self.on_host = on_host
         self.weights: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.betas, self.weight_decay, self.clip_norm = betas, weight_decay, clip_norm
         self.reset()
@@ -49,7 +55,7 @@ class Optimizer:
     def reset(self) -> None:
         """Forget all moments and the updates before, with their warm-up; take the weights as they are now."""
         self.masters = {
-            name: w if torch.finfo(w.dtype).bits >= 32 else w.detach().float().clone().requires_grad_()
+            name: self._copied(w) if self.on_host or torch.finfo(w.dtype).bits < 32 else w
             for name, w in self.weights.items()
         }
         self.adam = torch.optim.AdamW(
@@ -66,12 +72,12 @@ class Optimizer:
                 self.weights[name].grad = None
 
     def gather_gradients(self) -> None:
-        """After each backward pass: add the gradients of short weights to those of their float32 masters."""
+        """After each backward pass: add the gradients of weights to those of their masters, where these are apart."""
         for name, master in self.masters.items():
             weight = self.weights[name]
             if weight is not master and weight.grad is not None:
                 assert master.grad is not None
-                master.grad += weight.grad
+                master.grad += weight.grad.to(master.device)
                 weight.grad = None
 
     def step(self, lr: float, refuses: Callable[[float], bool] = lambda norm: False) -> tuple[float, bool]:
@@ -143,8 +149,15 @@ class Optimizer:
     def copy_back(self) -> None:
         """Let the weights follow what was changed in their masters."""
         with torch.no_grad():
-            for name in self._short_names():
-                self.weights[name].copy_(self.masters[name])
+            for name, master in self.masters.items():
+                if self.weights[name] is not master:
+                    self.weights[name].copy_(master)
+
+    def _copied(self, weight: Tensor) -> Tensor:
+        """Make a weight's master: at least float32."""
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        device = torch.device("cpu") if self.on_host else weight.device
+        return weight.detach().to(device, dtype, copy=True).requires_grad_()
 
     def _to_saved(self, own: Tensor) -> Tensor:
         """Make a tensor of the optimiser one that is saved."""
@@ -160,5 +173,5 @@ class Optimizer:
         return {name: steps for name, steps in counted.items() if steps != self.num_updates}
 
     def _short_names(self) -> list[str]:
-        """Names of the weights that are shorter than float32."""
-        return [name for name, master in self.masters.items() if self.weights[name] is not master]
+        """Names of the weights that are shorter than float32, whose masters are saved beside them."""
+        return [name for name, weight in self.weights.items() if torch.finfo(weight.dtype).bits < 32]

@@ -183,7 +183,10 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     else:
         masters = "float32 masters, their " if memory.is_short and is_whole else ""
         yield Part("weights", memory.weights)
-        yield Part(f"{masters}gradients, two moments", memory.optimizer)
+        if spec.resources.offload == "none":
+            yield Part(f"{masters}gradients, two moments", memory.optimizer)
+        elif not memory.short_gradients:
+            yield Part("gradients of the last backward pass", memory.trained, "update")
     if is_whole and Objective(spec.objective, 0).may_need_reference:
         yield Part("reference policy", memory.weights)
     kind = registry.type_of(sampler)
@@ -244,6 +247,8 @@ def _changes(spec: Spec) -> Iterator[tuple[str, Any]]:
         yield "`sampler.ahead: 0`", within("sampler", ahead=0)
     if kind == "vllm":
         yield "a server on another GPU (`evergreen serve`, `sampler: vllm_server`)", _with_server
+    if spec.resources.ranks == 1 and spec.resources.offload == "none":
+        yield "`resources.offload: optimizer`", within("resources", offload="optimizer")
     if any(getattr(one, "kind", None) in COPYING for one in spec.measure.of):
         left = tuple(one for one in spec.measure.of if getattr(one, "kind", None) not in COPYING)
         yield "no probe that trains a copy (`measure.of`)", within("measure", of=left)

@@ -465,6 +465,11 @@ class Resources(Section):
         description="Processes that update the policy. Each holds a share of weights and optimiser, on a GPU of its "
         "own where there are GPUs; another number, other last bits.",
     )
+    offload: Literal["none", "optimizer"] = Field(
+        "none",
+        description="`optimizer`: masters, gradients and moments are on the host, which takes the step; slower, and a "
+        "GPU holds 4 bytes a weight of bfloat16 and not 20.",
+    )
     search_path: str | None = Field(
         None,
         description="Where `package.module:factory` is looked for, and `./file.py:factory` begins; null: the spec's "
@@ -765,6 +770,8 @@ class Spec(Section):
         if self.resources.ranks == 1:
             return self
         key = f"resources.ranks: {self.resources.ranks}"
+        if self.resources.offload != "none":
+            raise refuse(f"{key}: resources.offload: {self.resources.offload} is for one process: say `none`")
         adapter = self.policy.adapter
         if adapter is not None and adapter.boundary == "merge":
             raise refuse(

@@ -85,6 +85,11 @@ class ModelMemory:
         return self.num_parameters * self.bytes_each + (self.num_adapted or 0) * FLOAT32
 
     @property
+    def trained(self) -> int:
+        """Of the weights that learn."""
+        return self.weights if self.num_adapted is None else self.num_adapted * FLOAT32
+
+    @property
     def optimizer(self) -> int:
         """Of what stays between updates beside the weights: masters of short ones, gradients, two moments."""
         if self.num_adapted is not None:

@@ -151,6 +151,7 @@ def test_when_a_rank_is_killed_all_are_gone_and_a_resume_ends_the_same(
     [
         ({"policy": {"adapter": {"rank": 4, "boundary": "merge"}}}, "say `carry` or `reset`"),
         ({"sampler": "vllm"}, "take `vllm_server`"),
+        ({"resources": {"ranks": 2, "offload": "optimizer"}}, "is for one process"),
         ({"curriculum": {"boundary": {"interventions": ["redo"]}}}, "redo changes weights that are spread over ranks"),
         ({"guards": {"of": [{"when": "loss > 9", "action": "roll_back"}]}}, "say `stop`"),
     ],

@@ -11,9 +11,9 @@ from policies.optimizer import Optimizer
 from policies.samplers.testing import random_policy
 
 
-def make(dtype: torch.dtype = torch.float32) -> tuple[torch.nn.Module, Optimizer]:
+def make(dtype: torch.dtype = torch.float32, on_host: bool = False) -> tuple[torch.nn.Module, Optimizer]:
     model = random_policy().model.to(dtype)
-    return model, Optimizer(model, betas=(0.9, 0.99), weight_decay=0.0, clip_norm=1.0)
+    return model, Optimizer(model, betas=(0.9, 0.99), weight_decay=0.0, clip_norm=1.0, on_host=on_host)
 
 
 def push(model: torch.nn.Module, optimizer: Optimizer, lr: float, size: float = 1e-3, seed: int = 0) -> float:
@@ -46,6 +46,32 @@ def test_bfloat16_weights_move_at_a_rate_that_rounding_would_swallow() -> None:
 def test_float32_weights_have_no_copies() -> None:
     model, optimizer = make()
     assert all(a is b for a, b in zip(model.parameters(), optimizer.masters.values(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_on_the_host_it_does_the_same_and_saves_the_same(tmp_path: Path, dtype: torch.dtype) -> None:
+    (model, optimizer), (other, on_host) = make(dtype), make(dtype, on_host=True)
+    assert not any(a is b for a, b in zip(other.parameters(), on_host.masters.values(), strict=True))
+    for seed in range(3):
+        assert push(model, optimizer, 1e-3, seed=seed) == push(other, on_host, 1e-3, seed=seed)
+    assert all(map(torch.equal, weights(model), weights(other)))
+    optimizer.state().save(tmp_path / "here")
+    on_host.state().save(tmp_path / "host")
+    for file in (tmp_path / "here").iterdir():
+        assert file.read_bytes() == (tmp_path / "host" / file.name).read_bytes()
+    on_host.load(tmp_path / "here")
+    push(model, optimizer, 1e-3, seed=9)
+    push(other, on_host, 1e-3, seed=9)
+    assert all(map(torch.equal, weights(model), weights(other)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU beside the host")
+def test_on_the_host_it_takes_nothing_of_the_gpu() -> None:
+    model = random_policy().model.to("cuda", torch.bfloat16)
+    optimizer = Optimizer(model, (0.9, 0.99), 0.0, 1.0, on_host=True)
+    push(model, optimizer, lr=1e-3)
+    assert {one.device.type for one in optimizer.masters.values()} == {"cpu"}
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_gradients_of_short_weights_are_summed_in_float32() -> None:
