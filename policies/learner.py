@@ -252,7 +252,7 @@ class Learner:
             self.update_passes = replace(self.passes, policy=sharded, work=self.work)
             self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, policy.model, sharded.model, *options)
         else:
-            self.optimizer = Optimizer(policy.model, *options, on_host=optimizes_on_host)
+            self.optimizer = Optimizer(policy.model, *options, optimizes_on_host)
 
     def learn(
         self,
