@@ -240,7 +240,7 @@ class Learner:
         self.passes = ForwardPasses(policy, temperature, config.micro_tokens, config.activation_checkpointing)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
         self.update_passes = self.passes  # what updates are made with
-        options: Any = (config.betas, config.weight_decay, config.clip_norm)
+        options = (config.betas, config.weight_decay, config.clip_norm)
         if isinstance(self.work, Ranks):
             from policies.sharding import ShardedOptimizer, shard
 
