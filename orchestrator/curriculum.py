@@ -114,7 +114,6 @@ class Curriculum:
         if not trajectories:
             return None
         refuses = parts.guards.refuses(self.at)
-        parts.sampler.rest()
         return parts.learner.learn(trajectories, parts.objective, watch, parts.span(self.at), refuses)
 
     def control_entropy(

@@ -267,10 +267,7 @@ def _notes(spec: Spec) -> Iterator[str]:
         yield f"{spec.resources.ranks} ranks, a GPU each: what is told is the first's, which also plays and is measured"
     if spec.warm_start is not None and spec.warm_start.num_batches:
         yield "the warm start is not in it: its batches are fed whole"
-    sampler: Any = spec.sampler
-    if registry.type_of(sampler) == "vllm_server" and sampler.sleeps:
-        yield "servers that sleep while it updates have what this leaves while they play, which is not in it"
-    elif registry.type_of(sampler) == "vllm_server":
+    if registry.type_of(spec.sampler) == "vllm_server":
         yield "servers play on GPUs of their own, which are not in it"
     if registry.type_of(spec.sampler) == "transformers":
         yield "how fast the `transformers` sampler plays on a GPU is not known: it waits for the host at every token"

@@ -145,9 +145,6 @@ class Sampler(ABC):
     def sync(self, version: int) -> None:
         """Play with the learner's weights, which are of this version, from now on. Never called while it plays."""
 
-    def rest(self) -> None:  # noqa: B027 - most have nothing to give
-        """Give to the learner, which is about to update, what is not needed until the next batch."""
-
     @staticmethod
     def require_fitting(requests: Sequence[Request], context: int | None, what: str, remedy: str) -> None:
         """Refuse rows that are longer than a context; `what` has it: "tiny is played with a context of"."""

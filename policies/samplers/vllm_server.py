@@ -49,9 +49,6 @@ class Config(SamplerOptions):
     hand_over: Literal["auto", "files", "adapter"] = "auto"
     """How a policy with adapters reaches the servers: `files`, merged and whole; `adapter`, the adapters alone, a name
     a version, beside weights that are handed over once. auto: `adapter` where all servers can."""
-    sleeps: bool = False
-    """Servers on the learner's own GPUs give their memory back while it updates: they were started with
-    --enable-sleep-mode."""
     in_flight: int = Field(default=64, ge=1)
     """Most rows that one server is asked for at the same time."""
     timeout_s: float | None = Field(default=None, gt=0)
@@ -66,9 +63,7 @@ class Config(SamplerOptions):
         return urls
 
     @model_validator(mode="after")
-    def _go_together(self) -> Config:
-        if self.sleeps and self.ahead:
-            raise ValueError("`sleeps`: servers that play ahead cannot sleep while the learner updates: say `ahead: 0`")
+    def _are_listed_once(self) -> Config:
         if self.urls_file is not None and self.urls != [DEFAULT_URL]:
             raise ValueError("`urls` and `urls_file` both list servers: say one of them")
         if self.every_address and any(url.startswith("https://") for url in self.urls):
@@ -97,9 +92,7 @@ class VllmServerSampler(Sampler):
         self._session = self._loop.run(connect())
         self._server_list = ServerList(config.urls, config.urls_file, config.every_address)
         self._list_fault: str | None = None  # why the list could not be read when it was last looked at
-        self._fleet = Fleet(
-            lambda url: FleetMember(url, self._session, config.in_flight, config.timeout_s, config.sleeps)
-        )
+        self._fleet = Fleet(lambda url: FleetMember(url, self._session, config.in_flight, config.timeout_s))
         try:
             self._fleet.become(self._server_list.read())
             self._hands_adapters = self._may_hand_adapters()
@@ -187,11 +180,6 @@ class VllmServerSampler(Sampler):
             if str(error) != self._list_fault:
                 self._fleet.news.append(f"{error}; the servers stay those there were")
             self._list_fault = str(error)
-
-    def rest(self) -> None:
-        """Have the servers sleep until the next batch, where they share the learner's GPUs."""
-        if self.config.sleeps:
-            self._loop.run(self._fleet.sleep())
 
     def take_news(self) -> list[str]:
         """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""

@@ -78,15 +78,6 @@ class Server:
         if (held := await self.label()) != label:
             raise ServerFault(f"it was given the weights {label} and says that it has {held}")
 
-    async def sleep(self) -> None:
-        """Have it keep its weights on the host, and free its GPU's memory; it has no row in flight."""
-        await self._call("POST", "/sleep?level=1", SWAP_S)
-
-    async def wake(self) -> None:
-        """Have it take its memory again, if it sleeps."""
-        if (await self._json("GET", "/is_sleeping", CHECK_S)).get("is_sleeping"):
-            await self._call("POST", "/wake_up", SWAP_S)
-
     async def adapters(self) -> list[str]:
         """Name the adapters that it has loaded."""
         return [str(one["id"]) for one in await self._models() if one.get("parent")]

@@ -115,16 +115,8 @@ class Weights:
 class FleetMember:
     """A server of the fleet, and how it stands."""
 
-    def __init__(
-        self,
-        url: str,
-        session: aiohttp.ClientSession,
-        in_flight: int,
-        timeout_s: float | None,
-        sleeps: bool = False,
-    ) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, in_flight: int, timeout_s: float | None) -> None:
         self.server, self.url = Server(url, session), url
-        self._sleeps = sleeps  # between batches
         self.gate = asyncio.Semaphore(in_flight)  # one row each
         self.load = 0  # rows that wait for it or are in flight
         self.timeouts, self._in_flight = Timeouts(timeout_s), in_flight
@@ -147,8 +139,6 @@ class FleetMember:
 
     async def _bring_up(self, weights: Weights, news: list[str]) -> None:
         await self.server.require_healthy()
-        if self._sleeps:
-            await self.server.wake()
         held = await self.server.label()
         is_new = self.proven is None or held != self.proven
         if self.proven is not None and is_new:
@@ -265,20 +255,6 @@ class Fleet:
         remedy = "lower max_tokens, shorten the prompts, or start it with a larger --max-model-len"
         for member in self.members:
             Sampler.require_fitting(requests, member.context, f"{member.url} takes", remedy)
-
-    async def sleep(self) -> None:
-        """Have all servers that play sleep; one that will not is told, and is looked at before the next batch."""
-
-        async def put_to_sleep(member: FleetMember) -> None:
-            try:
-                await member.server.sleep()
-            except (ServerFault, RequestRefused) as fault:
-                self.news.append(
-                    f"{member.url} keeps its GPU's memory while the learner updates: {fault}. Was it started with "
-                    "--enable-sleep-mode?"
-                )
-
-        await asyncio.gather(*(put_to_sleep(member) for member in self.members if member.is_trusted))
 
     async def recall(self, member: FleetMember) -> None:
         """Bring a server up that failed in mid-batch. Raises `ServerFault`."""

@@ -43,7 +43,6 @@ class TestVllmServer(SamplerSuite):
         ({"urls": ["127.0.0.1:8321"]}, "a server is named like http://127.0.0.1:8321"),
         ({"urls": [URL, URL]}, "listed twice"),
         ({"urls": ["http://10.0.0.1:1"], "urls_file": "servers"}, "say one of them"),
-        ({"sleeps": True, "ahead": 1}, "say `ahead: 0`"),
         ({"urls": ["https://players:1"], "every_address": True}, "certificates do not hold"),
         ({"in_flight": 0}, "greater than or equal to 1"),
         ({"min_p": 0.1}, "depend on the text so far"),

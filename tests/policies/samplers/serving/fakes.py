@@ -39,7 +39,6 @@ class FakeServer:
         self._first = {name: tensor.clone() for name, tensor in self.policy.model.state_dict().items()}
         self.label, self.is_healthy, self.empties_its_cache, self.tells = START, True, True, True
         self.logprobs_mode, self.context = "processed_logprobs", 4096
-        self.may_sleep, self.is_sleeping = False, False
         self.largest_rank, self.adapters = 0, dict[str, Path]()  # by name
         self.loaded: list[str] = []  # labels, in order
         self.called: list[str] = []  # paths
@@ -167,11 +166,6 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v1/models":
             models = [{"id": "policy", "max_model_len": fake.context}]
             return 200, {"data": [*models, *({"id": name, "parent": "policy"} for name in fake.adapters)]}
-        if path == "/is_sleeping":
-            return 200, {"is_sleeping": fake.is_sleeping}
-        if path in ("/sleep", "/wake_up") and fake.may_sleep:
-            fake.is_sleeping = path == "/sleep"
-            return 200, {}
         if path == "/v1/load_lora_adapter" and fake.largest_rank:
             fake.adapters[body["lora_name"]] = Path(body["lora_path"])
             return 200, "Success"
@@ -192,7 +186,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _complete(self, body: dict[str, Any]) -> None:
         fake = self.fake
         fake.called.append(self.path)
-        assert not fake.is_sleeping
         fake.bodies.append(body)
         fake.before_completion(len(fake.bodies))
         how = fake.script.popleft() if fake.script else "well"
