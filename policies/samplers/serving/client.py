@@ -63,7 +63,12 @@ class Server:
     ) -> Generation:
         """Play one row; `version` is that of the weights the server is known to hold, `adapter` one it has loaded."""
         body = completion_body(request, sampling, stop_ids) | ({} if adapter is None else {"model": adapter})
-        text = await self._call("POST", "/v1/completions", timeout_s, body)
+        try:
+            text = await self._call("POST", "/v1/completions", timeout_s, body)
+        except RequestRefused as refused:
+            if adapter is None or adapter in await self.adapters():
+                raise
+            raise ServerFault(f"it has no adapter {adapter} any more (restarted?)") from refused
         return read_completion(text, request, stop_ids, version)
 
     async def swap(self, folder: Path, label: str) -> None:

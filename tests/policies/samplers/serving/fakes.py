@@ -188,6 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
         fake.called.append(self.path)
         fake.bodies.append(body)
         fake.before_completion(len(fake.bodies))
+        if (name := body.get("model")) is not None and name not in fake.adapters:
+            self._answer((404, {"error": {"message": f"The model `{name}` does not exist.", "code": 404}}))
+            return
         how = fake.script.popleft() if fake.script else "well"
         if how.isdigit():
             self._answer((int(how), {"error": {"message": f"scripted {how}", "code": int(how)}}))
