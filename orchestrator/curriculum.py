@@ -114,6 +114,8 @@ class Curriculum:
         if not trajectories:
             return None
         refuses = parts.guards.refuses(self.at)
+        with watch("play"):
+            parts.sampler.make_room()
         return parts.learner.learn(trajectories, parts.objective, watch, parts.span(self.at), refuses)
 
     def control_entropy(

@@ -191,6 +191,7 @@ class Interventions:
         """Do what is due, in the order of the spec; engines, reference and optimiser follow."""
         done = []
         for one, why in due:
+            self.player.sampler.make_room()
             with torch.no_grad():
                 change = one.intervention.apply(self._subject(one, at, watch))
             self.learner.optimizer.copy_back()
@@ -212,6 +213,7 @@ class Interventions:
         def rows(num: int) -> list[Row]:
             tasks = self._training_tasks(num)
             groups = self.player.play(tasks, 1, AT_ONE, "/".join(stream), at.step, watch)
+            self.player.sampler.make_room()
             return [Row(sample.ids, sample.mask) for group in groups for sample in group.samples if sample.mask.any()]
 
         generator = torch.Generator().manual_seed(random_streams.integer(self.spec.seed, *stream))

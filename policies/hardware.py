@@ -20,6 +20,11 @@ def choose_device(name: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def free_cached_memory() -> None:
+    """Give GPU memory back that torch keeps for its next tensors; nothing where no GPU is used."""
+    torch.cuda.empty_cache()
+
+
 @contextmanager
 def cpu_threads(num: int | None) -> Iterator[None]:
     """Give torch this many CPU threads inside the block, and what it had before afterwards; None: leave it."""

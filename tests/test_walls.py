@@ -170,15 +170,17 @@ def test_bandits_and_the_verbs_that_only_look_need_no_torch(finished: Path, tmp_
     _python(WITHOUT_TORCH.replace("{commands}", repr(commands)))
 
 
-@pytest.mark.parametrize("example", ["demo", "plasticity"])
-def test_what_a_spec_of_a_small_policy_means_is_told_without_torch(example: str) -> None:
+@pytest.mark.parametrize(
+    ("example", "changes"), [("demo", []), ("plasticity", []), ("demo", ["sampler=vllm_server"])]
+)
+def test_what_a_spec_of_a_small_policy_means_is_told_without_torch(example: str, changes: list[str]) -> None:
     code = f"""
 import sys
 sys.modules["torch"] = None  # importing it fails from here on
 from pathlib import Path
 from orchestrator.runs.dry_run import make_plan
 from orchestrator.spec import load_spec
-plan = make_plan(load_spec(Path("examples/{example}.yaml")), Path("home"))
+plan = make_plan(load_spec(Path("examples/{example}.yaml"), {changes}), Path("home"))
 print(plan.parameters)
 """
     assert int(_python(code)) > 1000

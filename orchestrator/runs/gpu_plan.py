@@ -268,6 +268,9 @@ def _notes(spec: Spec) -> Iterator[str]:
     if spec.warm_start is not None and spec.warm_start.num_batches:
         yield "the warm start is not in it: its batches are fed whole"
     if registry.type_of(spec.sampler) == "vllm_server":
-        yield "servers play on GPUs of their own, which are not in it"
+        if getattr(spec.sampler, "sleep_level", None) is None:
+            yield "servers play on GPUs of their own, which are not in it"
+        else:
+            yield "servers sleep while it learns, and take the share they were started with while they play: not in it"
     if registry.type_of(spec.sampler) == "transformers":
         yield "how fast the `transformers` sampler plays on a GPU is not known: it waits for the host at every token"

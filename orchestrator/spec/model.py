@@ -782,6 +782,11 @@ class Spec(Section):
             raise refuse(
                 f"{key}: sampler vllm is in the process of rank 0, whose GPU the learner fills: take `vllm_server`"
             )
+        if (level := getattr(self.sampler, "sleep_level", None)) is not None:
+            raise refuse(
+                f"{key}: sampler.sleep_level: {level} has servers sleep on the learner's GPU, and those of other ranks "
+                "do not give their memory back: leave it out, and have servers on other GPUs"
+            )
         for number, one in enumerate(self.curriculum.boundary.interventions):
             if type_of(one) not in ("reset_optimizer", "reset_adapters"):
                 raise refuse(

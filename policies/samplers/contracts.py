@@ -152,6 +152,9 @@ class Sampler(ABC):
         if context is not None and longest > context:
             raise PolicyError(f"a prompt and its budget need {longest} tokens, {what} {context}: {remedy}")
 
+    def make_room(self) -> None:  # noqa: B027 - most share no memory with the learner, or none that they could do without
+        """Let go of memory of the learner's devices until it is next asked to play. Never called while it plays."""
+
     def take_news(self) -> list[str]:
         """Say what happened since it was last asked that people should know: a server left out, rows lost."""
         return []

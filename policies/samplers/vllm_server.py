@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,14 +20,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from policies import adapters
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling
 from policies.samplers.serving.server_list import EXAMPLE, ServerList, require_urls
 
 if TYPE_CHECKING:
     from policies.policy import Policy
-    from policies.samplers.serving.fleet import HandedAdapter
+    from policies.samplers.serving.fleet import FleetMember, HandedAdapter
 
 SOURCE = "arXiv 2309.06180"
 DEFAULT_URL = EXAMPLE
@@ -49,6 +49,9 @@ class Config(SamplerOptions):
     hand_over: Literal["auto", "files", "adapter"] = "auto"
     """How a policy with adapters reaches the servers: `files`, merged and whole; `adapter`, the adapters alone, a name
     a version, beside weights that are handed over once. auto: `adapter` where all servers can."""
+    sleep_level: Literal[1, 2] | None = None
+    """For servers on the learner's own GPU: they sleep while it learns. 1: their weights wait in the host's memory;
+    2: nowhere, and are handed over anew. Null: they stay awake."""
     in_flight: int = Field(default=64, ge=1)
     """Most rows that one server is asked for at the same time."""
     timeout_s: float | None = Field(default=None, gt=0)
@@ -68,6 +71,12 @@ class Config(SamplerOptions):
             raise ValueError("`urls` and `urls_file` both list servers: say one of them")
         if self.every_address and any(url.startswith("https://") for url in self.urls):
             raise ValueError("`every_address` calls servers by address, for which certificates do not hold: take http")
+        return self
+
+    @model_validator(mode="after")
+    def _sleeps_while_nothing_plays(self) -> Config:
+        if self.sleep_level is not None and self.ahead:
+            raise ValueError("`ahead: 1` plays while the learner updates, when `sleep_level` has servers asleep: say one")
         return self
 
 
@@ -92,7 +101,8 @@ class VllmServerSampler(Sampler):
         self._session = self._loop.run(connect())
         self._server_list = ServerList(config.urls, config.urls_file, config.every_address)
         self._list_fault: str | None = None  # why the list could not be read when it was last looked at
-        self._fleet = Fleet(lambda url: FleetMember(url, self._session, config.in_flight, config.timeout_s))
+        about = (self._session, config.in_flight, config.timeout_s, config.sleep_level)
+        self._fleet = Fleet(lambda url: FleetMember(url, *about))
         try:
             self._fleet.become(self._server_list.read())
             self._hands_adapters = self._may_hand_adapters()
@@ -116,8 +126,7 @@ class VllmServerSampler(Sampler):
         else:
             folder = self._weight_files.put(partial(self.policy.save_merged, tokenizer=False), label)
             self._fleet.weights = Weights(version, label, folder, check, is_due)
-        self._look_up_servers()
-        self._loop.run(self._fleet.bring_up())
+        self._bring_up()
         self.version = version
         own, context = self.policy.context, self._fleet.context
         if context != self.context and context is not None and (own is None or context < own):
@@ -134,12 +143,24 @@ class VllmServerSampler(Sampler):
         """
         from policies.samplers.serving.fleet import RequestBatch
 
-        self._look_up_servers()
-        members, weights = self._loop.run(self._fleet.bring_up()), self._fleet.weights
+        members, weights = self._bring_up(), self._fleet.weights
         self._fleet.require_fitting(requests)
         assert weights is not None, "the fleet has been brought up to something"
         job = (requests, sampling, self.policy.stop_ids, weights)
         return self._loop.run(RequestBatch(self._fleet, members, *job, self._jitter).run())
+
+    def make_room(self) -> None:
+        """Put the servers to sleep, where the spec asks for that. Raises `PolicyError`: one will not be asked."""
+        self._loop.run(self._fleet.fall_asleep())
+
+    def _bring_up(self) -> list[FleetMember]:
+        """Bring the servers there are up to the weights; give those that play. They wake into memory that is free."""
+        from policies.hardware import free_cached_memory
+
+        if self.config.sleep_level is not None:
+            free_cached_memory()
+        self._look_up_servers()
+        return self._loop.run(self._fleet.bring_up())
 
     def _may_hand_adapters(self) -> bool:
         """Whether adapters go to the servers alone."""
@@ -157,6 +178,8 @@ class VllmServerSampler(Sampler):
 
     def _put_base(self, label: str) -> tuple[str, Path]:
         """Write what adapters stand beside, where it has changed; its label and folder."""
+        from policies import adapters
+
         fingerprint = adapters.fingerprint(self.policy.model)
         if self._base is None or self._base[0] != fingerprint:
             self._base = fingerprint, label, self._weight_files.put(self.policy.save_base, label)
@@ -187,7 +210,9 @@ class VllmServerSampler(Sampler):
         return news
 
     def close(self) -> None:
-        """Let go of connections and directories; the servers go on, with the weights they have."""
+        """Let go of connections and directories; the servers go on, with the weights they have, or sleep."""
+        with suppress(PolicyError):
+            self.make_room()
         self._loop.run(self._session.close())
         self._loop.close()
         self._weight_files.close()

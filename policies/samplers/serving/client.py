@@ -21,6 +21,7 @@ from policies.samplers.vllm import sampling_fields
 
 CHECK_S = 10.0  # for an answer that takes no work
 SWAP_S = 600.0  # for weights to be read from a disk
+SLEEP_S = 120.0  # for weights to be copied between a GPU and its host
 BUSY = 429  # and all from 500 on: not our fault
 
 
@@ -63,7 +64,12 @@ class Server:
     ) -> Generation:
         """Play one row; `version` is that of the weights the server is known to hold, `adapter` one it has loaded."""
         body = completion_body(request, sampling, stop_ids) | ({} if adapter is None else {"model": adapter})
-        text = await self._call("POST", "/v1/completions", timeout_s, body)
+        try:
+            text = await self._call("POST", "/v1/completions", timeout_s, body)
+        except RequestRefused as refused:
+            if adapter is None or adapter in await self.adapters():
+                raise
+            raise ServerFault(f"it has no adapter {adapter} any more (restarted?)") from refused
         return read_completion(text, request, stop_ids, version)
 
     async def swap(self, folder: Path, label: str) -> None:
@@ -73,10 +79,29 @@ class Server:
         emptied = await self._json("POST", "/reset_prefix_cache", CHECK_S)
         if not emptied.get("success", False):
             raise ServerFault("it would not empty its prefix cache, which holds keys and values of old weights")
-        await self._call("POST", "/update_weight_version", CHECK_S, {"new_version": label})
+        await self.set_label(label)
         await self._call("POST", "/resume", CHECK_S)
         if (held := await self.label()) != label:
             raise ServerFault(f"it was given the weights {label} and says that it has {held}")
+
+    async def set_label(self, label: str) -> None:
+        """Have it say that it holds weights of this label."""
+        await self._call("POST", "/update_weight_version", CHECK_S, {"new_version": label})
+
+    async def is_asleep(self) -> bool:
+        """Whether it plays nothing until it is woken: it was put to sleep, or paused and left so."""
+        return bool((await self._json("GET", "/is_sleeping", CHECK_S)).get("is_sleeping", False))
+
+    async def sleep(self, level: int) -> None:
+        """Have it give its GPU's memory back, and rows up that are in flight; 1: it keeps its weights in the host's
+        memory, 2: they are lost.
+        """
+        await self._call("POST", f"/sleep?level={level}&mode=abort", SLEEP_S)
+
+    async def wake_up(self) -> None:
+        """Have it take its memory again and play on."""
+        if (status := (await self._json("POST", "/wake_up", SLEEP_S)).get("status")) != "awake":
+            raise ServerFault(f"it was woken, and says that it is {status}")
 
     async def adapters(self) -> list[str]:
         """Name the adapters that it has loaded."""
@@ -109,6 +134,11 @@ class Server:
         """Give the largest rank of adapters that it loads while it plays; 0: it loads none. Takes seconds."""
         lora = (await self._configured()).get("lora_config")
         return int(lora.get("max_lora_rank", 0)) if isinstance(lora, dict) else 0
+
+    async def can_sleep(self) -> bool:
+        """Whether it was started with a sleep mode, which exists on GPUs alone. Takes seconds."""
+        model = (await self._configured()).get("model_config")
+        return isinstance(model, dict) and model.get("enable_sleep_mode") is True
 
     async def _configured(self) -> dict[str, Any]:
         try:

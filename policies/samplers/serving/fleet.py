@@ -39,6 +39,7 @@ ATTEMPTS = 3
 FIRST_PAUSE_S = 0.5  # doubled before each further attempt, and up to half as long again
 MOST_LOST = 0.1  # of a batch
 OUR_ADAPTERS = "evergreen-"  # begins the name of each that is handed over
+ASLEEP = "asleep"  # the label of a server whose weights were lost in its sleep
 
 T = TypeVar("T")
 
@@ -115,8 +116,15 @@ class Weights:
 class FleetMember:
     """A server of the fleet, and how it stands."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, in_flight: int, timeout_s: float | None) -> None:
-        self.server, self.url = Server(url, session), url
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        in_flight: int,
+        timeout_s: float | None,
+        sleep_level: int | None = None,
+    ) -> None:
+        self.server, self.url, self._sleep_level = Server(url, session), url, sleep_level
         self.gate = asyncio.Semaphore(in_flight)  # one row each
         self.load = 0  # rows that wait for it or are in flight
         self.timeouts, self._in_flight = Timeouts(timeout_s), in_flight
@@ -125,6 +133,8 @@ class FleetMember:
         self.absence: str | None = None  # why it is left out
         self.context: int | None = None  # most tokens of a row; None: it does not say
         self._looking: asyncio.Task[None] | None = None
+        self._can_sleep = False  # it was asked, and may be put to sleep
+        self._is_asleep = False  # it was put to sleep, and not woken since
 
     async def play(self, request: Request, sampling: Sampling, stop_ids: Sequence[int], weights: Weights) -> Generation:
         """Play one row, within the time that this server's slowest batch lets expect."""
@@ -139,6 +149,11 @@ class FleetMember:
 
     async def _bring_up(self, weights: Weights, news: list[str]) -> None:
         await self.server.require_healthy()
+        if await self.server.is_asleep():
+            if not self._is_asleep:  # by another run, which may have ended since: whatever its label says
+                self.proven = None
+            await self.server.wake_up()
+        self._is_asleep = False
         held = await self.server.label()
         is_new = self.proven is None or held != self.proven
         if self.proven is not None and is_new:
@@ -150,6 +165,12 @@ class FleetMember:
             if mode not in (None, LOGPROBS_MODE):  # log-probs not of the distribution that it samples from
                 raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}")
             self.context = await self.server.context()
+            if self._sleep_level is not None and not await self.server.can_sleep():
+                raise ServerFault(
+                    f"it has no sleep mode, which sampler.sleep_level: {self._sleep_level} asks for: start it with "
+                    "--enable-sleep-mode, on a GPU, or say `sleep_level: null`"
+                )
+            self._can_sleep = self._sleep_level is not None
         is_changed = held != weights.label or is_new
         if is_changed:
             self.proven = None  # whatever happens on the way, it is not to be taken for what it was
@@ -166,6 +187,21 @@ class FleetMember:
                 await self._check(weights)
             self.proven = weights.label
         self.is_trusted = True
+
+    async def fall_asleep(self) -> None:
+        """Have it give its GPU's memory back until it is brought up again, if it may be put to sleep. `ServerFault`."""
+        if self._is_asleep or not self._can_sleep or self._sleep_level is None:
+            return
+        self.is_trusted = False
+        if self._sleep_level == 2:  # the label goes first: weights that are lost are taken for none, come what may
+            known, self.proven = self.proven, None
+            await self.server.set_label(ASLEEP)
+            self.proven = known and ASLEEP
+            for name in await self.server.adapters():
+                if name.startswith(OUR_ADAPTERS):
+                    await self.server.unload_adapter(name)
+        await self.server.sleep(self._sleep_level)
+        self._is_asleep = True
 
     async def _load(self, adapter: HandedAdapter) -> None:
         require_valid(adapter.folder)
@@ -232,6 +268,15 @@ class Fleet:
                 "host"
             )
         return up
+
+    async def fall_asleep(self) -> None:
+        """Have every server give its GPU's memory back; those that do not are told."""
+        results = await asyncio.gather(*(member.fall_asleep() for member in self.members), return_exceptions=True)
+        for member, result in zip(self.members, results, strict=True):
+            if isinstance(result, ServerFault):
+                self.news.append(f"{member.url} was not put to sleep, and may hold memory beside the learner: {result}")
+            elif result is not None:
+                raise result
 
     async def without_adapters(self, rank: int) -> list[str]:
         """Name the servers that answer, and load no adapters of such a rank while they play."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from safetensors.torch import load_file
@@ -33,13 +33,14 @@ Make = Callable[..., VllmServerSampler]  # takes the options of a sampler on the
 class FakeServer:
     """A server on a port of this host. `script` says how the next completions go; when it is empty they go well."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, policy: Policy | None = None) -> None:
         self.script: deque[str] = deque()
-        self.policy: Policy = random_policy(seed=99)  # other weights than anybody's
+        self.policy: Policy = policy or random_policy(seed=99)  # other weights than anybody's
         self._first = {name: tensor.clone() for name, tensor in self.policy.model.state_dict().items()}
         self.label, self.is_healthy, self.empties_its_cache, self.tells = START, True, True, True
         self.logprobs_mode, self.context = "processed_logprobs", 4096
         self.largest_rank, self.adapters = 0, dict[str, Path]()  # by name
+        self.can_sleep, self.is_asleep, self.falls_asleep = False, False, True
         self.loaded: list[str] = []  # labels, in order
         self.called: list[str] = []  # paths
         self.played: list[int] = []  # seeds of completions that went well
@@ -68,8 +69,16 @@ class FakeServer:
     def forget(self) -> None:
         """Hold the start weights again, as after a restart."""
         self.policy.model.load_state_dict(self._first)
-        self.label = START
+        self.label, self.is_asleep = START, False
         self.adapters.clear()
+
+    def sleep(self, level: int) -> None:
+        """Fall asleep; at level 2 its label and the names of its adapters outlive what they stand for."""
+        self.is_asleep = True
+        if level == 2:
+            for parameter in self.policy.model.parameters():
+                parameter.data.zero_()
+            self.adapters = {name: Path("lost") for name in self.adapters}
 
     def restart(self) -> None:
         self.die()
@@ -162,7 +171,17 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, {"weight_version": fake.label}
         if path == "/server_info" and fake.tells:
             lora = {"max_lora_rank": fake.largest_rank} if fake.largest_rank else None
-            return 200, {"vllm_config": {"model_config": {"logprobs_mode": fake.logprobs_mode}, "lora_config": lora}}
+            model = {"logprobs_mode": fake.logprobs_mode, "enable_sleep_mode": fake.can_sleep}
+            return 200, {"vllm_config": {"model_config": model, "lora_config": lora}}
+        if path == "/is_sleeping":
+            return 200, {"is_sleeping": fake.is_asleep}
+        if path == "/sleep":
+            if not fake.falls_asleep:
+                return 500, {"error": {"message": "out of memory", "code": 500}}
+            fake.sleep(int(parse_qs(urlsplit(self.path).query)["level"][0]))
+        if path == "/wake_up":
+            fake.is_asleep = False
+            return 200, {"status": "awake", "tags": None}
         if path == "/v1/models":
             models = [{"id": "policy", "max_model_len": fake.context}]
             return 200, {"data": [*models, *({"id": name, "parent": "policy"} for name in fake.adapters)]}
@@ -179,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/collective_rpc":
             assert body["method"] == "reload_from"
             fake.load(*body["args"])
-        elif path not in ("/pause", "/resume"):
+        elif path not in ("/pause", "/resume", "/sleep"):
             return 404, {"detail": "Not Found"}
         return 200, {}
 
@@ -188,6 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
         fake.called.append(self.path)
         fake.bodies.append(body)
         fake.before_completion(len(fake.bodies))
+        assert not fake.is_asleep, "it would wait until it is woken"
+        if (name := body.get("model")) is not None and name not in fake.adapters:
+            self._answer((404, {"error": {"message": f"The model `{name}` does not exist.", "code": 404}}))
+            return
         how = fake.script.popleft() if fake.script else "well"
         if how.isdigit():
             self._answer((int(how), {"error": {"message": f"scripted {how}", "code": int(how)}}))

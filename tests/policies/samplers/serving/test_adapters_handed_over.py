@@ -111,6 +111,21 @@ def test_a_server_that_restarts_is_given_both(
     assert "restarted?" in news
 
 
+def test_a_server_that_restarts_in_mid_batch_costs_retries_and_no_row(
+    policy: Policy, able: list[FakeServer], closing: list[VllmServerSampler]
+) -> None:
+    """It says that there is no such model, which would otherwise be our mistake."""
+    sampler = make(policy, able[:1], closing)
+    learn(policy, 1)
+    sampler.sync(policy.version)
+    num = len(able[0].bodies)
+    able[0].before_completion = lambda number: able[0].forget() if number == num + 3 else None
+    require_played(sampler)
+    assert len(able[0].loaded) == 2
+    news = sampler.take_news()
+    assert any("it has no adapter evergreen-1-" in text for text in news), news
+
+
 def test_a_server_that_loads_no_adapters_is_told_and_weights_go_whole(
     policy: Policy, servers: list[FakeServer], closing: list[VllmServerSampler]
 ) -> None:
