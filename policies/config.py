@@ -13,6 +13,7 @@ Kind = Literal["tiny", "folder", "hub"]
 
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running mean
 
+RECOMPUTED_FROM = 1_000_000_000  # weights: 1.5B keep 48 GB of activations at 16384 tokens, beside 31 of training
 NEAR_TINY = 0.75  # likeness of a typing error; hub names without an owner, such as gpt2, are far from it
 TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "initial_std")
 
@@ -158,8 +159,9 @@ class LearnerConfig(Options):
     micro_tokens: int | None = Field(default=None, ge=1)
     """Padded tokens in one forward and backward, at least one row; null: 16384, and 2048 for `tiny` (a CPU's cache
     likes it). Changes memory and speed, not the result."""
-    activation_checkpointing: bool = False
-    """Recompute each layer in the backward pass: a third more time, far less memory."""
+    activation_checkpointing: bool | None = None
+    """Recompute each layer in the backward pass: a third more time, far less memory. Null: of policies of a
+    billion weights or more, where the library can."""
 
     def resolved(self, policy: PolicyConfig) -> LearnerConfig:
         """Fill in the defaults that depend on the policy."""
@@ -167,7 +169,14 @@ class LearnerConfig(Options):
         lr = (1e-4 if tiny else 1e-6) if self.lr is None else self.lr
         betas = self.betas or ((0.9, 0.99) if tiny else (0.9, 0.999))
         micro_tokens = self.micro_tokens or (2048 if tiny else 16384)
-        return self.model_copy(update={"lr": lr, "betas": betas, "micro_tokens": micro_tokens})
+        recomputes = self.recomputes_layers(0) if tiny else self.activation_checkpointing
+        given = {"lr": lr, "betas": betas, "micro_tokens": micro_tokens, "activation_checkpointing": recomputes}
+        return self.model_copy(update=given)
+
+    def recomputes_layers(self, num_weights: int) -> bool:
+        """Whether layers of a policy of so many weights are recomputed, as far as the library can."""
+        asked = self.activation_checkpointing
+        return num_weights >= RECOMPUTED_FROM if asked is None else asked
 
 
 class WarmStartShare(Options):

@@ -223,6 +223,18 @@ def evaluating(model: Any) -> Iterator[None]:
             module.training = True
 
 
+def can_recompute(model: Any) -> bool:
+    """Whether the library recomputes this model's layers, to the same result."""
+    has_layers = any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
+    return has_layers and _dropout(model) is None
+
+
+def _dropout(model: Any) -> str | None:
+    """Name an option of a model that switches dropout on; None: there is none."""
+    options = model.config.to_dict().items()
+    return next((key for key, own in options if "drop" in key and type(own) in (int, float) and own > 0), None)
+
+
 @contextmanager
 def recomputing_layers(model: Any, name: str) -> Iterator[None]:
     """Activation checkpointing: have the layers of a model redo their forward in the backward pass.
@@ -233,9 +245,8 @@ def recomputing_layers(model: Any, name: str) -> Iterator[None]:
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise PolicyError(f"activation_checkpointing: {name} has no layers that the library can recompute")
-    for key, value in model.config.to_dict().items():
-        if "drop" in key and type(value) in (int, float) and value > 0:
-            raise PolicyError(f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json")
+    if (key := _dropout(model)) is not None:
+        raise PolicyError(f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json")
     redone = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     for layer in layers:
         layer.gradient_checkpointing, layer.training, layer._gradient_checkpointing_func = True, True, redone

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from policies.config import LearnerConfig
 from policies.errors import PolicyError
-from policies.forward import EntropyMode, Reduction, Scored
+from policies.forward import EntropyMode, Reduction, Scored, can_recompute
 from policies.gradients import weigh_components
 from policies.learning_rate import Span, fall, rise
 from policies.micro_batches import (
@@ -237,7 +237,10 @@ class Learner:
         self.policy, self.config, self.lr = policy, config, config.lr
         self.lr_share = 1.0  # of the configured learning rate, by whoever lowers it
         self.work = work or Alone()
-        self.passes = ForwardPasses(policy, temperature, config.micro_tokens, config.activation_checkpointing)
+        recomputes = config.recomputes_layers(policy.num_parameters)
+        if config.activation_checkpointing is None:
+            recomputes = recomputes and can_recompute(policy.model)
+        self.passes = ForwardPasses(policy, temperature, config.micro_tokens, recomputes)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
         self.update_passes = self.passes  # what updates are made with
         options = (config.betas, config.weight_decay, config.clip_norm)

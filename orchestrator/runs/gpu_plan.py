@@ -171,7 +171,7 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     learner = spec.learner
     sampler: Any = spec.sampler  # the options of its engine
     num_tokens = learner.micro_tokens or 1
-    activations = memory.activations(num_tokens, recomputes=learner.activation_checkpointing)
+    activations = memory.activations(num_tokens, recomputes=learner.recomputes_layers(memory.num_parameters))
     logits = memory.logits(num_tokens)
     yield Part("CUDA and its libraries", CONTEXT_BYTES)
     num_ranks, is_whole = spec.resources.ranks, memory.num_adapted is None
@@ -217,7 +217,7 @@ def _rates(spec: Spec, memory: ModelMemory, gpu: Gpu) -> tuple[float | None, flo
     """Give the tokens a second of an update and of playing that arithmetic allows."""
     if memory.num_parameters < SMALL_POLICY:
         return None, None
-    num_flops = FLOPS_PER_WEIGHT[spec.learner.activation_checkpointing] * memory.num_parameters
+    num_flops = FLOPS_PER_WEIGHT[spec.learner.recomputes_layers(memory.num_parameters)] * memory.num_parameters
     if memory.num_adapted is not None:
         num_flops -= 2 * memory.num_parameters  # no gradient of what is frozen
     update_s = spec.resources.ranks * OF_OPERATIONS * gpu.flops / num_flops
@@ -235,7 +235,7 @@ def _changes(spec: Spec) -> Iterator[tuple[str, Any]]:
         return lambda one: one.model_copy(update={section: getattr(one, section).model_copy(update=options)})
 
     kind, sampler = registry.type_of(spec.sampler), spec.sampler
-    if not spec.learner.activation_checkpointing:
+    if spec.learner.activation_checkpointing is False:
         yield "`learner.activation_checkpointing: true`", within("learner", activation_checkpointing=True)
     if (spec.learner.micro_tokens or 0) > SMALL_MICRO_TOKENS:
         said = f"`learner.micro_tokens: {SMALL_MICRO_TOKENS}`"

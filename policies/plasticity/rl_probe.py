@@ -30,7 +30,7 @@ def probe(
     curve: Curve,
     play: Callable[[int], Sequence[Trajectory]],
     look: Callable[[], Mapping[str, float]],
-    activation_checkpointing: bool = False,
+    activation_checkpointing: bool | None = None,
 ) -> Iterator[int]:
     """Train a copy on what `play(step)` plays with its newest weights; `look` measures it. Yields the steps done.
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from policies import config as policy_config
 from policies import learner as learner_module
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
@@ -275,6 +276,19 @@ def test_recomputing_layers_changes_no_number() -> None:
     again, _ = gradient(learner, batch_for(learner), ENTROPIC)
     assert torch.equal(plain, again)
     assert not learner.policy.model.is_gradient_checkpointing
+
+
+def test_layers_of_large_policies_are_recomputed_unless_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def recomputes(**options: object) -> bool:
+        given = LearnerConfig.model_validate(options).resolved(PolicyConfig(model="large"))
+        return Learner(random_policy(), given).passes.recomputes
+
+    assert not recomputes()
+    monkeypatch.setattr(policy_config, "RECOMPUTED_FROM", 1000)
+    assert recomputes()
+    assert not recomputes(activation_checkpointing=False)
+    monkeypatch.setattr(learner_module, "can_recompute", lambda model: False)
+    assert not recomputes(), "where the library cannot"
 
 
 def test_recomputing_layers_of_a_model_with_dropout_is_refused() -> None:
