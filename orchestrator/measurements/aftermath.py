@@ -23,7 +23,7 @@ from store.records import INTERVENTION
 class Aftermath(Measurement):
     """Cells with the split "intervened", of the anchor tasks; items and completions stay those of the boundary."""
 
-    name = INTERVENTION
+    name, plays = INTERVENTION, True
 
     def __init__(self, on_anchors: Evaluation, network: Network | None = None) -> None:
         self.on_anchors, self.network = on_anchors, network

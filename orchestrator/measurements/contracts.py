@@ -72,6 +72,7 @@ class Measurement(ABC):
     """
 
     name: str
+    plays: bool = False  # first of all; the others begin with what memory the sampler can do without
     passes: float = 0.0  # cost of one look, at most as planned; 0: it only reads what is there
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep

@@ -43,7 +43,7 @@ class Evaluation(Measurement):
     measurements of the same boundary read them.
     """
 
-    name = "evaluation"
+    name, plays = "evaluation", True
 
     def __init__(
         self,

@@ -50,7 +50,6 @@ class Gradients(Measurement):
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        player.sampler.make_room()
         played = by_environment(self.around.evaluation.played)
         found: dict[str, EnvironmentGradient | None] = {}
         for done, (name, groups) in enumerate(played.items()):

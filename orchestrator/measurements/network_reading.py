@@ -94,7 +94,6 @@ class Network(Measurement):
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        player.sampler.make_room()
         if self.joining and self.memory.rows is None:
             return Findings({}, [])  # a fork that begins to measure does so at its first boundary, for all
         memory, events = self.memory, self._take_rows(at, tell)

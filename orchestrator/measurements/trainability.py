@@ -65,7 +65,6 @@ class Probe(Measurement):
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        player.sampler.make_room()
         records: list[ProbeRecord] = []
         events: list[EventRecord] = []
         num_seeds, steps = (self.config.seeds or 1) * self.is_asked, self.budget.steps

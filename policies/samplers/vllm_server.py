@@ -77,7 +77,7 @@ class Config(SamplerOptions):
     def _sleeps_while_nothing_plays(self) -> Config:
         if self.sleep_level is not None and self.ahead:
             raise ValueError(
-                "`ahead: 1` plays while the learner updates, when `sleep_level` has servers asleep: say one"
+                "`ahead: 1` plays while the learner updates, when `sleep_level` has servers sleep: say one"
             )
         return self
 

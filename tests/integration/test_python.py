@@ -21,9 +21,9 @@ from tests.orchestrator.specs import alone
 
 SIGNATURES = {
     "run": ("spec", "overrides", "home", "until_step", "watcher", "relations", "name"),
-    "resume": ("name", "overrides", "home", "until_step", "watcher", "stages", "relations"),
+    "resume": ("name", "overrides", "home", "until_step", "watcher", "stages", "relations", "copy"),
     "fork": ("name", "stage", "spec", "overrides", "home", "until_step", "watcher", "relations"),
-    "study": ("file", "home", "workers", "watcher"),
+    "study": ("file", "home", "workers", "watcher", "on", "address"),
     "compare": ("names", "home", "by", "metric", "last", "baseline", "pairs", "environments"),
     "load_spec": ("source", "overrides"),
     "open_home": ("path",),

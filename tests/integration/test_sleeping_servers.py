@@ -68,7 +68,8 @@ def test_it_sleeps_whenever_the_learner_computes_and_plays_the_same(
 
     for kind, name in ((Learner, "learn"), (Network, "_read"), (Gradients, "_gradient"), (Probe, "_trained")):
         noting(kind, name)
-    probe = {"type": "probe", "kind": "supervised", "steps": 2, "eval_every": 1, "seeds": 1, "batch": 2, "items": 2, "length": 8}
+    sizes = {"steps": 2, "eval_every": 1, "seeds": 1, "batch": 2, "items": 2, "length": 8}
+    probe = {"type": "probe", "kind": "supervised", **sizes}
     looks = {"share": 100, "of": ["network", "gradients", probe]}
     assert run(curriculum("sleeps", sampler=on(server, 2), measure=looks), home=tmp_path).status == "finished"
     assert server.is_asleep, "its GPU is free when the run has ended"

@@ -48,6 +48,14 @@ def planned(raw: dict[str, Any], gpu: str = "h100") -> GpuPlan:
     return plan_gpu(spec, environments, describe_memory(spec.policy), GPUS[gpu])
 
 
+def test_where_servers_play_is_said(shapes: Path) -> None:
+    elsewhere = planned(large(shapes, sampler=SERVERS))
+    assert "servers play on GPUs of their own, which are not in it" in elsewhere.notes
+    here = planned(large(shapes, sampler={**SERVERS, "sleep_level": 1}))
+    assert any(note.startswith("servers sleep while it learns") for note in here.notes)
+    assert here.peak == elsewhere.peak
+
+
 def test_3b_in_full_fits_80_gb_alone_and_not_beside_vllm(shapes: Path) -> None:
     alone = planned(large(shapes, sampler=SERVERS))
     assert alone.fits

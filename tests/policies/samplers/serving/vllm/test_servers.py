@@ -5,13 +5,16 @@ Each starts in half a minute to a minute and takes 3 GB.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from policies.config import AdapterConfig
 from policies.errors import PolicyError
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
+from policies.samplers.serving.client import Server
 from policies.samplers.serving.supervisor import (
     LOADS_ADAPTERS,
     Launch,
@@ -144,6 +148,72 @@ def test_adapters_follow_beside_weights_that_went_once(tmp_path: Path) -> None:
         sampler.sync(policy.version)
         require_fresh(sampler)
         assert sampler.take_news() == []
+
+
+def test_an_adapter_lost_in_mid_batch_is_loaded_again(tmp_path: Path) -> None:
+    policy = wide_policy()
+    policy.put_adapters(AdapterConfig(rank=4), 1, has_own_base=True)
+    requests = many(policy)
+    with (
+        started(wide_policy(seed=5), 1, tmp_path, *for_adapters(4), environment=LOADS_ADAPTERS) as servers,
+        sampler_on(policy, servers, hand_over="adapter", in_flight=2) as sampler,
+    ):
+        undisturbed = sampler.generate(requests, Sampling())
+        timer = threading.Timer(0.4, unload_adapters, (servers[0].launch.url,))
+        timer.start()
+        played = sampler.generate(requests, Sampling())
+        timer.join()
+        assert [g.ids for g in played] == [g.ids for g in undisturbed]
+        (news,) = sampler.take_news()
+        assert "it has no adapter evergreen-0-" in news
+
+
+def unload_adapters(url: str) -> None:
+    """Have a server forget its adapters."""
+    with urllib.request.urlopen(f"{url}/v1/models") as answer:
+        names = [one["id"] for one in json.load(answer)["data"] if one["parent"]]
+    for name in names:
+        body, header = json.dumps({"lora_name": name}).encode(), {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/unload_lora_adapter", body, header)):
+            pass
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_they_are_put_to_sleep_and_woken(
+    two: list[SupervisedServers], monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """vLLM for CPUs takes the calls and frees nothing: the sequence is tried here, the memory is not."""
+    monkeypatch.setattr(Server, "can_sleep", there_is_a_sleep_mode)
+    policy = wide_policy()
+    with sampler_on(policy, two, sleep_level=level) as sampler:
+        for seed in range(2):
+            sampler.make_room()
+            assert [told(server, "/is_sleeping") for server in two] == [{"is_sleeping": True}] * 2
+            assert (told(two[0], "/weight_info") == {"weight_version": "asleep"}) == (level == 2)
+            require_fresh(sampler)
+            update(policy, seed)
+            sampler.make_room()
+            sampler.sync(policy.version)
+            require_fresh(sampler)
+            assert [told(server, "/is_sleeping") for server in two] == [{"is_sleeping": False}] * 2
+        assert sampler.take_news() == []
+    with sampler_on(policy, two) as sampler:  # of a run that begins while they sleep
+        require_fresh(sampler)
+
+
+async def there_is_a_sleep_mode(server: Server) -> bool:
+    return True
+
+
+def told(server: SupervisedServers, path: str) -> Any:
+    with urllib.request.urlopen(server.launch.url + path) as answer:
+        return json.load(answer)
+
+
+def test_on_a_cpu_there_is_no_sleep_mode(two: list[SupervisedServers]) -> None:
+    assert told(two[0], "/server_info?config_format=json")["vllm_config"]["model_config"]["enable_sleep_mode"] is False
+    with pytest.raises(PolicyError, match=r"no sleep mode, which sampler\.sleep_level: 1 asks for"):
+        create(Config(urls=[two[0].launch.url], sleep_level=1), wide_policy())
 
 
 def many(policy: Policy, num: int = 24, budget: int = 128) -> list[Request]:
