@@ -21,6 +21,7 @@ from policies.errors import PolicyError
 from policies.launchers import LaunchedProcess
 from tests.integration.runs import Ending, ending, told
 from tests.integration.test_ranks import followers_of, is_gone, spec, wait_until
+from tests.shares import slow
 
 EVERGREEN = str(Path(sys.executable).with_name("evergreen"))
 
@@ -124,7 +125,7 @@ def test_processes_of_slurm_do_one_run_and_all_end_with_it(tmp_path: Path, file:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--set", "step.groups=none"], "step.groups"),
+        slow((["--set", "step.groups=none"], "step.groups")),
         (["--ranks", "3"], "--ranks 3, but the launcher started 2 processes"),
     ],
 )
@@ -195,7 +196,7 @@ def children_of(process: int) -> list[int]:
     return [int(one) for one in found.split()]
 
 
-@pytest.mark.parametrize("how", ["beats", "is_silent"])
+@pytest.mark.parametrize("how", [slow("beats"), "is_silent"])
 def test_a_rank_waits_for_rank_0_as_long_as_it_is_heard(how: str) -> None:
     port, given = free_port(), [sys.executable, "-m", "tests.policies.launched_worker", how]
     both = [

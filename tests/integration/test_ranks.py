@@ -54,6 +54,7 @@ def test_a_run_is_killed_and_resumed_bit_for_bit_on_as_many(tmp_path: Path, whol
     assert ending(tmp_path, "ranks") == whole[1]
 
 
+@pytest.mark.slow  # 20 s; tests/policies/test_ranks.py has the arithmetic
 def test_adapters_learn_on_two_ranks_what_they_learn_on_one(tmp_path: Path) -> None:
     ends = []
     for ranks in (1, 2):
