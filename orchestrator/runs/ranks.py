@@ -26,6 +26,7 @@ from policies.launchers import LaunchedProcess
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
 
+START = "ranks-"  # begins the name of a folder that launched ranks read
 INTERFACE = "GLOO_SOCKET_IFNAME"
 POLL_S = 0.05
 ENDING_S = 20.0  # for the others to end, once they were told
@@ -99,7 +100,9 @@ def _telling_the_start(spec: Spec, policy: Policy, run_folder: Path, work: Ranks
         raise PolicyError(f"resources.ranks: {spec.resources.ranks}, but the launcher started {work.size} processes")
     if policy.device.type == "cpu":
         work.device = policy.device
-    with tempfile.TemporaryDirectory(prefix="ranks-", dir=run_folder) as name:
+    for left in run_folder.glob(f"{START}*"):  # by a run that was killed just then
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=START, dir=run_folder) as name:
         _write_start(Path(name), spec, policy)
         with work.naming_lost_rank():
             work.send("begin", {"folder": str(Path(name).absolute()), "device": policy.device.type})

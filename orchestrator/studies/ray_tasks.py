@@ -27,6 +27,7 @@ from store.lock import holder, request_stop
 TRIES_ELSEWHERE = 10  # of one task, when nodes are lost
 STORE_BYTES = 80_000_000  # of a cluster that is started here: nothing but requests and exit codes is in its store
 POLL_S = 0.2
+ANSWER_S = 10.0
 LOCK_S = 60.0  # for a run's lock, which a lost node may still hold
 CHILD = "import sys; from orchestrator.cli.study_worker import main; sys.exit(main())"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
@@ -46,10 +47,13 @@ class RayTasks:
         self._tasks: dict[str, Any] = {}
         self._requests: dict[str, RunRequest] = {}
         self._ended: dict[str, int] = {}
+        self._asked: set[str] = set()  # to stop
         self._connect()
 
     def _connect(self) -> None:
         import ray
+
+        _require_answer(self._address)
 
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
         own = {} if self._address else {"object_store_memory": STORE_BYTES, "include_dashboard": False}
@@ -67,26 +71,30 @@ class RayTasks:
 
         ray.shutdown()  # what this process has started goes with its connection
 
-    def require_shared_ledger(self, url: str) -> None:
-        """Refuse a ledger in a file where the nodes are several machines."""
+    def require_shared_databases(self, ledger_url: str, tracker: Mapping[str, Any]) -> None:
+        """Refuse a ledger or an MLflow record in a file of SQLite where the nodes are several machines."""
         import ray
 
         hosts = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-        if len(hosts) > 1 and url.startswith("sqlite"):
-            raise UserError(
-                f"--on ray: {len(hosts)} machines cannot write one SQLite file: give the study's spec a ledger on "
-                "PostgreSQL, `ledger: {url: postgresql://...}`"
-            )
+        if len(hosts) == 1:
+            return
+        refused = f"--on ray: {len(hosts)} machines cannot write one SQLite file: give the study's spec"
+        if ledger_url.startswith("sqlite"):
+            raise UserError(f"{refused} a ledger on PostgreSQL, `ledger: {{url: postgresql://...}}`")
+        if tracker["type"] == "mlflow" and (tracker["uri"] or "sqlite").startswith("sqlite"):
+            raise UserError(f"{refused} an MLflow server, `tracker: {{uri: http://...}}`, or `tracker: none`")
 
     def capacity(self, spec: Mapping[str, Any]) -> int:
-        """Count the runs of a spec that fit the cluster at a time. Raises UserError: none does."""
+        """Count the runs of a spec that fit the nodes at a time. Raises UserError: none does."""
         import ray
 
-        there, wanted = ray.cluster_resources(), resources_of(spec, has_gpus=self._has_gpus())
-        fitting = min(int(there.get(name, 0) // num) for name, num in wanted.items() if num)
+        wanted = {name: num for name, num in resources_of(spec, has_gpus=self._has_gpus()).items() if num}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        fitting = sum(min(int(there.get(name, 0) // num) for name, num in wanted.items()) for there in nodes)
         if not fitting:
-            words = ", ".join(f"{num} {name}" for name, num in wanted.items() if num)
-            raise UserError(f"--on ray: a run takes {words}, and the cluster has {there.get('CPU', 0):.0f} CPU in all")
+            words = " and ".join(f"{num} {name}" for name, num in wanted.items())
+            most = max((there.get("CPU", 0) for there in nodes), default=0)
+            raise UserError(f"--on ray: a run takes {words} of one node, and the largest has {most:.0f} CPU")
         return fitting
 
     def start(self, request: RunRequest) -> None:
@@ -95,6 +103,7 @@ class RayTasks:
 
         wanted = resources_of(request.spec, has_gpus=self._has_gpus())
         self._requests[request.name] = request
+        _stop_file(request).unlink(missing_ok=True)
         self._ended.pop(request.name, None)
         task = ray.remote(do_run).options(
             name=request.name, num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=TRIES_ELSEWHERE
@@ -102,35 +111,36 @@ class RayTasks:
         self._tasks[request.name] = task.remote(json.dumps(asdict(request)))
 
     def ask_to_stop(self, name: str) -> None:
-        """Ask a run to finish its step, save and exit; one that has no folder yet does not begin."""
-        import ray
+        """Ask a run to finish its step, save and exit; one that has not begun does not begin."""
+        self._asked.add(name)
+        _stop_file(self._requests[name]).touch()
+        self._ask_again(name)
 
-        request = self._requests[name]
-        folder = Home(request.home).run_folder(name)
-        if folder.is_dir():
+    def _ask_again(self, name: str) -> None:
+        """Ask a run that has a folder: when it begins or goes on it forgets what was asked before."""
+        folder = Home(self._requests[name].home).run_folder(name)
+        if folder.is_dir() and holder(folder) is not None:
             request_stop(folder)
-        else:
-            ray.cancel(self._tasks[name])
 
     def exit_code(self, name: str) -> int | None:
         """Return a run's exit code, below 0 for the signal that killed it; None while it goes."""
         import ray
-        from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+        from ray.exceptions import RayError, RayTaskError
 
         if name in self._ended or name not in self._tasks:
             return self._ended.get(name)
         ready, _ = ray.wait([self._tasks[name]], timeout=0)
         if not ready:
+            if name in self._asked:
+                self._ask_again(name)
             return None
         try:
             code: int = ray.get(ready[0])
-        except TaskCancelledError:
-            code = RESUMABLE
         except RayTaskError as error:  # before the run: what it says stands nowhere else
             self._note(name, str(error.cause if isinstance(error.cause, Exception) else error))
             code = YOUR_MISTAKE
         except RayError as error:
-            self._note(name, f"its node was lost {TRIES_ELSEWHERE + 1} times: {error}")
+            self._note(name, f"Ray gave it up, after up to {TRIES_ELSEWHERE + 1} tries: {error}")
             code = LOST
         self._ended[name] = code
         return code
@@ -147,6 +157,21 @@ class RayTasks:
             file.write(text.rstrip() + "\n")
 
 
+def _stop_file(request: RunRequest) -> Path:
+    """Name a file that says that a run shall not begin any more."""
+    return Path(f"{request.log}.stop")
+
+
+def _require_answer(address: str | None) -> None:
+    """Refuse an address where nothing listens, for which Ray would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), ANSWER_S).close()
+        except OSError as error:
+            raise UserError(f"--on ray: no cluster at {address}: {error}") from error
+
+
 def resources_of(spec: Mapping[str, Any], *, has_gpus: bool) -> dict[str, int]:
     """Say what a run of a spec takes: a core a thread, and a GPU a rank where it trains on GPUs."""
     asked = spec["resources"]
@@ -161,6 +186,8 @@ def do_run(text: str) -> int:
         raise RuntimeError(
             f"{socket.gethostname()} does not see the home {request.home}: have it where all nodes see it"
         )
+    if _stop_file(request).exists():
+        return RESUMABLE
     folder, until = Home(request.home).run_folder(request.name), time.monotonic() + LOCK_S
     while folder.is_dir() and holder(folder) is not None and time.monotonic() < until:
         time.sleep(POLL_S)  # a node that was lost may not have ended yet

@@ -59,16 +59,47 @@ def test_a_node_that_does_not_see_the_home_says_so(tmp_path: Path) -> None:
         do_run(json.dumps(asdict(request)))
 
 
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(UserError, match=r"--on ray: no cluster at 127\.0\.0\.1:9: "):
+        study(written_study(tmp_path), home=tmp_path / "home", on="ray", address="127.0.0.1:9")
+
+
+def test_room_is_that_of_single_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    nodes = [{"Resources": {"CPU": num}, "Alive": alive} for num, alive in ((2, True), (5, True), (64, False))]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 7})
+    tasks = object.__new__(RayTasks)
+
+    def room(threads: int) -> int:
+        return tasks.capacity({"resources": {"threads": threads, "device": "cpu", "ranks": 1}})
+
+    assert [room(1), room(2), room(4)] == [7, 3, 1]
+    with pytest.raises(UserError, match="a run takes 6 CPU of one node, and the largest has 5 CPU"):
+        room(6)
+
+
+def test_a_run_that_is_asked_to_stop_before_it_begins_does_not_begin(tmp_path: Path) -> None:
+    log = tmp_path / "home" / "logs" / "log"
+    log.parent.mkdir(parents=True)
+    Path(f"{log}.stop").touch()
+    assert do_run(json.dumps(asdict(RunRequest(str(tmp_path / "home"), RUNS[0], str(log), {}, {})))) == RESUMABLE
+
+
 def test_machines_do_not_share_a_file_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     nodes = [{"NodeManagerAddress": f"10.0.0.{number}", "Alive": True} for number in (1, 2)]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     tasks = object.__new__(RayTasks)
-    with pytest.raises(UserError, match="2 machines cannot write one SQLite file"):
-        tasks.require_shared_ledger("sqlite:////shared/evergreen.db")
-    tasks.require_shared_ledger("postgresql+psycopg://host/runs")
+    file, server = "sqlite:////shared/evergreen.db", "postgresql+psycopg://host/runs"
+    with pytest.raises(UserError, match="2 machines cannot write one SQLite file.*a ledger on PostgreSQL"):
+        tasks.require_shared_databases(file, {"type": "none", "uri": None})
+    with pytest.raises(UserError, match="2 machines cannot write one SQLite file.*an MLflow server"):
+        tasks.require_shared_databases(server, {"type": "mlflow", "uri": None})
+    tasks.require_shared_databases(server, {"type": "mlflow", "uri": "http://host:5000"})
     nodes[1]["Alive"] = False
-    tasks.require_shared_ledger("sqlite:////shared/evergreen.db")
+    tasks.require_shared_databases(file, {"type": "mlflow", "uri": None})
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +173,6 @@ def test_a_signal_ends_in_checkpoints_and_the_same_command_goes_on(tmp_path: Pat
 def test_what_no_node_has_room_for_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     start = time.monotonic()
-    with RayTasks() as tasks, pytest.raises(UserError, match="a run takes 10000 CPU, and the cluster has"):
+    with RayTasks() as tasks, pytest.raises(UserError, match="a run takes 10000 CPU of one node, and the largest has"):
         tasks.capacity({"resources": {"threads": 10_000, "device": "cpu", "ranks": 1}})
     assert time.monotonic() - start < 60
