@@ -93,9 +93,9 @@ def test_machines_do_not_share_a_file_of_sqlite(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     tasks = object.__new__(RayTasks)
     file, server = "sqlite:////shared/evergreen.db", "postgresql+psycopg://host/runs"
-    with pytest.raises(UserError, match="2 machines cannot write one SQLite file.*a ledger on PostgreSQL"):
+    with pytest.raises(UserError, match=r"2 machines cannot write one SQLite file.*a ledger on PostgreSQL"):
         tasks.require_shared_databases(file, {"type": "none", "uri": None})
-    with pytest.raises(UserError, match="2 machines cannot write one SQLite file.*an MLflow server"):
+    with pytest.raises(UserError, match=r"2 machines cannot write one SQLite file.*an MLflow server"):
         tasks.require_shared_databases(server, {"type": "mlflow", "uri": None})
     tasks.require_shared_databases(server, {"type": "mlflow", "uri": "http://host:5000"})
     nodes[1]["Alive"] = False
