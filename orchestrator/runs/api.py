@@ -31,6 +31,7 @@ from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.spec.twin import twin_of
 from store import checkpoint_copies, checkpoints, identity
+from store.checkpoint_copies import CopyPlace
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway
 from store.files import new_folder
@@ -67,6 +68,8 @@ def run(
     checked = load_spec(spec, overrides)
     if relations.baseline_of is None:  # else it is the spec of a run that is there
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
+    if checked.checkpoint.copy_to is not None:
+        CopyPlace(checked.checkpoint.copy_to, checked.name)  # its driver is there
     place, watcher = Home(home), together(watcher)
     with _opened(_places(checked), place, watcher) as ledger:
         # Before anything is written: bad input leaves no run behind.

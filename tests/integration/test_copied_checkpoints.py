@@ -11,6 +11,7 @@ import pytest
 import orchestrator
 from orchestrator.errors import SpecError
 from orchestrator.spec import load_spec
+from store.errors import HomeError
 from tests.integration.runs import At, Killed, kill, newest_checkpoint, told
 from tests.orchestrator.specs import small
 
@@ -34,6 +35,12 @@ def test_a_machine_is_lost_and_the_run_ends_elsewhere_as_it_would_have(tmp_path:
     weights = [newest_checkpoint(home, "words") / "weights" / "model.safetensors" for home in (whole, new)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert any("lost" in event["text"] for event in told(new, "words")["events"]), "what the ledger lacks is told"
+
+
+def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path) -> None:
+    with pytest.raises(HomeError, match=r"checkpoint\.copy_to: s3://bucket/runs: Install s3fs"):
+        orchestrator.run(small("words", checkpoint={"copy_to": "s3://bucket/runs"}), home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(
