@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.orchestrator.specs import REPOSITORY
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1500)]
 
+STEPS = 40
 EVERGREEN = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
 
 
@@ -35,7 +37,7 @@ def urls() -> list[str]:
 @pytest.fixture
 def file(tmp_path: Path, urls: list[str]) -> Path:
     given = curriculum("both", {"type": "vllm_server", "urls": urls, "probe_every": 1})
-    given["curriculum"] = {**given["curriculum"], "stage": {"steps": 12, "replay": 0.25}}
+    given["curriculum"] = {**given["curriculum"], "stages": 1, "stage": {"steps": STEPS, "replay": 0.25}}
     given["resources"] = {**given.get("resources", {}), "ranks": 2}
     given["checkpoint"] = {"every_steps": 1}
     path = tmp_path / "both.yaml"
@@ -70,6 +72,14 @@ def server_at(url: str) -> int:
     raise AssertionError(f"nothing serves {url}")
 
 
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2):
+            return True
+    except OSError:
+        return False
+
+
 def test_a_server_and_a_rank_are_killed_and_the_run_ends_all_the_same(
     tmp_path: Path, file: Path, urls: list[str], serving: None
 ) -> None:
@@ -81,21 +91,32 @@ def test_a_server_and_a_rank_are_killed_and_the_run_ends_all_the_same(
         os.kill(server_at(urls[0]), signal.SIGKILL)
         step = newest(home)
         wait_until(lambda: newest(home) >= step + 2, 300)
+        assert any(text.startswith(f"{urls[0]} is left out") for text in texts(home)), "the other plays alone"
+        run.send_signal(signal.SIGSTOP)  # so that few steps are done while the server starts
+        wait_until(lambda: is_ready(urls[0]), 600)
+        run.send_signal(signal.SIGCONT)
+        wait_until(lambda: f"{urls[0]} is back" in texts(home), 60)
         others = followers_of(run.pid)
         assert len(others) == 1
         os.kill(others[0], signal.SIGKILL)
         start = time.monotonic()
         said = run.communicate(timeout=120)[0]
+        took = time.monotonic() - start
         wait_until(lambda: all(map(is_gone, others)), 10)
         assert "rank 1 has ended with -9" in said
-        assert time.monotonic() - start < 60, "it was noticed by the update after what was being played"
+        assert took < 10, "it is noticed by the next update, behind what is being played"
+        assert newest(home) < STEPS
     finally:
         run.kill()
     words = [*EVERGREEN, "resume", "both", "--home", str(home)]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    events = [event["text"] for event in told(home, "both")["events"]]
-    assert any(urls[0] in text for text in events), "the server that was killed is told of"
+    assert newest(home) == STEPS
+
+
+def texts(home: Path) -> list[str]:
+    """Give what the run's events say."""
+    return [event["text"] for event in told(home, "both")["events"]]
 
 
 def newest(home: Path) -> int:
