@@ -55,6 +55,10 @@ class Told:
         self.script = script  # from stream, number of the group, and how many samples, to values
         self.calls: list[dict[str, Any]] = []
         self.drawn: list[dict[str, Any]] = []
+        self.sampler, self.num_rooms = self, 0  # of the player; how often it gave the learner room
+
+    def make_room(self) -> None:
+        self.num_rooms += 1
 
     def play(self, tasks: Sequence[Task], sizes: Any, sampling: Sampling, stream: str, *_: Any, **more: Any) -> Any:
         sizes = [sizes] * len(tasks) if isinstance(sizes, int) else sizes
