@@ -19,7 +19,7 @@ from pathlib import Path
 
 from store import checkpoints, identity
 from store.checkpoints import FOLDER, MANIFEST, OPTIMIZER
-from store.errors import CheckpointError, HomeError
+from store.errors import HomeError
 from store.files import new_folder
 from store.secrets import without_logins
 from store.sentences import listed
@@ -69,7 +69,8 @@ class CopyPlace:
         if not self._files.exists(folder):
             return []
         names = [posixpath.basename(one.rstrip("/")) for one in self._files.ls(folder, detail=False)]
-        return sorted((name for name in names if self.exists(f"{FOLDER}/{name}/{MANIFEST}")), reverse=True)
+        whole = [name for name in names if self.exists(f"{FOLDER}/{name}/{MANIFEST}")]
+        return sorted(whole, key=_place, reverse=True)
 
     def exists(self, path: str) -> bool:
         """Whether there is something."""
@@ -125,12 +126,14 @@ class CheckpointCopier:
     @property
     def newest(self) -> str | None:
         """The newest whole checkpoint that is there."""
-        return max(self._there, default=None)
+        return max(self._there, key=_place, default=None)
 
     def want(self, names: Sequence[str], thin: Sequence[str] = ()) -> None:
-        """Have these checkpoints there, the newest first, some thin; those wanted before and now not go."""
+        """Have these checkpoints there, the newest first, some thin; older ones, and those wanted before, go."""
         with self._changed:
-            self._doomed |= set(self._wanted) - set(names)
+            newest = max(map(_place, names), default=(0, ""))
+            older = {name for name in self._there if _place(name) < newest}  # an earlier process may have left them
+            self._doomed |= (set(self._wanted) | older) - set(names)
             self._doomed -= set(names)
             self._wanted, self._thin = list(names), set(thin)
             self._changed.notify_all()
@@ -248,7 +251,7 @@ def fetch(url: str, run: str, folder: Path, tell: Tell) -> list[str]:
     try:
         names = place.checkpoints()
         has_identity = place.exists(identity.FILE)
-    except OSError as error:
+    except Exception as error:  # of whatever library knows the place
         raise HomeError(f"{place.url} cannot be read: {_said(error)}") from error
     if not has_identity or not names:
         raise HomeError(f"there is no run {run} with a whole checkpoint at {place.url}")
@@ -262,7 +265,7 @@ def fetch(url: str, run: str, folder: Path, tell: Tell) -> list[str]:
             try:
                 _fetch_checkpoint(place, name, aside / FOLDER / name)
                 found.append(name)
-            except (CheckpointError, OSError) as wrong:
+            except Exception as wrong:
                 tell(f"the copy of {name} is not used: {_said(wrong)}")
         if not found:
             raise HomeError(f"no checkpoint of {run} at {place.url} is whole")
@@ -279,6 +282,12 @@ def _fetch_checkpoint(place: CopyPlace, name: str, folder: Path) -> None:
             if component != OPTIMIZER or place.exists(f"{at}/{OPTIMIZER}"):
                 place.get(f"{at}/{file.relative_to(aside).as_posix()}", file)
         checkpoints.verify(aside)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Order checkpoints by their names: by step, whatever the number of its digits."""
+    step = name.partition("-")[2].partition("-")[0]
+    return (int(step) if step.isdecimal() else -1), name
 
 
 def _said(error: BaseException) -> str:

@@ -78,7 +78,7 @@ def copier(run: Path, there: Path) -> Iterator[CheckpointCopier]:
 
 def save(run: Path, step: int) -> str:
     name = f"step-{step:06d}"
-    weights = Component("weights", 1, lambda folder: (folder / "model").write_bytes(bytes([step]) * 100))
+    weights = Component("weights", 1, lambda folder: (folder / "model").write_bytes(bytes([step % 256]) * 100))
     checkpoints.save(run, name, [weights, json_component(OPTIMIZER, 1, {"steps": step})])
     return name
 
@@ -129,6 +129,19 @@ def test_what_is_deleted_or_thinned_here_is_there_too_and_nothing_else(
     checkpoints.verify(folder / names[0])
     checkpoints.verify(folder / names[1])
     assert (folder / "mine").is_dir()
+
+
+def test_what_an_earlier_process_did_not_get_to_delete_goes_and_what_is_newer_stays(run: Path, there: Path) -> None:
+    first = CheckpointCopier(f"flaky://{there}", run)
+    names = [save(run, step) for step in (1_000_000, 999_999, 30)]
+    first.want(names)
+    assert finish(first) == []
+    first.close()
+    second = CheckpointCopier(f"flaky://{there}", run)
+    second.want([names[1]])
+    wait_for(lambda: not (there / "words" / "checkpoints" / names[2]).exists())
+    assert CopyPlace(f"flaky://{there}", "words").checkpoints() == names[:2]
+    second.close()
 
 
 def wait_for(holds: Any) -> None:

@@ -32,6 +32,7 @@ from policies.forward import evaluating, recomputing_layers, score_rows
 from policies.learner import Learner
 from policies.models.memory import ModelMemory, describe_memory
 from policies.samplers.testing import random_policy
+from tests.shares import share
 
 SHAPE = {
     "hidden_size": 256,
@@ -87,7 +88,7 @@ def build(family: str, num_layers: int, dtype: torch.dtype) -> tuple[Any, ModelM
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("recomputes", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", share(FAMILIES, 2))
 def test_a_backward_pass_takes_what_was_told(family: str, recomputes: bool, dtype: torch.dtype) -> None:
     model, told = build(family, 6, dtype)
     for weight in model.parameters():
