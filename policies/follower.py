@@ -61,8 +61,6 @@ def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
         command, data, tensors = work.receive()
         if command == "end":
             return
-        if command == "wait":  # rank 0 is there
-            continue
         if command == "update":
             try:
                 learner.follow(objective, data, tensors)
@@ -74,7 +72,7 @@ def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
             learner.optimizer.load(Path(data["folder"]))
         elif command == "reset":
             assert isinstance(learner.optimizer, ShardedOptimizer)
-            learner.optimizer.take(tensors)
+            learner.optimizer.copy_adapters(tensors)
             learner.optimizer.reset()
         else:
             raise PolicyError(f"rank 0 tells {command!r}, which is not known here: do all ranks run the same version?")
@@ -111,8 +109,6 @@ def follow_launched(process: LaunchedProcess) -> None:
     try:
         with work.naming_lost_rank():
             command, data, _ = work.receive()
-            while command == "wait":
-                command, data, _ = work.receive()
             if command == "end":  # there was nothing to update
                 return
             folder = Path(data["folder"])

@@ -36,6 +36,7 @@ class Policy:
     version: int = 0  # of the weights: 0 as loaded, one more after every step that moved them
     check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
     adapter: AdapterConfig | None = None  # what learns, where the rest is frozen
+    num_merges: int = 0  # how often adapters were merged into the model
     base_fingerprint: str | None = None  # of what is frozen, while it is the model of this name; None: it is not
 
     def __post_init__(self) -> None:
@@ -133,6 +134,7 @@ class Policy:
     def merge_adapters(self, generator: torch.Generator) -> None:
         """Add what adapters learnt to the model, and begin with fresh ones."""
         adapters.merge(self.model, generator)
+        self.num_merges += 1
         self.base_fingerprint = None
 
     def state(self) -> dict[str, Tensor]:

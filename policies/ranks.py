@@ -31,7 +31,8 @@ ENDED_POLL_S, ENDED_POLLS = 0.1, 30  # how often a process is asked whether it h
 FOREVER = timedelta(days=365)
 TOGETHER = timedelta(minutes=30)  # on several machines: how long ranks wait for one another at a micro-batch
 HEARD = timedelta(minutes=10)  # on several machines: how long a rank waits for a word of rank 0
-BEAT_S = 60.0
+BEAT_S = 60.0  # on several machines: how often rank 0 says that it is there
+HEARTBEAT = "heartbeat"  # the command that says it
 BACKENDS = ("gloo", "NCCL")  # what an error of theirs names; those of this process do not
 
 
@@ -92,10 +93,11 @@ class Ranks(Alone):
     """The processes of the default group of `torch.distributed`; each calls everything here, in the same order."""
 
     def __init__(
-        self, device: torch.device = CPU, lost: Callable[[], str | None] = lambda: None, commands: Any = None
+        self, device: torch.device = CPU, lost: Callable[[], str | None] | None = None, commands: Any = None
     ) -> None:
-        """`device`: where this rank computes; `lost` says which other process has ended, None: all are there.
+        """`device`: where this rank computes; `lost` says which other process has ended, or None while all are there.
 
+        Without `lost` nobody here can ask them: they are of a launcher, perhaps on other machines.
         `commands`: the process group that rank 0's commands go over; None: the default one.
         """
         self.device, self._lost, self._commands = device, lost, commands
@@ -131,7 +133,7 @@ class Ranks(Alone):
         def beat() -> None:
             while not over.wait(BEAT_S):
                 with suppress(RuntimeError):  # one that is lost is told by whoever needs it
-                    self.send("wait")
+                    self.send(HEARTBEAT)
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
         try:
@@ -149,18 +151,21 @@ class Ranks(Alone):
         try:
             yield
         except RuntimeError as error:
-            for _ in range(ENDED_POLLS):  # a connection closes before its process has ended
-                if (who := self._lost()) is not None:
-                    raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
-                if self._commands is not None:
-                    break  # processes of a launcher, which nobody here can ask
-                time.sleep(ENDED_POLL_S)
-            if self._commands is not None and any(word in str(error) for word in BACKENDS):
-                raise RankLost(
-                    f"a rank has ended, or cannot be reached: its own output says why ({str(error).splitlines()[0]}). "
-                    "`evergreen resume` goes on from the newest checkpoint"
-                ) from error
-            raise
+            if (who := self._lost_by(error)) is None:
+                raise
+            raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
+
+    def _lost_by(self, error: RuntimeError) -> str | None:
+        """Say which rank has ended, where that is what an error comes from."""
+        if self._lost is None:
+            is_of_backend = any(word in str(error) for word in BACKENDS)
+            first = str(error).splitlines()[0] if is_of_backend else ""
+            return f"a rank has ended, or cannot be reached: its own output says why ({first})" if first else None
+        for _ in range(ENDED_POLLS):  # a connection closes before its process has ended
+            if (who := self._lost()) is not None:
+                return who
+            time.sleep(ENDED_POLL_S)
+        return None
 
     def deal(self, cut: Sequence[Micro]) -> Iterator[Share[Micro]]:
         """Deal micro-batches of equally many forwards in turn: a gathering of weights is met by all ranks or hangs.
@@ -213,7 +218,13 @@ class Ranks(Alone):
                 dist.broadcast(_sendable(one), src=0, group=self._commands)
 
     def receive(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-        """As another rank: wait for what rank 0 tells."""
+        """As another rank: wait for what rank 0 tells; that it is there is nothing to do."""
+        command, data, tensors = self._receive()
+        while command == HEARTBEAT:
+            command, data, tensors = self._receive()
+        return command, data, tensors
+
+    def _receive(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         size = torch.zeros(1, dtype=torch.int64)
         dist.broadcast(size, src=0, group=self._commands)
         text = torch.zeros(int(size), dtype=torch.uint8)

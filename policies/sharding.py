@@ -78,13 +78,13 @@ class ShardedOptimizer(Optimizer):
         """Forget all moments and the updates before, on all ranks; take adapters as they are now."""
         fresh = {} if self.source is None else adapters.adapter_weights(self.source)
         self._send("reset", fresh)
-        self.take(fresh)
+        self.copy_adapters(fresh)
         super().reset()
 
-    def take(self, fresh: Mapping[str, Tensor]) -> None:
-        """Go on from other adapters, all of them or none."""
+    def copy_adapters(self, source: Mapping[str, Tensor]) -> None:
+        """Set adapters, by name, to these values."""
         with torch.no_grad():
-            for name, one in fresh.items():
+            for name, one in source.items():
                 self.weights[name].copy_(one)
 
     def step(self, lr: float, refuses: Callable[[float], bool] = lambda norm: False) -> tuple[float, bool]:

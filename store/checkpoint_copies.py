@@ -218,18 +218,19 @@ class CheckpointCopier:
 
     def _copy(self, name: str) -> None:
         folder = self._run_folder / FOLDER / name
-        for file in checkpoints.files(folder):
+        files = checkpoints.files(folder)
+        if not files:  # deleted here since it was asked for
+            with self._changed:
+                self._wanted = [one for one in self._wanted if one != name]
+                self._doomed.add(name)
+            return
+        for file in files:
             try:
                 self._place.put(file, f"{FOLDER}/{name}/{file.relative_to(folder).as_posix()}")
             except FileNotFoundError:
-                if not file.exists():  # deleted, or thinned, since
-                    with self._changed:
-                        if name in self._wanted and folder.exists():
-                            return  # what is left of it is copied next
-                        self._wanted = [one for one in self._wanted if one != name]
-                        self._doomed.add(name)
-                    return
-                raise
+                if file.exists():
+                    raise
+                return  # deleted or thinned here meanwhile: what is left of it is looked at next
             self._count()
         with self._changed:
             self._there.add(name)

@@ -33,7 +33,7 @@ P = ParamSpec("P")
 WIDEST_WAY = 54  # columns of a way to go on; a longer one moves its own line alone
 
 
-def by_all_launched(verb: Callable[P, None]) -> Callable[P, None]:
+def with_launched_ranks(verb: Callable[P, None]) -> Callable[P, None]:
     """Under a launcher, have rank 0 do what the verb says, and the other processes make its updates with it."""
 
     @wraps(verb)
@@ -54,7 +54,7 @@ def by_all_launched(verb: Callable[P, None]) -> Callable[P, None]:
     return do
 
 
-@by_all_launched
+@with_launched_ranks
 def run(
     spec: SpecFile,
     overrides: Set = None,
@@ -129,7 +129,7 @@ def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
         out.print(f"  {words:<{width}}  {what}", markup=False)
 
 
-@by_all_launched
+@with_launched_ranks
 def resume(
     run: RunName,
     overrides: Set = None,
@@ -173,7 +173,7 @@ def _go_on(
     end(outcome, home)
 
 
-@by_all_launched
+@with_launched_ranks
 def fork(
     run: RunName,
     stage: Annotated[int, typer.Option(min=0, help="Begin at the boundary after this stage; 0: before any.")],

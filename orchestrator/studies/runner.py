@@ -255,7 +255,7 @@ def open_study(
         (folder / LOGS).mkdir(exist_ok=True)  # what nodes know the home by
         with RayTasks(address) as tasks:
             tasks.require_shared_databases(str(ledger.engine.url), study.base.tracker.model_dump())
-            most = min(tasks.capacity(run.spec.model_dump(mode="json", by_alias=True)) for run in study.runs)
+            most = min(tasks.capacity(setting.spec.model_dump(mode="json")) for setting in study.settings)
             yield StudyRunner(study, place, ledger, workers_of(study, workers, most), tasks)
 
 

@@ -99,14 +99,14 @@ class VllmServerSampler(Sampler):
         self._jitter = random.Random(self._name)
         self._weight_files, self._loop = WeightFiles(config.weights), EventLoop()
         self._adapter_files = WeightFiles(config.weights)
-        self._base: tuple[str, str, Path] | None = None  # fingerprint, label, folder of what adapters stand beside
+        self._base: tuple[int, str, Path] | None = None  # merges so far, label, folder of what adapters stand beside
         self._session = self._loop.run(connect())
         self._server_list = ServerList(config.urls, config.urls_file, config.every_address)
         self._list_fault: str | None = None  # why the list could not be read when it was last looked at
         about = (self._session, config.in_flight, config.timeout_s, config.sleep_level)
         self._fleet = Fleet(lambda url: FleetMember(url, *about))
         try:
-            self._fleet.become(self._server_list.read())
+            self._fleet.set_servers(self._server_list.read())
             self._hands_adapters = self._may_hand_adapters()
             self.sync(policy.version)
         except BaseException:
@@ -179,12 +179,10 @@ class VllmServerSampler(Sampler):
         return not unable
 
     def _put_base(self, label: str) -> tuple[str, Path]:
-        """Write what adapters stand beside, where it has changed; its label and folder."""
-        from policies import adapters
-
-        fingerprint = adapters.fingerprint(self.policy.model)
-        if self._base is None or self._base[0] != fingerprint:
-            self._base = fingerprint, label, self._weight_files.put(self.policy.save_base, label)
+        """Write what adapters stand beside, where a merge has changed it; its label and folder."""
+        num_merges = self.policy.num_merges
+        if self._base is None or self._base[0] != num_merges:
+            self._base = num_merges, label, self._weight_files.put(self.policy.save_base, label)
         return self._base[1:]
 
     def _put_adapter(self, label: str) -> HandedAdapter:
@@ -199,7 +197,7 @@ class VllmServerSampler(Sampler):
     def _look_up_servers(self) -> None:
         """See which servers there are now; where that cannot be told, those there were."""
         try:
-            self._fleet.become(self._server_list.read())
+            self._fleet.set_servers(self._server_list.read())
             self._list_fault = None
         except PolicyError as error:
             if str(error) != self._list_fault:

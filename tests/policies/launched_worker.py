@@ -32,11 +32,10 @@ def main(how: str) -> None:
         else:
             time.sleep(SILENCE_S)
         return
-    start, command = time.monotonic(), "wait"
+    start = time.monotonic()
     try:
         with work.naming_lost_rank():
-            while command == "wait":
-                command = work.receive()[0]
+            assert work.receive()[0] == "end"
     except RankLost as error:
         waited = time.monotonic() - start
         sys.exit(f"{error} after {'less' if waited < SILENCE_S else 'more'} than the silence")

@@ -179,9 +179,7 @@ class FleetMember:
         if weights.adapter is not None and weights.adapter.name not in (known := await self.server.adapters()):
             self.proven, is_changed = None, True
             await self._load(weights.adapter)
-            for name in known:
-                if name.startswith(OUR_ADAPTERS):  # of versions that no row plays any more
-                    await self.server.unload_adapter(name)
+            await self._unload(known)  # versions that no row plays any more
         if is_changed:
             if is_new or weights.is_check_due:
                 await self._check(weights)
@@ -197,11 +195,15 @@ class FleetMember:
             known, self.proven = self.proven, None
             await self.server.set_label(ASLEEP)
             self.proven = known and ASLEEP
-            for name in await self.server.adapters():
-                if name.startswith(OUR_ADAPTERS):
-                    await self.server.unload_adapter(name)
+            await self._unload(await self.server.adapters())
         await self.server.sleep(self._sleep_level)
         self._is_asleep = True
+
+    async def _unload(self, names: Sequence[str]) -> None:
+        """Have it forget those of these adapters that were handed over."""
+        for name in names:
+            if name.startswith(OUR_ADAPTERS):
+                await self.server.unload_adapter(name)
 
     async def _load(self, adapter: HandedAdapter) -> None:
         require_valid(adapter.folder)
@@ -236,8 +238,8 @@ class Fleet:
     news: list[str] = field(default_factory=list)
     weights: Weights | None = None
 
-    def become(self, urls: Sequence[str]) -> None:
-        """Have these servers: those that were there stay as they are, and of the others no row is asked again."""
+    def set_servers(self, urls: Sequence[str]) -> None:
+        """Play on these servers from the next batch on: those that were there stay as they are."""
         known, is_first = {member.url: member for member in self.members}, not self.members
         for url in () if is_first else [url for url in urls if url not in known]:
             self.news.append(f"{url} is a new server")

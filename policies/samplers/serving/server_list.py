@@ -17,10 +17,18 @@ EXAMPLE = "http://127.0.0.1:8321"
 def require_urls(urls: Sequence[str]) -> None:
     """Raise ValueError: one is no URL of a server, or is there twice."""
     for url in urls:
-        if not url.startswith(SCHEMES) or urlsplit(url).hostname is None:
+        if not url.startswith(SCHEMES) or not _has_host_and_port(url):
             raise ValueError(f"a server is named like {EXAMPLE}, not {url!r}")
     if len(set(urls)) < len(urls):
         raise ValueError("a server is listed twice")
+
+
+def _has_host_and_port(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname is not None and parts.port != 0
+    except ValueError:  # brackets that do not close, a port beyond 65535
+        return False
 
 
 class ServerList:
@@ -32,7 +40,9 @@ class ServerList:
     def read(self) -> list[str]:
         """Look them up. Raises PolicyError: a list that cannot be read, is empty, or names what is no server."""
         urls = self._urls if self._file is None else self._listed(self._file)
-        return [one for url in urls for one in _by_address(url)] if self._every_address else list(urls)
+        if not self._every_address:
+            return list(urls)
+        return list(dict.fromkeys(one for url in urls for one in _by_address(url)))  # two names may share an address
 
     def _listed(self, file: Path) -> list[str]:
         try:
@@ -52,6 +62,8 @@ class ServerList:
 def _by_address(url: str) -> list[str]:
     """Name a server by each of the addresses of its host."""
     parts = urlsplit(url)
+    if parts.scheme == "https":
+        raise PolicyError(f"sampler.every_address: {url}: certificates do not hold for addresses: take http")
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Sampling
-from policies.samplers.serving.server_list import ServerList
+from policies.samplers.serving.server_list import ServerList, require_urls
 from tests.policies.samplers.serving.fakes import FakeServer, Make
 from tests.policies.samplers.serving.test_playing import agree, expected, rows, seeds
 
@@ -82,6 +82,23 @@ def test_each_address_of_a_name_is_a_server(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(socket, "getaddrinfo", looked_up)
     servers = ServerList(["http://players:8000"], None, every_address=True).read()
     assert servers == ["http://10.0.0.3:8000", "http://10.0.0.12:8000", "http://[fd00::1]:8000"]
+
+
+def test_names_that_share_an_address_are_one_server() -> None:
+    urls = ["http://127.0.0.1:8000", "http://localhost:8000"]
+    assert ServerList(urls, None, every_address=True).read().count(urls[0]) == 1
+
+
+def test_certificates_are_not_for_addresses(tmp_path: Path) -> None:
+    (tmp_path / "servers").write_text("https://127.0.0.1:8000\n")
+    with pytest.raises(PolicyError, match="take http"):
+        ServerList([], tmp_path / "servers", every_address=True).read()
+
+
+@pytest.mark.parametrize("url", ["http://a:99999", "http://[::1", "http://:80", "a:80"])
+def test_what_names_no_server_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="a server is named like"):
+        require_urls([url])
 
 
 def test_a_name_without_an_address_is_told() -> None:
