@@ -24,6 +24,7 @@ class ScoringJob:
 
     task: Task
     completions: tuple[str, ...]  # of this episode, in order, the new one last
+    episode: str = ""  # names the episode among all that are played at the same time; empty: it is replayed
 
 
 def unscorable(reason: str) -> Turn:
