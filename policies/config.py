@@ -69,6 +69,9 @@ class PolicyConfig(Options):
     """Branch, tag or commit of a hub model; null: its main branch."""
     trust_remote_code: bool = False
     """Run the Python code that comes with the model."""
+    kernels: Literal["torch", "liger"] = "torch"
+    """What computes norms, rotary embeddings and gated MLPs. `liger`: fused Triton kernels of the package of that name
+    (`use_liger_kernel` elsewhere), on a GPU and for architectures it knows; other last bits."""
     adapter: AdapterConfig | None = None
     """Low-rank adapters (LoRA) beside frozen weights. null: all weights learn."""
     layers: int = Field(default=3, ge=1, le=1000)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from policies import kernels
 from policies.config import AdapterConfig, LearnerConfig
 from policies.errors import NonFiniteLogits, PolicyError
 from policies.hardware import use_threads
@@ -44,6 +45,7 @@ def write_settings(
         "template": policy.template,
         "dtype": str(policy.dtype).removeprefix("torch."),
         "device": policy.device.type,
+        "kernels": policy.kernels,
         "adapter": None if policy.adapter is None else policy.adapter.model_dump(mode="json"),
         "learner": learner.model_dump(mode="json"),
         "objective": objective,
@@ -88,7 +90,9 @@ def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, An
         sys.path.append(settings["search_path"])  # parts of the user's own
     saved, adapter = folder / POLICY, settings["adapter"]
     model = read_model(str(saved if adapter is None else saved / BASE), getattr(torch, settings["dtype"]))
-    policy = Policy(model, read_tokenizer(saved), settings["name"], settings["template"])
+    if settings["kernels"] == "liger":
+        kernels.put_into(model, settings["name"])
+    policy = Policy(model, read_tokenizer(saved), settings["name"], settings["template"], kernels=settings["kernels"])
     if adapter is not None:
         policy.put_adapters(AdapterConfig.model_validate(adapter), seed=0, has_own_base=True)
         policy.load_weights(saved)

@@ -37,6 +37,7 @@ class Policy:
     check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
     adapter: AdapterConfig | None = None  # what learns, where the rest is frozen
     num_merges: int = 0  # how often adapters were merged into the model
+    kernels: Literal["torch", "liger"] = "torch"  # what computes norms, rotary embeddings and gated MLPs
     base_fingerprint: str | None = None  # of what is frozen, while it is the model of this name; None: it is not
 
     def __post_init__(self) -> None:

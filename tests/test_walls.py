@@ -27,6 +27,7 @@ ALLOWED = {
             "environments.user_code",
         ),  # how plug-ins are found: the standard library alone
         *("numpy", "pydantic", "pydantic_core", "torch", "transformers", "tokenizers", "safetensors", "peft"),
+        "liger_kernel",  # in functions of policies/kernels.py
         "vllm",  # in functions of the samplers of that name
         "jinja2",  # what transformers renders chat templates with: its errors, in policies/encoder.py
         "sklearn",  # the linear probe

@@ -14,6 +14,7 @@ from orchestrator import registry
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.spec import Spec
 from orchestrator.spec.twin import settings_of, with_twin
+from policies import kernels
 from policies.errors import PolicyError
 from policies.interventions.conditions import parse
 from store.probes import GAIN_RATIO, TRAINABILITY
@@ -352,6 +353,8 @@ def _missing(spec: Spec) -> list[str]:
         from policies.adapters import require_installed
 
         required.append(require_installed)
+    if spec.policy.kernels == "liger":
+        required.append(kernels.require_installed)
     missing = []
     for require in required:
         try:

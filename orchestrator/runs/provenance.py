@@ -15,6 +15,7 @@ from store.records import EnvironmentRecord, LineageRecord, MemberRecord, RunRec
 
 ENVIRONMENT = "environment "  # before its name, where its version is among what bits depend on
 PACKAGES = ("evergreen-rl", "torch", "transformers", "numpy")
+LIGER = ("liger-kernel", "triton")  # what a policy with `kernels: liger` computes with
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ def run_record(
 
 def describe_host(spec: Spec) -> dict[str, Any]:
     """Versions, threads and processor, for the ledger; in no digest."""
-    return versions() | {
-        "threads": spec.resources.threads,
-        "device": spec.resources.device,
-        "ranks": spec.resources.ranks,
-        "offload": spec.resources.offload,
-    }
+    kernels = {name: version_of(name) for name in LIGER} if spec.policy.kernels == "liger" else {}
+    return (
+        versions()
+        | kernels
+        | {
+            "threads": spec.resources.threads,
+            "device": spec.resources.device,
+            "ranks": spec.resources.ranks,
+            "offload": spec.resources.offload,
+        }
+    )
 
 
 def versions() -> dict[str, Any]:

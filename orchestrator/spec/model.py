@@ -798,6 +798,15 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _kernels_have_a_gpu(self) -> Spec:
+        if self.policy.kernels == "liger" and self.resources.device == "cpu":
+            raise refuse(
+                "policy.kernels: liger: its kernels run on a GPU, and resources.device is cpu: say `kernels: torch`, "
+                "or `device: auto`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _servers_get_what_there_is(self) -> Spec:
         if getattr(self.sampler, "hand_over", None) == "adapter" and self.policy.adapter is None:
             raise refuse("sampler.hand_over: adapter: the policy has none: say `policy: {adapter: 32}`, or `files`")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from policies import adapters
+from policies import adapters, kernels
 from policies.config import PolicyConfig
 from policies.errors import PolicyError
 from policies.models.description import explained, hub_options, load_architecture, load_tokenizer, locate
@@ -37,12 +37,19 @@ def load_policy(
     """
     if config.adapter is not None:
         adapters.require_installed()
+    if config.kernels == "liger":
+        kernels.require_usable(device)
     if config.kind != "tiny":
         policy = _load_pretrained(config, device)
     elif sample is None:
         raise PolicyError("model: tiny makes its vocabulary from the environments' prompts; pass a sample of them")
     else:
         policy = make_tiny(config, sample, seed, device, saved)
+    if config.kernels == "liger":
+        kernels.put_into_checked(policy.model, policy.name)
+    else:
+        kernels.put_back()
+    policy.kernels = config.kernels
     if saved is None:
         return policy
     has_adapters = adapters.is_saved_in(saved)
@@ -82,6 +89,8 @@ def write_merged(config: PolicyConfig, saved: Path, folder: Path) -> None:
 
 def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
     known = load_architecture(config)  # first, because it is small: a wrong name is found at once
+    if config.kernels == "liger":
+        kernels.require_known(known.model_type, config.model)
     tokenizer = load_tokenizer(config, known)
     model = _read_named(config, known)
     if "past_key_values" not in inspect.signature(model.forward).parameters:

@@ -3,6 +3,9 @@
 Dimension letters: R rows still in the batch, S all its rows, U unique prompts, K columns of the longest prompt, V
 vocabulary, T new tokens.
 
+Who has ended is known on the device. The host asks for it every `LOOK_EVERY` tokens on a GPU, so that it may have that
+many tokens under way; in between rows that have ended are played on, and what they write counts for nothing.
+
 What a row draws depends on its own seed and positions only. Whether ended rows stay or leave changes nothing but time:
 in a static cache not even the last bit of a log-prob, as long as BLAS sums a row of a matrix the same way however many
 rows there are (here up to 640 inputs of a layer; with more, last bits move).
@@ -30,6 +33,7 @@ COMPACT_AT = 16  # rows that have ended leave the batch once they are one in thi
 # Ended rows stay to fill up to this many: for a matrix of few rows (here up to 3) BLAS takes other kernels, and
 # the last bits of the rows that go on would depend on who has ended.
 FEWEST_ROWS = 8
+LOOK_EVERY = 16  # tokens, on a GPU; on a CPU there is nothing to wait for, and rows that have ended leave at once
 
 
 def decode(
@@ -40,12 +44,16 @@ def decode(
     *,
     compact: bool = True,
     static: bool = True,
+    look_every: int | None = None,
 ) -> list[Generation]:
     """Play one batch of requests, in one forward a token. A prompt is read once for the rows that stand together.
 
     `compact` and `static` are there to be tested and measured against: without them rows stay to the end, and every
-    model is played on the library's growing cache. Raises `NonFiniteLogits`: the policy has diverged.
+    model is played on the library's growing cache. `look_every`: tokens from one look at who has ended to the next;
+    None: what suits the device. Raises `NonFiniteLogits`: the policy has diverged.
     """
+    if look_every is None:
+        look_every = 1 if policy.device.type == "cpu" else LOOK_EVERY
     with torch.inference_mode(), evaluating(policy.model):
         kind = StaticCache if static and fits_static_cache(policy.model) else LibraryCache
         cache: StaticCache | LibraryCache = kind(policy, requests)
@@ -55,15 +63,19 @@ def decode(
         with cache.attending():
             for t in range(len(record.ids_TS)):
                 token_R = rows.sample(t, logits_RV, sampling, record)
-                num_alive = int(rows.alive_R.sum())  # the one wait for the device in a step
-                if num_alive == 0:
+                if t + 1 == len(record.ids_TS):
                     break
-                num_rows, num_kept = len(token_R), max(num_alive, FEWEST_ROWS)
-                if compact and COMPACT_AT * (num_rows - num_kept) >= num_rows:
-                    kept_R = rows.kept(num_kept)
-                    cache.keep(kept_R)
-                    rows, token_R = rows.take(kept_R), token_R[kept_R]
-                rows.position_R1 = rows.position_R1 + 1
+                if (t + 1) % look_every == 0:
+                    num_alive = int(rows.alive_R.sum())  # here the host waits for the device
+                    if num_alive == 0:
+                        break
+                    num_rows, num_kept = len(token_R), max(num_alive, FEWEST_ROWS)
+                    if compact and COMPACT_AT * (num_rows - num_kept) >= num_rows:
+                        kept_R = rows.kept(num_kept)
+                        cache.keep(kept_R)
+                        rows, token_R = rows.take(kept_R), token_R[kept_R]
+                # those of ended rows stay: their next may lie beyond the context
+                rows.position_R1 = rows.position_R1 + rows.alive_R[:, None]
                 mask = cache.next_column()
                 logits_RV = next_logits(policy.model, token_R[:, None], mask, rows.position_R1, cache.past)
         return record.generations()

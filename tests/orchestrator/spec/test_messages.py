@@ -355,3 +355,11 @@ def test_a_section_that_an_override_broke_names_both(tmp_path: Path) -> None:
     path.write_text(TEXT)
     with pytest.raises(SpecError, match=r"line 14, with --set curriculum.bandit.type=sek: curriculum.bandit: 'sek' is"):
         load_spec(path, ["curriculum.bandit.type=sek"])
+
+
+def test_kernels_for_a_gpu_are_refused_on_a_cpu(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(TEXT + "policy: {kernels: liger}\nresources: {device: cpu}\n")
+    with pytest.raises(SpecError, match=r"policy\.kernels: liger: its kernels run on a GPU.*say `kernels: torch`"):
+        load_spec(path)
+    load_spec(path, ["resources.device=auto"])

@@ -205,6 +205,18 @@ def small_policy(name: str, policy: Policy) -> Policy:
     return Policy(model, policy.tokenizer, name)
 
 
+def test_a_row_that_ended_at_the_end_of_the_context_stays_there_while_others_go_on(policy: Policy) -> None:
+    config = GPT2Config(vocab_size=263, n_positions=32, n_embd=32, n_layer=1, n_head=2)  # a row a position
+    with torch.random.fork_rng(devices=[]):
+        other = Policy(AutoModelForCausalLM.from_config(config).eval(), policy.tokenizer, "learnt positions")
+    other.stop_ids = ()
+    requests = [Request(tuple(range(1, 29)), 1, 4), Request((1, 2, 3, 4), 2, 28)]
+    played = create(Config(), other).generate(requests, Sampling())
+    assert [len(g.ids) for g in played] == [4, 28]
+    for request, g in zip(requests, played, strict=True):
+        np.testing.assert_allclose(g.logprobs, fresh_logprobs(other, request, g, 1.0), atol=1e-5)
+
+
 def test_the_model_attends_as_before_when_the_play_is_over(policy: Policy) -> None:
     create(Config(), policy).generate(some_requests(policy), Sampling())
     assert policy.model.config._attn_implementation == "sdpa"
