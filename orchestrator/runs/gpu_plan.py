@@ -178,7 +178,9 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     if num_ranks > 1:
         yield Part("weights that play and are measured, on the first", memory.weights)
         own = "float32 weights, gradients, two moments" if is_whole else "frozen weights, and all of the adapters"
-        yield Part(f"1/{num_ranks} of {own}", memory.sharded(num_ranks))
+        num_shards = spec.resources.num_shards
+        share = f"1/{num_shards} of " if num_shards > 1 else ""
+        yield Part(f"{share}{own}", memory.sharded(num_shards))
         yield Part("weights while they are gathered", memory.gathered, "update")
     else:
         masters = "float32 masters, their " if memory.is_short and is_whole else ""
@@ -247,7 +249,11 @@ def _changes(spec: Spec) -> Iterator[tuple[str, Any]]:
         yield "`sampler.ahead: 0`", within("sampler", ahead=0)
     if kind == "vllm":
         yield "a server on another GPU (`evergreen serve`, `sampler: vllm_server`)", _with_server
-    if spec.resources.ranks == 1 and spec.resources.offload == "none":
+    ranks, replicas = spec.resources.ranks, spec.resources.replicas
+    if replicas > 1:
+        fewer = max(number for number in range(1, replicas) if ranks % number == 0)
+        yield f"`resources.replicas: {fewer}`", within("resources", replicas=fewer)
+    if ranks == 1 and spec.resources.offload == "none":
         yield "`resources.offload: optimizer`", within("resources", offload="optimizer")
     if any(getattr(one, "kind", None) in COPYING for one in spec.measure.of):
         left = tuple(one for one in spec.measure.of if getattr(one, "kind", None) not in COPYING)

@@ -59,6 +59,7 @@ def describe_host(spec: Spec) -> dict[str, Any]:
         "threads": spec.resources.threads,
         "device": spec.resources.device,
         "ranks": spec.resources.ranks,
+        "replicas": spec.resources.replicas,
         "offload": spec.resources.offload,
     }
 
