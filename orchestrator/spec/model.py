@@ -495,8 +495,8 @@ class Resources(Section):
         if ranks % replicas:
             fits = [str(number) for number in range(1, ranks + 1) if ranks % number == 0]
             raise refuse(
-                f"{ranks} ranks cannot be {replicas} replicas of equally many: say {' or '.join(fits)}, or `ranks` "
-                f"as a multiple of {replicas}"
+                f"{ranks} {'rank' if ranks == 1 else 'ranks'} cannot be {replicas} replicas of equally many: say "
+                f"{' or '.join(fits)}, or `ranks` as a multiple of {replicas}"
             )
         return replicas
 

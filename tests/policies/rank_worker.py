@@ -69,7 +69,9 @@ def trained_at_once(
     if "adapter" in case:
         policy.put_adapters(AdapterConfig.model_validate(case["adapter"]), 1, has_own_base=True)
     if before is not None:
-        policy.model.load_state_dict(load_file(before / "weights.safetensors"), strict=False)  # a tied head is once there
+        policy.model.load_state_dict(
+            load_file(before / "weights.safetensors"), strict=False
+        )  # a tied head is once there
     options: dict[str, Any] = {"lr": 0.01, "warmup": 0, "micro_tokens": 40, **case.get("learner", {})}
     objective = Objective(ObjectiveConfig.model_validate(case["objective"]))
     config = LearnerConfig(**options).resolved(PolicyConfig())
