@@ -1,8 +1,8 @@
 """`python -m benchmarks.scale`: updates of one process and of several ranks, at the same batch.
 
-Ranks over gloo on CPU cores, one thread each; one process with one thread. For policies of several sizes: seconds of an
-update (median of the turns, side by side in one run), the share of it that ranks save, and what it costs rank 0 to get
-the weights of the whole policy.
+Ranks over gloo on CPU cores, one thread each; one process with one thread. For policies of several sizes and numbers of
+replicas, 1 (all in shards) and as many as ranks: seconds of an update (median of the turns, side by side in one run),
+the share of it that ranks save, and what it costs rank 0 to get the weights of the whole policy.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def batch_of() -> Batch:
     )
 
 
-def learner_of(shape: str, work: Alone) -> Learner:
+def learner_of(shape: str, work: Alone, replicas: int = 1) -> Learner:
     """Make a learner whose micro-batches are eight rows."""
     config = LearnerConfig(lr=1e-5, micro_tokens=8 * (PROMPT + ANSWER)).resolved(PolicyConfig())
-    return Learner(policy_of(shape), config, work=work)
+    return Learner(policy_of(shape), config, work=work, replicas=replicas)
 
 
 def timed(learner: Learner) -> tuple[float, float]:
@@ -88,47 +88,59 @@ def timed(learner: Learner) -> tuple[float, float]:
     return perf_counter() - start, spent[0]
 
 
-def rank(number: int, size: int, folder: Path) -> None:
-    """Be one of the ranks; the first prints what it found."""
+def rank(number: int, layouts: list[int], size: int, folder: Path) -> None:
+    """Be one of the ranks, with each number of replicas; the first prints what it found."""
     torch.set_num_threads(1)
     work = Ranks.join(folder / MEETING, number, size)
     for shape in SHAPES:
-        learner = learner_of(shape, work)
+        found = [together(shape, work, replicas) for replicas in layouts]
         if number:
-            run_commands(work, learner, Objective(ObjectiveConfig.model_validate({"preset": "rloo"})))
             continue
-        timed(learner)  # the first makes moments
-        together = [timed(learner) for _ in range(TURNS)]
-        work.send("end")
-        alone_learner = learner_of(shape, Alone())
-        timed(alone_learner)
-        alone = [timed(alone_learner)[0] for _ in range(TURNS)]
-        num = learner.policy.num_parameters
-        seconds, gathering = (statistics.median(values) for values in zip(*together, strict=True))
-        print(json.dumps([shape, num, statistics.median(alone), seconds, gathering]), flush=True)
+        learner = learner_of(shape, Alone())
+        timed(learner)
+        alone = statistics.median(timed(learner)[0] for _ in range(TURNS))
+        for replicas, (seconds, gathering) in zip(layouts, found, strict=True):
+            line = [shape, learner.policy.num_parameters, replicas, alone, seconds, gathering]
+            print(json.dumps(line), flush=True)
     work.leave()
+
+
+def together(shape: str, work: Ranks, replicas: int) -> tuple[float, float]:
+    """Give rank 0's seconds of an update, and of gathering the weights; the other ranks follow."""
+    learner = learner_of(shape, work, replicas)
+    if work.rank:
+        run_commands(work, learner, Objective(ObjectiveConfig.model_validate({"preset": "rloo"})))
+        return 0.0, 0.0
+    timed(learner)  # the first makes moments
+    turns = [timed(learner) for _ in range(TURNS)]
+    work.send("end")
+    seconds, gathering = (statistics.median(values) for values in zip(*turns, strict=True))
+    return seconds, gathering
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, default=2)
-    size = parser.parse_args().ranks
-    print(f"| policy | weights | one process, s | {size} ranks, s | efficiency | weights to rank 0, s |")
-    print("|---|---|---|---|---|---|")
+    parser.add_argument("--replicas", type=int, nargs="+", help="numbers that divide the ranks; 1 and as many as ranks")
+    given = parser.parse_args()
+    size, layouts = given.ranks, given.replicas or sorted({1, given.ranks})
+    print(f"| policy | weights | replicas | one process, s | {size} ranks, s | efficiency | weights to rank 0, s |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "benchmarks.scale", "rank"]
-        others = [subprocess.Popen([*words, str(number), str(size), folder]) for number in range(1, size)]
-        first = subprocess.run([*words, "0", str(size), folder], check=True, capture_output=True, text=True)
+        more = [json.dumps(layouts), str(size), folder]
+        others = [subprocess.Popen([*words, str(number), *more]) for number in range(1, size)]
+        first = subprocess.run([*words, "0", *more], check=True, capture_output=True, text=True)
         for other in others:
             other.wait()
     for line in first.stdout.splitlines():
-        shape, num, alone, together, gathering = json.loads(line)
-        efficiency = alone / (size * together)
-        print(f"| {shape} | {num / 1e6:.1f}e6 | {alone:.3f} | {together:.3f} | {efficiency:.2f} | {gathering:.3f} |")
+        shape, num, replicas, alone, seconds, gathering = json.loads(line)
+        told = f"{alone:.3f} | {seconds:.3f} | {alone / (size * seconds):.2f} | {gathering:.3f}"
+        print(f"| {shape} | {num / 1e6:.1f}e6 | {replicas} | {told} |")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["rank"]:
-        rank(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+        rank(int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
     else:
         main()

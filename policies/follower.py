@@ -103,7 +103,8 @@ def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> None:
     """Make the updates of a run together with the other ranks."""
     objective = Objective(ObjectiveConfig.model_validate(settings["objective"]))
     config = LearnerConfig.model_validate(settings["learner"])
-    run_commands(work, Learner(policy, config, settings["temperature"], work=work), objective)
+    learner = Learner(policy, config, settings["temperature"], work=work, replicas=settings["replicas"])
+    run_commands(work, learner, objective)
 
 
 def follow_launched(process: LaunchedProcess) -> None:

@@ -220,7 +220,7 @@ class Learner:
     under the weights as they are now (`lp_ref`). The model stays in eval mode: dropout is not in the sampler's
     log-probs. With `work` of several ranks a sharded copy learns, and rank 0's policy follows it: whatever else is done
     with a policy is done on rank 0 alone; the other ranks do what it tells them (`follow`), with a policy that is
-    sharded in place.
+    sharded in place. `replicas`: how many times the ranks hold all of it.
     """
 
     def __init__(
@@ -231,6 +231,7 @@ class Learner:
         keeps_reference: bool = False,
         work: Alone | None = None,
         optimizes_on_host: bool = False,
+        replicas: int = 1,
     ) -> None:
         if config.lr is None or config.betas is None or config.micro_tokens is None:
             raise PolicyError("some defaults depend on the policy: pass `config.resolved(policy_config)`")
@@ -251,7 +252,7 @@ class Learner:
             if self.work.leads:  # through the host: the device need not hold a second one
                 sharded = replace(policy, model=copy.deepcopy(policy.model.cpu()))
                 policy.model.to(self.work.device)
-            shard(sharded.model, self.work.device)
+            shard(sharded.model, self.work.device, replicas)
             self.update_passes = replace(self.passes, policy=sharded, work=self.work)
             self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, policy.model, sharded.model, *options)
         else:

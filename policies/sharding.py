@@ -1,7 +1,9 @@
 """A model whose weights are spread over ranks by torch's `fully_shard` (FSDP2): a layer is gathered when it is needed.
 
-Gradients are summed over ranks, not averaged, since the learner's loss is a sum. Adapters are not spread: each rank
-has all of them, and their gradients are added up once an update. Source: arXiv 2304.11277.
+With several replicas N ranks are as many groups, each of which holds the whole model in shards: weights are gathered
+within a group, and gradients then summed over groups too (hybrid sharding). Gradients are summed over ranks, not
+averaged, since the learner's loss is a sum. Adapters are not spread: each rank has all of them, and their gradients are
+added up once an update. Source: arXiv 2304.11277.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -26,18 +28,18 @@ from policies.optimizer import Optimizer, OptimizerState
 from policies.ranks import Ranks, full_tensor
 
 
-def shard(model: Any, device: torch.device) -> None:
-    """Spread a model's weights over the ranks, in place, to their devices: each layer, then the rest.
+def shard(model: Any, device: torch.device, replicas: int = 1) -> None:
+    """Spread a model's weights over the ranks of each replica, in place, to their devices: each layer, then the rest.
 
     Weights below float32 become float32 ones that are cast when they are gathered: they are their own masters, and
     gradients are added up in float32; those that are frozen beside adapters stay as they are. Raises PolicyError: an
-    architecture whose layers are not found.
+    architecture whose layers are not found, replicas that ranks cannot be dealt to.
     """
     layers = decoder_layers(model)
     if not layers:
         raise PolicyError(f"a {type(model).__name__} cannot be sharded: its layers are not found")
     dtype, learnt = next(model.parameters()).dtype, set(adapters.adapter_weights(model).values())
-    precision, mesh = MixedPrecisionPolicy(), init_device_mesh(device.type, (dist.get_world_size(),))
+    precision, mesh = MixedPrecisionPolicy(), _mesh(device, replicas)
     model.cpu()  # so that a device never holds more than a layer that is not spread yet
     for adapter in learnt:
         adapter.data = adapter.data.to(device)
@@ -56,13 +58,23 @@ def shard(model: Any, device: torch.device) -> None:
             module.set_force_sum_reduction_for_comms(True)
 
 
+def _mesh(device: torch.device, replicas: int) -> DeviceMesh:
+    """Lay out the ranks, [shards] or [replicas, shards]: a replica's follow each other, so that a machine has it."""
+    size = dist.get_world_size()
+    if size % replicas:
+        raise PolicyError(f"{size} ranks are not {replicas} replicas of equally many")
+    if replicas == 1:
+        return init_device_mesh(device.type, (size,))
+    return init_device_mesh(device.type, (replicas, size // replicas), mesh_dim_names=("replica", "shard"))
+
+
 def _score(model: Any, *given: Any) -> tuple[Tensor | None, ...]:
     """Do what `score_whole` does; not views, whose hooks an operation in place would drop."""
     return tuple(None if one is None else one.clone() for one in score_whole(model, *given))
 
 
 class ShardedOptimizer(Optimizer):
-    """The optimiser of a sharded model; its state is saved whole, as that of one process, so any world reads it.
+    """The optimiser of a sharded model; its state is saved whole, as that of one process, so any layout reads it.
 
     Rank 0's tells the others to do the same. `source`: on rank 0, the policy that plays, whose adapters may have been
     changed since the last update; None: its weights are those of the updates.

@@ -60,15 +60,16 @@ def launch(
 
     evergreen launch qwen.yaml --on kubernetes --image me/evergreen:1 --claim runs --dry-run
     """
-    checked = load_spec(spec, overrides or [])  # what is wrong with it is told here, not by a job
-    job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, nodes, overrides or [])
+    given = overrides or []
     if nodes > 1:
         size = nodes * max(gpus, 1)
-        if checked.resources.ranks not in (1, size):
-            raise UserError(
-                f"resources.ranks: {checked.resources.ranks}, but {nodes} machines make {size}: leave it out"
-            )
-        load_spec(spec, [*(overrides or []), f"resources.ranks={size}"])
+        ranks = load_spec(spec, [*given, "resources.replicas=1"]).resources.ranks  # replicas are those of `size` ranks
+        if ranks not in (1, size):
+            raise UserError(f"resources.ranks: {ranks}, but {nodes} machines make {size}: leave it out")
+        checked = load_spec(spec, [*given, f"resources.ranks={size}"])
+    else:
+        checked = load_spec(spec, given)  # what is wrong with it is told here, not by a job
+    job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, nodes, given)
     if on is Cluster.slurm:
         if partition is not None and not _PARTITION.fullmatch(partition):
             raise UserError(f"--partition {partition!r} is no name of a partition")

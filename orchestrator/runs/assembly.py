@@ -184,7 +184,15 @@ def put_together(
     objective = Objective(spec.objective, random_streams.integer(spec.seed, "objective"))
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
     keeps_reference, is_on_host = objective.may_need_reference, spec.resources.offload == "optimizer"
-    learner = Learner(policy, spec.learner, spec.sampler.temperature, keeps_reference, work, is_on_host)
+    learner = Learner(
+        policy,
+        spec.learner,
+        spec.sampler.temperature,
+        keeps_reference,
+        work,
+        is_on_host,
+        spec.resources.replicas,
+    )
     tasks, choice = foundation.tasks, foundation.choice
     rollouts = Prefetch(spec, choice, tasks, player, learner, objective)
     on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})

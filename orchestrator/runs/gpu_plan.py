@@ -154,16 +154,16 @@ def plan_gpu(spec: Spec, environments: Mapping[str, Environment], memory: ModelM
     plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec)), has_adapters=has_adapters)
     if plan.fits:
         return plan
-    changes, smaller, left = list[str](), spec, dict(_changes(spec))
+    changes, smaller = dict[str, str](), spec
     while _peak(smaller, memory, gpu) > USABLE * gpu.num_bytes:
         now = _peak(smaller, memory, gpu)
         # the first that helps: what makes an update smaller may do so only once playing is no longer the larger
-        said = next((one for one, change in left.items() if _peak(change(smaller), memory, gpu) < now), None)
-        if said is None:
+        tried = ((said, change(smaller)) for said, change in _changes(smaller))
+        said, smaller = next((one for one in tried if _peak(one[1], memory, gpu) < now), ("", smaller))
+        if not said:
             break
-        smaller = left.pop(said)(smaller)
-        changes.append(said)
-    return replace(plan, changes=tuple(changes), changed_peak=_peak(smaller, memory, gpu))
+        changes[said.partition(":")[0]] = said  # replicas become fewer more than once: the last counts
+    return replace(plan, changes=tuple(changes.values()), changed_peak=_peak(smaller, memory, gpu))
 
 
 def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
@@ -178,7 +178,9 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     if num_ranks > 1:
         yield Part("weights that play and are measured, on the first", memory.weights)
         own = "float32 weights, gradients, two moments" if is_whole else "frozen weights, and all of the adapters"
-        yield Part(f"1/{num_ranks} of {own}", memory.sharded(num_ranks))
+        num_shards = spec.resources.num_shards
+        share = f"1/{num_shards} of " if num_shards > 1 else ""
+        yield Part(f"{share}{own}", memory.sharded(num_shards))
         yield Part("weights while they are gathered", memory.gathered, "update")
     else:
         masters = "float32 masters, their " if memory.is_short and is_whole else ""
@@ -247,7 +249,11 @@ def _changes(spec: Spec) -> Iterator[tuple[str, Any]]:
         yield "`sampler.ahead: 0`", within("sampler", ahead=0)
     if kind == "vllm":
         yield "a server on another GPU (`evergreen serve`, `sampler: vllm_server`)", _with_server
-    if spec.resources.ranks == 1 and spec.resources.offload == "none":
+    ranks, replicas = spec.resources.ranks, spec.resources.replicas
+    if replicas > 1:
+        fewer = max(number for number in range(1, replicas) if ranks % number == 0)
+        yield f"`resources.replicas: {fewer}`", within("resources", replicas=fewer)
+    if ranks == 1 and spec.resources.offload == "none":
         yield "`resources.offload: optimizer`", within("resources", offload="optimizer")
     if any(getattr(one, "kind", None) in COPYING for one in spec.measure.of):
         left = tuple(one for one in spec.measure.of if getattr(one, "kind", None) not in COPYING)
@@ -264,7 +270,12 @@ def _with_server(spec: Spec) -> Spec:
 def _notes(spec: Spec) -> Iterator[str]:
     """Say what is not in the plan."""
     if spec.resources.ranks > 1:
-        yield f"{spec.resources.ranks} ranks, a GPU each: what is told is the first's, which also plays and is measured"
+        replicas = spec.resources.replicas
+        layout = f" in {replicas} replicas" if replicas > 1 else ""
+        yield (
+            f"{spec.resources.ranks} ranks{layout}, a GPU each: what is told is the first's, which also plays and is "
+            "measured"
+        )
     if spec.warm_start is not None and spec.warm_start.num_batches:
         yield "the warm start is not in it: its batches are fed whole"
     if registry.type_of(spec.sampler) == "vllm_server":

@@ -57,16 +57,8 @@ def run_record(
 def describe_host(spec: Spec) -> dict[str, Any]:
     """Versions, threads and processor, for the ledger; in no digest."""
     kernels = {name: version_of(name) for name in LIGER} if spec.policy.kernels == "liger" else {}
-    return (
-        versions()
-        | kernels
-        | {
-            "threads": spec.resources.threads,
-            "device": spec.resources.device,
-            "ranks": spec.resources.ranks,
-            "offload": spec.resources.offload,
-        }
-    )
+    used = {name: getattr(spec.resources, name) for name in ("threads", "device", "ranks", "replicas", "offload")}
+    return versions() | kernels | used
 
 
 def versions() -> dict[str, Any]:

@@ -119,6 +119,7 @@ def _write_start(folder: Path, spec: Spec, policy: Policy) -> None:
         temperature=spec.sampler.temperature,
         threads=spec.resources.threads,
         size=spec.resources.ranks,
+        replicas=spec.resources.replicas,
         search_path=spec.resources.search_path,
     )
 

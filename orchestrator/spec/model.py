@@ -465,6 +465,13 @@ class Resources(Section):
         description="Processes that update the policy. Each holds a share of weights and optimiser, on a GPU of its "
         "own where there are GPUs; another number, other last bits.",
     )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Groups that the ranks form; each holds all of weights and optimiser, a share on each of its "
+        "ranks. Divides `ranks`; as many as ranks: nothing is shared; another number, other last bits.",
+    )
     offload: Literal["none", "optimizer"] = Field(
         "none",
         description="`optimizer`: masters, gradients and moments are on the host, which takes the step; slower, and a "
@@ -475,6 +482,23 @@ class Resources(Section):
         description="Where `package.module:factory` is looked for, and `./file.py:factory` begins; null: the spec's "
         "folder.",
     )
+
+    @property
+    def num_shards(self) -> int:
+        """Ranks of a replica, over which it is spread."""
+        return self.ranks // self.replicas
+
+    @field_validator("replicas")
+    @classmethod
+    def _replicas_have_equally_many_ranks(cls, replicas: int, info: ValidationInfo) -> int:
+        ranks = info.data.get("ranks", replicas)  # absent: refused itself
+        if ranks % replicas:
+            fits = [str(number) for number in range(1, ranks + 1) if ranks % number == 0]
+            raise refuse(
+                f"{ranks} {'rank' if ranks == 1 else 'ranks'} cannot be {replicas} replicas of equally many: say "
+                f"{' or '.join(fits)}, or `ranks` as a multiple of {replicas}"
+            )
+        return replicas
 
 
 def _uniform_or_settings(raw: Any) -> Any:

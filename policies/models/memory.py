@@ -108,15 +108,16 @@ class ModelMemory:
         layer = max(0, self.num_parameters - ends // 2) // self.num_layers
         return (ends + 2 * layer) * self.bytes_each + (ends + layer) * FLOAT32
 
-    def sharded(self, num_ranks: int) -> int:
+    def sharded(self, num_shards: int) -> int:
         """Of what one rank has for updates: its share of float32 weights, gradients and two moments.
 
-        With adapters: its share of the weights that are frozen, and all of the adapters', which no rank shares.
+        `num_shards`: ranks of a replica. With adapters: its share of the weights that are frozen, and all of the
+        adapters', which no rank shares.
         """
         if self.num_adapted is not None:
             own = self.num_adapted * FLOAT32 * 4
-            return self.num_parameters * self.bytes_each // num_ranks + own
-        return 4 * FLOAT32 * self.num_parameters // num_ranks
+            return self.num_parameters * self.bytes_each // num_shards + own
+        return 4 * FLOAT32 * self.num_parameters // num_shards
 
     def activations(self, num_tokens: int, *, recomputes: bool) -> int:
         """Of what a forward pass over so many tokens keeps, with what the backward pass of a layer adds.

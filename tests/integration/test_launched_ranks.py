@@ -127,6 +127,7 @@ def test_processes_of_slurm_do_one_run_and_all_end_with_it(tmp_path: Path, file:
     [
         slow((["--set", "step.groups=none"], "step.groups")),
         (["--ranks", "3"], "--ranks 3, but the launcher started 2 processes"),
+        slow((["--set", "resources.replicas=3"], "2 ranks cannot be 3 replicas")),
     ],
 )
 def test_a_mistake_is_told_by_rank_0_and_nobody_waits(tmp_path: Path, file: Path, words: list[str], says: str) -> None:

@@ -23,10 +23,10 @@ from tests.orchestrator.specs import small
 from tests.shares import slow
 
 
-def spec(ranks: int = 2, **sections: Any) -> dict[str, Any]:
+def spec(ranks: int = 2, replicas: int = 1, **sections: Any) -> dict[str, Any]:
     given = small("ranks", **sections)
     given["curriculum"] = {**given["curriculum"], "stages": 2}
-    return {**given, "resources": {**given["resources"], "ranks": ranks}}
+    return {**given, "resources": {**given["resources"], "ranks": ranks, "replicas": replicas}}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,17 @@ def test_a_run_is_killed_and_resumed_bit_for_bit_on_as_many(tmp_path: Path, whol
     assert ending(tmp_path, "ranks") == whole[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "replicas"), [(2, 2), (4, 2)])
+def test_replicas_are_killed_and_resumed_bit_for_bit(tmp_path: Path, ranks: int, replicas: int) -> None:
+    given = spec(ranks, replicas)
+    assert orchestrator.run(given, home=tmp_path / "whole").status == "finished"
+    with pytest.raises(Killed):
+        orchestrator.run(given, home=tmp_path / "killed", watcher=At(5, kill, ["step"]))
+    assert orchestrator.resume("ranks", home=tmp_path / "killed").status == "finished"
+    assert ending(tmp_path / "killed", "ranks") == ending(tmp_path / "whole", "ranks")
+
+
 @pytest.mark.slow  # 20 s; tests/policies/test_ranks.py has the arithmetic
 def test_adapters_learn_on_two_ranks_what_they_learn_on_one(tmp_path: Path) -> None:
     ends = []
@@ -76,15 +87,20 @@ def test_adapters_on_two_ranks_are_killed_and_resumed_bit_for_bit(tmp_path: Path
     assert ending(tmp_path / "killed", "ranks") == ending(tmp_path / "whole", "ranks")
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), slow((1, 3))])
-def test_another_number_of_ranks_goes_on_and_says_that_bits_differ(
-    tmp_path: Path, whole: tuple[Path, Ending], before: int, after: int
+@pytest.mark.parametrize(
+    ("before", "after"), [((2, 1), (1, 1)), slow(((1, 1), (3, 1))), slow(((2, 1), (2, 2))), slow(((2, 2), (1, 1)))]
+)
+def test_another_number_of_ranks_or_replicas_goes_on_and_says_that_bits_differ(
+    tmp_path: Path, whole: tuple[Path, Ending], before: tuple[int, int], after: tuple[int, int]
 ) -> None:
     with pytest.raises(Killed):
-        orchestrator.run(spec(before), home=tmp_path, watcher=At(5, kill, ["step"]))
-    assert orchestrator.resume("ranks", overrides=[f"resources.ranks={after}"], home=tmp_path).status == "finished"
+        orchestrator.run(spec(*before), home=tmp_path, watcher=At(5, kill, ["step"]))
+    overrides = [f"resources.ranks={after[0]}", f"resources.replicas={after[1]}"]
+    assert orchestrator.resume("ranks", overrides=overrides, home=tmp_path).status == "finished"
     events = [event["text"] for event in told(tmp_path, "ranks")["events"]]
-    assert any(f"ranks was {before}, is {after}" in text and "not bit for bit" in text for text in events)
+    for key, one, other in zip(("ranks", "replicas"), before, after, strict=True):
+        is_said = any(f"{key} was {one}, is {other}" in text and "not bit for bit" in text for text in events)
+        assert is_said == (one != other), key
     there, here = (
         load_file(newest_checkpoint(one, "ranks") / "weights" / "model.safetensors") for one in (whole[0], tmp_path)
     )
@@ -152,14 +168,20 @@ def test_when_a_rank_is_killed_all_are_gone_and_a_resume_ends_the_same(
     [
         ({"policy": {"adapter": {"rank": 4, "boundary": "merge"}}}, "say `carry` or `reset`"),
         ({"sampler": "vllm"}, "take `vllm_server`"),
-        ({"resources": {"ranks": 2, "offload": "optimizer"}}, "is for one process"),
+        ({"resources": {"offload": "optimizer"}}, "is for one process"),
+        (
+            {"resources": {"replicas": 4}},
+            "resources.replicas: 2 ranks cannot be 4 replicas of equally many: say 1 or 2, or `ranks` as a multiple",
+        ),
         ({"curriculum": {"boundary": {"interventions": ["redo"]}}}, "redo changes weights that are spread over ranks"),
         ({"guards": {"of": [{"when": "loss > 9", "action": "roll_back"}]}}, "say `stop`"),
     ],
 )
 def test_what_ranks_cannot_do_is_refused_when_the_spec_is_loaded(sections: dict[str, Any], says: str) -> None:
+    given = spec(**sections)
+    given["resources"] |= sections.get("resources", {})
     with pytest.raises(SpecError, match=says):
-        load_spec(spec(**sections))
+        load_spec(given)
 
 
 def test_a_rank_that_cannot_begin_is_told_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
     python -m tests.policies.rank_worker RANK SIZE FOLDER CASES
 
 FOLDER is where the ranks find each other; CASES is JSON: a list of maps with `name` and what `case` takes. What was
-found is written to FOLDER/RANK.json: by case, the largest differences from one process, and a digest of the weights.
+found is written to FOLDER/RANK.json: by case, on rank 0 the largest differences from one process and a digest of the
+weights, on all a digest of the share that the rank has of them. `replicas` may be a list, one for each step: what was
+learnt is then saved and read before the next.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import hashlib
 import json
 import math
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from policies import adapters
@@ -35,8 +40,25 @@ from tests.policies.fakes import random_trajectories
 STEPS = 3
 
 
-def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
+def trained(
+    work: Alone, case: dict[str, Any], folder: Path
+) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
     """Do some steps; rank 0 leads, the others follow."""
+    if not isinstance(case.get("replicas"), list):
+        return trained_at_once(work, case)
+    reports = []
+    saved = [folder / f"{case['name']}-{work.size}-{step}" for step in range(len(case["replicas"]))]
+    for step, replicas in enumerate(case["replicas"]):
+        own = {**case, "replicas": replicas, "first": step, "steps": 1}
+        learner, one, state = trained_at_once(work, own, saved[step - 1] if step else None, saved[step])
+        reports += one
+    return learner, reports, state
+
+
+def trained_at_once(
+    work: Alone, case: dict[str, Any], before: Path | None = None, saved: Path | None = None
+) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
+    """Do some steps with one layout of ranks, from what was saved and to what is saved, if asked."""
     policy = random_policy()
     if "family" in case:
         with torch.random.fork_rng(devices=[]):
@@ -46,10 +68,15 @@ def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateRepo
     policy.model.to(getattr(torch, case.get("dtype", "float64")))
     if "adapter" in case:
         policy.put_adapters(AdapterConfig.model_validate(case["adapter"]), 1, has_own_base=True)
+    if before is not None:
+        policy.model.load_state_dict(
+            load_file(before / "weights.safetensors"), strict=False
+        )  # a tied head is once there
     options: dict[str, Any] = {"lr": 0.01, "warmup": 0, "micro_tokens": 40, **case.get("learner", {})}
     objective = Objective(ObjectiveConfig.model_validate(case["objective"]))
     config = LearnerConfig(**options).resolved(PolicyConfig())
-    learner = Learner(policy, config, 1.0, objective.may_need_reference and work.rank == 0, work)
+    keeps_reference = objective.may_need_reference and work.rank == 0
+    learner = Learner(policy, config, 1.0, keeps_reference, work, replicas=case.get("replicas", 1))
     reports = []
     if case.get("spoils") is not None and work.rank == (case["spoils_rank"] if work.size > 1 else 0):
         spoil(learner, case["spoils"])
@@ -57,13 +84,19 @@ def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateRepo
         assert isinstance(work, Ranks)
         run_commands(work, learner, objective)
         return learner, [], None
-    for seed in range(case.get("steps", STEPS)):
+    if before is not None:
+        learner.optimizer.load(before)
+    first = case.get("first", 0)
+    for seed in range(first, first + case.get("steps", STEPS)):
         if seed and case.get("resets"):
             adapters.reset(policy.model, torch.Generator().manual_seed(seed))
             learner.optimizer.reset()
         trajectories = random_trajectories(len(policy.tokenizer), seed=seed)
         reports.append(learner.learn(trajectories, objective))
     state = learner.optimizer.state()
+    if saved is not None:
+        state.save(saved)
+        save_file(weights_of(learner), saved / "weights.safetensors")
     work.send("end")
     return learner, reports, state
 
@@ -85,6 +118,17 @@ def spoil(learner: Learner, step: int) -> None:
 
 def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: one.detach().clone() for name, one in learner.policy.model.named_parameters()}
+
+
+def digest_of(weights: Iterable[torch.Tensor]) -> str:
+    every = (one.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes() for one in weights)
+    return hashlib.sha256(b"".join(every)).hexdigest()
+
+
+def share_of(learner: Learner) -> Iterator[torch.Tensor]:
+    """What this rank has of the weights that are updated."""
+    for one in learner.optimizer.masters.values():
+        yield (one.to_local() if isinstance(one, DTensor) else one).detach()
 
 
 def compared(together: tuple[Any, ...], alone: tuple[Any, ...]) -> dict[str, float]:
@@ -110,17 +154,18 @@ def compared(together: tuple[Any, ...], alone: tuple[Any, ...]) -> dict[str, flo
 def main(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
-    results, work, cut = {}, Ranks(), MicroBatcher.cut
+    results: dict[str, dict[str, Any]] = {}
+    work, cut = Ranks(), MicroBatcher.cut
     for case in cases:
         if case.get("shares"):  # however dear it seems for so small a batch
             MicroBatcher.cut = lambda self, rows: list(self.shared(rows.numpy()))  # type: ignore[method-assign]
-        together = trained(work, case)
+        together = trained(work, case, folder)
+        results[case["name"]] = {"share": digest_of(share_of(together[0]))}
         if rank == 0:
-            found = compared(together, trained(Alone(), case))
+            found = compared(together, trained(Alone(), case, folder))
             skipped = [report.num_skipped for report in together[1]]
-            weights = weights_of(together[0])
-            digest = hashlib.sha256(b"".join(one.float().numpy().tobytes() for one in weights.values())).hexdigest()
-            results[case["name"]] = {**found, "skipped": skipped, "digest": digest}
+            digest = digest_of(weights_of(together[0]).values())
+            results[case["name"]] |= {**found, "skipped": skipped, "digest": digest}
         MicroBatcher.cut = cut  # type: ignore[method-assign]
     (folder / f"{rank}.json").write_text(json.dumps(results))
     dist.destroy_process_group()

@@ -26,6 +26,13 @@ WAYS: list[dict[str, Any]] = [
     {"name": "adapters with a KL", "objective": {"preset": "grpo", "kl": 0.1}, "adapter": 4},
     {"name": "a KL", "objective": {"preset": "grpo", "kl": 0.1}},
 ]
+REPLICATED: list[dict[str, Any]] = [
+    {"name": "a gradient of the entropy", "objective": {"preset": "entropy_bonus"}},
+    {"name": "several updates", "objective": {"preset": "repo_adaptive"}, "learner": {"updates": 3}},
+    {"name": "a clipped gradient", "objective": {"preset": "rloo"}, "learner": {"clip_norm": 1e-3}},
+    {"name": "fewer micro-batches than ranks", "objective": {"preset": "grpo"}, "learner": {"micro_tokens": 4096}},
+    {"name": "adapters", "objective": {"preset": "repo_r"}, "adapter": 4},
+]
 
 
 def run(folder: Path, size: int, cases: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -41,8 +48,18 @@ def run(folder: Path, size: int, cases: list[dict[str, Any]]) -> dict[str, dict[
         for one in started:
             one.kill()
     assert [one.returncode for one in started] == [0] * size, "\n".join(one[-2500:] for one in said)
-    found: dict[str, dict[str, Any]] = json.loads((folder / "0.json").read_text())
+    every = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
+    found: dict[str, dict[str, Any]] = every[0]
+    for case in cases:
+        found[case["name"]]["shares"] = [one[case["name"]]["share"] for one in every]
     return found
+
+
+def replicated(replicas: int, *layouts: list[int]) -> list[dict[str, Any]]:
+    """Give cases of so many replicas, and one for each list of replicas, which are those of a step each."""
+    cases = [{**case, "name": f"{replicas} replicas, {case['name']}", "replicas": replicas} for case in REPLICATED]
+    more = {"objective": {"preset": "repo_r"}, "learner": {"clip_norm": 1e-3}}
+    return [*cases, *({"name": f"replicas {layout}", "replicas": layout, **more} for layout in layouts)]
 
 
 CASES = [
@@ -55,35 +72,65 @@ SPOILT: dict[str, Any] = {"objective": {"preset": "repo_adaptive"}, "steps": 3, 
 OTHERS = [
     *({"name": dtype, "dtype": dtype, **SHORT} for dtype in ("float32", "bfloat16")),
     {"name": "adapters beside bfloat16", "dtype": "bfloat16", "adapter": 4, **SHORT},
+    {"name": "replicas of bfloat16", "dtype": "bfloat16", "replicas": 2, **SHORT},
     *({"name": f"spoilt by {rank}", "spoils_rank": rank, **SPOILT} for rank in (0, 1)),
 ]
+
+
+REPLICAS = replicated(2, [2, 1, 2], [1, 2, 1])
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """All cases on two ranks."""
-    return run(tmp_path_factory.mktemp("two"), 2, [*CASES, *OTHERS])
+    return run(tmp_path_factory.mktemp("two"), 2, [*CASES, *OTHERS, *REPLICAS])
 
 
-def require_equal(found: dict[str, dict[str, Any]]) -> None:
-    for name in (case["name"] for case in CASES):
+def require_equal(found: dict[str, dict[str, Any]], cases: list[dict[str, Any]]) -> None:
+    for name in (case["name"] for case in cases):
         assert found[name]["moments"] < 1e-12, name
         assert found[name]["metrics"] < 1e-12, name
         assert found[name]["weights"] < 1e-12, name
 
 
 def test_two_ranks_learn_together_what_one_process_learns(two: dict[str, dict[str, Any]]) -> None:
-    require_equal(two)
+    require_equal(two, CASES)
+
+
+def test_two_replicas_learn_together_what_one_process_learns_and_are_written_and_read_by_any(
+    two: dict[str, dict[str, Any]],
+) -> None:
+    require_equal(two, REPLICAS)
+
+
+def test_replicas_stay_the_same_to_the_last_bit_and_shards_are_not(two: dict[str, dict[str, Any]]) -> None:
+    for case in REPLICAS:
+        first, second = two[case["name"]]["shares"]
+        assert (first == second) == (case["replicas"] in (2, [2, 1, 2])), case["name"]
+    first, second = two["replicas of bfloat16"]["shares"]
+    assert first == second
 
 
 @pytest.mark.slow
 def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path) -> None:
-    require_equal(run(tmp_path, 3, CASES))
+    require_equal(run(tmp_path, 3, CASES), CASES)
+
+
+@pytest.mark.slow
+def test_four_ranks_are_two_replicas_of_two_shards(tmp_path: Path) -> None:
+    cases = replicated(2, [2, 4, 1], [1, 4, 2])
+    found = run(tmp_path, 4, cases)
+    require_equal(found, cases)
+    for name in ("2 replicas, a gradient of the entropy", "2 replicas, several updates", "replicas [1, 4, 2]"):
+        first, second, *others = found[name]["shares"]
+        assert others == [first, second], "ranks 0 and 1 are one replica, 2 and 3 the other"
+        assert first != second
 
 
 def test_in_less_precision_they_agree_to_its_rounding(two: dict[str, dict[str, Any]]) -> None:
     assert two["float32"]["weights"] < 1e-6
     assert two["bfloat16"]["weights"] < 2e-2
+    assert two["replicas of bfloat16"]["weights"] < 2e-2
     assert two["adapters beside bfloat16"]["weights"] < 2e-4
 
 

@@ -154,6 +154,13 @@ def test_launch_prints_a_job_of_a_spec_that_was_checked(tmp_path: Path, evergree
     assert "learner.lr" in wrong.stderr
 
 
+def test_replicas_are_those_of_the_ranks_that_machines_make(tmp_path: Path, evergreen: Evergreen) -> None:
+    options = ["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.replicas=2", "--dry-run"]
+    shown = evergreen("launch", written(tmp_path, alone()), *options)
+    assert shown.exit_code == 0, shown.stderr
+    assert "--set resources.replicas=2" in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -165,6 +172,7 @@ def test_launch_prints_a_job_of_a_spec_that_was_checked(tmp_path: Path, evergree
             "Kubernetes takes names of a to z",
         ),
         (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.ranks=3"], "2 machines make 4"),
+        (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.replicas=3"], "4 ranks cannot be 3"),
         (["--on", "slurm", "--nodes", "2", "--set", "curriculum.boundary.interventions=[redo]"], "resources.ranks: 2"),
         (["--on", "kubernetes", "--nodes", "2"], "PyTorchJob"),
     ],

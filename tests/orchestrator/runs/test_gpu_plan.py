@@ -194,6 +194,27 @@ def test_what_ranks_share_is_divided_and_what_the_first_does_alone_is_not(shapes
     assert any("4 ranks" in note for note in shared.notes)
 
 
+def test_replicas_are_counted_whole_and_are_made_fewer_where_they_do_not_fit(shapes: Path) -> None:
+    resources, learner = {**small()["resources"], "ranks": 8}, {"micro_tokens": 4096}
+    one, two, eight = (
+        planned(
+            large(shapes, "7B", sampler=SERVERS, learner=learner, resources={**resources, "replicas": replicas}),
+        )
+        for replicas in (1, 2, 8)
+    )
+    memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
+    training = "float32 weights, gradients, two moments"
+    assert Part(f"1/8 of {training}", 16 * memory.num_parameters // 8) in one.parts
+    assert Part(f"1/4 of {training}", 16 * memory.num_parameters // 4) in two.parts
+    assert Part(training, 16 * memory.num_parameters) in eight.parts
+    assert two.fits
+    assert two.update_tokens_s == one.update_tokens_s
+    assert any("8 ranks in 2 replicas" in note for note in two.notes)
+    assert not eight.fits
+    assert eight.changes == ("`resources.replicas: 2`",), "of 4, 2 and 1 the first that fits"
+    assert eight.changed_peak == two.peak
+
+
 def test_with_adapters_the_rest_has_no_moments(shapes: Path) -> None:
     given = large(shapes, "7B", sampler=SERVERS)
     assert not planned(given).fits

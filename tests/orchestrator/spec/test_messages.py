@@ -192,6 +192,17 @@ WRONG = {
         "guards: {nan: stop}",
         "line 2: guards.nan: unknown key",
     ),
+    "replicas that ranks cannot form": (
+        "seed: 0",
+        "resources: {ranks: 4, replicas: 3}",
+        "line 2: resources.replicas: 4 ranks cannot be 3 replicas of equally many: say 1 or 2 or 4, or `ranks` as a "
+        "multiple of 3",
+    ),
+    "replicas of one process": (
+        "seed: 0",
+        "resources: {replicas: 2}",
+        "line 2: resources.replicas: 1 rank cannot be 2 replicas of equally many: say 1, or `ranks` as a multiple of 2",
+    ),
     "a tracker that is not there": (
         "seed: 0",
         "tracker: wandb",
@@ -348,6 +359,14 @@ def test_a_mistake_that_an_override_is_no_part_of_quotes_its_line(tmp_path: Path
     with pytest.raises(SpecError) as refused:
         load_spec(path, ["learner.lr=much"])
     assert sorted(str(refused.value).splitlines())[1].startswith(f"{path}, line 16: step.gruops: unknown key")
+
+
+def test_replicas_of_a_file_are_refused_where_an_override_says_other_ranks(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(TEXT.replace("seed: 0", "resources: {ranks: 4, replicas: 2}"))
+    assert load_spec(path, ["resources.ranks=2"]).resources.num_shards == 1
+    with pytest.raises(SpecError, match=r"line 2: resources.replicas: 3 ranks cannot be 2 replicas .* say 1 or 3"):
+        load_spec(path, ["resources.ranks=3"])
 
 
 def test_a_section_that_an_override_broke_names_both(tmp_path: Path) -> None:

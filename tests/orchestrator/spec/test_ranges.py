@@ -45,6 +45,7 @@ from tests.orchestrator.specs import alone, written
         "scoring.memory_gib=1e308",
         "scoring.timeout_s=nan",
         "resources.threads=9999999999",
+        "resources.replicas=0",
         "step.groups=999999999999",
         "curriculum.stages=2147483648",
         f"policy.model={'a' * 4000}",
