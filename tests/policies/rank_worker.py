@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from policies import adapters
 from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.follower import run_commands
+from policies.host_copies import HostCopies
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import MicroBatcher
 from policies.objectives.config import ObjectiveConfig
@@ -29,14 +32,17 @@ from policies.objectives.objective import Objective
 from policies.optimizer import OptimizerState
 from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
+from policies.tensor_files import SavedTensors
 from tests.integration.test_model_families import FAMILIES, SHAPE
 from tests.policies.fakes import random_trajectories
 
 STEPS = 3
 
 
-def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
-    """Do some steps; rank 0 leads, the others follow."""
+def trained(
+    work: Alone, case: dict[str, Any], folder: Path
+) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
+    """Do some steps, and save in the folder; rank 0 leads, the others follow."""
     policy = random_policy()
     if "family" in case:
         with torch.random.fork_rng(devices=[]):
@@ -63,9 +69,37 @@ def trained(work: Alone, case: dict[str, Any]) -> tuple[Learner, list[UpdateRepo
             learner.optimizer.reset()
         trajectories = random_trajectories(len(policy.tokenizer), seed=seed)
         reports.append(learner.learn(trajectories, objective))
-    state = learner.optimizer.state()
+    state = saved(learner, folder / "state")
+    if work.size > 1:
+        require_same_after_loading(learner, folder)
     work.send("end")
     return learner, reports, state
+
+
+def saved(learner: Learner, folder: Path, copies: HostCopies | None = None) -> OptimizerState:
+    """Save what the optimiser knows, and read it whole."""
+    save = learner.optimizer.snapshot(folder / "aside", copies)
+    (folder / "whole").mkdir(parents=True, exist_ok=True)
+    hashed = save(folder / "whole")
+    for name, sha256 in hashed.items():
+        assert hashlib.sha256((folder / "whole" / name).read_bytes()).hexdigest() == sha256
+    with ExitStack() as stack:
+        files = SavedTensors([folder / "whole" / name for name in hashed], stack)
+        tensors = {name: files.read(name) for name in files.shapes}
+    return OptimizerState(tensors, json.loads((folder / "whole" / "optimizer.json").read_text()))
+
+
+def require_same_after_loading(learner: Learner, folder: Path) -> None:
+    """Load what these ranks saved, and the same as one process saves it; saved again, it is the same bytes."""
+    files = {path.name: path.read_bytes() for path in (folder / "state" / "whole").iterdir()}
+    learner.optimizer.load(folder / "state" / "whole")
+    again = saved(learner, folder / "again", HostCopies())
+    assert files == {path.name: path.read_bytes() for path in (folder / "again" / "whole").iterdir()}
+    again.save(folder / "one")
+    assert len(list((folder / "one").iterdir())) == 2
+    learner.optimizer.load(folder / "one")
+    saved(learner, folder / "third")
+    assert files == {path.name: path.read_bytes() for path in (folder / "third" / "whole").iterdir()}
 
 
 def spoil(learner: Learner, step: int) -> None:
@@ -114,9 +148,12 @@ def main(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> Non
     for case in cases:
         if case.get("shares"):  # however dear it seems for so small a batch
             MicroBatcher.cut = lambda self, rows: list(self.shared(rows.numpy()))  # type: ignore[method-assign]
-        together = trained(work, case)
+        own = folder / case["name"].replace(" ", "-")
+        together = trained(work, case, own / "together")
         if rank == 0:
-            found = compared(together, trained(Alone(), case))
+            found = compared(together, trained(Alone(), case, own / "alone"))
+            found["num_files"] = len(list((own / "together" / "state" / "whole").glob("*.safetensors")))
+            shutil.rmtree(own)
             skipped = [report.num_skipped for report in together[1]]
             weights = weights_of(together[0])
             digest = hashlib.sha256(b"".join(one.float().numpy().tobytes() for one in weights.values())).hexdigest()

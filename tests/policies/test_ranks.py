@@ -65,20 +65,22 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     return run(tmp_path_factory.mktemp("two"), 2, [*CASES, *OTHERS])
 
 
-def require_equal(found: dict[str, dict[str, Any]]) -> None:
-    for name in (case["name"] for case in CASES):
+def require_equal(found: dict[str, dict[str, Any]], size: int) -> None:
+    for case in CASES:
+        name = case["name"]
+        assert found[name]["num_files"] == (1 if "adapter" in case else size), name
         assert found[name]["moments"] < 1e-12, name
         assert found[name]["metrics"] < 1e-12, name
         assert found[name]["weights"] < 1e-12, name
 
 
 def test_two_ranks_learn_together_what_one_process_learns(two: dict[str, dict[str, Any]]) -> None:
-    require_equal(two)
+    require_equal(two, 2)
 
 
 @pytest.mark.slow
 def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path) -> None:
-    require_equal(run(tmp_path, 3, CASES))
+    require_equal(run(tmp_path, 3, CASES), 3)
 
 
 def test_in_less_precision_they_agree_to_its_rounding(two: dict[str, dict[str, Any]]) -> None:
