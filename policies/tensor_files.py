@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -65,9 +65,12 @@ def write(path: Path, tensors: Mapping[str, Tensor], pieces: Mapping[str, Piece]
     `pieces`: which of the tensors are parts of larger ones. Raises OSError, a disk that takes no more.
     """
     ordered = sorted(tensors.items(), key=lambda item: (_ORDER[item[1].dtype], item[0]))
+    contents: Iterable[bytes | memoryview] = chain(
+        [_header(ordered, pieces or {})], (_raw(tensor) for _, tensor in ordered)
+    )
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for content in chain([_header(ordered, pieces or {})], (_raw(tensor) for _, tensor in ordered)):
+        for content in contents:
             file.write(content)
             digest.update(content)
     return digest.hexdigest()
@@ -75,7 +78,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], pieces: Mapping[str, Piece]
 
 def _raw(tensor: Tensor) -> memoryview:
     """See a tensor's bytes, on the host."""
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _header(ordered: list[tuple[str, Tensor]], pieces: Mapping[str, Piece]) -> bytes:

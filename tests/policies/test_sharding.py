@@ -38,8 +38,8 @@ def test_a_rank_saves_its_own_rows(number: int, rows: int, first: int) -> None:
         assert part_of(own) == Part(number + 1, 4)
 
 
-def test_a_rank_without_rows_saves_none_of_them(number: int = 4) -> None:
-    with rank(number, 5) as own:
+def test_a_rank_without_rows_saves_none_of_them() -> None:
+    with rank(4, 5) as own:
         shape, offset = place_of(own)
         assert shape == tuple(own.to_local().shape) == (0, 3)
         assert offset == (7, 0)
