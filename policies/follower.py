@@ -57,7 +57,7 @@ def write_settings(
 def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
     """Do what rank 0 tells, until it says that it is over.
 
-    A policy that has diverged has done so on all ranks: rank 0 reports it, and may still ask for the state.
+    A policy that has diverged has done so on all ranks: rank 0 reports it, and may still ask for what is saved.
     """
     while True:
         command, data, tensors = work.receive()
@@ -68,8 +68,9 @@ def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
                 learner.follow(objective, data, tensors)
             except NonFiniteLogits:
                 continue
-        elif command == "state":
-            learner.optimizer.state()
+        elif command == "save":
+            assert isinstance(learner.optimizer, ShardedOptimizer)
+            learner.optimizer.save_share(Path(data["folder"]), data["is_copied"])
         elif command == "load":
             learner.optimizer.load(Path(data["folder"]))
         elif command == "reset":

@@ -9,19 +9,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from policies.errors import CheckpointError
+from policies.host_copies import HostCopies
 from policies.ranks import full_tensor
+from policies.tensor_files import Piece, SavedTensors, write
 
-STATE_FILE, COUNTERS_FILE = "optimizer.safetensors", "optimizer.json"
+STATE_FILES, COUNTERS_FILE = "optimizer*.safetensors", "optimizer.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of the files of a state is one process's; one of one is the whole."""
+
+    number: int = 1
+    num: int = 1
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return f"optimizer-{self.number:05}-of-{self.num:05}.safetensors" if self.num > 1 else "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,12 +45,18 @@ class OptimizerState:
 
     tensors: Mapping[str, Tensor]
     counters: Mapping[str, Any]
+    part: Part | None = Part()  # None: others have all that is here
+    pieces: Mapping[str, Piece] = field(default_factory=dict)  # where tensors lie that are parts of larger ones
 
-    def save(self, folder: Path) -> None:
-        """Write it into a folder; no pickle, no time, no path."""
+    def save(self, folder: Path) -> dict[str, str]:
+        """Write it into a folder, a tensor at a time; no pickle, no time, no path. Gives sha256 of large files."""
+        if self.part is None:
+            return {}
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: own.contiguous() for name, own in sorted(self.tensors.items())}, folder / STATE_FILE)
-        (folder / COUNTERS_FILE).write_text(json.dumps(self.counters) + "\n")
+        sha256 = write(folder / self.part.file, self.tensors, self.pieces)
+        if self.part.number == 1:
+            (folder / COUNTERS_FILE).write_text(json.dumps(self.counters) + "\n")
+        return {self.part.file: sha256}
 
 
 class Optimizer:
@@ -105,44 +126,55 @@ class Optimizer:
                 state[moment].index_fill_(dim, places, 0.0)
             state["step"].zero_()
 
-    def state(self) -> OptimizerState:
-        """All but the weights that an exact resume needs; the tensors are those that move."""
+    def snapshot(self, aside: Path, copies: HostCopies | None = None) -> Callable[[Path], Mapping[str, str]]:
+        """Take all but the weights that an exact resume needs; what is given writes it, and gives sha256 by file.
+
+        With `copies` it may do so while updates go on. `aside`: an own folder for several processes that do it
+        together, beside the one that is written.
+        """
+        return self.state(copies).save
+
+    def state(self, copies: HostCopies | None = None) -> OptimizerState:
+        """All but the weights that an exact resume needs; the tensors are those that move, unless they are copied."""
         tensors = {
-            f"{name}.{moment}": self._to_saved(self.adam.state[master][moment])
+            f"{name}.{moment}": self.adam.state[master][moment]
             for name, master in self.masters.items()
             for moment in MOMENTS
             if self.num_updates
         }
-        tensors |= {f"{name}.master": self._to_saved(self.masters[name].detach()) for name in self._short_names()}
+        tensors |= {f"{name}.master": self.masters[name].detach() for name in self._short_names()}
         counters: dict[str, Any] = {"num_updates": self.num_updates}
         if self.num_updates and (others := self._other_steps()):
             counters["steps"] = others
-        return OptimizerState(tensors, counters)
+        state = self._own(OptimizerState(tensors, counters))
+        return state if copies is None else replace(state, tensors=copies.of("optimizer", state.tensors))
 
     def load(self, folder: Path) -> None:
         """Go on from a state that was saved, bit for bit, once the weights are loaded; names and shapes must agree."""
         counters = json.loads((folder / COUNTERS_FILE).read_text())
-        tensors = load_file(folder / STATE_FILE)
         moments = MOMENTS if counters["num_updates"] else ()
         expected = {f"{name}.{moment}": tuple(w.shape) for name, w in self.weights.items() for moment in moments}
         expected |= {f"{name}.master": tuple(self.weights[name].shape) for name in self._short_names()}
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if wrong := sorted({name for name, _ in expected.items() ^ found.items()}):
-            raise CheckpointError(
-                f"the optimiser state in {folder} does not fit this policy: {wrong[0]} is "
-                f"{found.get(wrong[0], 'absent')} there and should be {expected.get(wrong[0], 'absent')} "
-                f"({len(wrong)} tensors differ). Resume with the spec it was saved with"
-            )
-        self.reset()
-        self.num_updates = counters["num_updates"]
+        with ExitStack() as stack:
+            saved = SavedTensors(sorted(folder.glob(STATE_FILES)), stack)
+            if wrong := sorted({name for name, _ in expected.items() ^ saved.shapes.items()}):
+                raise CheckpointError(
+                    f"the optimiser state in {folder} does not fit this policy: {wrong[0]} is "
+                    f"{saved.shapes.get(wrong[0], 'absent')} there and should be {expected.get(wrong[0], 'absent')} "
+                    f"({len(wrong)} tensors differ). Resume with the spec it was saved with"
+                )
+            self.reset()
+            self.num_updates = counters["num_updates"]
+            self._take(saved, counters.get("steps", {}))
+
+    def _take(self, saved: SavedTensors, steps: Mapping[str, int]) -> None:
         with torch.no_grad():
             for name in self._short_names():
-                self.masters[name].copy_(self._from_saved(tensors[f"{name}.master"], self.masters[name]))
+                self.masters[name].copy_(self._read(saved, f"{name}.master", self.masters[name]))
         self.copy_back()
         if self.num_updates:
-            steps = counters.get("steps", {})
             for name, master in self.masters.items():
-                state = {moment: self._from_saved(tensors[f"{name}.{moment}"], master) for moment in MOMENTS}
+                state = {moment: self._read(saved, f"{name}.{moment}", master) for moment in MOMENTS}
                 step = torch.tensor(float(steps.get(name, self.num_updates)), device=master.device)
                 self.adam.state[master] = {"step": step, **state}
 
@@ -159,13 +191,13 @@ class Optimizer:
         device = torch.device("cpu") if self.on_host else weight.device
         return weight.detach().to(device, dtype, copy=True).requires_grad_()
 
-    def _to_saved(self, own: Tensor) -> Tensor:
-        """Make a tensor of the optimiser one that is saved."""
-        return own
+    def _own(self, state: OptimizerState) -> OptimizerState:
+        """Make a state one that this process saves."""
+        return state
 
-    def _from_saved(self, saved: Tensor, like: Tensor) -> Tensor:
+    def _read(self, saved: SavedTensors, name: str, like: Tensor) -> Tensor:
         """Make a saved tensor one of the optimiser, where another lies."""
-        return saved.to(like.device)
+        return saved.read(name).to(like.device)
 
     def _other_steps(self) -> dict[str, int]:
         """How many updates Adam counts for the weights of which some were forgotten since."""

@@ -22,6 +22,7 @@ from policies.errors import CheckpointError
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
 BASE = "base"  # folder, in that of adapters, of the model that they stand beside, if it is not the named one
+LARGEST_FILE = "5GB"  # of weights: of those on a GPU, one file at a time is on the host while they are written
 LONG_S = 10.0  # of reading weights, before a progress bar is drawn
 
 
@@ -177,7 +178,7 @@ class Policy:
 
     def _save_model(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         with without_progress_bars():
-            self.model.save_pretrained(folder, state_dict=dict(state))
+            self.model.save_pretrained(folder, state_dict=dict(state), max_shard_size=LARGEST_FILE)
 
     def _save_tokenizer(self, folder: Path) -> None:
         for name, content in self._tokenizer_files.items():

@@ -101,6 +101,7 @@ class Ranks(Alone):
         `commands`: the process group that rank 0's commands go over; None: the default one.
         """
         self.device, self._lost, self._commands = device, lost, commands
+        self._found: str | None = None  # which other process has ended, once a failure told
         self._sending = threading.Lock()
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.leads = self.rank == 0
@@ -153,7 +154,12 @@ class Ranks(Alone):
         except RuntimeError as error:
             if (who := self._lost_by(error)) is None:
                 raise
+            self._found = who
             raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
+
+    def lost(self) -> str | None:
+        """Say which rank has ended, as far as it is known by now; a thread may ask beside the updates."""
+        return self._found or (None if self._lost is None else self._lost())
 
     def _lost_by(self, error: RuntimeError) -> str | None:
         """Say which rank has ended, where that is what an error comes from."""

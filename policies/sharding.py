@@ -9,7 +9,9 @@ added up once an update. Source: arXiv 2304.11277.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from types import MethodType
 from typing import Any
 
@@ -18,14 +20,17 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from policies import adapters
+from policies import adapters, joint_saving
 from policies.errors import PolicyError
+from policies.host_copies import HostCopies
 from policies.layers import decoder_layers
 from policies.micro_batches import SCORE, score_whole
-from policies.optimizer import Optimizer, OptimizerState
-from policies.ranks import Ranks, full_tensor
+from policies.optimizer import Optimizer, OptimizerState, Part
+from policies.ranks import Ranks
+from policies.tensor_files import Piece, SavedTensors, Sizes
 
 
 def shard(model: Any, device: torch.device, replicas: int = 1) -> None:
@@ -74,7 +79,7 @@ def _score(model: Any, *given: Any) -> tuple[Tensor | None, ...]:
 
 
 class ShardedOptimizer(Optimizer):
-    """The optimiser of a sharded model; its state is saved whole, as that of one process, so any layout reads it.
+    """The optimiser of a sharded model; each rank saves its shards, and any number of ranks reads them.
 
     Rank 0's tells the others to do the same. `source`: on rank 0, the policy that plays, whose adapters may have been
     changed since the last update; None: its weights are those of the updates.
@@ -83,6 +88,7 @@ class ShardedOptimizer(Optimizer):
     def __init__(self, work: Ranks, is_short: bool, source: Any, model: Any, *options: Any) -> None:
         self.work, self.is_short, self._sends = work, is_short, False
         self.source: Any = source if adapters.adapter_weights(model) else None
+        self._copies, self._saving = HostCopies(), Thread()
         super().__init__(model, *options)
         self._sends = work.leads
 
@@ -108,11 +114,27 @@ class ShardedOptimizer(Optimizer):
                 own.copy_(summed.view_as(own))
         return super().step(lr, refuses)
 
-    def state(self) -> OptimizerState:
-        """All but the weights that an exact resume needs, gathered."""
-        self._send("state")
-        with self.work.naming_lost_rank():
-            return super().state()
+    def snapshot(self, aside: Path, copies: HostCopies | None = None) -> joint_saving.Save:
+        """As rank 0: have all ranks take their shares, and the others begin to write theirs, into the folder aside."""
+        joint_saving.begin(aside)
+        self._send("save", folder=str(aside.absolute()), is_copied=copies is not None)
+        own = self.state(copies)
+
+        def save(folder: Path) -> dict[str, str]:
+            return own.save(folder) | joint_saving.collect(aside, folder, self.work.size, self.work.lost)
+
+        return save
+
+    def save_share(self, aside: Path, is_copied: bool) -> None:
+        """As another rank: write its share in a thread; unless it is copied, rank 0 waits before it goes on."""
+        if not aside.is_dir():
+            raise PolicyError(f"rank {self.work.rank} does not see {aside}: have the home where all machines see it")
+        if self._saving.ident is not None:
+            self._saving.join()
+        save = self.state(self._copies if is_copied else None).save
+        given = (save, aside, self.work.rank)
+        self._saving = Thread(target=joint_saving.write_share, args=given, name="checkpoint", daemon=True)
+        self._saving.start()
 
     def load(self, folder: Path) -> None:
         """Go on from a state that was saved; every rank reads the folder."""
@@ -124,7 +146,7 @@ class ShardedOptimizer(Optimizer):
         finally:
             self._sends = before
 
-    def _send(self, command: str, tensors: Mapping[str, Tensor] | None = None, **data: str) -> None:
+    def _send(self, command: str, tensors: Mapping[str, Tensor] | None = None, **data: Any) -> None:
         if self._sends:
             with self.work.naming_lost_rank():
                 self.work.send(command, data, **(tensors or {}))
@@ -132,13 +154,42 @@ class ShardedOptimizer(Optimizer):
     def copy_back(self) -> None:
         """Do nothing: shards are their own masters, in the model as well."""
 
-    def _to_saved(self, own: Tensor) -> Tensor:
-        gathered = full_tensor(own)
-        return gathered.cpu() if self.work.leads else gathered.new_empty(0)  # only rank 0 writes
+    def _own(self, state: OptimizerState) -> OptimizerState:
+        """Give this rank's share: its shards, and what is whole on each rank to the first."""
+        shards = {name: one for name, one in state.tensors.items() if isinstance(one, DTensor)}
+        part = part_of(next(iter(shards.values()))) if shards else Part() if self.work.rank == 0 else None
+        if part is None:
+            return replace(state, tensors={}, part=None)
+        whole = {name: one for name, one in state.tensors.items() if name not in shards and part.number == 1}
+        pieces = {name: Piece(tuple(one.shape), place_of(one)[1]) for name, one in shards.items()}
+        tensors = {name: one.to_local() for name, one in shards.items()} | whole
+        return replace(state, tensors=tensors, part=part, pieces=pieces)
 
-    def _from_saved(self, saved: Tensor, like: Tensor) -> Tensor:
-        moved = saved.to(like.device)
-        return distribute_tensor(moved, like.device_mesh, like.placements) if isinstance(like, DTensor) else moved
+    def _read(self, saved: SavedTensors, name: str, like: Tensor) -> Tensor:
+        if not isinstance(like, DTensor):
+            return super()._read(saved, name, like)
+        shape, offset = place_of(like)
+        own = saved.read(name, offset, shape).to(like.device)
+        mesh, placements = like.device_mesh, like.placements
+        return DTensor.from_local(own, mesh, placements, run_check=False, shape=like.shape, stride=like.stride())
 
     def _short_names(self) -> list[str]:
         return list(self.weights) if self.is_short else []
+
+
+def place_of(tensor: DTensor) -> tuple[Sizes, Sizes]:
+    """Give the shape of this rank's shard, and where it begins in the whole; the last ones may be empty."""
+    return compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+
+
+def part_of(tensor: DTensor) -> Part | None:
+    """Say which file this rank's shard goes into, by its place in the mesh; None: another rank has a copy of it."""
+    at = tensor.device_mesh.get_coordinate()
+    assert at is not None
+    number, num = 0, 1
+    for own, size, placement in zip(at, tensor.device_mesh.shape, tensor.placements, strict=True):
+        if not placement.is_replicate():
+            number, num = number * size + own, num * size
+        elif own:
+            return None
+    return Part(number + 1, num)

@@ -36,7 +36,11 @@ Records = Sequence[CheckpointRecord]  # the newest first
 
 @dataclass(frozen=True)
 class Component:
-    """One part of a checkpoint. `write` fills an empty folder of its own."""
+    """One part of a checkpoint. `write` fills an empty folder of its own.
+
+    Where it gives a mapping, that is the sha256 of files by relative path, found as they were written: they are not
+    read again.
+    """
 
     name: str
     version: int  # raised when its files change meaning
@@ -255,11 +259,12 @@ def _write_component(checkpoint: Path, component: Component) -> dict[str, Any]:
     if folder.exists():
         raise CheckpointError(f"Two components of a checkpoint are called {component.name!r}.")
     folder.mkdir()
-    component.write(folder)
+    given = component.write(folder)
+    hashed = given if isinstance(given, Mapping) else {}
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     files = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "num_bytes": path.stat().st_size}
-        for path in folder.rglob("*")
-        if path.is_file()
+        name: {"sha256": hashed.get(name) or sha256_of(path), "num_bytes": path.stat().st_size}
+        for name, path in paths.items()
     }
     return {"version": component.version, "files": files}
 

@@ -98,6 +98,11 @@ def new_folder(path: Path) -> Iterator[Path]:
             _clear(leftover, path)
 
 
+def beside(path: Path) -> Path:
+    """Name a folder for what others make of `path` meanwhile; a crash leaves it as a leftover."""
+    return _aside(path.with_name(f"{path.name}-shares"))
+
+
 def remove_folder(
     path: Path, call: Callable[[Callable[[], None]], object] = lambda act: act(), parent: Path | None = None
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -49,20 +48,17 @@ def weights_at_start_of(run_folder: Path, stage: int) -> Path | None:
     return intervened[-1] / WEIGHTS if intervened else weights_after(run_folder, stage - 1)
 
 
-def components(parts: Components, progress: Progress, copies: HostCopies | None = None) -> list[Component]:
+def components(parts: Components, progress: Progress, aside: Path, copies: HostCopies | None = None) -> list[Component]:
     """Collect the state of all parts, ready to be written: now, or with `copies` while the run goes on.
 
-    What measurements keep and the reference policy move at boundaries only, so they are not copied.
+    `aside`: where other ranks write their shares, in the run's folder. What measurements keep and the reference policy
+    move at boundaries only, so they are not copied.
     """
     played = parts.rollouts.await_under_way()  # first: while it is played it may draw tasks
-    weights, optimizer = None, parts.learner.optimizer.state()
-    if copies is not None:
-        weights = copies.of("weights", parts.policy.state())
-        optimizer = replace(optimizer, tensors=copies.of("optimizer", optimizer.tensors))
+    weights = None if copies is None else copies.of("weights", parts.policy.state())
     made = [
         Component("weights", EXPECTED["weights"], partial(parts.policy.save, weights=weights)),
         json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
-        Component("optimizer", EXPECTED["optimizer"], optimizer.save),
         json_component(
             "objective",
             EXPECTED["objective"],
@@ -82,6 +78,8 @@ def components(parts: Components, progress: Progress, copies: HostCopies | None 
         made.append(Component("measurements", MAY_BE["measurements"], partial(_save_measurements, keepers)))
     if played is not None:
         made.append(Component("under_way", MAY_BE["under_way"], partial(rollout_batch.save, played)))
+    # last: other ranks begin to write theirs, and rank 0 waits for them when it has written all else
+    made.append(Component(OPTIMIZER, EXPECTED["optimizer"], parts.learner.optimizer.snapshot(aside, copies)))
     return made
 
 

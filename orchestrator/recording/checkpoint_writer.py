@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -13,7 +13,7 @@ from orchestrator.progress import Progress
 from orchestrator.recording.checkpoint import components, name_of
 from policies.host_copies import HostCopies
 from store import checkpoints
-from store.files import remove_folder
+from store.files import beside, remove_folder
 from store.records import CheckpointKind, CheckpointRecord
 
 
@@ -28,13 +28,12 @@ class CheckpointWriter:
 
     def write(self, kind: CheckpointKind, parts: Components, at: Progress) -> CheckpointRecord:
         """Write one; when this returns it survives a power cut."""
-        return self._write(kind, at.step, at.num_boundaries, name_of(at, kind), components(parts, at))
+        return self._taken(kind, parts, at)()
 
     def begin(self, kind: CheckpointKind, parts: Components, at: Progress) -> None:
         """Copy what moves and begin to write it; the run may go on up to its next boundary."""
         assert self._begun is None
-        made = components(parts, at, self._copies)
-        write = partial(self._write, kind, at.step, at.num_boundaries, name_of(at, kind), made)
+        write = self._taken(kind, parts, at, self._copies)
         begun = self._begun = Future[CheckpointRecord]()
 
         def settle() -> None:
@@ -71,7 +70,19 @@ class CheckpointWriter:
         self._threads.append(Thread(target=act, name="checkpoint", daemon=True))
         self._threads[-1].start()
 
-    def _write(
-        self, kind: CheckpointKind, step: int, num_boundaries: int, name: str, made: Sequence[checkpoints.Component]
-    ) -> CheckpointRecord:
-        return CheckpointRecord(step, num_boundaries, kind, **vars(checkpoints.save(self.folder, name, made)))
+    def _taken(
+        self, kind: CheckpointKind, parts: Components, at: Progress, copies: HostCopies | None = None
+    ) -> Callable[[], CheckpointRecord]:
+        """Take what a checkpoint of this moment holds; what is given writes it."""
+        name = name_of(at, kind)
+        shares = beside(self.folder / checkpoints.FOLDER / name)
+        made, step, num_boundaries = components(parts, at, shares, copies), at.step, at.num_boundaries
+
+        def write() -> CheckpointRecord:
+            try:
+                saved = checkpoints.save(self.folder, name, made)
+            finally:
+                shutil.rmtree(shares, ignore_errors=True)
+            return CheckpointRecord(step, num_boundaries, kind, **vars(saved))
+
+        return write

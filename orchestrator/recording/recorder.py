@@ -19,7 +19,7 @@ from orchestrator.measurements.evaluation import sample_record
 from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics
-from orchestrator.recording.checkpoint import components, name_of
+from orchestrator.recording.checkpoint import name_of
 from orchestrator.recording.checkpoint_writer import CheckpointWriter
 from orchestrator.recording.step_metrics import StepResult
 from orchestrator.stopwatch import Stopwatch
@@ -319,7 +319,7 @@ class RunRecorder:
             return
         kept = outbox.Outbox(why, at.step, at.num_boundaries, "stop", name_of(at), self._outbox)
         kept.write(self.folder)
-        checkpoints.save(self.folder, kept.name, components(parts, at))
+        self._writer.write("stop", parts, at)
 
     def _tell_of_waits(self, at: Progress) -> None:
         """Record what the ledger was waited for; callbacks heard of it while it was away."""

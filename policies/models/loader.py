@@ -18,7 +18,7 @@ from policies.errors import PolicyError
 from policies.models.description import explained, hub_options, load_architecture, load_tokenizer, locate
 from policies.models.tiny import make_tiny
 from policies.models.tiny_tokenizer import VocabularySample
-from policies.policy import BASE, Policy, read_model, without_progress_bars
+from policies.policy import BASE, LARGEST_FILE, Policy, read_model, without_progress_bars
 
 
 def load_policy(
@@ -81,7 +81,7 @@ def write_merged(config: PolicyConfig, saved: Path, folder: Path) -> None:
     adapters.inject(model, config.adapter, torch.Generator(), config.model)
     model.load_state_dict(adapters.saved(saved, adapters.adapter_weights(model)), strict=False)
     with without_progress_bars():
-        model.save_pretrained(folder, state_dict=adapters.merged_state(model))
+        model.save_pretrained(folder, state_dict=adapters.merged_state(model), max_shard_size=LARGEST_FILE)
     for path in saved.iterdir():
         if path.is_file() and path.name not in adapters.FILES:
             shutil.copyfile(path, folder / path.name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from safetensors.torch import load_file
 
 import orchestrator
 from orchestrator.errors import SpecError
+from orchestrator.runs import ranks
 from orchestrator.spec import load_spec
 from policies.errors import RankLost
 from tests.integration.runs import At, Ending, Killed, ending, kill, newest_checkpoint, told
+from tests.integration.stalled_follower import STALLS_AT
 from tests.orchestrator.specs import small
 from tests.shares import slow
 
@@ -38,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ending]:
 
 
 def test_two_ranks_learn_what_one_process_learns(tmp_path: Path, whole: tuple[Path, Ending]) -> None:
-    assert orchestrator.run(spec(ranks=1), home=tmp_path).status == "finished"
+    assert orchestrator.run(spec(1), home=tmp_path).status == "finished"
     there, here = (
         load_file(newest_checkpoint(home, "ranks") / "weights" / "model.safetensors") for home in (whole[0], tmp_path)
     )
@@ -68,8 +72,8 @@ def test_replicas_are_killed_and_resumed_bit_for_bit(tmp_path: Path, ranks: int,
 @pytest.mark.slow  # 20 s; tests/policies/test_ranks.py has the arithmetic
 def test_adapters_learn_on_two_ranks_what_they_learn_on_one(tmp_path: Path) -> None:
     ends = []
-    for ranks in (1, 2):
-        given, home = spec(ranks, policy={"adapter": 4}), tmp_path / str(ranks)
+    for num_ranks in (1, 2):
+        given, home = spec(num_ranks, policy={"adapter": 4}), tmp_path / str(num_ranks)
         assert orchestrator.run(given, home=home, until_step=3).status == "stopped"
         ends.append(load_file(newest_checkpoint(home, "ranks") / "weights" / "adapter_model.safetensors"))
     assert all(float((one - ends[0][name]).abs().max()) < 1e-4 for name, one in ends[1].items())
@@ -192,3 +196,65 @@ def test_a_rank_that_cannot_begin_is_told_and_not_waited_for(tmp_path: Path, mon
     monkeypatch.setattr("orchestrator.runs.ranks._start", start)
     with pytest.raises(RankLost, match="rank 1 has ended with 1: no room, before the first update"):
         orchestrator.run(spec(), home=tmp_path)
+
+
+def starting(monkeypatch: pytest.MonkeyPatch, *module: str, **options: Any) -> None:
+    """Start other ranks in another way."""
+
+    def start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", module[0], str(folder), str(rank), *module[1:]]
+        with (folder / f"rank-{rank}.log").open("wb") as log:
+            return subprocess.Popen(words, stdout=log, stderr=log, env=ranks._environment(), **options)
+
+    monkeypatch.setattr(ranks, "_start", start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("background", [True, False])
+def test_a_rank_that_is_killed_while_it_writes_its_share_costs_that_checkpoint_alone(
+    tmp_path: Path, whole: tuple[Path, Ending], monkeypatch: pytest.MonkeyPatch, background: bool
+) -> None:
+    note, killed = tmp_path / "note", [0.0]
+    given = spec(checkpoint={"every_steps": 1, "background": background})
+    starting(monkeypatch, "tests.integration.stalled_follower", str(note))
+
+    def kill_it() -> None:
+        wait_until(note.exists)
+        time.sleep(0.5)  # rank 0 waits by then
+        killed[0] = time.monotonic()
+        os.kill(int(note.read_text()), signal.SIGKILL)
+
+    killer = Thread(target=kill_it)
+    killer.start()
+    with pytest.raises(RankLost, match="rank 1 has ended with -9"):
+        orchestrator.run(given, home=tmp_path / "home")
+    killer.join()
+    assert time.monotonic() - killed[0] < 10
+    folder = tmp_path / "home" / "ranks" / "checkpoints"
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == STALLS_AT, "those before, and that of the start, of which it has no share"
+    assert newest_checkpoint(tmp_path / "home", "ranks") == folder / names[-1]
+    monkeypatch.undo()
+    assert orchestrator.resume("ranks", home=tmp_path / "home").status == "finished"
+    assert ending(tmp_path / "home", "ranks") == whole[1]
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+def test_a_disk_that_is_full_for_another_rank_stops_the_run_and_says_so(
+    tmp_path: Path, whole: tuple[Path, Ending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    starting(monkeypatch, "policies.follower", preexec_fn=limit)
+    ended = orchestrator.run(spec(), home=tmp_path)
+    assert ended.status == "stopped"
+    folder = tmp_path / "ranks" / "checkpoints"
+    assert "File too large. Nothing is lost: the newest checkpoint is of step" in str(ended.reason)
+    assert f"{folder}/step-0000" in str(ended.reason)
+    assert not list(folder.glob(".*"))
+    monkeypatch.undo()
+    assert len(list(folder.iterdir())) == 1, "that of the start, of which it has no share"
+    assert orchestrator.resume("ranks", home=tmp_path).status == "finished"
+    assert ending(tmp_path, "ranks") == whole[1]

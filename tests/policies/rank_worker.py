@@ -13,8 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from transformers import AutoModelForCausalLM
 from policies import adapters
 from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.follower import run_commands
+from policies.host_copies import HostCopies
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import MicroBatcher
 from policies.objectives.config import ObjectiveConfig
@@ -34,6 +37,7 @@ from policies.objectives.objective import Objective
 from policies.optimizer import OptimizerState
 from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
+from policies.tensor_files import SavedTensors
 from tests.integration.test_model_families import FAMILIES, SHAPE
 from tests.policies.fakes import random_trajectories
 
@@ -43,22 +47,21 @@ STEPS = 3
 def trained(
     work: Alone, case: dict[str, Any], folder: Path
 ) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
-    """Do some steps; rank 0 leads, the others follow."""
+    """Do some steps, and save in the folder; rank 0 leads, the others follow."""
     if not isinstance(case.get("replicas"), list):
-        return trained_at_once(work, case)
-    reports = []
-    saved = [folder / f"{case['name']}-{work.size}-{step}" for step in range(len(case["replicas"]))]
+        return trained_at_once(work, case, folder)
+    reports, before = [], None
     for step, replicas in enumerate(case["replicas"]):
         own = {**case, "replicas": replicas, "first": step, "steps": 1}
-        learner, one, state = trained_at_once(work, own, saved[step - 1] if step else None, saved[step])
-        reports += one
+        learner, one, state = trained_at_once(work, own, folder / str(step), before)
+        before, reports = folder / str(step), reports + one
     return learner, reports, state
 
 
 def trained_at_once(
-    work: Alone, case: dict[str, Any], before: Path | None = None, saved: Path | None = None
+    work: Alone, case: dict[str, Any], folder: Path, before: Path | None = None
 ) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
-    """Do some steps with one layout of ranks, from what was saved and to what is saved, if asked."""
+    """Do some steps with one layout of ranks, from what was saved before, if anything, and save it in the folder."""
     policy = random_policy()
     if "family" in case:
         with torch.random.fork_rng(devices=[]):
@@ -85,7 +88,7 @@ def trained_at_once(
         run_commands(work, learner, objective)
         return learner, [], None
     if before is not None:
-        learner.optimizer.load(before)
+        learner.optimizer.load(before / "state" / "whole")
     first = case.get("first", 0)
     for seed in range(first, first + case.get("steps", STEPS)):
         if seed and case.get("resets"):
@@ -93,12 +96,38 @@ def trained_at_once(
             learner.optimizer.reset()
         trajectories = random_trajectories(len(policy.tokenizer), seed=seed)
         reports.append(learner.learn(trajectories, objective))
-    state = learner.optimizer.state()
-    if saved is not None:
-        state.save(saved)
-        save_file(weights_of(learner), saved / "weights.safetensors")
+    state = saved(learner, folder / "state")
+    save_file(weights_of(learner), folder / "weights.safetensors")
+    if work.size > 1:
+        require_same_after_loading(learner, folder)
     work.send("end")
     return learner, reports, state
+
+
+def saved(learner: Learner, folder: Path, copies: HostCopies | None = None) -> OptimizerState:
+    """Save what the optimiser knows, and read it whole."""
+    save = learner.optimizer.snapshot(folder / "aside", copies)
+    (folder / "whole").mkdir(parents=True, exist_ok=True)
+    hashed = save(folder / "whole")
+    for name, sha256 in hashed.items():
+        assert hashlib.sha256((folder / "whole" / name).read_bytes()).hexdigest() == sha256
+    with ExitStack() as stack:
+        files = SavedTensors([folder / "whole" / name for name in hashed], stack)
+        tensors = {name: files.read(name) for name in files.shapes}
+    return OptimizerState(tensors, json.loads((folder / "whole" / "optimizer.json").read_text()))
+
+
+def require_same_after_loading(learner: Learner, folder: Path) -> None:
+    """Load what these ranks saved, and the same as one process saves it; saved again, it is the same bytes."""
+    files = {path.name: path.read_bytes() for path in (folder / "state" / "whole").iterdir()}
+    learner.optimizer.load(folder / "state" / "whole")
+    again = saved(learner, folder / "again", HostCopies())
+    assert files == {path.name: path.read_bytes() for path in (folder / "again" / "whole").iterdir()}
+    again.save(folder / "one")
+    assert len(list((folder / "one").iterdir())) == 2
+    learner.optimizer.load(folder / "one")
+    saved(learner, folder / "third")
+    assert files == {path.name: path.read_bytes() for path in (folder / "third" / "whole").iterdir()}
 
 
 def spoil(learner: Learner, step: int) -> None:
@@ -159,10 +188,13 @@ def main(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> Non
     for case in cases:
         if case.get("shares"):  # however dear it seems for so small a batch
             MicroBatcher.cut = lambda self, rows: list(self.shared(rows.numpy()))  # type: ignore[method-assign]
-        together = trained(work, case, folder)
+        own = folder / case["name"].replace(" ", "-")
+        together = trained(work, case, own / "together")
         results[case["name"]] = {"share": digest_of(share_of(together[0]))}
         if rank == 0:
-            found = compared(together, trained(Alone(), case, folder))
+            found = compared(together, trained(Alone(), case, own / "alone"))
+            found["num_files"] = len(list((own / "together" / "state" / "whole").glob("*.safetensors")))
+            shutil.rmtree(own)
             skipped = [report.num_skipped for report in together[1]]
             digest = digest_of(weights_of(together[0]).values())
             results[case["name"]] |= {**found, "skipped": skipped, "digest": digest}

@@ -95,12 +95,19 @@ def require_equal(found: dict[str, dict[str, Any]], cases: list[dict[str, Any]])
 
 def test_two_ranks_learn_together_what_one_process_learns(two: dict[str, dict[str, Any]]) -> None:
     require_equal(two, CASES)
+    require_files(two, 2)
+
+
+def require_files(found: dict[str, dict[str, Any]], size: int) -> None:
+    for case in CASES:
+        assert found[case["name"]]["num_files"] == (1 if "adapter" in case else size), case["name"]
 
 
 def test_two_replicas_learn_together_what_one_process_learns_and_are_written_and_read_by_any(
     two: dict[str, dict[str, Any]],
 ) -> None:
     require_equal(two, REPLICAS)
+    assert two["2 replicas, several updates"]["num_files"] == 1
 
 
 def test_replicas_stay_the_same_to_the_last_bit_and_shards_are_not(two: dict[str, dict[str, Any]]) -> None:
@@ -113,7 +120,9 @@ def test_replicas_stay_the_same_to_the_last_bit_and_shards_are_not(two: dict[str
 
 @pytest.mark.slow
 def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path) -> None:
-    require_equal(run(tmp_path, 3, CASES), CASES)
+    found = run(tmp_path, 3, CASES)
+    require_equal(found, CASES)
+    require_files(found, 3)
 
 
 @pytest.mark.slow
@@ -121,6 +130,7 @@ def test_four_ranks_are_two_replicas_of_two_shards(tmp_path: Path) -> None:
     cases = replicated(2, [2, 4, 1], [1, 4, 2])
     found = run(tmp_path, 4, cases)
     require_equal(found, cases)
+    assert found["2 replicas, several updates"]["num_files"] == 2
     for name in ("2 replicas, a gradient of the entropy", "2 replicas, several updates", "replicas [1, 4, 2]"):
         first, second, *others = found[name]["shares"]
         assert others == [first, second], "ranks 0 and 1 are one replica, 2 and 3 the other"
