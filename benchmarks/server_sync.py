@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import tempfile
 from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def _measure(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
             for how in ("files", "nccl"):
                 config = vllm_server.Config.model_validate({"urls": [url], "hand_over": how, "probe_every": 1000})
                 with closing(vllm_server.create(config, policy)) as sampler:
-                    seconds = timed(work, lambda sampler=sampler: sampler.sync(policy.version), 3)
+                    seconds = timed(work, partial(sampler.sync, policy.version), 3)
                     news = sampler.take_news()
                 went = {"ended": "; ".join(news)} if any("by files" in one for one in news) else {}
                 about = f"{shape}, to a server, {how}"

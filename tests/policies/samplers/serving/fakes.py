@@ -46,7 +46,7 @@ class FakeServer:
         self.transfer_backend: str | None = None
         self.num_workers = 1
         self.seat: Seat | None = None
-        self.is_updating = False
+        self.is_updating, self.takes_updates = False, True
         self.before_tensor: Callable[[int], object] = lambda number: None  # of those that one update brings
         self.received: list[str] = []  # labels of updates through a group, in order
         self.loaded: list[str] = []  # labels, in order
@@ -126,6 +126,7 @@ class FakeServer:
 
     def start_update(self, body: dict[str, Any]) -> str:
         self._require(self.transfer_backend == "nccl", "Weight transfer not configured.")
+        self._require(self.takes_updates, "CUDA out of memory")
         self._require(not self.is_updating, "start_weight_update called while a weight update is already active.")
         self.is_updating = True
         return "Weight update started"

@@ -191,6 +191,20 @@ def test_an_update_that_fails_on_a_server_is_put_in_order_there(
     assert num_handed(able) == [(2, 1), (2, 1)]
 
 
+def test_an_update_that_others_have_begun_is_ended_there(make: Make, able: list[FakeServer]) -> None:
+    sampler = make(hand_over="nccl")
+    able[1].takes_updates = False
+    learn(sampler)
+    (news,) = sampler.take_news()
+    assert f"{able[1].url}: /start_weight_update answered 500" in news
+    require_played(sampler)
+    able[1].takes_updates = True
+    learn(sampler)
+    require_played(sampler)
+    assert num_handed(able) == [(2, 1), (2, 1)]
+    assert sampler.take_news() == []
+
+
 def test_what_hangs_is_given_up(
     make: Make, able: list[FakeServer], ends: list[InMemoryEnd], monkeypatch: pytest.MonkeyPatch
 ) -> None:

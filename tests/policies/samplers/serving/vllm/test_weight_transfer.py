@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from policies.samplers.serving import nccl, weight_group
+from policies.samplers.serving.client import Server, ServerFault
 from policies.samplers.serving.supervisor import RECEIVES, SupervisedServers
 from tests.policies.samplers.serving.vllm.over_tcp import replacements
 from tests.policies.samplers.serving.vllm.test_servers import require_fresh, sampler_on, started, told
@@ -97,28 +98,43 @@ def test_weights_follow_through_a_group(over_tcp: list[SupervisedServers], monke
         assert sampler.take_news() == []
 
 
-def test_what_breaks_in_mid_update_goes_as_files_and_then_through_a_new_group(
-    over_tcp: list[SupervisedServers], monkeypatch: pytest.MonkeyPatch
+Receive = Callable[[Server, dict[str, Any]], Awaitable[None]]
+
+
+def never(receive: Receive) -> Receive:
+    """An update that was begun and of which nothing came: it still goes on."""
+
+    async def call(server: Server, announced: dict[str, Any]) -> None:
+        raise ServerFault("cut off")
+
+    return call
+
+
+def in_mid_layer(receive: Receive) -> Receive:
+    """Keys and queries of a layer came, its values under a name that there is not: the update ends in an error."""
+
+    async def call(server: Server, announced: dict[str, Any]) -> None:
+        names = [name.replace("layers.1.self_attn.v_proj", "no_such") for name in announced["names"]]
+        await receive(server, announced | {"names": names})
+
+    return call
+
+
+@pytest.mark.parametrize("how", [never, in_mid_layer])
+def test_what_breaks_goes_as_files_and_then_through_a_new_group(
+    over_tcp: list[SupervisedServers], monkeypatch: pytest.MonkeyPatch, how: Callable[[Receive], Receive]
 ) -> None:
     policy = wide_policy(tied=False)
     with sampler_on(policy, over_tcp, hand_over="nccl") as sampler:
         with monkeypatch.context() as broken:
-            broken.setattr(weight_group.Server, "receive", misinformed(weight_group.Server.receive))
+            broken.setattr(Server, "receive", how(Server.receive))
             update(policy, 0)
             sampler.sync(policy.version)
         (news,) = sampler.take_news()
         assert "handed over by files until the group is rebuilt" in news
         require_fresh(sampler)
+        monkeypatch.setattr(sampler._weight_files, "put", None)  # nothing goes as files
         update(policy, 1)
         sampler.sync(policy.version)
         require_fresh(sampler)
         assert sampler.take_news() == []
-
-
-def misinformed(receive: Any) -> Any:
-    """Announce a shape that the last matrix does not have, when most of the layers have been loaded."""
-
-    async def call(server: Any, announced: dict[str, Any]) -> None:
-        await receive(server, announced | {"names": [*announced["names"][:-1], "model.no_such.weight"]})
-
-    return call
