@@ -46,6 +46,7 @@ from benchmarks.gpu_work import (
     update_flops,
 )
 from benchmarks.random_models import letters_tokenizer, random_qwen2
+from benchmarks.server_sync import to_a_server
 from orchestrator.callbacks import Callback
 from policies.adapters import require_installed
 from policies.config import AdapterConfig, LearnerConfig
@@ -233,6 +234,7 @@ def sync(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         figures.add("sync", f"{shape}, weights to files", seconds=seconds, gb_s=num_bytes / seconds / 1e9)
         seconds = timed(work, lambda: learner.optimizer.state().save(Path(folder) / "optimizer"), 1)
         figures.add("sync", f"{shape}, optimiser's state to files", seconds=seconds)
+    to_a_server(work, policy, shape, figures)
 
 
 def colocated(work: Work, policy: Policy, shape: str, figures: Figures) -> None:

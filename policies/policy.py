@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging as library
 
 from policies import adapters
@@ -175,6 +176,13 @@ class Policy:
         self._save_model(folder, self.model.state_dict() if self.adapter is None else adapters.merged_state(self.model))
         if tokenizer:
             self._save_tokenizer(folder)
+
+    def plain_weights(self) -> list[tuple[str, Tensor]]:
+        """Give names and tensors as `save_merged` writes them, tied ones once, those of this model itself if it can."""
+        state: dict[str, Tensor] = self.model.state_dict()
+        named = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}  # tied ones once
+        own = {name: one for name, one in state.items() if name in named}
+        return list(revert_weight_conversion(self.model, own).items())
 
     def _save_model(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         with without_progress_bars():

@@ -50,6 +50,9 @@ def serve(
     level = getattr(checked.sampler, "sleep_level", None)
     if level is not None and is_cpu_build:
         raise UserError(f"sampler.sleep_level: {level}: vLLM has a sleep mode on GPUs alone; leave it out")
+    by_nccl = getattr(checked.sampler, "hand_over", None) == "nccl"
+    if by_nccl and is_cpu_build:
+        raise UserError("sampler.hand_over: nccl: NCCL is between GPUs, and vLLM is for CPUs here; say `files`")
     logs = HomeFolder(home).path
     try:
         with TemporaryDirectory(prefix="evergreen-serve-") as folder:
@@ -60,6 +63,8 @@ def serve(
                 options, takes_adapters = [*supervisor.for_adapters(adapter.rank), *options], supervisor.LOADS_ADAPTERS
             if level is not None:
                 options = ["--enable-sleep-mode", *options]
+            if by_nccl:
+                options = [*supervisor.RECEIVES, *options]
             gpus = devices.split(",") if devices else []
             launches = [
                 Launch(

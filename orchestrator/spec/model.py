@@ -834,6 +834,16 @@ class Spec(Section):
     def _servers_get_what_there_is(self) -> Spec:
         if getattr(self.sampler, "hand_over", None) == "adapter" and self.policy.adapter is None:
             raise refuse("sampler.hand_over: adapter: the policy has none: say `policy: {adapter: 32}`, or `files`")
+        if getattr(self.sampler, "hand_over", None) == "nccl":
+            if self.policy.adapter is not None:
+                raise refuse(
+                    "sampler.hand_over: nccl: weights go whole, and of this policy only adapters learn: say `adapter`, "
+                    "which hands over these alone, or `files`"
+                )
+            if self.resources.device == "cpu":
+                raise refuse(
+                    "sampler.hand_over: nccl: resources.device: cpu: NCCL is for GPUs: say `files` or `device: cuda`"
+                )
         return self
 
     @model_validator(mode="after")

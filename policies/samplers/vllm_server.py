@@ -1,21 +1,22 @@
 """Plays on vLLM servers, one or many, on this host or others: token ids in and out over HTTP.
 
-The servers hold copies of the weights. Each `sync` writes them to a directory that the servers can read, has every
-server load it, and checks that it plays them. A server that fails in mid-batch costs a retry on another, never a row;
-one that cannot be brought up to the weights is left out, reported, and tried again before the next batch. Promised are
-per-request seeds, not bitwise equality: how a server batches is its own affair. `evergreen serve SPEC` starts servers
-on this host; docs/samplers.md says how to start them elsewhere.
+The servers hold copies of the weights. Each `sync` writes them to a directory that the servers can read (or sends them
+over NCCL), has every server load them, and checks that it plays them. A server that fails in mid-batch costs a retry on
+another, never a row; one that cannot be brought up to the weights is left out, reported, and tried again before the
+next batch. Promised are per-request seeds, not bitwise equality: how a server batches is its own affair.
+`evergreen serve SPEC` starts servers on this host; docs/samplers.md says how to start them elsewhere.
 """
 
 from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -46,9 +47,10 @@ class Config(SamplerOptions):
     weights: Path | None = None
     """A folder that learner and servers see under this path, where weights are handed over. Null: one of the
     system's temporary folders, good for servers on this host alone."""
-    hand_over: Literal["auto", "files", "adapter"] = "auto"
-    """How a policy with adapters reaches the servers: `files`, merged and whole; `adapter`, the adapters alone, a name
-    a version, beside weights that are handed over once. auto: `adapter` where all servers can."""
+    hand_over: Literal["auto", "files", "nccl", "adapter"] = "auto"
+    """How weights reach the servers: `files`, whole, adapters merged; `adapter`, adapters alone, a name a version,
+    beside weights that are handed over once; `nccl`, whole, from the learner's GPU to theirs (not run on a GPU).
+    auto: `adapter` where the policy has some and all servers can, else `files`."""
     sleep_level: Literal[1, 2] | None = None
     """For servers on the learner's own GPU: they sleep while it learns. 1: their weights wait in the host's memory;
     2: nowhere, and are handed over anew. Null: they stay awake."""
@@ -81,6 +83,22 @@ class Config(SamplerOptions):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_send(self) -> Config:
+        if self.hand_over != "nccl":
+            return self
+        if self.sleep_level is not None:
+            raise ValueError(
+                "`hand_over: nccl` takes a GPU for each rank, and servers with a `sleep_level` are on the learner's: "
+                "say `hand_over: files`"
+            )
+        if self.ahead:
+            raise ValueError(
+                "`hand_over: nccl` keeps no files for a server that fails while `ahead: 1` has the learner change the "
+                "weights: say `hand_over: files`, or `ahead: 0`"
+            )
+        return self
+
 
 class VllmServerSampler(Sampler):
     """The engine."""
@@ -89,10 +107,15 @@ class VllmServerSampler(Sampler):
     plays_a_copy = True
 
     def __init__(self, config: Config, policy: Policy) -> None:
+        from policies.samplers.serving import nccl
         from policies.samplers.serving.client import connect
         from policies.samplers.serving.fleet import EventLoop, Fleet, FleetMember
+        from policies.samplers.serving.group_hand_over import GroupHandOver
         from policies.samplers.serving.weight_files import WeightFiles
+        from policies.samplers.serving.weight_group import WeightGroup
 
+        if config.hand_over == "nccl":
+            nccl.require_possible(policy.device)
         self.config, self.policy, self.version = config, policy, policy.version
         self._name = secrets.token_hex(4)  # marks labels of weights as ours; decides nothing that is played
         self._num_syncs = count()
@@ -105,6 +128,10 @@ class VllmServerSampler(Sampler):
         self._list_fault: str | None = None  # why the list could not be read when it was last looked at
         about = (self._session, config.in_flight, config.timeout_s, config.sleep_level)
         self._fleet = Fleet(lambda url: FleetMember(url, *about))
+        self._by_group: GroupHandOver | None = None
+        if config.hand_over == "nccl":
+            group = WeightGroup(lambda: nccl.NcclEnd(policy.device))
+            self._by_group = GroupHandOver(self._fleet, group)
         try:
             self._fleet.set_servers(self._server_list.read())
             self._hands_adapters = self._may_hand_adapters()
@@ -124,10 +151,16 @@ class VllmServerSampler(Sampler):
         check = make_server_check(self.policy)
         if self._hands_adapters:
             base_label, folder = self._put_base(label)
-            self._fleet.weights = Weights(version, base_label, folder, check, is_due, self._put_adapter(label))
+            adapter = self._put_adapter(label)
+            self._fleet.weights = Weights(version, base_label, lambda: folder, check, is_due, adapter)
+        elif self._by_group is not None:
+            weights = Weights(version, label, self._put_when_asked(version, label), check, is_due)
+            self._fleet.weights = weights
+            self._look_up_servers()
+            self._loop.run(self._by_group.run(weights, self.policy.plain_weights()))
         else:
-            folder = self._weight_files.put(partial(self.policy.save_merged, tokenizer=False), label)
-            self._fleet.weights = Weights(version, label, folder, check, is_due)
+            folder = self._put_whole(label)
+            self._fleet.weights = Weights(version, label, lambda: folder, check, is_due)
         self._bring_up()
         self.version = version
         own, context = self.policy.context, self._fleet.context
@@ -178,6 +211,26 @@ class VllmServerSampler(Sampler):
             )
         return not unable
 
+    def _put_whole(self, label: str) -> Path:
+        """Write the weights, adapters merged; their folder."""
+        return self._weight_files.put(partial(self.policy.save_merged, tokenizer=False), label)
+
+    def _put_when_asked(self, version: int, label: str) -> Callable[[], Path]:
+        """Write the weights for the first server that needs them as files."""
+        from policies.samplers.serving.client import ServerFault
+
+        lock, written = Lock(), list[Path]()
+
+        def put() -> Path:
+            with lock:
+                if not written and self.policy.version != version:
+                    raise ServerFault(f"there are no files of the version {version}, which the policy has left behind")
+                if not written:
+                    written.append(self._put_whole(label))
+                return written[0]
+
+        return put
+
     def _put_base(self, label: str) -> tuple[str, Path]:
         """Write what adapters stand beside, where a merge has changed it; its label and folder."""
         num_merges = self.policy.num_merges
@@ -213,6 +266,8 @@ class VllmServerSampler(Sampler):
         """Let go of connections and directories; the servers go on, with the weights they have, or sleep."""
         with suppress(PolicyError):
             self.make_room()
+        if self._by_group is not None:
+            self._loop.run(self._by_group.close())
         self._loop.run(self._session.close())
         self._loop.close()
         self._weight_files.close()

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, MixtralConfig, Qwen2Config
 
 from policies.errors import CheckpointError, PolicyError
 from policies.hardware import choose_device, cpu_threads
 from policies.samplers.testing import random_policy
+
+SMALL = {
+    **{"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2},
+    **{"num_attention_heads": 2, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None},
+}
 
 
 def test_saved_weights_load_in_place(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -48,3 +57,21 @@ def test_threads_are_restored_even_after_an_error() -> None:
         fail()
     assert inside == [before + 1]
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Qwen2Config(**SMALL, tie_word_embeddings=True),
+        Qwen2Config(**SMALL, tie_word_embeddings=False),
+        MixtralConfig(**SMALL, num_local_experts=4),  # its experts are one matrix here, and many in files
+    ],
+)
+def test_plain_weights_are_by_name_and_value_those_of_the_files(config: Any, tmp_path: Path) -> None:
+    policy = replace(random_policy(), model=AutoModelForCausalLM.from_config(config))
+    policy.save_merged(tmp_path, tokenizer=False)
+    saved = {name: one for file in tmp_path.glob("*.safetensors") for name, one in load_file(file).items()}
+    plain = policy.plain_weights()
+    assert len(plain) == len(saved)
+    for name, tensor in plain:
+        assert torch.equal(tensor, saved[name]), name

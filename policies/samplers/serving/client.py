@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,63 @@ class Server:
         """Have it play a directory's weights once its rows in flight have ended; one not valid ends the server."""
         await self._call("POST", "/pause?mode=wait", SWAP_S)
         await self._call("POST", "/collective_rpc", SWAP_S, {"method": "reload_from", "args": [str(folder)]})
+        await self._empty_cache()
+        await self.set_label(label)
+        await self._play_on(label)
+
+    async def transfer_backend(self) -> str | None:
+        """Give the backend of its `--weight-transfer-config`; None: it has none. Takes seconds."""
+        transfer = (await self._configured()).get("weight_transfer_config")
+        return transfer.get("backend") if isinstance(transfer, dict) else None
+
+    async def num_workers(self) -> int:
+        """Count its processes that hold weights, a rank of a group each."""
+        return int((await self._json("GET", "/get_world_size", CHECK_S)).get("world_size", 1))
+
+    async def join_group(self, meeting: dict[str, Any]) -> None:
+        """Have its workers join a group; answered when all ranks have come."""
+        await self._call("POST", "/init_weight_transfer_engine", SWAP_S, {"init_info": meeting})
+
+    async def leave_group(self) -> None:
+        """Have its workers leave the group they are in, if any, and an update that never ended."""
+        try:
+            await self._call("POST", "/shutdown_weight_transfer_engine", CHECK_S)
+        except ServerFault:
+            await self.abandon_update()
+            await self._call("POST", "/shutdown_weight_transfer_engine", CHECK_S)
+
+    async def begin_update(self) -> None:
+        """Have it wait for weights once its rows in flight have ended."""
+        await self._call("POST", "/pause?mode=wait", SWAP_S)
+        await self._call("POST", "/start_weight_update", SWAP_S)
+
+    async def receive(self, announced: dict[str, Any]) -> None:
+        """Have it receive tensors of these names, types and shapes from its group."""
+        await self._call("POST", "/update_weights", SWAP_S, {"update_info": announced})
+
+    async def end_update(self, label: str) -> None:
+        """Have it play what it received, under this label."""
+        await self._call("POST", "/finish_weight_update", SWAP_S, {"weight_version": label})
+        await self._empty_cache()
+        await self._play_on(label)
+
+    async def abandon_update(self) -> None:
+        """Put it in order after an update that broke; its weights are then any, and it stays paused.
+
+        vLLM keeps what it was about to load beside its layers until an update ends, and a failed one cannot be ended:
+        so it is begun again, which is refused where it still goes on, and ended with nothing received.
+        """
+        await self.label()  # one that still waits in its group is not waited for longer than that
+        with suppress(ServerFault):
+            await self._call("POST", "/start_weight_update", SLEEP_S)
+        await self._call("POST", "/finish_weight_update", SLEEP_S)
+
+    async def _empty_cache(self) -> None:
         emptied = await self._json("POST", "/reset_prefix_cache", CHECK_S)
         if not emptied.get("success", False):
             raise ServerFault("it would not empty its prefix cache, which holds keys and values of old weights")
-        await self.set_label(label)
+
+    async def _play_on(self, label: str) -> None:
         await self._call("POST", "/resume", CHECK_S)
         if (held := await self.label()) != label:
             raise ServerFault(f"it was given the weights {label} and says that it has {held}")

@@ -102,7 +102,7 @@ class Weights:
 
     version: int
     label: str  # what a server that holds them answers
-    folder: Path
+    folder: Callable[[], Path]  # where their files are; it may have to write them first
     check: ServerWeightCheck
     is_check_due: bool  # of every server, and not only of those that come new
     adapter: HandedAdapter | None = None  # beside them
@@ -130,6 +130,8 @@ class FleetMember:
         self.timeouts, self._in_flight = Timeouts(timeout_s), in_flight
         self.is_trusted = False  # it holds the weights and has not failed since it was last looked at
         self.proven: str | None = None  # the label that it was given, or confirmed, last
+        self.received: str | None = None  # the label that came through a group, and is not confirmed yet
+        self.num_met = 0  # how often it was found to hold nothing of ours: it is another process than before, perhaps
         self.absence: str | None = None  # why it is left out
         self.context: int | None = None  # most tokens of a row; None: it does not say
         self._looking: asyncio.Task[None] | None = None
@@ -147,7 +149,11 @@ class FleetMember:
             self._looking = asyncio.create_task(self._bring_up(weights, news))
         await self._looking
 
-    async def _bring_up(self, weights: Weights, news: list[str]) -> None:
+    async def look(self, weights: Weights, news: list[str]) -> str | None:
+        """Have it awake, and ask which weights it holds: it is new, with nothing proven, if not those we know of.
+
+        Raises `ServerFault`: it does not answer, or was not started as it is needed.
+        """
         await self.server.require_healthy()
         if await self.server.is_asleep():
             if not self._is_asleep:  # by another run, which may have ended since: whatever its label says
@@ -155,12 +161,14 @@ class FleetMember:
             await self.server.wake_up()
         self._is_asleep = False
         held = await self.server.label()
-        is_new = self.proven is None or held != self.proven
-        if self.proven is not None and is_new:
+        has_received = held == weights.label == self.received
+        if self.proven is not None and held != self.proven and not has_received:
             news.append(
                 f"{self.url}: it held the weights {held} instead of ours (restarted?), and was given them again"
             )
-        if is_new:
+            self.proven = None
+        if self.proven is None:
+            self.num_met += not has_received
             mode = await self.server.logprobs_mode()
             if mode not in (None, LOGPROBS_MODE):  # log-probs not of the distribution that it samples from
                 raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}")
@@ -171,11 +179,18 @@ class FleetMember:
                     "--enable-sleep-mode, on a GPU, or say `sleep_level: null`"
                 )
             self._can_sleep = self._sleep_level is not None
-        is_changed = held != weights.label or is_new
+        return held
+
+    async def _bring_up(self, weights: Weights, news: list[str]) -> None:
+        held = await self.look(weights, news)
+        is_new, has_received = self.proven is None, held == weights.label == self.received
+        is_changed = held != weights.label or is_new or has_received
         if is_changed:
-            self.proven = None  # whatever happens on the way, it is not to be taken for what it was
-            require_valid(weights.folder)
-            await self.server.swap(weights.folder, weights.label)
+            self.proven = self.received = None  # whatever happens on the way, it is not to be taken for what it was
+        if is_changed and not has_received:
+            folder = await asyncio.to_thread(weights.folder)
+            require_valid(folder)
+            await self.server.swap(folder, weights.label)
         if weights.adapter is not None and weights.adapter.name not in (known := await self.server.adapters()):
             self.proven, is_changed = None, True
             await self._load(weights.adapter)

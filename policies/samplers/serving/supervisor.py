@@ -48,6 +48,7 @@ OPTIONS = {
     "--uvicorn-log-level": "warning",  # not a line a row
 }
 LOADS_ADAPTERS = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+RECEIVES = ["--weight-transfer-config", json.dumps({"backend": "nccl"})]  # weights in a group with the learner
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM makes room
 TELLS_WHY = re.compile(r"\b\w*Error: .*")
 

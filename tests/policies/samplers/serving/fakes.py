@@ -23,6 +23,7 @@ from policies.samplers.contracts import Request, Sampling
 from policies.samplers.testing import fresh_logprobs, random_policy
 from policies.samplers.transformers import Config, create
 from policies.samplers.vllm_server import VllmServerSampler
+from tests.policies.samplers.serving.in_memory import Seat
 
 START = "default"  # the label of the weights that a server starts with
 PLAYING = threading.Lock()  # the library is not made for two threads at once
@@ -37,10 +38,17 @@ class FakeServer:
         self.script: deque[str] = deque()
         self.policy: Policy = policy or random_policy(seed=99)  # other weights than anybody's
         self._first = {name: tensor.clone() for name, tensor in self.policy.model.state_dict().items()}
+        self.is_paused = False
         self.label, self.is_healthy, self.empties_its_cache, self.tells = START, True, True, True
         self.logprobs_mode, self.context = "processed_logprobs", 4096
         self.largest_rank, self.adapters = 0, dict[str, Path]()  # by name
         self.can_sleep, self.is_asleep, self.falls_asleep = False, False, True
+        self.transfer_backend: str | None = None
+        self.num_workers = 1
+        self.seat: Seat | None = None
+        self.is_updating, self.takes_updates = False, True
+        self.before_tensor: Callable[[int], object] = lambda number: None  # of those that one update brings
+        self.received: list[str] = []  # labels of updates through a group, in order
         self.loaded: list[str] = []  # labels, in order
         self.called: list[str] = []  # paths
         self.played: list[int] = []  # seeds of completions that went well
@@ -70,6 +78,7 @@ class FakeServer:
         """Hold the start weights again, as after a restart."""
         self.policy.model.load_state_dict(self._first)
         self.label, self.is_asleep = START, False
+        self.seat, self.is_updating = None, False
         self.adapters.clear()
 
     def sleep(self, level: int) -> None:
@@ -89,6 +98,66 @@ class FakeServer:
         for file in Path(folder).glob("*.safetensors"):
             self.policy.model.load_state_dict(load_file(file), strict=False)  # a tied head is not among them
         self.loaded.append(Path(folder).name)
+
+    def transfer(self, path: str, body: dict[str, Any]) -> tuple[int, Any] | None:
+        """Answer what vLLM 0.32 answers about weights that come through a group; None: it is about something else."""
+        if path == "/get_world_size":
+            return 200, {"world_size": self.num_workers}
+        if path not in _TRANSFERS:
+            return None
+        try:
+            return 200, {"message": _TRANSFERS[path](self, body)}
+        except (RuntimeError, ConnectionError) as error:
+            said = f"Call to collective_rpc method failed: Worker failed with error '{error}', please check the stack"
+            return 500, {"error": {"message": said, "type": "InternalServerError", "param": None, "code": 500}}
+
+    def join_group(self, body: dict[str, Any]) -> str:
+        self._require(self.transfer_backend == "nccl", "Weight transfer not configured.")
+        info = body["init_info"]
+        assert {*info} == {*_INIT_INFO}
+        meeting = info["master_port"], info["rank_offset"], self.num_workers, info["world_size"]
+        self.seat = Seat(*meeting)
+        return "Weight transfer initialized"
+
+    def leave_group(self, body: dict[str, Any]) -> str:
+        self._require(not self.is_updating, "Cannot release a trainer connection during a weight update")
+        self.seat = None
+        return "Weight transfer shut down"
+
+    def start_update(self, body: dict[str, Any]) -> str:
+        self._require(self.transfer_backend == "nccl", "Weight transfer not configured.")
+        self._require(self.takes_updates, "CUDA out of memory")
+        self._require(not self.is_updating, "start_weight_update called while a weight update is already active.")
+        self.is_updating = True
+        return "Weight update started"
+
+    def receive(self, body: dict[str, Any]) -> str:
+        self._require(self.is_updating, "start_weight_update must be called before update_weights.")
+        assert self.is_paused, "rows would be played with some of the new weights"
+        info, state = body["update_info"], self.policy.model.state_dict()
+        assert {*info} == {"names", "dtype_names", "shapes"}
+        self.is_updating = False  # if it fails
+        self._require(self.seat is not None, "NCCL weight transfer not initialized.")
+        assert self.seat is not None
+        types = zip(info["names"], info["dtype_names"], self.seat.receive(info["shapes"]), strict=True)
+        for number, (name, dtype, tensor) in enumerate(types):
+            self.before_tensor(number)
+            assert str(tensor.dtype) == f"torch.{dtype}"
+            state[name].copy_(tensor)
+        self.is_updating = True
+        return "Weights updated"
+
+    def finish_update(self, body: dict[str, Any]) -> str:
+        self._require(self.is_updating, "finish_weight_update called without a matching start_weight_update.")
+        self.is_updating = False
+        if (label := body.get("weight_version")) is not None:
+            self.label = label
+            self.received.append(label)
+        return "Weight update finished"
+
+    def _require(self, is_so: bool, error: str) -> None:
+        if not is_so:
+            raise RuntimeError(error)
 
     def play(self, body: dict[str, Any]) -> dict[str, Any]:
         sampling = Sampling(
@@ -156,6 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = json.loads(self.rfile.read(length) or b"{}")
+        if self.path in _TRANSFERS:  # some wait for another server
+            self._answer(self._route(body))
+            return
         with PLAYING:
             if self.path == "/v1/completions":
                 self._complete(body)
@@ -172,7 +244,14 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/server_info" and fake.tells:
             lora = {"max_lora_rank": fake.largest_rank} if fake.largest_rank else None
             model = {"logprobs_mode": fake.logprobs_mode, "enable_sleep_mode": fake.can_sleep}
-            return 200, {"vllm_config": {"model_config": model, "lora_config": lora}}
+            transfer = {"backend": fake.transfer_backend} if fake.transfer_backend else None
+            return 200, {
+                "vllm_config": {"model_config": model, "lora_config": lora, "weight_transfer_config": transfer}
+            }
+        if (answer := fake.transfer(path, body)) is not None:
+            return answer
+        if path in ("/pause", "/resume"):
+            fake.is_paused = path == "/pause"
         if path == "/is_sleeping":
             return 200, {"is_sleeping": fake.is_asleep}
         if path == "/sleep":
@@ -244,6 +323,19 @@ def with_adapter(model: Any, folder: Path) -> Any:
             delta = saved[name.replace(".lora_A.", ".lora_B.")] @ a
             layer.weight.data += config["lora_alpha"] / config["r"] * delta
     return merged
+
+
+_TRANSFERS = {
+    "/init_weight_transfer_engine": FakeServer.join_group,
+    "/shutdown_weight_transfer_engine": FakeServer.leave_group,
+    "/start_weight_update": FakeServer.start_update,
+    "/update_weights": FakeServer.receive,
+    "/finish_weight_update": FakeServer.finish_update,
+}
+_INIT_INFO = (
+    *("master_address", "master_port", "world_size", "rank_offset"),
+    *("packed", "packed_buffer_size_bytes", "packed_num_buffers"),
+)
 
 
 def _last_logprob(choice: dict[str, Any], value: float) -> None:
