@@ -1,7 +1,8 @@
 """A pool of worker processes in which a job that runs over its time is killed, with all that it started.
 
 A worker works at one job after the other, and what it does wrong is that job's doing. A worker that ended is replaced
-when there is something to do.
+when there is something to do. A thread hands out jobs and listens for as long as there are any: whoever submits one
+may wait for something else meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import select
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
@@ -41,6 +46,7 @@ START_S = 120.0  # for a worker: interpreter, imports, building the environments
 FAILED_STARTS = 3  # in a row, after which no more are tried
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
+PIPE_BYTES = 65_536  # of a pipe that wakes, at most
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 
 # What a server does that is busy or begins anew, by the names of exceptions of the common clients.
@@ -75,8 +81,14 @@ class KillablePool:
 
     def __init__(self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions) -> None:
         self._sources, self._num_workers, self._options = tuple(sources), num_workers, options
-        self._lock = threading.Lock()  # a batch may be played beside an update
-        self._waiting: deque[int] = deque()  # numbers of jobs
+        self._lock = threading.Lock()  # of what follows: jobs come from any thread
+        self._numbers = count()  # of jobs
+        self._jobs: dict[int, ScoringJob] = {}  # without a turn
+        self._futures: dict[int, Future[Turn]] = {}  # of these
+        self._waiting: deque[int] = deque()  # those that no process has
+        self._thread: threading.Thread | None = None  # while there are jobs
+        self._wake: tuple[int, int] = (-1, -1)  # a pipe that the thread listens at
+        self._is_closing = False
         self._timed_out = Counter[str]()  # by environment; half as many count in the next batch
         self._processes: list[ScoringProcess] = []
         self._ending: list[ScoringProcess] = []  # told to end
@@ -90,26 +102,43 @@ class KillablePool:
 
         Raises EnvironmentFault if the workers do not start, or an environment cannot be built in them.
         """
-        if not jobs:
-            return []
-        found: dict[int, Turn] = {}
+        self.next_batch()
+        try:
+            return [future.result() for future in [self.submit(job) for job in jobs]]
+        except BaseException:
+            self.close()  # jobs are under way that nobody will ask for
+            raise
+
+    def submit(self, job: ScoringJob) -> Future[Turn]:
+        """Play a job beside those under way; what `turns` raises is the future's to raise."""
+        future = Future[Turn]()
         with self._lock:
-            try:
-                self._waiting = deque(range(len(jobs)))
-                self._timed_out = Counter({name: num // 2 for name, num in self._timed_out.items() if num > 1})
-                while len(found) < len(jobs):
-                    self._ending = [process for process in self._ending if process.leader.poll() is None]
-                    while len(self._processes) < min(self._num_workers, len(jobs) - len(found)):
-                        self._processes.append(self._start())
-                    self._hand_out(jobs)
-                    found.update(self._listen(jobs))
-            except BaseException:
-                self.close()  # jobs are under way that nobody will ask for
-                raise
-        return [found[number] for number in range(len(jobs))]
+            number = next(self._numbers)
+            self._jobs[number], self._futures[number] = job, future
+            self._waiting.append(number)
+            if self._thread is None:
+                self._wake = os.pipe()
+                for end_of_pipe in self._wake:
+                    os.set_blocking(end_of_pipe, False)
+                self._thread = threading.Thread(target=self._serve, name="scoring", daemon=True)
+                self._thread.start()
+            else:
+                self._wake_up()
+        return future
+
+    def next_batch(self) -> None:
+        """Let half of what timed out be forgotten."""
+        self._timed_out = Counter({name: num // 2 for name, num in self._timed_out.items() if num > 1})
 
     def close(self) -> None:
-        """Kill the workers and all they started."""
+        """Kill the workers and all they started; what is under way is cancelled."""
+        with self._lock:
+            thread, self._is_closing = self._thread, True
+            if thread is not None:
+                self._wake_up()
+        if thread is not None:
+            thread.join()
+        self._is_closing = False
         for process in list(self._processes):
             self._let_go(process)
         for process in self._ending:
@@ -118,6 +147,50 @@ class KillablePool:
         if self.output is not None:
             self.output.close()
             self.output = None
+
+    def _wake_up(self) -> None:
+        with suppress(BlockingIOError):  # the pipe is full: it will wake
+            os.write(self._wake[1], b" ")
+
+    def _serve(self) -> None:
+        """Hand out jobs and hear of them until there are none; what goes wrong here is told by the jobs' futures."""
+        try:
+            while self._goes_on():
+                self._ending = [process for process in self._ending if process.leader.poll() is None]
+                while len(self._processes) < min(self._num_workers, len(self._futures)):
+                    self._processes.append(self._start())
+                self._hand_out()
+                for number, turn in self._listen():
+                    del self._jobs[number]
+                    self._futures.pop(number).set_result(turn)
+        except BaseException as failed:
+            for process in list(self._processes):
+                self._let_go(process)
+            with self._lock:
+                lost = self._leave()
+            for future in lost:
+                future.set_exception(failed)
+
+    def _goes_on(self) -> bool:
+        """Whether there are jobs to do; if not, the thread is over, and another begins with the next job."""
+        with self._lock:
+            if self._futures and not self._is_closing:
+                return True
+            given_up = self._leave()
+        for future in given_up:
+            future.cancel()
+        return False
+
+    def _leave(self) -> list[Future[Turn]]:
+        """Forget all jobs, as the thread that ends; the lock is held."""
+        left = list(self._futures.values())
+        self._futures.clear()
+        self._jobs.clear()
+        self._waiting.clear()
+        for end_of_pipe in self._wake:
+            os.close(end_of_pipe)
+        self._thread = None
+        return left
 
     def pids(self) -> list[int]:
         """Give the process ids of the leaders of the workers' sessions."""
@@ -135,15 +208,16 @@ class KillablePool:
         self._variables = passed_variables(self._options.env)
         return ScoringProcess(pickle.dumps(setup), self._variables, self.output.writer, START_S)
 
-    def _hand_out(self, jobs: Sequence[ScoringJob]) -> None:
+    def _hand_out(self) -> None:
         while self._waiting and (free := [process for process in self._processes if process.has_room]):
             for process in free[: len(self._waiting)]:
                 number = self._waiting.popleft()
                 # The earlier turns of an episode are taken again, each within its own limit.
-                share = self._share_of_limit(jobs[number].task.environment)
-                limit_s = self._options.timeout_s * len(jobs[number].completions) * share
+                job = self._jobs[number]
+                share = self._share_of_limit(job.task.environment)
+                limit_s = self._options.timeout_s * len(job.completions) * share
                 try:
-                    process.give(number, pickle.dumps(jobs[number]), limit_s)
+                    process.give(number, pickle.dumps(job), limit_s)
                 except BrokenProcess:
                     self._waiting.appendleft(number)
                     self._let_go(process)
@@ -155,18 +229,22 @@ class KillablePool:
         """
         return max(LEAST_SHARE, 1 / (1 + self._timed_out[environment]))
 
-    def _listen(self, jobs: Sequence[ScoringJob]) -> Found:
+    def _listen(self) -> Found:
         poller, at = select.poll(), {process.fileno(): process for process in self._processes}
+        poller.register(self._wake[0], select.POLLIN)
         for descriptor, process in at.items():
             poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.unsent else 0))
         next_deadline = min((process.deadline for process in self._processes), default=0.0)
         left_s = max(0.0, next_deadline - time.monotonic())
         for descriptor, _ in poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s)):
-            yield from self._hear(at[descriptor])
+            if descriptor == self._wake[0]:
+                os.read(descriptor, PIPE_BYTES)
+            else:
+                yield from self._hear(at[descriptor])
         now = time.monotonic()
         for process in [one for one in self._processes if one.deadline <= now]:
             for number, turn in self._lose(process, "timed out"):
-                self._timed_out[jobs[number].task.environment] += 1
+                self._timed_out[self._jobs[number].task.environment] += 1
                 yield number, turn
 
     def _hear(self, process: ScoringProcess) -> Found:
@@ -238,6 +316,8 @@ class Scorer:
         isolated = [source for source in sources if self.isolates(source.name)]
         self._pool = KillablePool(isolated, num_workers, self._options)
         self._has_reported = False
+        self._crashed = set[str]()  # environments, of those whose jobs were submitted one by one in this batch
+        self._pauses = set[threading.Timer]()  # before another try
 
     def isolates(self, environment: str) -> bool:
         """Say whether an environment, given by name, is scored in processes."""
@@ -263,6 +343,59 @@ class Scorer:
                 turns[i] = turn
         return turns
 
+    def next_batch(self) -> None:
+        """Let jobs that are submitted from now on be of another batch."""
+        self._crashed.clear()
+        self._pool.next_batch()
+
+    def submit(self, job: ScoringJob) -> Future[Turn]:
+        """Take the next turn of one episode beside others; what `turns` raises is the future's to raise.
+
+        What may fare better is taken once more here too: of crashes, an environment's first in a batch.
+        """
+        settled = Future[Turn]()
+
+        def settle(found: Future[Turn], is_last: bool = False) -> None:
+            if found.cancelled():
+                settled.cancel()
+            elif (error := found.exception()) is not None:
+                settled.set_exception(error)
+            elif is_last or not self._may_pass(job, found.result()):
+                settled.set_result(found.result())
+            else:
+                self._after_pause(partial(self._submit_once, job), partial(settle, is_last=True))
+
+        self._submit_once(job).add_done_callback(settle)
+        return settled
+
+    def _submit_once(self, job: ScoringJob) -> Future[Turn]:
+        if self.isolates(job.task.environment):
+            return self._pool.submit(job)
+        done = Future[Turn]()
+        try:
+            done.set_result(play(self._environments[job.task.environment], job))
+        except EnvironmentFault as fault:
+            done.set_exception(fault)
+        return done
+
+    def _may_pass(self, job: ScoringJob, turn: Turn) -> bool:
+        reason = None if turn.score is None else turn.score.reason
+        if reason != "crashed":
+            return reason is not None and _MAY_PASS.match(reason) is not None
+        is_first = job.task.environment not in self._crashed
+        self._crashed.add(job.task.environment)
+        return is_first
+
+    def _after_pause(self, submit: Callable[[], Future[Turn]], settle: Callable[[Future[Turn]], None]) -> None:
+        def go_on() -> None:
+            self._pauses.discard(pause)
+            submit().add_done_callback(settle)
+
+        pause = threading.Timer(PAUSE_S, go_on)
+        pause.daemon = True
+        self._pauses.add(pause)
+        pause.start()
+
     def _turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
         isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
         turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
@@ -281,7 +414,10 @@ class Scorer:
         return [f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}"]
 
     def close(self) -> None:
-        """End the processes and whatever they started, if there are any; `turns` would start them anew."""
+        """End the processes and whatever they started, if there are any; another job would start them anew."""
+        for pause in list(self._pauses):
+            pause.cancel()
+        self._pauses.clear()
         self._pool.close()
 
     def __enter__(self) -> Self:

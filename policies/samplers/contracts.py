@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -127,6 +128,31 @@ class Generation:
         return cls((), np.zeros(0, np.float32), None, "lost", ())
 
 
+class RowStream(ABC):
+    """Rows that are generated beside each other, each asked for when its turn has come. Used by one thread.
+
+    A row's tokens are those that `Sampler.generate` gives for its request.
+    """
+
+    @abstractmethod
+    def submit(self, request: Request, episode: int) -> Future[Generation]:
+        """Ask for a row; an episode's rows go to where its earlier ones were played. `PolicyError`: no such row can be.
+
+        What `generate` raises is the future's to raise.
+        """
+
+    @abstractmethod
+    def finish(self) -> frozenset[int]:
+        """End, once all rows are there; give the episodes to play anew: other weights than those meant had a part.
+
+        Raises `PolicyError`: that goes on.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """End, with rows under way that nobody waits for."""
+
+
 class Sampler(ABC):
     """An engine that generates. One call plays a whole batch; there is no generator state between calls."""
 
@@ -140,6 +166,10 @@ class Sampler(ABC):
         """Generate one row a request, in the order of the requests. Raises `NonFiniteLogits`: the policy has diverged;
         `sync` may find it first.
         """
+
+    def stream(self, sampling: Sampling) -> RowStream | None:
+        """Begin a batch whose rows are asked for one by one; None, by default: it plays whole batches only."""
+        return None
 
     @abstractmethod
     def sync(self, version: int) -> None:

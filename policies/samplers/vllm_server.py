@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator, model_validator
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling
+from policies.samplers.contracts import Generation, Request, RowStream, Sampler, SamplerOptions, Sampling
 from policies.samplers.serving.server_list import EXAMPLE, ServerList, require_urls
 
 if TYPE_CHECKING:
     from policies.policy import Policy
     from policies.samplers.serving.fleet import FleetMember, HandedAdapter
+    from policies.samplers.serving.request_batch import RequestBatch
 
 SOURCE = "arXiv 2309.06180"
 DEFAULT_URL = EXAMPLE
@@ -125,6 +126,7 @@ class VllmServerSampler(Sampler):
         self._base: tuple[int, str, Path] | None = None  # merges so far, label, folder of what adapters stand beside
         self._session = self._loop.run(connect())
         self._server_list = ServerList(config.urls, config.urls_file, config.every_address)
+        self._num_doubted = 0  # streams of rows in a row that were played with other weights, in part
         self._list_fault: str | None = None  # why the list could not be read when it was last looked at
         about = (self._session, config.in_flight, config.timeout_s, config.sleep_level)
         self._fleet = Fleet(lambda url: FleetMember(url, *about))
@@ -176,13 +178,30 @@ class VllmServerSampler(Sampler):
 
         Raises `PolicyError`: no server is there, more than a tenth of the rows are lost, or a request is refused.
         """
-        from policies.samplers.serving.fleet import RequestBatch
+        batch = self._begin(sampling)
+        self._fleet.require_fitting(requests)
+        return self._loop.run(batch.run(requests))
+
+    def stream(self, sampling: Sampling) -> RowStream:
+        """Begin a batch whose rows are asked for one by one. Raises as `generate` does."""
+        from policies.samplers.serving.request_batch import ServerRows
+
+        return ServerRows(self._loop, self._begin(sampling), self._note_doubted)
+
+    def _begin(self, sampling: Sampling) -> RequestBatch:
+        from policies.samplers.serving.request_batch import RequestBatch
 
         members, weights = self._bring_up(), self._fleet.weights
-        self._fleet.require_fitting(requests)
         assert weights is not None, "the fleet has been brought up to something"
-        job = (requests, sampling, self.policy.stop_ids, weights)
-        return self._loop.run(RequestBatch(self._fleet, members, *job, self._jitter).run())
+        return RequestBatch(self._fleet, members, sampling, self.policy.stop_ids, weights, self._jitter)
+
+    def _note_doubted(self, episodes: frozenset[int]) -> None:
+        """Count the batches in a row that had to be played anew, in part. `PolicyError`: it goes on."""
+        from policies.samplers.serving.request_batch import ATTEMPTS, OTHER_WEIGHTS
+
+        self._num_doubted = self._num_doubted + 1 if episodes else 0
+        if self._num_doubted == ATTEMPTS:
+            raise PolicyError(OTHER_WEIGHTS)
 
     def make_room(self) -> None:
         """Put the servers to sleep, where the spec asks for that. Raises `PolicyError`: one will not be asked."""

@@ -1,22 +1,17 @@
-"""Many servers that are to play the same weights, and a batch of rows spread over them.
+"""Many servers that are to play the same weights.
 
 A server is known by the label of its weights. Labels given out here carry a word of this fleet's own, so that neither a
 server's start weights nor those of another run are taken for ours. One that holds anything else is given the weights
-before it gets work, and is checked. All of it runs on one event loop; nothing here is called from two threads.
-
-Any server that holds the weights answers a request equally well, so a row is asked for again where one fails. Its place
-in the result is filled once: whatever fails, no row is doubled and none is missing.
+before it gets work, and is checked. All of it runs on one event loop; nothing here is called from two threads. Rows are
+spread over the servers in `request_batch.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import threading
-import time
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,9 +30,6 @@ SLACK = 3.0
 FIRST_RATE = 100.0  # tokens a second of all rows in flight, before a batch was seen
 SHORTEST_S = 30.0  # a first call that compiles, or a host that is busy for a moment, is no fault
 
-ATTEMPTS = 3
-FIRST_PAUSE_S = 0.5  # doubled before each further attempt, and up to half as long again
-MOST_LOST = 0.1  # of a batch
 OUR_ADAPTERS = "evergreen-"  # begins the name of each that is handed over
 ASLEEP = "asleep"  # the label of a server whose weights were lost in its sleep
 
@@ -45,16 +37,20 @@ T = TypeVar("T")
 
 
 class EventLoop:
-    """Runs one coroutine after the other, in a thread of its own: its caller may be inside a loop (a notebook)."""
+    """Runs coroutines, in a thread of its own: its caller may be inside a loop (a notebook)."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="evergreen-servers", daemon=True)
         self._thread.start()
 
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine beside what runs."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a coroutine; Ctrl-C cancels it and goes on."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self.submit(work)
         try:
             return future.result()
         except KeyboardInterrupt:
@@ -326,127 +322,3 @@ class Fleet:
         if self.weights is None:
             raise PolicyError("no weights were given to the servers yet: call sync(version) first")
         return self.weights
-
-
-@dataclass
-class RequestBatch:
-    """Plays one batch. Used once."""
-
-    fleet: Fleet
-    members: Sequence[FleetMember]
-    requests: Sequence[Request]
-    sampling: Sampling
-    stop_ids: Sequence[int]
-    weights: Weights
-    jitter: random.Random
-
-    def __post_init__(self) -> None:
-        self._played: dict[int, Generation] = {}  # by the row's place among the requests
-        self._by: dict[int, FleetMember] = {}
-        self._num_failed: dict[FleetMember, int] = defaultdict(int)
-        self._last: dict[FleetMember, str] = {}
-
-    async def run(self) -> list[Generation]:
-        """Play every row, in order. `PolicyError`: a request that no server would take, or too many rows are lost."""
-        requests, news = self.requests, self.fleet.news
-        homes = spread(requests, self.members)
-        rows, rounds, began = list(homes), 0, time.monotonic()
-        while rows:
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    for row in rows:
-                        tasks.create_task(self._play(row, homes[row]))
-            except* PolicyError as errors:  # the first that no other server would mend ends all of them
-                raise errors.exceptions[0] from None
-            self._note_rates(time.monotonic() - began)
-            rows, rounds = await self._with_other_weights(), rounds + 1
-            if rows and rounds == ATTEMPTS:
-                raise PolicyError(
-                    "something else gives the servers other weights while they play for this run: servers belong to "
-                    "one run at a time"
-                )
-        if self._last:
-            num = sum(self._num_failed.values())
-            news.append(f"{num} attempts at a row failed, and were made again elsewhere or later. {self._faults()}")
-        if lost := self._num_lost():
-            news.append(f"{lost} of {len(requests)} rows are lost and count as unscorable")
-        return [self._played[row] for row in range(len(requests))]
-
-    async def _play(self, row: int, home: FleetMember) -> None:
-        tried: list[FleetMember] = []
-        while len(tried) < ATTEMPTS:
-            if tried:
-                pause_s = math.ldexp(FIRST_PAUSE_S, len(tried) - 1)
-                await asyncio.sleep(pause_s * (1 + 0.5 * self.jitter.random()))
-            # one that has not failed, that did not fail this row, its own, the least busy
-            member = min(self.members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load))
-            member.load += 1
-            try:
-                async with member.gate:
-                    if not member.is_trusted and any(other.is_trusted for other in self.members):
-                        continue  # it failed while this row waited for it, and another has not
-                    if not member.is_trusted:
-                        await self.fleet.recall(member)
-                    played = member.play(self.requests[row], self.sampling, self.stop_ids, self.weights)
-                    self._played[row], self._by[row] = await played, member
-                    return
-            except ServerFault as fault:
-                tried.append(member)
-                member.is_trusted = False
-                self._num_failed[member] += 1
-                self._last[member] = str(fault)
-            finally:
-                member.load -= 1
-        self._played[row] = Generation.lost()
-        num_lost, num = self._num_lost(), len(self.requests)
-        if num_lost > MOST_LOST * num:
-            raise PolicyError(
-                f"{num_lost} of {num} rows are lost, each after {ATTEMPTS} attempts. {self._faults()}. Mend or leave "
-                "out what fails, then resume"
-            )
-
-    async def _with_other_weights(self) -> list[int]:
-        """Ask every server that answered whether it still holds the weights; list the rows of those that do not."""
-        doubted: list[int] = []
-        for member in dict.fromkeys(self._by.values()):
-            try:
-                held = await member.server.label()
-            except ServerFault:  # it has ended since, and held them while it answered
-                continue
-            if held != self.weights.label:
-                member.is_trusted = False
-                doubted += [row for row, by in self._by.items() if by is member]
-        for row in doubted:
-            del self._by[row], self._played[row]
-        return sorted(doubted)
-
-    def _note_rates(self, seconds: float) -> None:
-        """Let every server that did not fail know how fast it was."""
-        tokens: dict[FleetMember, int] = defaultdict(int)
-        for row, member in self._by.items():
-            tokens[member] += len(self._played[row].ids)
-        for member, num in tokens.items():
-            if member not in self._num_failed:
-                member.timeouts.saw(num, seconds)
-
-    def _num_lost(self) -> int:
-        return sum(generation.finish == "lost" for generation in self._played.values())
-
-    def _faults(self) -> str:
-        return "; ".join(f"{member.url}: {fault}" for member, fault in self._last.items())
-
-
-def spread(requests: Sequence[Request], members: Sequence[FleetMember]) -> dict[int, FleetMember]:
-    """Give every row a server: rows of one prompt the same, for its prefix cache, and each server as many tokens."""
-    rows_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for row, request in enumerate(requests):
-        rows_of[request.ids].append(row)
-    work = {prompt: sum(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
-    tokens = dict.fromkeys(range(len(members)), 0)
-    homes: dict[int, FleetMember] = {}
-    # most to write first: so the shares come out even
-    for prompt in sorted(rows_of, key=lambda prompt: -work[prompt]):
-        least = min(tokens, key=lambda number: tokens[number])
-        tokens[least] += work[prompt]
-        homes.update(dict.fromkeys(rows_of[prompt], members[least]))
-    return {row: homes[row] for row in range(len(requests))}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from policies.samplers.serving import fleet
+from policies.samplers.serving import request_batch
 from policies.samplers.testing import random_policy
 from policies.samplers.vllm_server import Config, VllmServerSampler
 from tests.policies.samplers.serving.fakes import FakeServer, Make
@@ -12,7 +12,7 @@ from tests.policies.samplers.serving.fakes import FakeServer, Make
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(request_batch, "FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

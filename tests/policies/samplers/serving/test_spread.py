@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from policies.samplers.contracts import Request
-from policies.samplers.serving.fleet import spread
+from policies.samplers.serving.request_batch import spread
 
 
 @pytest.mark.parametrize(
