@@ -20,7 +20,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from environments.contracts import Environment, EnvironmentFault, Score, Turn
+from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, Score, Turn
 from environments.display import brief
 from environments.options import Options
 from environments.scoring import worker
@@ -33,6 +33,7 @@ from environments.scoring.process import (
     passed_variables,
     with_hint,
 )
+from environments.scoring.remote import RemotePlays
 from environments.sources import EnvironmentSource
 
 LEAST_SHARE = 1 / 10  # of the limit that a score gets, however many have timed out before it
@@ -237,10 +238,13 @@ class Scorer:
         num_workers = self._options.workers or min(max(1, available_cores() - 1), MOST_WORKERS)
         isolated = [source for source in sources if self.isolates(source.name)]
         self._pool = KillablePool(isolated, num_workers, self._options)
+        self._remote = RemotePlays(environments)
         self._has_reported = False
 
     def isolates(self, environment: str) -> bool:
-        """Say whether an environment, given by name, is scored in processes."""
+        """Say whether an environment, given by name, is scored in processes; what lives in a server is not."""
+        if isinstance(self._environments[environment], RemoteEnvironment):
+            return False
         if self._options.isolation == "auto":
             return not self._environments[environment].scores_in_process
         return self._options.isolation == "process"
@@ -264,10 +268,17 @@ class Scorer:
         return turns
 
     def _turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
+        remote = {
+            i: self._remote.submit(job)
+            for i, job in enumerate(jobs)
+            if isinstance(self._environments[job.task.environment], RemoteEnvironment)
+        }
         isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
         turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
         for i, job in enumerate(jobs):
-            if i not in turns:
+            if i in remote:
+                turns[i] = remote[i].result()
+            elif i not in turns:
                 turns[i] = play(self._environments[job.task.environment], job)
         return [turns[i] for i in range(len(jobs))]
 
@@ -281,8 +292,9 @@ class Scorer:
         return [f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}"]
 
     def close(self) -> None:
-        """End the processes and whatever they started, if there are any; `turns` would start them anew."""
+        """End the processes and whatever they started, and the episodes in servers; `turns` would start them anew."""
         self._pool.close()
+        self._remote.close()
 
     def __enter__(self) -> Self:
         return self
