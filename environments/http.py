@@ -12,7 +12,7 @@ import weakref
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -31,12 +31,13 @@ from environments.remote.client import Client, Limits
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.event_loop import EventLoop
 from environments.remote.evergreen import EvergreenProtocol
+from environments.remote.nemo_gym import NemoGymOptions, NemoGymProtocol
+from environments.remote.openenv import OpenEnvOptions, OpenEnvProtocol
 from environments.remote.replay import BlockingEpisode
 from environments.remote.servers import Servers, read_urls, require_urls
 
 SOURCE = "this project's protocol, docs/http_environments.md"
 
-PAGE = 64  # tasks that are asked for at once
 MOST_KEPT = 2**16  # tasks
 WAIT_S = 1.0  # between two rounds of asking all servers for tasks
 END_S = 1.0  # for connections to be closed
@@ -50,12 +51,14 @@ def _are_servers(urls: list[str]) -> list[str]:
 class Config(Options):
     """Options of an environment in servers."""
 
+    protocol: Literal["evergreen", "nemo_gym", "openenv"] = "evergreen"
+    """What the servers speak: this project's protocol, or that of NeMo Gym's resources servers, or of OpenEnv's."""
     urls: Annotated[list[str], Field(min_length=1), AfterValidator(_are_servers)] | None = None
     """The servers, all of the same environment, like `http://127.0.0.1:8400`; an episode stays with the one that began
-    it."""
+    it. Null: those of `urls_file`."""
     urls_file: str | None = None
     """File of a URL a line in place of `urls`, relative to the spec's folder; read again while a run goes on, as
-    servers come and go."""
+    servers come and go. Null: `urls` are all."""
     token_env: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*$")
     """Environment variable that holds a bearer token; null: none is sent."""
     timeout_s: float = Field(default=30.0, gt=0, le=86_400)
@@ -70,6 +73,20 @@ class Config(Options):
     """Budget of the policy's tokens over all turns; null: what the server says, or the sampler's."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     """Tasks with longer prompts are left out; null: what the server says, or the sampler's."""
+
+    nemo_gym: NemoGymOptions | None = None
+    """Where the tasks of `protocol: nemo_gym` are; null: another protocol."""
+    openenv: OpenEnvOptions | None = None
+    """What an action and an observation of `protocol: openenv` are; null: the defaults, or another protocol."""
+
+    @model_validator(mode="after")
+    def _says_what_the_protocol_needs(self) -> Self:
+        for name in ("nemo_gym", "openenv"):
+            if getattr(self, name) is not None and self.protocol != name:
+                raise ValueError(f"`{name}` is for `protocol: {name}`, not {self.protocol}")
+        if self.protocol == "nemo_gym" and self.nemo_gym is None:
+            raise ValueError("NeMo Gym's servers list no tasks: say which file has them, `nemo_gym: {tasks: FILE}`")
+        return self
 
     @model_validator(mode="after")
     def _names_servers(self) -> Self:
@@ -97,7 +114,7 @@ class HttpEnvironment(RemoteEnvironment):
                 raise EnvironmentFault(f"environment {name}: {fault}") from fault
         limits = Limits(config.timeout_s, config.retry_s, config.concurrency)
         self._client = Client(name, servers, limits, config.token_env)
-        self._protocol: Protocol = EvergreenProtocol(self._client)
+        self._protocol = _protocol(config, self._client)
         self._kept: OrderedDict[tuple[str, int], TaskText] = OrderedDict()
 
     def open(self, tell: Tell) -> None:
@@ -147,13 +164,13 @@ class HttpEnvironment(RemoteEnvironment):
         if index < 0 or (size is not None and index >= size):
             raise EnvironmentFault(f"{self.name}: category {category!r} has no task {index}, only {size}")
         if (category, index) not in self._kept:
-            start = index - index % PAGE
+            start = index - index % self._protocol.page
             self._fetch(category, start, size)
             if (category, index) not in self._kept:  # the server gives shorter pages
                 self._fetch(category, index, size)
         self._kept.move_to_end((category, index))
         text = self._kept[category, index]
-        return Task(self.name, category, index, text.messages, text.answer)
+        return Task(self.name, category, index, text.messages, text.answer, text.data)
 
     def start(self, task: Task) -> Episode:
         return BlockingEpisode(self, task, self._loop)
@@ -165,7 +182,8 @@ class HttpEnvironment(RemoteEnvironment):
         await self._client.close()
 
     def _fetch(self, category: str, start: int, size: int | None) -> None:
-        num, until = PAGE if size is None else min(PAGE, size - start), time.monotonic() + self._config.patience_s
+        num, until = self._protocol.page, time.monotonic() + self._config.patience_s
+        num = num if size is None else min(num, size - start)
         while True:
             try:
                 found = self._loop.run(self._protocol.tasks(category, start, num))
@@ -203,6 +221,14 @@ class HttpEnvironment(RemoteEnvironment):
         loop = EventLoop(f"environment {self.name}")
         weakref.finalize(self, _end, loop, self._client)
         return loop
+
+
+def _protocol(config: Config, client: Client) -> Protocol:
+    if config.nemo_gym is not None:
+        return NemoGymProtocol(client, config.nemo_gym, Path(config.folder or ".") / config.nemo_gym.tasks)
+    if config.protocol == "openenv":
+        return OpenEnvProtocol(client, config.openenv or OpenEnvOptions())
+    return EvergreenProtocol(client)
 
 
 def _end(loop: EventLoop, client: Client) -> None:

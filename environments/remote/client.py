@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -26,6 +26,7 @@ FIRST_PAUSE_S = 0.2  # before a call is made again; doubled each time, and up to
 MOST_PAUSE_S = 5.0
 BUSY, UNAVAILABLE = 429, (502, 503, 504)
 CLOSE_S = 5.0  # for a reply to a farewell
+HEARTBEAT_S = 20.0  # of a WebSocket
 
 TIMED_OUT = "timed out"
 TOKEN_REFUSED = "token refused"
@@ -78,6 +79,7 @@ class Limits(NamedTuple):
 
 
 R = TypeVar("R", bound=Reply)
+T = TypeVar("T")
 
 
 class _Link(NamedTuple):
@@ -174,9 +176,17 @@ class Client:
         return data, set_cookies
 
     async def call_any(self, reply: type[R], method: str, path: str, body: Any = None, **more: Any) -> tuple[str, R]:
-        """Call whichever server answers, again and elsewhere for causes that may pass; also which it was.
+        """Call whichever server answers, again and elsewhere for causes that may pass; also which it was."""
 
-        Raises what `call` does; RemoteFault, "no server: ...", where none answers within the time for retries.
+        async def call(url: str) -> R:
+            return await self.call(reply, method, url, path, body, **more)
+
+        return await self.anywhere(call)
+
+    async def anywhere(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
+        """Do a work at whichever server lets it, again and elsewhere where it is unanswered; also at which it was.
+
+        Raises what the work does; RemoteFault, "no server: ...", where none answers within the time for retries.
         """
         until, pause, tried = time.monotonic() + self.limits.retry_s, FIRST_PAUSE_S, set[str]()
         cause: RemoteFault | None = None
@@ -191,7 +201,7 @@ class Client:
             else:
                 self.servers.load(url, 1)
                 try:
-                    return url, await self.call(reply, method, url, path, body, **more)
+                    return url, await work(url)
                 except Unanswered as unanswered:
                     cause, wait_s = unanswered, unanswered.again_s
                     tried.add(url)
@@ -202,6 +212,29 @@ class Client:
                 raise RemoteFault(f"no server: {cause}") from None
             await asyncio.sleep(wait_s)
             pause = min(MOST_PAUSE_S, 2 * pause)
+
+    async def socket(self, url: str, path: str) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket at a server; raises Unanswered, or Refused."""
+        token = self.token()
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                return await self._link().session.ws_connect(
+                    url + path,
+                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                    max_msg_size=MOST_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+                    heartbeat=HEARTBEAT_S,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (401, 403):
+                raise TokenRefused(error.status) from None
+            self.servers.failed(url)
+            if error.status == BUSY or error.status in UNAVAILABLE:
+                raise Unanswered(_unavailable(error.status)) from None
+            raise Refused(error.status, "no WebSocket") from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self.servers.failed(url)
+            raise Unanswered(_cause(error)) from None
 
     async def farewell(self, method: str, url: str, path: str, **more: Any) -> None:
         """Call a server whose reply does not matter."""

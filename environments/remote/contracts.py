@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from environments.contracts import Category, Message, RemoteEpisode, Task
 
@@ -29,10 +30,13 @@ class TaskText:
 
     messages: tuple[Message, ...]
     answer: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)  # what an episode begins with, beside
 
 
 class Protocol(ABC):
     """A way to talk with a server; its methods raise RemoteFault, and EnvironmentFault where no retry can help."""
+
+    page: int = 64  # tasks that are asked for at once
 
     @abstractmethod
     async def describe(self) -> Description:
