@@ -129,9 +129,9 @@ class Client:
         return self.read(reply, url, data)
 
     def read(self, reply: type[R], url: str, data: bytes) -> R:
-        """Read a reply of a server; raises BadReply where it is not in form."""
+        """Read a reply of a server, the token masked in it; raises BadReply where it is not in form."""
         try:
-            found = reply.model_validate_json(data)
+            found = reply.model_validate_json(_masked(data, self.token()))
         except ValidationError as error:
             self.servers.failed(url)
             raise BadReply(f"{BAD_REPLY}: {_fault(error)}") from None

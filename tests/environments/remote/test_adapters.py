@@ -295,6 +295,15 @@ def test_rewards_may_be_summed_and_have_another_range(env):
         assert [turn.score.value for turn in turns_of(scorer, task, "1", "2", "7")] == [0.125, 0.25, 0.75]
 
 
+def test_a_token_that_openenv_says_back_is_masked(env, monkeypatch):
+    monkeypatch.setenv("GAME_TOKEN", "hush-hush")
+    source = env_source(env)
+    source.options["token_env"] = "GAME_TOKEN"
+    with scorer_of(source) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["guess"].task("low", 7), "hush-hush")
+    assert turn.messages[0]["content"] == "not ***"
+
+
 def test_trouble_of_openenv_is_told_apart(env):
     with scorer_of(env_source(env)) as scorer:
         task = scorer._environments["guess"].task("low", 7)
