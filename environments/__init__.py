@@ -1,8 +1,8 @@
 """What there is to learn: environments, their split into pools, the draw of tasks, isolated scoring.
 
 Nothing here knows of policies, bandits or the ledger. Importing the package loads only what finds plug-ins, and no
-environment: a type is a file of this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own,
-found when it is first asked for.
+environment: a type is a file of this folder (`rows`, `reasoning_gym`, `codebook`, `http`) or a function of the user's
+own, found when it is first asked for.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
         Environment,
         EnvironmentFault,
         Episode,
+        EpisodeLost,
         Flaw,
         Message,
         Pool,
+        RemoteEnvironment,
+        RemoteEpisode,
+        RemoteFault,
         Score,
         SingleTurn,
         Task,
@@ -47,7 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL", "CORRECT_AT", "Admission", "Box", "Category", "Environment", "EnvironmentFault",
-    "EnvironmentSource", "Episode", "Flaw", "Message", "Options", "PassedOver", "Pool", "Score", "Scorer",
+    "EnvironmentSource", "Episode", "EpisodeLost", "Flaw", "Message", "Options", "PassedOver", "Pool",
+    "RemoteEnvironment", "RemoteEpisode", "RemoteFault", "Score", "Scorer",
     "ScoringJob", "ScoringOptions", "SingleTurn", "Task", "TaskStream", "TextOptions", "Turn", "belongs",
     "canonical", "first_tasks", "make_task", "most_bytes", "pool_of", "training_roster", "types",
     "validate"

@@ -282,3 +282,42 @@ class SingleTurn(Episode):
     def step(self, completion: str) -> Turn:
         """Score the completion and end."""
         return Turn(score=self.environment.score(self.task, completion), done=True)
+
+
+class RemoteFault(Exception):
+    """A server gives no turn; the message is the reason why it is unscorable, the same text for the same cause."""
+
+
+class EpisodeLost(RemoteFault):
+    """A server no longer has an episode: begun anew, there or elsewhere, its completions can be replayed."""
+
+
+class RemoteEpisode(ABC):
+    """The play of one task in a server. Made by `RemoteEnvironment.begin`, used once, never reset."""
+
+    @abstractmethod
+    async def step(self, completion: str) -> Turn:
+        """Answer the policy's next completion; raises RemoteFault where the server gives no turn."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let the server forget it; raises nothing where that fails, as the server's lease ends it."""
+
+
+class RemoteEnvironment(Environment):
+    """An environment whose episodes live in a server.
+
+    Nothing foreign runs here, so they are played in the trainer, many side by side on one event loop, and never in
+    scoring processes. Promises: every call ends by a time limit of its own, and `step` depends on the task and the
+    completions so far alone, as an episode is begun anew and replayed where its server has lost it. `start` has to play
+    the same episodes for who has no event loop: the checker, a script.
+    """
+
+    lease_s: float = 300.0  # an episode that nobody asked for so long is closed
+
+    @abstractmethod
+    async def begin(self, task: Task) -> RemoteEpisode:
+        """Begin an episode of a task; raises RemoteFault where no server does."""
+
+    async def close(self) -> None:
+        """Let go of the connections of the running event loop; the next call makes new ones."""

@@ -45,6 +45,11 @@ class Options(BaseModel):
         """Where relative paths begin; None: the current folder."""
         return self._folder
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Environment variables that the options name, as that of a token; the checker's scoring processes see them."""
+        return ()
+
 
 class TextOptions(Options):
     """What every environment of text answers takes."""

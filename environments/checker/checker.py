@@ -35,7 +35,7 @@ from environments.display import Tell
 from environments.scoring import ScoringOptions
 from environments.scoring.pool import KillablePool
 from environments.scoring.process import begin, end, limit_resources
-from environments.sources import EnvironmentSource
+from environments.sources import EnvironmentSource, validate
 
 TOTAL = 20  # a check may take this many times the patience for a single call
 END_S = 5.0  # for a process to be gone once its connection is
@@ -249,7 +249,7 @@ def serve(handle: int) -> None:
         connection.send_bytes(json.dumps(message).encode())
 
     source, limits = connection.recv()
-    pool = KillablePool([source], 1, limits.scoring)
+    pool = KillablePool([source], 1, _with_variables(source, limits.scoring))
     context = CheckContext(source, limits, pool.turns, lambda words: send({"at": words}))
     while True:
         name, arguments = connection.recv()
@@ -257,6 +257,16 @@ def serve(handle: int) -> None:
         answer = {"is_built": context.is_built, "facts": context.facts, "prints": context.prints}
         counts = [vars(facts) for facts in context.counts.values()]
         send({"findings": [vars(finding) for finding in findings], "counts": counts, **answer})
+
+
+def _with_variables(source: EnvironmentSource, scoring: ScoringOptions) -> ScoringOptions:
+    """Let the scoring process see the variables that the environment's options name, as that of a token."""
+    try:
+        options = validate(source.type, source.options)
+    except Exception:  # building it tells
+        return scoring
+    named = () if options is None else [name for name in options.variables if name in os.environ]
+    return scoring.model_copy(update={"env": tuple(dict.fromkeys([*scoring.env, *named]))})
 
 
 def run_check(check: Check, context: CheckContext, *arguments: Any) -> list[Finding]:

@@ -6,6 +6,7 @@ container.
 """
 
 from environments.scoring.jobs import ScoringJob
-from environments.scoring.pool import Scorer, ScoringOptions
+from environments.scoring.pool import ScoringOptions
+from environments.scoring.scorer import Scorer
 
 __all__ = ["Scorer", "ScoringJob", "ScoringOptions"]

@@ -41,20 +41,26 @@ def play(environment: Environment, job: ScoringJob) -> Turn:
         episode = environment.start(job.task)
         for completion in job.completions[:-1]:
             episode.step(completion)
-        return _checked(episode.step(job.completions[-1]))
+        return checked(episode.step(job.completions[-1]))
     except (EnvironmentFault, KeyboardInterrupt):
         raise
     except MemoryError:
         return unscorable("out of memory")
-    except BaseException as error:  # foreign code may raise anything; the reason is counted and reported
-        try:
-            first_line = brief(str(error).partition("\n")[0], LONGEST_MESSAGE)
-        except Exception:  # foreign as well
-            first_line = "its message cannot be read"
-        return unscorable(f"raised {type(error).__name__}: {first_line}")
+    except BaseException as error:  # foreign code may raise anything
+        return raised(error)
 
 
-def _checked(turn: object) -> Turn:
+def raised(error: BaseException) -> Turn:
+    """End an episode of which foreign code raised something; the reason is counted and reported."""
+    try:
+        first_line = brief(str(error).partition("\n")[0], LONGEST_MESSAGE)
+    except Exception:  # foreign as well
+        first_line = "its message cannot be read"
+    return unscorable(f"raised {type(error).__name__}: {first_line}")
+
+
+def checked(turn: object) -> Turn:
+    """Look at what an episode returned: a turn in form, or one that is unscorable and says what is wrong."""
     if not isinstance(turn, Turn):
         return unscorable(f"{BAD_VALUE}: step() returned a {type(turn).__name__}, not an environments.Turn")
     messages = tuple({key: str(message[key]) for key in ("role", "content")} for message in turn.messages)

@@ -11,25 +11,23 @@ import math
 import multiprocessing.spawn
 import os
 import pickle
-import re
 import select
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from itertools import count
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from environments.contracts import Environment, EnvironmentFault, Score, Turn
+from environments.contracts import EnvironmentFault, Score, Turn
 from environments.display import brief
 from environments.options import Options
 from environments.scoring import worker
-from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, play, read_turn, unscorable
+from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
 from environments.scoring.process import (
     BrokenProcess,
     ProcessOutput,
@@ -41,16 +39,11 @@ from environments.scoring.process import (
 from environments.sources import EnvironmentSource
 
 LEAST_SHARE = 1 / 10  # of the limit that a score gets, however many have timed out before it
-PAUSE_S = 0.5  # before turns whose cause may pass are taken once more
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
 FAILED_STARTS = 3  # in a row, after which no more are tried
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
-MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
 PIPE_BYTES = 65_536  # of a pipe that wakes, at most
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
-
-# What a server does that is busy or begins anew, by the names of exceptions of the common clients.
-_MAY_PASS = re.compile(r"raised (\w*Connect(ion)?\w*Error|\w*Timeout(Error)?|BrokenPipeError|URLError): ")
 
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
 
@@ -296,143 +289,3 @@ class KillablePool:
             self._processes.remove(process)
             process.tell_to_end()
             self._ending.append(process)
-
-
-class Scorer:
-    """Scores in the trainer where that cannot hang, else in killable processes, which start with their first job.
-
-    `sources` are recipes of the environments, for the processes; `environments` the same as the trainer has them.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[EnvironmentSource],
-        environments: Mapping[str, Environment],
-        options: ScoringOptions | None = None,
-    ) -> None:
-        self._environments = environments
-        self._options = options or ScoringOptions()
-        num_workers = self._options.workers or min(max(1, available_cores() - 1), MOST_WORKERS)
-        isolated = [source for source in sources if self.isolates(source.name)]
-        self._pool = KillablePool(isolated, num_workers, self._options)
-        self._has_reported = False
-        self._crashed = set[str]()  # environments, of those whose jobs were submitted one by one in this batch
-        self._pauses = set[threading.Timer]()  # before another try
-
-    def isolates(self, environment: str) -> bool:
-        """Say whether an environment, given by name, is scored in processes."""
-        if self._options.isolation == "auto":
-            return not self._environments[environment].scores_in_process
-        return self._options.isolation == "process"
-
-    def turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
-        """Take the next turn of each episode; the turns in the order of the jobs.
-
-        A score that could not be found is unscorable, never 0, and ends its episode. Its reason is "timed out",
-        "crashed", "out of memory", "bad value: <what>", "no score", "no reply", "raised <exception>: <message>", or the
-        environment's own, on one line of some 500 characters. Keep `timeout_s` some 20 times above what a score takes;
-        a later turn has the time of all turns up to it. Raises EnvironmentFault if an environment breaks its contract.
-
-        What failed for a cause that may pass is taken once more, all of it together and after a pause: where a
-        connection was not to be had, and the only crash of an environment, which may have been the machine's doing.
-        """
-        turns = self._turns(jobs)
-        if again := _may_fare_better(jobs, turns):
-            time.sleep(PAUSE_S)
-            for i, turn in zip(again, self._turns([jobs[i] for i in again]), strict=True):
-                turns[i] = turn
-        return turns
-
-    def next_batch(self) -> None:
-        """Let jobs that are submitted from now on be of another batch."""
-        self._crashed.clear()
-        self._pool.next_batch()
-
-    def submit(self, job: ScoringJob) -> Future[Turn]:
-        """Take the next turn of one episode beside others; what `turns` raises is the future's to raise.
-
-        What may fare better is taken once more here too: of crashes, an environment's first in a batch.
-        """
-        settled = Future[Turn]()
-
-        def settle(found: Future[Turn], is_last: bool = False) -> None:
-            if found.cancelled():
-                settled.cancel()
-            elif (error := found.exception()) is not None:
-                settled.set_exception(error)
-            elif is_last or not self._may_pass(job, found.result()):
-                settled.set_result(found.result())
-            else:
-                self._after_pause(partial(self._submit_once, job), partial(settle, is_last=True))
-
-        self._submit_once(job).add_done_callback(settle)
-        return settled
-
-    def _submit_once(self, job: ScoringJob) -> Future[Turn]:
-        if self.isolates(job.task.environment):
-            return self._pool.submit(job)
-        done = Future[Turn]()
-        try:
-            done.set_result(play(self._environments[job.task.environment], job))
-        except EnvironmentFault as fault:
-            done.set_exception(fault)
-        return done
-
-    def _may_pass(self, job: ScoringJob, turn: Turn) -> bool:
-        reason = None if turn.score is None else turn.score.reason
-        if reason != "crashed":
-            return reason is not None and _MAY_PASS.match(reason) is not None
-        is_first = job.task.environment not in self._crashed
-        self._crashed.add(job.task.environment)
-        return is_first
-
-    def _after_pause(self, submit: Callable[[], Future[Turn]], settle: Callable[[Future[Turn]], None]) -> None:
-        def go_on() -> None:
-            self._pauses.discard(pause)
-            submit().add_done_callback(settle)
-
-        pause = threading.Timer(PAUSE_S, go_on)
-        pause.daemon = True
-        self._pauses.add(pause)
-        pause.start()
-
-    def _turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
-        isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
-        turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
-        for i, job in enumerate(jobs):
-            if i not in turns:
-                turns[i] = play(self._environments[job.task.environment], job)
-        return [turns[i] for i in range(len(jobs))]
-
-    def take_news(self) -> list[str]:
-        """Give what people should know and have not been told: that the processes print, which nobody reads."""
-        output = self._pool.output
-        if self._has_reported or output is None or not output.num_bytes:
-            return []
-        self._has_reported = True
-        num, line = output.num_bytes, output.last_line()
-        return [f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}"]
-
-    def close(self) -> None:
-        """End the processes and whatever they started, if there are any; another job would start them anew."""
-        for pause in list(self._pauses):
-            pause.cancel()
-        self._pauses.clear()
-        self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-def _may_fare_better(jobs: Sequence[ScoringJob], turns: Sequence[Turn]) -> list[int]:
-    """Find the turns that are worth another try, by why they have no score."""
-    reasons = {i: turn.score.reason for i, turn in enumerate(turns) if turn.score is not None and turn.score.reason}
-    crashes = Counter(jobs[i].task.environment for i, reason in reasons.items() if reason == "crashed")
-    return [
-        i
-        for i, reason in reasons.items()
-        if _MAY_PASS.match(reason) or (reason == "crashed" and crashes[jobs[i].task.environment] == 1)
-    ]

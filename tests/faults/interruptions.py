@@ -45,7 +45,7 @@ PLACES = {  # where a run is killed: what people call it, and the functions it i
     "restoring": ["orchestrator.runs.session:restore"],
     "play": ["orchestrator.rollout.player:Player.play"],
     "play ahead": ["orchestrator.rollout.prefetch:Prefetch._play_ahead"],
-    "scoring": ["environments.scoring.pool:Scorer.turns"],
+    "scoring": ["environments.scoring.scorer:Scorer.turns"],
     "update": ["policies.learner:Learner.learn"],
     "report": ["store.report:write"],
 }

@@ -1,0 +1,333 @@
+"""Calls over HTTP: a time limit each, failures told apart by cause, replies limited in size and checked in form."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from environments.contracts import EnvironmentFault, RemoteFault
+from environments.display import brief
+from environments.remote.servers import Servers
+
+CONNECT_S = 10.0
+MOST_BYTES = 2**24  # of a reply
+PIECE = 2**16  # bytes read at once
+LONGEST_SAID = 200  # characters of what a server says of a failure
+FIRST_PAUSE_S = 0.2  # before a call is made again; doubled each time, and up to half as long again
+MOST_PAUSE_S = 5.0
+BUSY, UNAVAILABLE = 429, (502, 503, 504)
+CLOSE_S = 5.0  # for a reply to a farewell
+HEARTBEAT_S = 20.0  # of a WebSocket
+
+TIMED_OUT = "timed out"
+TOKEN_REFUSED = "token refused"
+BAD_REPLY = "bad reply"  # how the reason begins of a reply that is not in form
+
+# Names of a server's own, below which a reply's fault is not told apart: reasons are counted by text.
+_OPEN = frozenset({"components", "parameters", "observation", "metadata"})
+
+
+class Reply(BaseModel):
+    """Base of what servers say: strict types, no infinite numbers; fields that are not known here are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class Unanswered(RemoteFault):
+    """A call failed for a cause that may pass, the message: it may be made again, or of another server."""
+
+    def __init__(self, cause: str, again_s: float = 0.0) -> None:
+        super().__init__(cause)
+        self.again_s = again_s  # for so long the server asks not to be asked
+
+
+class Refused(RemoteFault):
+    """A server will not have a call, and no other would."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"refused: {status}{said and f' {said}'}")
+        self.status = status
+
+
+class TokenRefused(Refused):
+    """A server does not take our token, or wants one."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status, "")
+        self.args = (TOKEN_REFUSED,)
+
+
+class BadReply(RemoteFault):
+    """A reply that is not JSON, not in form, or too long."""
+
+
+class Limits(NamedTuple):
+    """What a call may take."""
+
+    timeout_s: float  # of one call
+    retry_s: float  # of all that are made in its place
+    concurrency: int  # calls at the same time
+
+
+R = TypeVar("R", bound=Reply)
+T = TypeVar("T")
+
+
+class _Link(NamedTuple):
+    session: aiohttp.ClientSession
+    room: asyncio.Semaphore
+
+
+class Client:
+    """Calls servers from whichever event loop runs: each has its own connections.
+
+    `name` is the environment's; `token_env` names the variable that holds a bearer token. The token is in the header of
+    each call and nowhere else: it is masked in what servers say.
+    """
+
+    def __init__(self, name: str, servers: Servers, limits: Limits, token_env: str | None) -> None:
+        self.name, self.servers, self.limits = name, servers, limits
+        self._token_env = token_env
+        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, _Link] = WeakKeyDictionary()
+        self._jitter = random.Random()  # our own: the global generator is left alone
+
+    def token(self) -> str | None:
+        """Read the token; None: there is none. Raises EnvironmentFault if the variable is not set."""
+        if self._token_env is None:
+            return None
+        token = os.environ.get(self._token_env)
+        if not token:
+            raise EnvironmentFault(
+                f"environment {self.name}: `token_env` names {self._token_env}, which is not set here: set it"
+                f" (for scoring processes also `scoring: {{env: [{self._token_env}]}}`)"
+            )
+        return token
+
+    async def call(
+        self,
+        reply: type[R],
+        method: str,
+        url: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> R:
+        """Call a server once; raises Unanswered, Refused, BadReply, or RemoteFault."""
+        data, _ = await self.exchange(method, url, path, body, query, cookies, timeout_s)
+        return self.read(reply, url, data)
+
+    def read(self, reply: type[R], url: str, data: bytes) -> R:
+        """Read a reply of a server, the token masked in it; raises BadReply where it is not in form."""
+        try:
+            found = reply.model_validate_json(_masked(data, self.token()))
+        except ValidationError as error:
+            self.servers.failed(url)
+            raise BadReply(f"{BAD_REPLY}: {_fault(error)}") from None
+        self.servers.succeeded(url)
+        return found
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        *,
+        all_statuses: bool = False,
+    ) -> tuple[bytes, dict[str, str]]:
+        """Call a server once; give the body of its reply, and the cookies that it sets."""
+        token, link = self.token(), self._link()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        limit = aiohttp.ClientTimeout(total=timeout_s or self.limits.timeout_s, sock_connect=CONNECT_S)
+        what: dict[str, Any] = {"headers": headers, "params": query, "cookies": cookies, "timeout": limit}
+        if body is not None:
+            what["json"] = body
+        try:
+            async with link.room, link.session.request(method, url + path, allow_redirects=False, **what) as response:
+                data = _masked(await _read(response), token)
+                status, again_s = response.status, _seconds(response.headers.get("Retry-After"))
+                set_cookies = {name: morsel.value for name, morsel in response.cookies.items()}
+            if not all_statuses:
+                _require_success(status, data, again_s)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self.servers.failed(url)
+            raise Unanswered(_cause(error)) from None
+        except Refused:
+            raise
+        except RemoteFault as fault:
+            if str(fault) != _unavailable(BUSY):  # a server that is busy is well
+                self.servers.failed(url)
+            raise
+        return data, set_cookies
+
+    async def call_any(self, reply: type[R], method: str, path: str, body: Any = None, **more: Any) -> tuple[str, R]:
+        """Call whichever server answers, again and elsewhere for causes that may pass; also which it was."""
+
+        async def call(url: str) -> R:
+            return await self.call(reply, method, url, path, body, **more)
+
+        return await self.anywhere(call)
+
+    async def anywhere(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
+        """Do a work at whichever server lets it, again and elsewhere where it is unanswered; also at which it was.
+
+        Raises what the work does; RemoteFault, "no server: ...", where none answers within the time for retries.
+        """
+        until, pause, tried = time.monotonic() + self.limits.retry_s, FIRST_PAUSE_S, set[str]()
+        cause: RemoteFault | None = None
+        while True:
+            wait_s = 0.0
+            try:
+                url = self.servers.pick(tried)
+            except RemoteFault:
+                if cause is None:  # it is known that none answers: who comes now does not wait
+                    raise
+                wait_s = self.servers.next_s()
+            else:
+                self.servers.load(url, 1)
+                try:
+                    return url, await work(url)
+                except Unanswered as unanswered:
+                    cause, wait_s = unanswered, unanswered.again_s
+                    tried.add(url)
+                finally:
+                    self.servers.load(url, -1)
+            wait_s = max(wait_s, pause * (1 + self._jitter.random() / 2))
+            if time.monotonic() + wait_s > until:
+                raise RemoteFault(f"no server: {cause}") from None
+            await asyncio.sleep(wait_s)
+            pause = min(MOST_PAUSE_S, 2 * pause)
+
+    async def socket(self, url: str, path: str) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket at a server; raises Unanswered, or Refused."""
+        token = self.token()
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                return await self._link().session.ws_connect(
+                    url + path,
+                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                    max_msg_size=MOST_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+                    heartbeat=HEARTBEAT_S,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (401, 403):
+                raise TokenRefused(error.status) from None
+            self.servers.failed(url)
+            if error.status == BUSY or error.status in UNAVAILABLE:
+                raise Unanswered(_unavailable(error.status)) from None
+            raise Refused(error.status, "no WebSocket") from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self.servers.failed(url)
+            raise Unanswered(_cause(error)) from None
+
+    async def farewell(self, method: str, url: str, path: str, **more: Any) -> None:
+        """Call a server whose reply does not matter."""
+        with suppress(RemoteFault, EnvironmentFault):
+            await self.exchange(method, url, path, timeout_s=min(CLOSE_S, self.limits.timeout_s), **more)
+
+    async def close(self) -> None:
+        """Close the running loop's connections."""
+        link = self._links.pop(asyncio.get_running_loop(), None)
+        if link is not None:
+            await link.session.close()
+
+    def _link(self) -> _Link:
+        loop = asyncio.get_running_loop()
+        if loop not in self._links:
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),  # episodes have cookies of their own, or none
+            )
+            self._links[loop] = _Link(session, asyncio.Semaphore(self.limits.concurrency))
+        return self._links[loop]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for piece in response.content.iter_chunked(PIECE):
+        data += piece
+        if len(data) > MOST_BYTES:
+            response.close()
+            raise BadReply(f"{BAD_REPLY}: longer than {MOST_BYTES // 2**20} MiB")
+    return bytes(data)
+
+
+def _require_success(status: int, data: bytes, again_s: float) -> None:
+    if status < 300:
+        return
+    if status in (401, 403):
+        raise TokenRefused(status)
+    if status == BUSY or status in UNAVAILABLE:
+        raise Unanswered(_unavailable(status), again_s)
+    said = _said(data)
+    if status >= 500:
+        raise RemoteFault(f"failed: {status}{said and f' {said}'}")
+    raise Refused(status, said)
+
+
+def _unavailable(status: int) -> str:
+    return "busy (429)" if status == BUSY else f"unavailable ({status})"
+
+
+class _Said(Reply):
+    error: str
+
+
+def _said(data: bytes) -> str:
+    """Read what a server says of a failure; empty if it says nothing in form."""
+    try:
+        return brief(_Said.model_validate_json(data).error, LONGEST_SAID)
+    except ValidationError:
+        return ""
+
+
+def _masked(data: bytes, token: str | None) -> bytes:
+    return data.replace(token.encode(), b"***") if token else data
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, TimeoutError):  # first: aiohttp's are connection errors too
+        return TIMED_OUT
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "host not found"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "TLS failed"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "connection refused"
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | OSError):
+        return "connection reset"
+    return "connection broken"
+
+
+def _seconds(header: str | None) -> float:
+    """Read `Retry-After` in seconds; a date, or nothing, is 0."""
+    return float(header) if header is not None and header.isascii() and header.isdecimal() and len(header) < 6 else 0.0
+
+
+def _fault(error: ValidationError) -> str:
+    """Say what is wrong with a reply, in words that all replies with the same fault share."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return "not JSON"
+    place = list[str]()
+    for part in first["loc"]:
+        place.append(part if isinstance(part, str) else "*")
+        if part in _OPEN:
+            break
+    return f"{'.'.join(place) or 'it'}: {first['type']}"

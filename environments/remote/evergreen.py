@@ -1,0 +1,263 @@
+"""Evergreen's own protocol, version 1: docs/http_environments.md has every request and reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import Field, StringConstraints
+
+from environments.contracts import (
+    Category,
+    EnvironmentFault,
+    EpisodeLost,
+    Message,
+    RemoteEpisode,
+    RemoteFault,
+    Score,
+    Task,
+    Turn,
+)
+from environments.remote.client import (
+    FIRST_PAUSE_S,
+    TIMED_OUT,
+    Client,
+    Refused,
+    Reply,
+    TokenRefused,
+    Unanswered,
+)
+from environments.remote.contracts import Description, Protocol, TaskText
+
+PROTOCOL = 1
+REPEATS = 2  # of a turn at the same server, before the episode is begun elsewhere
+GONE = (404, 409, 410)  # of an episode: not known, another turn is due, over
+DESCRIBE_S = 10.0
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+EpisodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.~-]{1,200}$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class MessageReply(Reply):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+    def message(self) -> Message:
+        """Give it as the contract has it."""
+        return {"role": self.role, "content": self.content}
+
+
+class CategoryReply(Reply):
+    """A category of `GET /environment`."""
+
+    name: Name
+    size: Count | None
+    trainable: bool = True
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class DescriptionReply(Reply):
+    """`GET /environment`."""
+
+    protocol: int
+    version: Name
+    categories: Annotated[list[CategoryReply], Field(min_length=1)]
+    lease_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    max_tokens: Count | None = None
+    max_prompt_tokens: Count | None = None
+    symbols: list[str] = Field(default_factory=list)
+
+    def description(self) -> Description:
+        """Give it as all protocols do."""
+        return Description(
+            self.version,
+            tuple(Category(one.name, one.trainable, one.parameters) for one in self.categories),
+            tuple(one.size for one in self.categories),
+            self.lease_s,
+            self.max_tokens,
+            self.max_prompt_tokens,
+            tuple(self.symbols),
+        )
+
+
+class TaskReply(Reply):
+    """A task of `GET /tasks`."""
+
+    messages: Annotated[list[MessageReply], Field(min_length=1)]
+    answer: str | None = None
+
+
+class TasksReply(Reply):
+    """`GET /tasks`."""
+
+    tasks: Annotated[list[TaskReply], Field(min_length=1)]
+
+
+class EpisodeReply(Reply):
+    """`POST /episodes`."""
+
+    episode: EpisodeId
+    version: Name
+
+
+class ScoreReply(Reply):
+    """The score of a turn; its value is checked where all are."""
+
+    value: float | None
+    correct: bool | None = None
+    components: dict[str, float] = Field(default_factory=dict)
+    reason: str | None = None
+
+    def score(self) -> Score:
+        """Give it as the contract has it."""
+        if self.value is None:
+            return Score.unscorable(self.reason or "no reason given")
+        found = Score.of(self.value, self.correct)
+        return found if found.value is None else Score(found.value, found.correct, self.components)
+
+
+class TurnReply(Reply):
+    """`POST /episodes/{episode}/turns`."""
+
+    done: bool
+    messages: list[MessageReply] = Field(default_factory=list)
+    score: ScoreReply | None = None
+
+    def turn(self) -> Turn:
+        """Give it as the contract has it."""
+        messages = tuple(one.message() for one in self.messages)
+        return Turn(messages, None if self.score is None else self.score.score(), self.done)
+
+
+class EvergreenProtocol(Protocol):
+    """Servers that were written for us."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._version = client, ""
+
+    async def describe(self) -> Description:
+        """Ask every server that is listed; those that answer must say the same."""
+        urls = self._client.servers.urls()
+        asked = await asyncio.gather(*(self._describe(url) for url in urls))
+        found = [(url, one) for url, one in zip(urls, asked, strict=True) if isinstance(one, Description)]
+        silent = [f"{url}: {one}" for url, one in zip(urls, asked, strict=True) if not isinstance(one, Description)]
+        name = self._client.name
+        if not found:
+            raise EnvironmentFault(
+                f"environment {name}: no server answers GET /environment ({'; '.join(silent)}):"
+                " start one, or mend the URLs"
+            )
+        (first, description), *others = found
+        for url, other in others:
+            if other != description:
+                raise EnvironmentFault(
+                    f"environment {name}: {first} and {url} serve different environments (version {description.version}"
+                    f" and {other.version}, or their categories): list servers of one environment"
+                )
+        self._version = description.version
+        remarks = tuple(f"does not answer and is tried again later: {one}" for one in silent)
+        return Description(**{**vars(description), "remarks": remarks})
+
+    async def tasks(self, category: str, start: int, num: int) -> Sequence[TaskText]:
+        """Get a page of tasks of whichever server answers."""
+        query = {"category": category, "start": str(start), "count": str(num)}
+        _, page = await self._client.call_any(TasksReply, "GET", "/tasks", query=query)
+        return [TaskText(tuple(one.message() for one in task.messages), task.answer) for task in page.tasks[:num]]
+
+    async def begin(self, task: Task) -> RemoteEpisode:
+        """Begin an episode where there are the fewest; a server of another version is none of ours."""
+        client = self._client
+        url, reply = await client.call_any(
+            EpisodeReply, "POST", "/episodes", {"category": task.category, "index": task.index}
+        )
+        if self._version and reply.version != self._version:
+            client.servers.failed(url)
+            await client.farewell("DELETE", url, f"/episodes/{quote(reply.episode)}")
+            raise RemoteFault("a server has another version now")
+        return EvergreenEpisode(client, url, reply.episode)
+
+    async def _describe(self, url: str) -> Description | RemoteFault:
+        name = self._client.name
+        try:
+            timeout_s = min(DESCRIBE_S, self._client.limits.timeout_s)
+            data, _ = await self._client.exchange("GET", url, "/environment", timeout_s=timeout_s)
+            spoken = self._client.read(_Spoken, url, data).protocol
+            if spoken != PROTOCOL:
+                raise EnvironmentFault(
+                    f"environment {name}: {url} speaks version {spoken} of the protocol, this is version {PROTOCOL}:"
+                    " take a server of that version"
+                )
+            return self._client.read(DescriptionReply, url, data).description()
+        except TokenRefused as refused:
+            raise EnvironmentFault(
+                f"environment {name}: {url} refuses the token (HTTP {refused.status}): name the variable that holds the"
+                " right one, `token_env: NAME`"
+            ) from None
+        except Refused as refused:
+            raise EnvironmentFault(
+                f"environment {name}: {url} has no environment for us (GET /environment: {refused}): is it the URL of a"
+                " server of this protocol? docs/http_environments.md has it"
+            ) from None
+        except RemoteFault as fault:
+            return fault
+
+
+class _Spoken(Reply):
+    protocol: int
+
+
+class EvergreenEpisode(RemoteEpisode):
+    """An episode at the server that began it."""
+
+    def __init__(self, client: Client, url: str, name: str) -> None:
+        self._client, self._url, self._path = client, url, f"/episodes/{quote(name)}"
+        self._num_turns, self._is_over = 0, False
+        client.servers.load(url, 1)
+
+    async def step(self, completion: str) -> Turn:
+        """Send a completion with its number: a server that has answered it already gives the same turn again."""
+        body = {"turn": self._num_turns, "completion": completion}
+        try:
+            reply = await self._patient_call(body)
+        except RemoteFault as fault:
+            if isinstance(fault, EpisodeLost):
+                self._end()
+            raise
+        self._num_turns += 1
+        if reply.done:
+            self._end()  # the server needs no farewell
+        return reply.turn()
+
+    async def close(self) -> None:
+        """Let the server forget it."""
+        if not self._is_over:
+            self._end()
+            await self._client.farewell("DELETE", self._url, self._path)
+
+    async def _patient_call(self, body: dict[str, Any]) -> TurnReply:
+        pause = FIRST_PAUSE_S
+        for repeat in range(REPEATS + 1):
+            try:
+                return await self._client.call(TurnReply, "POST", self._url, f"{self._path}/turns", body)
+            except Refused as refused:
+                if refused.status in GONE:
+                    raise EpisodeLost(f"gone ({refused.status})") from None
+                raise
+            except Unanswered as unanswered:
+                if str(unanswered) == TIMED_OUT:  # again it would take as long
+                    raise
+                if repeat == REPEATS or str(unanswered) == "connection refused":
+                    raise EpisodeLost(str(unanswered)) from None
+                await asyncio.sleep(max(pause, unanswered.again_s))
+                pause *= 2
+        raise AssertionError("the last repeat returns or raises")
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._client.servers.load(self._url, -1)

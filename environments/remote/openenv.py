@@ -1,0 +1,244 @@
+"""OpenEnv's protocol (meta-pytorch/OpenEnv): `POST /reset` makes tasks, a WebSocket is an episode.
+
+Over plain HTTP its servers make a new environment for every call, so episodes are played at `/ws`: one connection
+each, `reset`, `step`, `close`. A task is a seed: an environment whose reset does not depend on the seed alone breaks
+the contract and is refused. There is no place for tools over MCP, production mode and `/state`. Read from its source
+(`env_server/http_server.py`, `types.py`, `serialization.py`); not verified against a server of theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal
+
+import aiohttp
+from pydantic import Field, ValidationError, model_validator
+
+from environments.contracts import (
+    Category,
+    EnvironmentFault,
+    EpisodeLost,
+    Message,
+    RemoteEpisode,
+    RemoteFault,
+    Task,
+    Turn,
+)
+from environments.display import brief
+from environments.options import Options
+from environments.remote.client import (
+    BAD_REPLY,
+    LONGEST_SAID,
+    MOST_BYTES,
+    TIMED_OUT,
+    BadReply,
+    Client,
+    Refused,
+    Reply,
+    TokenRefused,
+    Unanswered,
+)
+from environments.remote.contracts import Description, Protocol, TaskText
+from environments.remote.rewards import Range, score_of
+
+BEGINS_OTHERWISE = "the episode begins otherwise than its task"
+LEASE_S = 300.0  # its servers have no lease unless they are given one
+CAPACITY_REACHED, BAD_ACTION = "CAPACITY_REACHED", "VALIDATION_ERROR"
+
+
+class OpenEnvOptions(Options):
+    """What OpenEnv's servers do not say of themselves."""
+
+    action: str = Field(default="message", min_length=1)
+    """Field of the action that holds the policy's reply."""
+    action_with: dict[str, Any] = Field(default_factory=dict)
+    """Other fields of the action, the same in every turn."""
+    observation: str | None = None
+    """Field of the observation that the policy reads; null: all of it, as JSON."""
+    system: str | None = None
+    """System prompt, as observations seldom say what is asked; null: none."""
+    categories: dict[str, dict[str, Any]] = Field(default={"all": {}}, min_length=1)
+    """Category: what `reset` is given beside the seed."""
+    tasks: int = Field(default=1000, ge=1)
+    """Seeds of each category: a task each."""
+    reward: Literal["last", "sum"] = "last"
+    """What an episode is worth: the reward of its last turn, or of all its turns together."""
+    worth: Range = (0.0, 1.0)
+    """Rewards that are worth 0 and 1; what lies outside is unscorable."""
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> OpenEnvOptions:
+        if not self.worth[0] < self.worth[1]:
+            raise ValueError("`worth` is [what is worth 0, what is worth 1], the lower first")
+        return self
+
+
+class _Observed(Reply):
+    observation: dict[str, Any]
+    reward: float | bool | None = None
+    done: bool = False
+
+
+class _Metadata(Reply):
+    name: str
+    version: str | None = None
+
+
+class _Answer(Reply):
+    type: str
+    data: dict[str, Any]
+
+
+class OpenEnvProtocol(Protocol):
+    """Servers of OpenEnv in simulation mode."""
+
+    page = 8  # each is a reset
+
+    def __init__(self, client: Client, options: OpenEnvOptions) -> None:
+        self._client, self._options = client, options
+
+    async def describe(self) -> Description:
+        """Ask what it is, and whether its tasks depend on their seeds alone."""
+        name, options = self._client.name, self._options
+        try:
+            url, said = await self._client.call_any(_Metadata, "GET", "/metadata")
+            category = next(iter(options.categories))
+            first, again = [await self._reset(category, 0) for _ in range(2)]
+        except TokenRefused as refused:
+            raise EnvironmentFault(
+                f"environment {name}: a server refuses the token (HTTP {refused.status}): name the variable that holds"
+                " the right one, `token_env: NAME`"
+            ) from None
+        except RemoteFault as fault:
+            raise EnvironmentFault(
+                f"environment {name}: no server of OpenEnv in simulation mode answers ({fault})"
+            ) from None
+        if first != again:
+            raise EnvironmentFault(
+                f"environment {name}: {url} begins otherwise each time it is reset with seed 0, so that there are no"
+                " tasks to come back to: let `reset` depend on its seed alone"
+            )
+        digest = hashlib.sha256(options.model_dump_json().encode()).hexdigest()[:12]
+        categories = tuple(Category(one, parameters=reset) for one, reset in options.categories.items())
+        sizes = (options.tasks,) * len(categories)
+        return Description(f"openenv+{said.version or 'none'}+{digest}", categories, sizes, LEASE_S)
+
+    async def tasks(self, category: str, start: int, num: int) -> Sequence[TaskText]:
+        """Reset once for each task."""
+        texts = await asyncio.gather(*(self._reset(category, index) for index in range(start, start + num)))
+        return [TaskText(self._conversation(text)) for text in texts]
+
+    async def begin(self, task: Task) -> RemoteEpisode:
+        """Open a connection, which is an episode, and reset it."""
+        url, episode = await self._client.anywhere(lambda url: self._begin(url, task))
+        self._client.servers.succeeded(url)
+        return episode
+
+    async def _begin(self, url: str, task: Task) -> RemoteEpisode:
+        socket = await self._client.socket(url, "/ws")
+        episode = OpenEnvEpisode(self._client, url, socket, self._options)
+        try:
+            observed = await episode.ask("reset", self._seeded(task.category, task.index))
+            if self._conversation(shown(observed.observation, self._options)) != task.messages:
+                raise RemoteFault(BEGINS_OTHERWISE)
+        except EpisodeLost as lost:
+            await episode.close()
+            raise Unanswered(str(lost)) from None
+        except BaseException:
+            await episode.close()
+            raise
+        return episode
+
+    async def _reset(self, category: str, seed: int) -> str:
+        _, observed = await self._client.call_any(_Observed, "POST", "/reset", self._seeded(category, seed))
+        return shown(observed.observation, self._options)
+
+    def _seeded(self, category: str, seed: int) -> dict[str, Any]:
+        return {**self._options.categories[category], "seed": seed}
+
+    def _conversation(self, text: str) -> tuple[Message, ...]:
+        system, user = self._options.system, {"role": "user", "content": text}
+        return ({"role": "system", "content": system}, user) if system else (user,)
+
+
+def shown(observation: Mapping[str, Any], options: OpenEnvOptions) -> str:
+    """Write an observation for the policy; raises BadReply where the field that is shown is missing."""
+    if options.observation is None:
+        return json.dumps(observation, ensure_ascii=False, sort_keys=True)
+    if options.observation not in observation:
+        raise BadReply(f"{BAD_REPLY}: observation.{options.observation}: missing")
+    value = observation[options.observation]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+class OpenEnvEpisode(RemoteEpisode):
+    """An episode: a connection. With it the server loses the episode, and the other way round."""
+
+    def __init__(
+        self, client: Client, url: str, socket: aiohttp.ClientWebSocketResponse, options: OpenEnvOptions
+    ) -> None:
+        self._client, self._url, self._socket, self._options = client, url, socket, options
+        self._return, self._is_over = 0.0, False
+        client.servers.load(url, 1)
+
+    async def step(self, completion: str) -> Turn:
+        """Send the reply as an action."""
+        options = self._options
+        observed = await self.ask("step", {**options.action_with, options.action: completion})
+        reward = None if observed.reward is None else float(observed.reward)
+        if reward is not None and options.reward == "sum":
+            reward = self._return = self._return + reward
+        score = None if reward is None else score_of(reward, options.worth)
+        if observed.done:
+            return Turn((), score, done=True)
+        return Turn(({"role": "user", "content": shown(observed.observation, options)},), score, done=False)
+
+    async def ask(self, kind: str, data: Mapping[str, Any]) -> _Observed:
+        """Send a message and read the observation that it is answered with."""
+        try:
+            async with asyncio.timeout(self._client.limits.timeout_s):
+                await self._socket.send_json({"type": kind, "data": data})
+                heard = await self._socket.receive()
+        except TimeoutError:
+            self._client.servers.failed(self._url)
+            raise RemoteFault(TIMED_OUT) from None
+        except (aiohttp.ClientError, OSError):
+            raise EpisodeLost("connection reset") from None
+        if heard.type is aiohttp.WSMsgType.ERROR:  # a message that is too long
+            raise BadReply(f"{BAD_REPLY}: longer than {MOST_BYTES // 2**20} MiB, or no WebSocket's")
+        if heard.type is not aiohttp.WSMsgType.TEXT:
+            raise EpisodeLost("connection closed")
+        answer = self._client.read(_Answer, self._url, str(heard.data).encode())
+        if answer.type == "error":
+            raise _trouble(answer.data)
+        if answer.type != "observation":
+            raise BadReply(f"{BAD_REPLY}: type: not observation")
+        try:
+            return _Observed.model_validate(answer.data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise BadReply(f"{BAD_REPLY}: data.{first['loc'][0]}: {first['type']}") from None
+
+    async def close(self) -> None:
+        """Say so and hang up."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._client.servers.load(self._url, -1)
+        with suppress(aiohttp.ClientError, OSError, RuntimeError):
+            await self._socket.send_json({"type": "close"})
+            await self._socket.close()
+
+
+def _trouble(data: Mapping[str, Any]) -> RemoteFault:
+    """Tell a server's errors apart by their code."""
+    code, said = str(data.get("code", "")), brief(str(data.get("message", "")), LONGEST_SAID)
+    if code == CAPACITY_REACHED:
+        return Unanswered("busy (CAPACITY_REACHED)")
+    if code == BAD_ACTION:
+        return Refused(422, brief(code, LONGEST_SAID))
+    return RemoteFault(f"failed: {brief(code, LONGEST_SAID)}{said and f' {said}'}")

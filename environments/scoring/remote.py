@@ -1,0 +1,122 @@
+"""Episodes that live in servers, played in the trainer: many side by side on one event loop, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, RemoteFault, Turn
+from environments.remote.event_loop import EventLoop
+from environments.remote.replay import RemotePlay
+from environments.scoring.jobs import ScoringJob, checked, raised, unscorable
+
+SWEEP_S = 5.0  # between two looks for episodes that nobody asks for
+CLOSE_S = 5.0  # for all farewells together
+
+
+@dataclass
+class _Live:
+    play: RemotePlay
+    lease_s: float
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one turn at a time
+    asked_at: float = field(default_factory=time.monotonic)
+
+
+class RemotePlays:
+    """Takes turns of remote environments, given by name.
+
+    An episode is known by its environment and the job's `episode`. One that lives goes on with the last completion; one
+    that is not known, or that its server has lost, is begun and hears the earlier completions again. It is closed when
+    it is done, or unscorable, or was not asked for as long as its environment's lease. A job without a name of its
+    episode is replayed.
+    """
+
+    def __init__(self, environments: Mapping[str, Environment]) -> None:
+        self._environments = environments
+        self._loop: EventLoop | None = None  # made by the first job
+        self._live: dict[tuple[str, str], _Live] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    def submit(self, job: ScoringJob) -> Future[Turn]:
+        """Begin to take a turn; called from any thread.
+
+        The future's turn is checked, and unscorable where the server gave none. It raises EnvironmentFault where no
+        further task would fare better.
+        """
+        if self._loop is None:
+            self._loop = EventLoop("remote episodes")
+            self._loop.submit(self._sweep())
+        return self._loop.submit(self._turn(job))
+
+    def close(self) -> None:
+        """Close all episodes, cancel the turns that are under way, and end the thread; `submit` would begin anew."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        loop.run(self._close_all())
+        loop.close()
+
+    async def _turn(self, job: ScoringJob) -> Turn:
+        environment = self._environments[job.task.environment]
+        if not isinstance(environment, RemoteEnvironment):
+            raise EnvironmentFault(f"{environment.name}: only a RemoteEnvironment is played on an event loop")
+        name = (job.task.environment, job.episode)
+        live = self._live.get(name) if job.episode else None
+        try:
+            if live is None:
+                live = _Live(RemotePlay(environment, job.task), environment.lease_s)
+                if job.episode:
+                    self._live[name] = live
+            async with live.lock:
+                turn = checked(await live.play.turn(job.completions))
+        except RemoteFault as fault:
+            turn = unscorable(str(fault))
+        except EnvironmentFault:
+            raise
+        except Exception as error:  # a remote environment of the user's own may raise anything
+            turn = raised(error)
+        if live is not None:
+            live.asked_at = time.monotonic()
+            if turn.done or not job.episode:
+                self._live.pop(name, None)
+                self._part_with(live)
+        return turn
+
+    def _part_with(self, live: _Live) -> None:
+        """Close an episode beside everything else."""
+        farewell = asyncio.get_running_loop().create_task(_close(live.play))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close what was not asked for during its lease; called on the event loop."""
+        now = time.monotonic()
+        for name, live in list(self._live.items()):
+            if not live.lock.locked() and now - live.asked_at > live.lease_s:
+                del self._live[name]
+                self._part_with(live)
+
+    async def _close_all(self) -> None:
+        for live in self._live.values():
+            if not live.lock.locked():
+                self._part_with(live)
+        self._live.clear()
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=CLOSE_S)
+        for environment in self._environments.values():
+            if isinstance(environment, RemoteEnvironment):
+                await environment.close()
+
+
+async def _close(play: RemotePlay) -> None:
+    with suppress(Exception):  # foreign: what cannot be closed ends by its lease
+        await play.close()

@@ -1,0 +1,338 @@
+"""NeMo Gym's and OpenEnv's protocols, against replies in the form that their sources give them.
+
+NVIDIA-NeMo/Gym: nemo_gym/base_resources_server.py, responses_api_agents/simple_agent/app.py,
+resources_servers/example_session_state_mgmt/app.py. meta-pytorch/OpenEnv: src/openenv/core/env_server/http_server.py,
+types.py, serialization.py.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from aiohttp import WSMsgType, web
+from pydantic import ValidationError
+
+from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob
+from environments.checker.findings import CheckLimits
+from environments.remote import client as clients
+from tests.environments.checker.here import findings_here
+from tests.environments.remote.server import Server
+
+QUICK = {"timeout_s": 2.0, "retry_s": 1.0, "patience_s": 0}
+
+
+def scorer_of(source):
+    return Scorer([source], {source.name: source.create()})
+
+
+def turns_of(scorer, task, *completions, name="one"):
+    return [scorer.turns([ScoringJob(task, completions[:n], name)])[0] for n in range(1, len(completions) + 1)]
+
+
+# --- NeMo Gym ---------------------------------------------------------------------------------------------
+
+COUNT_TOOL = {
+    "type": "function", "name": "increment_counter", "description": "Add to the counter", "strict": True,
+    "parameters": {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]},
+}  # fmt: skip
+ROWS = [
+    {
+        "responses_create_params": {
+            "input": [
+                {"role": "developer", "content": "You count."},
+                {"role": "user", "content": [{"type": "input_text", "text": f"Add {n}, then say done."}]},
+            ],
+            "tools": [COUNT_TOOL],
+        },
+        "initial_count": 3, "expected_count": 3 + n, "level": "easy" if n < 20 else "hard",
+    }
+    for n in range(1, 41)
+]  # fmt: skip
+
+
+def call(name="increment_counter", **arguments):
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+def counting(server):
+    """A stateful counter as NeMo Gym's example has it: sessions by cookie."""
+    counters, server.asked, server.verified = {}, [], {}
+
+    async def openapi(request):
+        routes = ("/seed_session", "/verify", "/increment_counter", "/aggregate_metrics")
+        return web.json_response({"openapi": "3.1.0", "paths": {route: {"post": {}} for route in routes}})
+
+    async def seed_session(request):
+        name = f"s{len(counters)}"
+        counters[name] = (await request.json())["initial_count"]
+        response = web.json_response({})
+        response.set_cookie("session", name, httponly=True, samesite="lax")
+        return response
+
+    async def increment_counter(request):
+        server.asked.append(request.cookies.get("session"))
+        asked = await request.json()
+        if not isinstance(asked.get("count"), int):
+            return web.json_response({"detail": [{"loc": ["body", "count"], "type": "int_parsing"}]}, status=422)
+        counters[request.cookies["session"]] += asked["count"]
+        return web.json_response({"success": True})
+
+    async def verify(request):
+        body = await request.json()
+        server.verified = body
+        reward = float(counters[request.cookies["session"]] == body["expected_count"])
+        return web.json_response({**body, "reward": reward, "mask_sample": False, "failure_kind": None, **server.more})
+
+    server.more = {}
+    app = web.Application()
+    app.router.add_get("/openapi.json", openapi)
+    for handler in (seed_session, increment_counter, verify):
+        app.router.add_post(f"/{handler.__name__}", handler)
+    return app
+
+
+@pytest.fixture
+def gym():
+    with Server(counting) as made:
+        yield made
+
+
+def gym_source(server, folder, rows=ROWS, **options):
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = {"tasks": "rows.jsonl", "category": "level", **options}
+    return EnvironmentSource(
+        "count", "http", {"protocol": "nemo_gym", "urls": [server.url], "nemo_gym": given, **QUICK}, str(folder)
+    )
+
+
+def test_rows_of_nemo_gym_are_tasks_that_tell_their_tools(gym, tmp_path):
+    count = gym_source(gym, tmp_path).create()
+    assert [(c.name, count.size(c.name)) for c in count.categories] == [("easy", 19), ("hard", 21)]
+    system, user = count.task("hard", 0).messages
+    assert user == {"role": "user", "content": "Add 20, then say done."}
+    assert system["content"].startswith("You count.\n\nYou may call functions")
+    assert json.dumps(COUNT_TOOL, sort_keys=True) in system["content"]
+    other = gym_source(gym, tmp_path, ROWS[:-1]).create()
+    assert count.version.startswith("nemo_gym+")
+    assert other.version != count.version
+
+
+def test_calls_go_to_the_tools_of_a_session_and_the_whole_is_verified(gym, tmp_path):
+    with scorer_of(gym_source(gym, tmp_path)) as scorer:
+        task = scorer._environments["count"].task("easy", 4)
+        first, second, last = turns_of(
+            scorer, task, f"Let me. {call(count=2)}{call(count='no')}", call(count=3), "done"
+        )
+        assert [message["role"] for message in first.messages] == ["tool", "tool"]
+        assert json.loads(first.messages[0]["content"]) == {"success": True}
+        assert "int_parsing" in first.messages[1]["content"], "what a tool says of a mistake is read"
+        assert (second.done, last.done, last.score.value, last.score.correct) == (False, True, 1.0, True)
+        assert len(set(gym.asked)) == 1
+        items = gym.verified["response"]["output"]
+        assert [item["type"] for item in items] == [
+            "message", "function_call", "function_call_output", "function_call", "function_call_output",
+            "function_call", "function_call_output", "message",
+        ]  # fmt: skip
+        assert items[1]["call_id"] == items[2]["call_id"] != items[3]["call_id"]
+        assert items[-1]["content"][0]["text"] == "done"
+        (replayed,) = scorer.turns([ScoringJob(task, (call(count=2), call(count=3), "done"))])
+        assert replayed == last
+
+
+@pytest.mark.parametrize(
+    "said", [call("verify"), call("aggregate_metrics"), "<tool_call>{</tool_call>", "<tool_call>[]</tool_call>"]
+)
+def test_a_policy_reaches_no_route_but_the_rows_tools(gym, tmp_path, said):
+    with scorer_of(gym_source(gym, tmp_path)) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 0), said)
+    assert json.loads(turn.messages[0]["content"])["error"].startswith("a call is a JSON object")
+    assert not gym.verified
+
+
+@pytest.mark.parametrize(
+    ("more", "value", "reason"),
+    [
+        ({"mask_sample": True, "failure_kind": "judge_unavailable"}, None, "masked: judge_unavailable"),
+        ({"reward": -1}, 0.0, None),
+        ({"reward": 0.5, "reward_components": {"form": 1.0}}, 0.75, None),
+        ({"reward": 3}, None, "bad value: float above 1; a value lies in 0..1"),
+        ({"reward": "much"}, None, "bad reply: reward: float_type"),
+    ],
+)
+def test_what_a_verifier_says_is_a_score(gym, tmp_path, more, value, reason):
+    gym.more = more
+    with scorer_of(gym_source(gym, tmp_path, worth=[-1, 1])) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 0), "done")
+    assert (turn.score.value, turn.score.reason) == (value, reason)
+    assert dict(turn.score.components) == more.get("reward_components", {})
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({}, "line 1, cannot be played: has no 'responses_create_params'"),
+        ({"responses_create_params": {"input": "x"}}, "has no 'level'"),
+        ({"responses_create_params": {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}}, "of text"),
+        ({"responses_create_params": {"input": "x", "tools": [{"type": "web_search"}]}}, "no function that can be"),
+        ({"responses_create_params": {"input": "x", "tools": [{**COUNT_TOOL, "name": "verify"}]}}, "'verify' is no"),
+    ],
+)
+def test_rows_that_cannot_be_played_are_refused_by_line(gym, tmp_path, row, said):
+    with pytest.raises(EnvironmentFault, match=said):
+        gym_source(gym, tmp_path, [row]).create()
+
+
+def test_what_is_no_resources_server_is_refused(tmp_path):
+    with Server() as other, pytest.raises(EnvironmentFault, match=r"no resources server answers \(refused: 404"):
+        gym_source(other, tmp_path).create()
+    with pytest.raises(ValidationError, match=r"nemo_gym: \{tasks: FILE\}"):
+        EnvironmentSource("count", "http", {"protocol": "nemo_gym", "urls": ["http://a"]}).build()
+
+
+# --- OpenEnv ----------------------------------------------------------------------------------------------
+
+
+def echoing(server):
+    """A game over OpenEnv's routes: say the number that the seed hides, at most three times."""
+    server.resets, server.live, server.most = [], 0, 64
+
+    def begun(data):
+        server.resets.append(data)
+        text = "endless" if server.protocol == 0 else f"seed {data['seed']} {data.get('level', '')}"
+        if server.protocol == 0:
+            text += str(len(server.resets))
+        return {"observation": {"prompt": text, "messages": []}, "reward": None, "done": False}
+
+    async def metadata(request):
+        return web.json_response({"name": "guess", "description": "", "version": "1.2", "author": None})
+
+    async def reset(request):
+        return web.json_response(begun(await request.json()))
+
+    async def socket(request):
+        made = web.WebSocketResponse()
+        await made.prepare(request)
+        if server.live >= server.most:
+            await made.send_json({"type": "error", "data": {"message": "full", "code": "CAPACITY_REACHED"}})
+            await made.close()
+            return made
+        server.live += 1
+        seed, said = 0, 0
+        async for heard in made:
+            asked = json.loads(heard.data) if heard.type is WSMsgType.TEXT else {"type": "close"}
+            if asked["type"] == "close":
+                break
+            if asked["type"] == "reset":
+                seed = asked["data"]["seed"]
+                await made.send_json({"type": "observation", "data": begun(asked["data"])})
+                continue
+            said, text = said + 1, asked["data"].get("text")
+            if text == "hang up":
+                server.most -= 1
+                break
+            if text in ("raise", "wrong"):
+                code = {"raise": "EXECUTION_ERROR", "wrong": "VALIDATION_ERROR"}[text]
+                await made.send_json({"type": "error", "data": {"message": "boom", "code": code}})
+                continue
+            is_right = text == str(seed)
+            observation = {"prompt": f"not {text}" if asked["data"].get("polite") else "no"}
+            data = {"observation": observation, "reward": 1.0 if is_right else 0.25, "done": is_right or said == 3}
+            await made.send_json({"type": "observation", "data": {**data, "metadata": {"step": said}}})
+        server.live -= 1
+        await made.close()
+        return made
+
+    app = web.Application()
+    app.router.add_get("/metadata", metadata)
+    app.router.add_post("/reset", reset)
+    app.router.add_get("/ws", socket)
+    return app
+
+
+@pytest.fixture
+def env():
+    with Server(echoing) as made:
+        yield made
+
+
+def env_source(server, **options):
+    given = {
+        "action": "text", "action_with": {"polite": True}, "observation": "prompt", "system": "Find the number.",
+        "categories": {"low": {"level": 1}, "high": {"level": 2}}, "tasks": 40, **options,
+    }  # fmt: skip
+    return EnvironmentSource("guess", "http", {"protocol": "openenv", "urls": [server.url], "openenv": given, **QUICK})
+
+
+def test_seeds_of_openenv_are_tasks(env):
+    guess = env_source(env).create()
+    assert [(c.name, guess.size(c.name)) for c in guess.categories] == [("low", 40), ("high", 40)]
+    assert guess.version.startswith("openenv+1.2+")
+    assert guess.task("high", 39).messages == (
+        {"role": "system", "content": "Find the number."}, {"role": "user", "content": "seed 39 2"},
+    )  # fmt: skip
+    assert env.resets[-1] == {"seed": 39, "level": 2}
+    whole = env_source(env, observation=None, system=None).create().task("low", 1)
+    assert json.loads(whole.messages[0]["content"]) == {"prompt": "seed 1 1", "messages": []}
+
+
+def test_an_episode_of_openenv_is_a_connection(env):
+    with scorer_of(env_source(env)) as scorer:
+        task = scorer._environments["guess"].task("low", 7)
+        first, last = turns_of(scorer, task, "5", "7")
+        assert first.messages == ({"role": "user", "content": "not 5"},)
+        assert (first.done, first.score.value) == (False, 0.25)
+        assert (last.done, last.score.value, last.messages) == (True, 1.0, ())
+        (replayed,) = scorer.turns([ScoringJob(task, ("5", "7"))])
+        assert replayed == last
+        turns_of(scorer, task, "5", name="cut off")
+    assert env.live == 0
+
+
+def test_rewards_may_be_summed_and_have_another_range(env):
+    with scorer_of(env_source(env, reward="sum", worth=[0, 2])) as scorer:
+        task = scorer._environments["guess"].task("low", 7)
+        assert [turn.score.value for turn in turns_of(scorer, task, "1", "2", "7")] == [0.125, 0.25, 0.75]
+
+
+def test_a_token_that_openenv_says_back_is_masked(env, monkeypatch):
+    monkeypatch.setenv("GAME_TOKEN", "hush-hush")
+    source = env_source(env)
+    source.options["token_env"] = "GAME_TOKEN"
+    with scorer_of(source) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["guess"].task("low", 7), "hush-hush")
+    assert turn.messages[0]["content"] == "not ***"
+
+
+def test_trouble_of_openenv_is_told_apart(env):
+    with scorer_of(env_source(env)) as scorer:
+        task = scorer._environments["guess"].task("low", 7)
+        assert turns_of(scorer, task, "raise", name="a")[0].score.reason == "failed: EXECUTION_ERROR boom"
+        assert turns_of(scorer, task, "wrong", name="b")[0].score.reason == "refused: 422 VALIDATION_ERROR"
+        assert turns_of(scorer, task, "hang up", name="c")[0].score.reason == "episode lost: connection closed"
+        env.most = 0
+        reason = turns_of(scorer, task, "1", name="d")[0].score.reason
+        assert reason == "no server: busy (CAPACITY_REACHED)"
+
+
+def test_an_environment_without_seeds_is_refused(env):
+    env.protocol = 0
+    with pytest.raises(EnvironmentFault, match="begins otherwise each time it is reset with seed 0"):
+        env_source(env).create()
+
+
+def test_an_episode_that_begins_otherwise_than_its_task_is_unscorable(env):
+    with scorer_of(env_source(env)) as scorer:
+        task = scorer._environments["guess"].task("low", 7)
+        env.protocol = 0
+        assert turns_of(scorer, task, "1")[0].score.reason == "the episode begins otherwise than its task"
+
+
+def test_the_checker_finds_no_error_in_either(env, gym, tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "FIRST_PAUSE_S", 0.02)
+    few = CheckLimits(tasks=3, scan=20, budget_s=0.2)
+    for source in (env_source(env), gym_source(gym, tmp_path)):
+        findings = findings_here(source, few)
+        assert {f.rule for f in findings if f.severity == "error"} <= {"pool-train", "pool-held-out"}, findings
+    with pytest.raises(ValidationError, match="is for `protocol: openenv`, not evergreen"):
+        EnvironmentSource("a", "http", {"urls": ["http://a"], "openenv": {}}).build()

@@ -1,0 +1,465 @@
+"""An environment in servers: what it says, how it is played, and every way in which servers misbehave."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from pydantic import ValidationError
+
+from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, ScoringOptions
+from environments.checker import check
+from environments.checker.findings import CheckLimits
+from environments.contracts import RemoteEnvironment, RemoteFault
+from environments.remote import client as clients
+from environments.remote import servers as listing
+from environments.remote.servers import Servers
+from environments.scoring.remote import RemotePlays
+from tests.environments.checker.here import findings_here
+from tests.environments.remote.server import Server, hangs_up, says, sleeps, wait_until, writes
+
+QUICK = {"timeout_s": 0.5, "retry_s": 1.5, "patience_s": 0}
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(clients, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(listing, "PAUSE_S", 0.3)
+    monkeypatch.setattr(listing, "READ_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def server():
+    with Server() as made:
+        yield made
+
+
+def source_of(*servers, **options):
+    where = {} if "urls_file" in options else {"urls": [server.url for server in servers]}
+    return EnvironmentSource("game", "http", {**where, **QUICK, **options})
+
+
+def scorer_of(source):
+    return Scorer([source], {source.name: source.create()}, ScoringOptions(workers=1))
+
+
+def play(scorer, *completions, index=0, name="an episode", between=lambda: None):
+    """Play an episode turn by turn; the last turn."""
+    task = scorer._environments["game"].task("short", index)
+    for n in range(1, len(completions) + 1):
+        (turn,) = scorer.turns([ScoringJob(task, completions[:n], name)])
+        if n < len(completions):
+            between()
+    return turn
+
+
+def reason(scorer, **how):
+    turn = play(scorer, "a", **how)
+    assert turn.done
+    assert turn.score is not None
+    assert turn.score.value is None
+    return turn.score.reason
+
+
+# --- what it says -----------------------------------------------------------------------------------------
+
+
+def test_servers_say_what_they_are(server):
+    game = source_of(server).create(lambda text: None)
+    assert [(c.name, c.trainable, game.size(c.name)) for c in game.categories] == [
+        ("short", True, 30), ("long", False, None),
+    ]  # fmt: skip
+    assert (game.version, game.max_tokens, game.symbols, game.lease_s) == ("7", 64, ("ok",), 60.0)
+    assert not ScoringOptions(isolation="process").model_fields_set - {"isolation"}
+    assert source_of(server, max_tokens=9).create().max_tokens == 9
+
+
+def test_tasks_come_in_pages_and_are_kept(server):
+    game = source_of(server).create()
+    assert [game.task("short", i).messages[0]["content"] for i in range(30)] == [f"short {i}" for i in range(30)]
+    assert game.task("long", 10**9).answer == f"long {10**9}"
+    assert server.count("tasks") == 2
+    with pytest.raises(EnvironmentFault, match="category 'short' has no task 30, only 30"):
+        game.task("short", 30)
+    with pytest.raises(EnvironmentFault, match="no category 'none'; it has: short, long"):
+        game.size("none")
+
+
+def test_a_server_may_give_shorter_pages(server):
+    server.page = 4
+    game = source_of(server).create()
+    assert game.task("short", 29).answer == "short 29"
+    assert game.task("long", 7).answer == "long 7"
+
+
+def test_tasks_that_cannot_be_had_are_a_fault(server):
+    game = source_of(server).create()
+    server.always("tasks", says(503))
+    with pytest.raises(EnvironmentFault, match=r"task 0 of category 'short' cannot be had .* \(no server: unavailable"):
+        game.task("short", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "either `urls`, a list, or `urls_file`"),
+        ({"urls": ["ftp://somewhere"]}, "named like http://127.0.0.1:8400"),
+        ({"urls": ["http://me:secret@host"]}, "token_env: NAME"),
+        ({"urls": ["http://a", "http://a/"]}, "listed twice"),
+        ({"urls": ["http://a"], "token_env": "NOT A NAME"}, "token_env"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(options, said):
+    with pytest.raises(ValidationError) as refused:
+        EnvironmentSource("game", "http", options).build()
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value).partition("[type=")[0]
+
+
+def test_nobody_answers():
+    game = EnvironmentSource("game", "http", {"urls": ["http://127.0.0.1:9"], **QUICK})
+    with pytest.raises(EnvironmentFault, match=r"game: no server answers GET /environment \(http://127.0.0.1:9: conn"):
+        game.create()
+    game.build()  # to score with it asks for nothing
+
+
+def test_servers_of_something_else_are_refused(server, monkeypatch):
+    server.next("environment", says(404), says(200, {"protocol": 2}), writes(b"<html>"), says(200, {"protocol": 1}))
+    for said in (
+        "is it the URL of a server of this protocol",
+        "speaks version 2 of the protocol, this is version 1",
+        "bad reply: not JSON",
+        "bad reply: version: missing",
+    ):
+        with pytest.raises(EnvironmentFault, match=said):
+            source_of(server).create()
+    server.token = "right"
+    with pytest.raises(EnvironmentFault, match=r"refuses the token \(HTTP 401\)"):
+        source_of(server).create()
+    with pytest.raises(EnvironmentFault, match="`token_env` names GAME_TOKEN, which is not set"):
+        source_of(server, token_env="GAME_TOKEN").create()
+    monkeypatch.setenv("GAME_TOKEN", "right")
+    assert source_of(server, token_env="GAME_TOKEN").create().version == "7"
+
+
+def test_servers_that_differ_are_refused_and_one_that_is_away_is_told(server):
+    with Server() as other:
+        other.version = "8"
+        with pytest.raises(EnvironmentFault, match=r"serve different environments \(version 7 and 8"):
+            source_of(server, other).create()
+    (remark,) = source_of(server, other).create().remarks
+    assert remark == f"does not answer and is tried again later: {other.url}: connection refused"
+
+
+# --- played in lockstep -----------------------------------------------------------------------------------
+
+
+def test_episodes_go_on_where_they_began(server):
+    with scorer_of(source_of(server)) as scorer:
+        assert not scorer.isolates("game")
+        tasks = [scorer._environments["game"].task("short", i) for i in range(20)]
+        said = [(), (), ()]
+        for n, words in enumerate((["a"] * 20, ["b"] * 20, [task.answer for task in tasks])):
+            said = [(*one, word) for one, word in zip(said or [()] * 20, words, strict=True)] if n else [
+                (word,) for word in words
+            ]  # fmt: skip
+            turns = scorer.turns(
+                [ScoringJob(t, s, f"row {i}") for i, (t, s) in enumerate(zip(tasks, said, strict=True))]
+            )
+        assert [turn.score.value for turn in turns] == [1.0] * 20
+        assert turns[0].score.components == {"turns": 3.0}
+        assert (server.count("episodes"), server.count("turns"), server.count("close")) == (20, 60, 0)
+
+
+def test_replayed_or_live_in_the_trainer_or_a_script_the_turns_are_the_same(server):
+    game, said = source_of(server).create(), ("a", "b \x00\u202e", "short 3")
+    with scorer_of(source_of(server)) as scorer:
+        for n in (1, 2, 3):
+            task = game.task("short", 3)
+            live, replayed = scorer.turns([ScoringJob(task, said[:n], "one"), ScoringJob(task, said[:n])])
+            episode = game.start(task)
+            blocking = [episode.step(completion) for completion in said[:n]][-1]
+            assert live == replayed == blocking
+        assert live.score.correct
+
+
+def test_what_is_cut_off_is_closed_by_its_lease_or_at_the_end(server, monkeypatch):
+    monkeypatch.setattr("environments.scoring.remote.SWEEP_S", 0.05)
+    server.lease_s = 0.1
+    with scorer_of(source_of(server)) as scorer:
+        play(scorer, "a")
+        wait_until(lambda: not server.episodes)
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0, "begun anew and replayed"
+    server.lease_s = 60.0
+    with scorer_of(source_of(server)) as scorer:
+        play(scorer, "a")
+        play(scorer, "a", name="")
+        wait_until(lambda: server.count("close") == 2)
+        assert [name for name, one in server.episodes.items() if len(one["heard"]) == 1], "the other lives"
+    assert not [one for one in server.episodes.values() if len(one["heard"]) == 1]
+
+
+def test_others_do_not_wait_for_a_slow_episode(server):
+    server.next("turns", sleeps)
+    with scorer_of(source_of(server, timeout_s=2.0)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        slow = scorer._remote.submit(ScoringJob(task, ("a",), "slow"))
+        wait_until(lambda: server.count("turns") == 1)
+        begun_at = time.monotonic()
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        assert time.monotonic() - begun_at < 1.0
+        assert not slow.done()
+        assert slow.result().score.reason == "timed out"
+
+
+# --- servers that misbehave -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (sleeps, "timed out"),
+        (says(500, {"error": "boom\x1b[2J"}), r"failed: 500 boom\x1b[2J"),
+        (says(400, {"error": "say more"}), "refused: 400 say more"),
+        (says(422), "refused: 422"),
+        (says(307, Location="http://elsewhere"), "refused: 307"),
+        (writes(b"<html>"), "bad reply: not JSON"),
+        (writes(b"[]"), "bad reply: it: model_type"),
+        (writes(b'{"done": "yes"}'), "bad reply: done: bool_type"),
+        (writes(b'{"done": true, "score": {"value": NaN}}'), "bad reply: score.value: finite_number"),
+        (writes(b'{"done": true, "score": {"value": 1e999}}'), "bad reply: score.value: finite_number"),
+        (writes(b'{"done": true, "score": {"value": 1, "components": {"x": []}}}'),
+         "bad reply: score.components: float_type"),
+        (writes(b'{"done": false, "messages": [{"role": "user", "content": "\\ud83d"}]}'), "bad reply: not JSON"),
+        (writes(b'{"done": false, "messages": [{"role": "god", "content": ""}]}'),
+         "bad reply: messages.*.role: literal_error"),
+        (writes(b" " * (clients.MOST_BYTES + 1)), "bad reply: longer than 16 MiB"),
+        (writes(b"[" * 100_000), "bad reply: not JSON"),
+        (writes(b'{"done": true, "score": {"value": 2}}'), "bad value: float above 1; a value lies in 0..1"),
+        (writes(b'{"done": true, "score": {"value": null, "reason": "judge away"}}'), "judge away"),
+        (writes(b'{"done": true}'), "no score"),
+        (writes(b'{"done": false}'), "no reply"),
+    ],
+)  # fmt: skip
+def test_a_bad_turn_is_unscorable_by_a_fixed_text_and_the_next_is_sound(server, trouble, said):
+    server.next("turns", trouble)
+    with scorer_of(source_of(server)) as scorer:
+        assert reason(scorer) == said
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+
+
+def test_what_passes_is_asked_for_again_and_answered_once(server):
+    server.next("episodes", says(503), hangs_up, says(429, Retry_After="0"))
+    with scorer_of(source_of(server)) as scorer:
+        hiccups = iter([says(502), hangs_up, says(429)])
+        last = play(scorer, "a", "b", "short 0", between=lambda: server.next("turns", next(hiccups)))
+        assert last.score.value == 1.0
+        assert server.count("episodes") == 4
+        assert [len(one["heard"]) for one in server.episodes.values()] == [3]
+
+
+def test_a_reply_that_was_lost_on_its_way_is_given_again(server):
+    async def hears_and_hangs_up(request):
+        await server._turn(request)
+        return await hangs_up(request)
+
+    server.next("turns", hears_and_hangs_up)
+    with scorer_of(source_of(server)) as scorer:
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+    assert [one["heard"] for one in server.episodes.values()] == [["a", "b", "short 0"]]
+
+
+def test_a_server_that_restarts_in_mid_episode_costs_nothing(server):
+    def restart():
+        server.stop()
+        server.episodes.clear()
+        server.start()
+
+    with scorer_of(source_of(server)) as scorer:
+        assert play(scorer, "a", "b", "short 0", between=restart).score.value == 1.0
+        assert server.count("episodes") == 3
+
+
+def test_an_episode_that_goes_otherwise_when_replayed_is_unscorable(server):
+    def changes():
+        server.episodes.clear()
+        server._say = lambda episode: {"done": False, "messages": [{"role": "user", "content": "something else"}]}
+
+    with scorer_of(source_of(server)) as scorer:
+        assert play(scorer, "a", "b", between=changes).score.reason == "replayed, the episode goes otherwise"
+        server._say = lambda episode: {"done": True, "score": {"value": 1}}
+        task = scorer._environments["game"].task("short", 0)
+        (turn,) = scorer.turns([ScoringJob(task, ("a", "b"))])
+        assert turn.score.reason == "replayed, the episode ends earlier"
+
+
+def test_an_episode_that_is_lost_again_and_again_is_given_up(server):
+    server.always("turns", says(410))
+    with scorer_of(source_of(server)) as scorer:
+        assert reason(scorer) == "episode lost: gone (410)"
+        assert server.count("episodes") == 3
+
+
+def test_a_token_that_is_refused_later_is_told_and_masked(server, monkeypatch):
+    monkeypatch.setenv("GAME_TOKEN", "hush-hush")
+    server.token = "hush-hush"
+    with scorer_of(source_of(server, token_env="GAME_TOKEN")) as scorer:
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        server.next("turns", says(400, {"error": "you said hush-hush"}))
+        assert reason(scorer) == "refused: 400 you said ***"
+        server.token = "another"
+        assert reason(scorer) == "token refused"
+
+
+def test_another_version_is_another_environment(server):
+    with scorer_of(source_of(server)) as scorer:
+        server.version = "8"
+        assert reason(scorer) == "a server has another version now"
+
+
+# --- many servers -----------------------------------------------------------------------------------------
+
+
+def test_episodes_are_spread_over_servers_and_go_on_elsewhere_when_one_dies(server):
+    with Server() as other, scorer_of(source_of(server, other)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        jobs = [ScoringJob(task, ("a",), f"row {i}") for i in range(8)]
+        assert all(turn.messages for turn in scorer.turns(jobs))
+        assert (len(server.episodes), len(other.episodes)) == (4, 4)
+        other.stop()
+        jobs = [ScoringJob(task, ("a", "b"), f"row {i}") for i in range(8)]
+        assert all(turn.messages for turn in scorer.turns(jobs))
+        assert len(server.episodes) == 8
+        other.start()
+
+
+def test_a_list_in_a_file_is_read_again(server, tmp_path):
+    urls = tmp_path / "servers.txt"
+    with pytest.raises(EnvironmentFault, match=r"game: urls_file: .*servers.txt cannot be used"):
+        source_of(urls_file=str(urls)).build()
+    urls.write_text(f"{server.url}  # the first\n")
+    with Server() as other, scorer_of(source_of(urls_file=str(urls))) as scorer:
+        play(scorer, "a")
+        urls.write_text(f"\n{other.url}/\n")
+        play(scorer, "a", name="a second episode")
+        assert (server.count("episodes"), other.count("episodes")) == (1, 1)
+        urls.write_text("what?")
+        assert play(scorer, "a", "b", "short 0", name="a third").score.value == 1.0, "the list of before holds"
+
+
+def test_a_server_that_goes_on_failing_is_set_aside_and_tried_again(server):
+    with Server() as other, scorer_of(source_of(server, other)) as scorer:
+        other.always("episodes", says(503))
+        assert all(play(scorer, "a", name=f"row {i}").messages for i in range(12))
+        assert other.count("episodes") == 3
+        other.troubles.clear()
+        time.sleep(0.4)
+        for i in range(12, 16):
+            play(scorer, "a", name=f"row {i}")
+        assert other.count("episodes") > 3
+        assert other.episodes
+
+
+def test_without_a_server_jobs_end_quickly_and_one_that_comes_back_is_found(server, monkeypatch):
+    monkeypatch.setattr(listing, "MOST_PAUSE_S", 0.3)
+    with scorer_of(source_of(server, retry_s=0.5)) as scorer:
+        play(scorer, "a", "b", "short 0")
+        server.stop()
+        assert reason(scorer).startswith("no server: ")
+        begun_at = time.monotonic()
+        reasons = [reason(scorer, name=f"row {i}") for i in range(20)]
+        assert reasons.count("no server: all are set aside") > 10
+        assert time.monotonic() - begun_at < 3
+        server.start()
+        time.sleep(0.35)
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+
+
+def test_tasks_are_waited_for_while_a_run_goes_on(server, monkeypatch):
+    monkeypatch.setattr("environments.http.WAIT_S", 0.05)
+    game = source_of(server, retry_s=0.0, patience_s=20).create()
+    server.next("tasks", says(503), says(503))
+    assert game.task("short", 0).answer == "short 0"
+
+
+def test_who_waits_for_a_server_is_served_when_it_is_back(server):
+    with scorer_of(source_of(server, retry_s=20)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        server.stop()
+        waiting = [scorer._remote.submit(ScoringJob(task, ("a",), f"row {i}")) for i in range(8)]
+        time.sleep(0.5)
+        server.start()
+        assert all(future.result(10).messages for future in waiting)
+
+
+def test_servers_are_set_aside_for_longer_each_time_and_tried_by_one(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(listing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(listing, "PAUSE_S", 2.0)
+    servers = Servers(["http://a"], None)
+    for _ in range(5):  # of five calls under way three set it aside, and the others add nothing
+        servers.failed("http://a")
+    assert servers.next_s() == 2.0
+    with pytest.raises(RemoteFault, match="no server: all are set aside"):
+        servers.pick()
+    for pause in (4.0, 8.0, 16.0):
+        now[0] += servers.next_s()
+        assert servers.pick() == "http://a"
+        with pytest.raises(RemoteFault):
+            servers.pick()
+        now[0] += 0.1
+        servers.failed("http://a")
+        assert servers.next_s() == pytest.approx(pause)
+    servers.succeeded("http://a")
+    assert servers.pick() == "http://a"
+
+
+# --- the contract -----------------------------------------------------------------------------------------
+
+
+class Raising(RemoteEnvironment):
+    name, version, categories = "raising", "1", ()
+
+    def size(self, category):
+        return None
+
+    def task(self, category, index):
+        raise NotImplementedError
+
+    async def begin(self, task):
+        raise {"fault": EnvironmentFault("broken"), "bug": KeyError("bug")}[task]
+
+
+def test_a_remote_environment_of_ones_own_may_raise_anything():
+    class Job:
+        episode, completions = "", ("a",)
+
+        def __init__(self, what):
+            self.task = type("Named", (str,), {"environment": "raising"})(what)
+
+    plays = RemotePlays({"raising": Raising()})
+    try:
+        assert plays.submit(Job("bug")).result().score.reason == "raised KeyError: 'bug'"
+        with pytest.raises(EnvironmentFault, match="broken"):
+            plays.submit(Job("fault")).result()
+    finally:
+        plays.close()
+
+
+def test_the_checker_finds_nothing_but_what_there_is(server, monkeypatch):
+    monkeypatch.setenv("GAME_TOKEN", "hush-hush")
+    server.token = "hush-hush"
+    source = source_of(server, token_env="GAME_TOKEN", timeout_s=10.0)
+    few = CheckLimits(tasks=8, scan=120, budget_s=0.2)
+    assert {(f.severity, f.rule) for f in findings_here(source, few)} <= {
+        ("warning", "pool-thin"),
+        ("note", "few-tasks"),
+    }
+    assert {f.rule for f in check(source, tasks=4) if f.severity == "error"} == set()
+
+
+def test_the_checker_sees_an_episode_that_is_another_when_replayed(server):
+    few, numbers = CheckLimits(tasks=2, scan=20, budget_s=0.1), iter(range(10**6))
+    honest = server._say
+    server._say = lambda episode: honest(episode) | {"messages": [{"role": "user", "content": str(next(numbers))}]}
+    assert {"score-same", "episode-replay"} & {finding.rule for finding in findings_here(source_of(server), few)}
