@@ -130,18 +130,18 @@ def test_a_record_that_cannot_be_reached_keeps_the_run_unless_it_is_left(
     spec.write_text(yaml.safe_dump({**yaml.safe_load(spec.read_text()), "tracker": {"type": "mlflow"}}))
     asked = []
 
-    def forget(job: TrackerJob, uid: str | None) -> bool:
+    def forget(job: TrackerJob, uid: str | None) -> list[str]:
         asked.append((job.run, uid))
         if uid is not None:
             raise TrackerError("Nobody answers there.")
-        return False
+        return []
 
     monkeypatch.setattr(removal.daemon, "forget", forget)
     with opened(home) as (_, ledger):
         uid = ledger.reading.run("small").uid
     result = evergreen("rm", "small", "--yes", "--home", home)
     assert result.exit_code == 2
-    assert "What MLflow has of small goes too." in result.stdout
+    assert "What the tracker has of small goes too." in result.stdout
     assert "Nobody answers there. small stays as it is. Say --keep-mlflow to leave" in result.stderr
     assert names(home) == ["small", "flat"]
     assert not identity.is_half_removed(home / "small")
