@@ -437,7 +437,7 @@ class Tracker(Section):
         "none: nothing is tracked; the ledger and the reports stay.",
     )
     also: list[Literal["mlflow", "wandb", "tensorboard"]] = Field(
-        default_factory=list, description="Who keeps one beside it, each with a cursor of its own."
+        [], description="Who keeps one beside it, each with a cursor of its own."
     )
     uri: str | None = Field(None, description="An MLflow tracking URI; null: SQLite, mlflow.db in the home folder.")
     password_file: PasswordFile = Field(
@@ -554,7 +554,7 @@ class Spec(Section):
         default_factory=Guards, description="What must not be in training. Limits, and what is done then."
     )
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
-        default_factory=Tracker, description="The record that people look at: MLflow."
+        default_factory=Tracker, description="The record that people look at: MLflow, Weights & Biases, TensorBoard."
     )
     ledger: Ledger = Field(default_factory=Ledger, description="The database that remembers the run.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use of its machine.")

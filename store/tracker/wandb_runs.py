@@ -57,6 +57,8 @@ def forget(to: Destination, run: str, kept: Kept) -> bool:
 
 
 def _send(to: Destination, folder: Path, delivery: Delivery, kept: Kept) -> int:
+    import wandb
+
     run = _opened(to, delivery.portrait, kept)
     num_values, is_whole = 0, True
     written = Path(run.settings.sync_dir)
@@ -72,6 +74,7 @@ def _send(to: Destination, folder: Path, delivery: Delivery, kept: Kept) -> int:
         run.summary["evergreen.status"] = delivery.status
     finally:
         run.finish(exit_code=int(delivery.status in ("failed", "killed")))
+        wandb.teardown()  # their service has written the last rows of an offline run once it has ended, not before
     if kept.mode == "offline" and not is_whole:
         shutil.rmtree(written, ignore_errors=True)
         return 0
@@ -101,7 +104,9 @@ def _opened(to: Destination, portrait: Portrait, kept: Kept) -> Any:
     Path(to.home, FOLDER).mkdir(parents=True, exist_ok=True)
     while any(f"-{time.strftime('%Y%m%d_%H%M%S')}-" in path.name for path in _folders(to, _id(kept, kept.generation))):
         time.sleep(0.05)  # they name a folder by the second
-    settings = wandb.Settings(console="off", silent=True, **dict.fromkeys(_LOOKS_AT_NOTHING, True))
+    settings = wandb.Settings(
+        console="off", silent=True, x_save_requirements=False, **dict.fromkeys(_LOOKS_AT_NOTHING, True)
+    )
     run = wandb.init(
         project=to.project,
         id=_id(kept, kept.generation),
@@ -147,7 +152,6 @@ def _delete(to: Destination, kept: Kept) -> bool:
 
 def _mode() -> str:
     """Ask their settings, which their variables and files make: online, offline, disabled."""
-    os.environ.update(QUIET)
     import wandb
 
     mode = os.environ.get("WANDB_MODE") or str(wandb.setup().settings.mode)
@@ -158,6 +162,7 @@ def _mode() -> str:
 def _speaking_of(run: str) -> Iterator[None]:
     """Turn what their client raises into a `TrackerError` that names the run."""
     os.environ.update(QUIET)
+    os.environ.pop("WANDB_SERVICE", None)  # that of a process which started this one, and may end before it
     import wandb
 
     try:
