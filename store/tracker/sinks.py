@@ -139,6 +139,8 @@ def catch_up(
     word = status(row.status, folder)
     if kept.status == word and not any(True for _ in history.pages(kept.cursor, until)):
         return 0
+    if (remedy := missing(to.kind)) is not None:
+        raise TrackerError(f"{remedy}.")
     portrait = Portrait.of(row, read.spec(run), store_uri)
     return _module(to).send(to, folder, Delivery(kept, is_new, history, until, portrait, word, is_wanted))
 
@@ -146,7 +148,9 @@ def catch_up(
 def forget(to: Destination, folder: Path, uid: str) -> bool:
     """Delete what a place has of a run; whether it had anything. Raises `TrackerError`."""
     kept = Kept.read(folder, to.kind)
-    return kept.uid == uid and _module(to).forget(to, folder.name, kept)
+    if kept.uid not in ("", uid):  # another run's, in a folder that was copied
+        return False
+    return _module(to).forget(to, folder.name, replace(kept, uid=uid))
 
 
 def told(kept: Kept, cursor: Cursor, status: str = "") -> Kept:
@@ -155,8 +159,6 @@ def told(kept: Kept, cursor: Cursor, status: str = "") -> Kept:
 
 
 def _module(to: Destination) -> Sink:
-    if (remedy := missing(to.kind)) is not None:
-        raise TrackerError(f"{remedy}.")
     modules = {"wandb": "store.tracker.wandb_runs", "tensorboard": "store.tracker.tensorboard_files"}
     module: Sink = import_module(modules[to.kind])
     return module

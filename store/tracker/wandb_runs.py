@@ -48,12 +48,14 @@ def send(to: Destination, folder: Path, delivery: Delivery) -> int:
 
 def forget(to: Destination, run: str, kept: Kept) -> bool:
     """Delete a run's folders here, and at the server what was sent there."""
-    with _speaking_of(run):
-        had_any = kept.mode == "online" and _delete(to, kept)
-        found = [one for number in range(1, kept.generation + 1) for one in _folders(to, _id(kept, number))]
-        for path in found:
-            shutil.rmtree(path, ignore_errors=True)
-        return had_any or bool(found)
+    had_any = False
+    if kept.mode == "online":
+        with _speaking_of(run):
+            had_any = _delete(to, kept)
+    found = [one for number in range(1, kept.generation + 1) for one in _folders(to, _id(kept, number))]
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return had_any or bool(found)
 
 
 def _send(to: Destination, folder: Path, delivery: Delivery, kept: Kept) -> int:

@@ -22,7 +22,7 @@ from store.errors import TrackerError
 from store.ledger import Ledger, ledger
 from store.lock import run_lock
 from store.records import MemberRecord, StudyRecord
-from store.tracker import daemon
+from store.tracker import outlets
 from store.tracker.daemon import TrackerJob
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
@@ -85,7 +85,7 @@ def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: 
     checkpoint, other = sorted((folder / "checkpoints").iterdir())[:2]
     (other / "manifest.json").write_text("damaged")  # it is Evergreen's all the same, and goes
     (folder / "linked").symlink_to(home / "flat")
-    (folder / daemon.LINK).write_text("{}")  # Evergreen's too
+    (folder / outlets.LINK).write_text("{}")  # Evergreen's too
     mine = [folder / "notes.txt", folder / "checkpoints" / "mine" / "a.bin", checkpoint / "weights" / "merged.bin"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
