@@ -24,6 +24,12 @@ def completed_url(sections: Sections, place: str, default: str) -> str:
     return with_login(url, section.get("password_file"), variable) if url else default
 
 
+def kinds_of(tracker: Mapping[str, Any]) -> list[str]:
+    """Name who keeps a record of a run, as a spec's section says; a spec of another time names one at most."""
+    kinds = [tracker.get("type", "none"), *(tracker.get("also") or ())]
+    return [kind for kind in kinds if kind != "none"]
+
+
 def remember_logins(sections: Sections) -> None:
     """Let this process use the passwords of a spec, also where it reads what was kept of the spec."""
     for section, (key, _) in URLS.items():

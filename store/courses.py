@@ -27,7 +27,7 @@ class RunCourse(RunRow):
     accuracy: Course  # held out, mean of the environments
     entropy: Course  # share of the entropy at the start, geometric mean of the environments
     end: str | None  # why it stopped or failed, where it did
-    tracker: str | None  # MLflow's URI; "" for the home's own, None: no tracker
+    tracker: str | None  # MLflow's URI; "" for the home's own, None: MLflow has no record
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,6 @@ def _as_last_seen(cells: _Cells) -> Iterator[tuple[int, Mapping[int, float | Non
 
 
 def _tracker(section: Mapping[str, Any] | None) -> str | None:
-    if section is None or section.get("type") == "none":
+    if section is None or "mlflow" not in (section.get("type", "mlflow"), *(section.get("also") or ())):
         return None
     return section.get("uri") or ""

@@ -2,6 +2,8 @@
 
 evergreen.db     the ledger, unless the spec names another
 mlflow.db        MLflow's record of the runs, with mlflow_artifacts/, unless the spec names a server
+tensorboard/     a folder of event files a run, where the spec names TensorBoard
+wandb/           what Weights & Biases keeps on this machine, where the spec names it
 warm_starts/     policies after their supervised start, by content hash
 studies/         one folder a study: its lock, and what the processes of its runs printed
 index.html       the page of all runs, once `evergreen ls --html` has written it
@@ -27,7 +29,7 @@ DATABASES = ("evergreen.db", "mlflow.db")
 STUDIES = "studies"
 RESERVED = frozenset(
     {
-        *(".", "..", "index.html", "mlflow_artifacts", STUDIES, "warm_starts"),
+        *(".", "..", "index.html", "mlflow_artifacts", "tensorboard", "wandb", STUDIES, "warm_starts"),
         *(f"{database}{end}" for database in DATABASES for end in ("", *BESIDE)),
     }
 )

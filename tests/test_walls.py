@@ -34,13 +34,13 @@ ALLOWED = {
         "sklearn",  # the linear probe
         "aiohttp",  # policies/samplers/serving alone, which only `sampler: vllm_server` loads
     },
-    # mlflow, pyarrow: in functions of store/tracker and store/export only
+    # mlflow, wandb, tensorboard, pyarrow: in functions of store/tracker and store/export only
     "store": {
         "sqlalchemy",
         "alembic",
         "jinja2",
         "markupsafe",
-        "mlflow",
+        *("mlflow", "wandb", "tensorboard"),
         "pyarrow",
         "numpy",
         "scipy",

@@ -68,7 +68,9 @@ def rm(
         ),
     ],
     is_sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    keeps_record: Annotated[bool, typer.Option("--keep-mlflow", help="Leave what MLflow has of them.")] = False,
+    keeps_record: Annotated[
+        bool, typer.Option("--keep-mlflow", help="Leave what MLflow, or another tracker, has of them.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and what stays.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
@@ -96,10 +98,10 @@ def rm(
             try:
                 had_record = removal.remove(plan.home, run, keeps_record)
             except TrackerError as error:
-                raise UserError(
-                    f"{error} {run.name} stays as it is. Say --keep-mlflow to leave what MLflow has"
-                ) from error
-            also = " and from MLflow, which keeps what it deletes until `mlflow gc`" if had_record else ""
+                raise UserError(f"{error} {run.name} stays as it is. Say --keep-mlflow to leave the record") from error
+            also = f" and from {listed(had_record)}" if had_record else ""
+            if "MLflow" in had_record:
+                also += "; MLflow keeps what it deletes until `mlflow gc`"
             out.print(f"removed {run.name}{also}", markup=False)
         for name, url in plan.studies:
             removal.remove_study(plan.home, name, url)
@@ -118,7 +120,9 @@ def print_removal(plan: Plan, keeps_record: bool) -> None:
     for name, _ in plan.studies:
         out.print(f"{name}  the study, with what its processes printed", markup=False)
     recorded = [run.name for run in plan.runs if run.has_tracker]
-    record = f" What MLflow has of {listed(recorded)} {'stays' if keeps_record else 'goes too'}." if recorded else ""
+    record = (
+        f" What the tracker has of {listed(recorded)} {'stays' if keeps_record else 'goes too'}." if recorded else ""
+    )
     out.print(f"That frees {size_in_words(plan.num_bytes)} of disk.{record} Warm starts stay, for other runs.")
 
 

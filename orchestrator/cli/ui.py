@@ -21,8 +21,9 @@ from orchestrator.runs.catalog import SPEC_FILE, existing
 from orchestrator.runs.tracker_process import jobs
 from store.home import Home as HomeFolder
 from store.secrets import without_logins
-from store.tracker.daemon import Link, send_all
+from store.tracker.daemon import send_all
 from store.tracker.mlflow_ui import LOOPBACK, NAME, served
+from store.tracker.outlets import Link
 from store.tracker.record import Target, is_server
 
 LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says
@@ -54,20 +55,28 @@ def ui(
     if not found:
         what = f"{run} has no tracker" if run else f"no run in {place.path} has a tracker"
         raise UserError(f"{what}: `tracker: mlflow` in a spec, or `evergreen resume RUN --set tracker=mlflow`")
-    out.print("Bringing MLflow's record up to date; loading MLflow takes some seconds.")
+    loading = "; loading MLflow takes some seconds" if any(job.target for job in found) else ""
+    out.print(f"Bringing the record up to date{loading}.")
     links = send_all(found, lambda text: out.print(f"  {text}", markup=False), problem)
     if catch_up_only:
         raise typer.Exit(OUR_FAULT if len(links) < len(found) else 0)
     newest_first = sorted(links, key=lambda job: (Path(job.folder) / SPEC_FILE).stat().st_mtime, reverse=True)
-    shown = {job.target: link for job in newest_first if (link := links[job])}
-    places = list(dict.fromkeys(job.target.uri for job in found))
+    shown = {job.target: link for job in newest_first if job.target is not None and (link := links[job])}
+    kinds = {to.kind for job in found for to in job.also}
+    if "tensorboard" in kinds:
+        out.print(f"TensorBoard shows them with: tensorboard --logdir {place.path / 'tensorboard'}", markup=False)
+    if "wandb" in kinds:
+        offline = place.path / "wandb"
+        out.print(f"Weights & Biases has them; offline runs wait in {offline} for `wandb sync`", markup=False)
+    targets = list(dict.fromkeys(job.target for job in found if job.target is not None))
+    places = list(dict.fromkeys(target.uri for target in targets))
     for uri in filter(is_server, places):
         _show(without_logins(uri).rstrip("/"), uri, shown, run is not None, no_open)
     databases = [uri for uri in places if not is_server(uri)]
     if not databases:
         return
     uri = place.mlflow_uri if place.mlflow_uri in databases else databases[0]
-    target = next(job.target for job in found if job.target.uri == uri)
+    target = next(target for target in targets if target.uri == uri)
     with suppress(KeyboardInterrupt), served(target, host, port, place.path / LOG) as url:
         _show(url, uri, shown, run is not None, no_open, "  (Ctrl-C ends it)")
         while True:

@@ -16,6 +16,7 @@ from orchestrator.choosing.choice import Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.interventions import Interventions, Planned, plan
+from orchestrator.locations import kinds_of
 from orchestrator.measurements.aftermath import Aftermath
 from orchestrator.measurements.budget import plan_looking, sample_lengths
 from orchestrator.measurements.contracts import HeldOut
@@ -34,6 +35,7 @@ from orchestrator.runs.environments import build_environments, find_held_out, tr
 from orchestrator.runs.first_prompts import require_quick, require_readable
 from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
 from orchestrator.runs.ranks import started_ranks
+from orchestrator.runs.tracker_process import require_trackers
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from orchestrator.webhook import url_from
@@ -111,6 +113,7 @@ def lay_foundation(
     """
     registry.search_in(spec.resources.search_path)
     registry.require_installed("samplers", spec.sampler)
+    require_trackers(kinds_of(spec.tracker.model_dump()))
     if spec.guards.webhook is not None:
         url_from(spec.guards.webhook)
     sources, environments = build_environments(spec, tell)

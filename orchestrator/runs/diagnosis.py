@@ -37,7 +37,8 @@ from store.run_status import status
 from store.secrets import without_logins
 from store.sentences import listed, num, size_in_words
 from store.tracker.pages import Cursor, covered
-from store.tracker.record import CURSOR, UID, is_server
+from store.tracker.record import CURSOR, UID, Target, is_server
+from store.tracker.sinks import Kept, missing
 
 Severity = Literal["error", "warning", "note"]
 Tell = Callable[[str], None]
@@ -197,32 +198,46 @@ def _servers(sampler: Mapping[str, Any]) -> list[str]:
 
 
 def _tracked(home: Home, run: RunCourse, read: Reading, now: str) -> Iterator[Diagnosis]:
-    """Is MLflow's record as far as the ledger?"""
-    if run.tracker is None:
-        return
+    """Is every tracker's record as far as the ledger?"""
     remedy = f"`evergreen ui {run.name} --catch-up-only` brings it up to date"
     if (job := job_of(kept_sections(home, run.name), home, run.name)) is None:
         return
-    uri, sent = job.target.uri, None
+    for to in job.also:
+        if (install := missing(to.kind)) is not None:
+            yield Diagnosis("warning", run.name, f"its record goes to {to.name}, and {to.kind} is not here", install)
+        kept = Kept.read(home.run_folder(run.name), to.kind)
+        sent = kept.cursor if kept.uid == run.uid else Cursor()
+        yield from _behind(run.name, to.name, sent, covered(read, run.name), now, remedy)
+    if job.target is not None:
+        yield from _in_mlflow(run, job.target, read, now, remedy)
+
+
+def _in_mlflow(run: RunCourse, target: Target, read: Reading, now: str, remedy: str) -> Iterator[Diagnosis]:
+    """Is MLflow's record as far as the ledger?"""
+    uri, sent = target.uri, None
     if is_server(uri):
         if why := silence(f"{uri.rstrip('/')}/health"):
             text = f"its MLflow server {without_logins(uri)} does not answer: {why}; the run goes on without"
             yield Diagnosis("warning", run.name, text, f"once it is there, {remedy}")
             return
         try:
-            sent = _sent_to_server(uri.rstrip("/"), job.target.experiment, run.uid)
+            sent = _sent_to_server(uri.rstrip("/"), target.experiment, run.uid)
         except (OSError, ValueError, KeyError, TypeError) as failed:
             text = f"its MLflow server {without_logins(uri)} does not say how far its record goes: {failed}"
             yield Diagnosis("note", run.name, text)
-    elif (file := job.target.database) is not None:
+    elif (file := target.database) is not None:
         sent = _sent(file, run.uid)
-    if sent is None:
-        return
-    known = covered(read, run.name)
+    if sent is not None:
+        yield from _behind(run.name, "MLflow", sent, covered(read, run.name), now, remedy)
+
+
+def _behind(run: str, whose: str, sent: Cursor, known: Cursor, now: str, remedy: str) -> Iterator[Diagnosis]:
+    """Does a record lack what is certain, where no tracker is sending it?"""
     behind = max(known.step - sent.step, 0), max(known.num_boundaries - sent.num_boundaries, 0)
     if any(behind) and now != "running":
-        text = f"MLflow's record lacks {num(behind[0], 'step')}, and of the boundaries {behind[1]}"
-        yield Diagnosis("warning", run.name, text, remedy)
+        its = "'" if whose.endswith("s") else "'s"
+        text = f"{whose}{its} record lacks {num(behind[0], 'step')}, and of the boundaries {behind[1]}"
+        yield Diagnosis("warning", run, text, remedy)
 
 
 def _sent(database: Path, uid: str) -> Cursor:

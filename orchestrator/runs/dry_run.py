@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from environments import ALL, Admission, Environment, Flaw
 from environments.user_code import is_user_code
 from orchestrator import registry
+from orchestrator.locations import kinds_of
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.spec import Spec
 from orchestrator.spec.twin import settings_of, with_twin
@@ -240,8 +241,10 @@ def refuse_unusable(
     from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.warm_start_examples import WarmStartExamples
     from orchestrator.runs.environments import trainable
+    from orchestrator.runs.tracker_process import require_trackers
     from orchestrator.webhook import url_from
 
+    require_trackers(kinds_of(spec.tracker.model_dump()))
     make_choice(spec.curriculum, trainable(environments), spec.seed)
     TaskSampler(environments, spec.curriculum, spec.seed, tell).close()
     StopConditions(spec.curriculum.stage)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import UserError
-from orchestrator.locations import Sections
+from orchestrator.locations import Sections, kinds_of
 from orchestrator.recording import outbox
 from orchestrator.runs import tracker_process
 from orchestrator.runs.catalog import SPEC_FILE, is_run, kept_sections, ledger_url
@@ -28,11 +28,11 @@ from store.ledger import Ledger
 from store.lock import holder, run_lock
 from store.report import REPORT_FILE
 from store.sentences import listed
-from store.tracker import daemon
+from store.tracker import daemon, outlets, sinks
 
 OWN = (  # what Evergreen writes into a run's folder, beside checkpoints
     *(SPEC_FILE, EDITED, outbox.FILE, REPORT_FILE, EARLIER, tracker_process.LOG, daemon.LOCK, daemon.TURN),
-    *(daemon.LINK, identity.FILE, *lock.FILES),
+    *(outlets.LINK, *sinks.FILES, identity.FILE, *lock.FILES),
 )
 
 
@@ -50,10 +50,10 @@ class Removal:
 
     @property
     def has_tracker(self) -> bool:
-        """Whether MLflow may have a record of it."""
+        """Whether a tracker may have a record of it."""
         if self.uid is None or self.sections is None:
             return False
-        return bool(self.sections["tracker"]["type"] != "none")
+        return bool(kinds_of(self.sections["tracker"]))
 
     @property
     def num_bytes(self) -> int:
@@ -261,13 +261,13 @@ def _refuse_needed(
         raise UserError("nothing was removed:\n" + "\n".join(dict.fromkeys(problems)))
 
 
-def remove(home: Home, run: Removal, keeps_record: bool = False) -> bool:
-    """Remove a run, or the rest of one; says whether MLflow had a record of it.
+def remove(home: Home, run: Removal, keeps_record: bool = False) -> list[str]:
+    """Remove a run, or the rest of one; names who had a record of it: MLflow, and what is beside it.
 
     Raises `RunBusy` or `UserError` where somebody was faster, and `TrackerError` before anything was removed.
     """
     folder = home.run_folder(run.name)
-    had_record = False
+    had_record: list[str] = []
     with run_lock(folder) if folder.is_dir() else nullcontext():
         _refuse_changed(home, run)
         job = None if run.sections is None else tracker_process.job_of(run.sections, home, run.name)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.callbacks import Callback
-from orchestrator.locations import Sections, completed_url
+from orchestrator.errors import UserError
+from orchestrator.locations import Sections, completed_url, kinds_of
 from orchestrator.os_signals import interruptible
 from orchestrator.runs.catalog import SPEC_FILE, is_run, sections_of
 from store.errors import StoreError
 from store.home import Home
 from store.ledger import Ledger
+from store.sentences import listed
 from store.tracker.daemon import TrackerJob
 from store.tracker.record import Target, is_server
+from store.tracker.sinks import Destination, missing
 
 WAIT_S = 30.0  # at a run's end
 LOG = "tracker.log"  # in the run's folder
@@ -30,12 +33,23 @@ BEGIN = "import orchestrator, runpy; runpy.run_module('store.tracker', run_name=
 def job_of(spec: Sections, home: Home, name: str) -> TrackerJob | None:
     """Say what to send where, from a resolved spec's sections; None where the spec wants no tracker."""
     section = spec.get("tracker") or {}
-    if section.get("type", "none") == "none":
+    kinds, experiment = kinds_of(section), section.get("experiment") or "evergreen"
+    if not kinds:
         return None
-    uri = completed_url(spec, "tracker", home.mlflow_uri)
-    artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
-    target = Target(uri, section.get("experiment") or "evergreen", artifacts)
-    return TrackerJob(name, str(home.run_folder(name)), completed_url(spec, "ledger", home.ledger_url), target)
+    target = None
+    if "mlflow" in kinds:
+        uri = completed_url(spec, "tracker", home.mlflow_uri)
+        target = Target(uri, experiment, None if is_server(uri) else home.mlflow_artifacts.as_uri())
+    also = tuple(Destination(kind, str(home.path), experiment) for kind in kinds if kind != "mlflow")
+    ledger_url = completed_url(spec, "ledger", home.ledger_url)
+    return TrackerJob(name, str(home.run_folder(name)), ledger_url, target, also)
+
+
+def require_trackers(kinds: Iterable[str]) -> None:
+    """Refuse a record that needs what is not installed. Raises UserError."""
+    for kind in kinds:
+        if kind != "mlflow" and (remedy := missing(kind)) is not None:
+            raise UserError(f"tracker: {remedy}; or name another, as by `--set tracker=none`")
 
 
 def jobs(home: Home, only: str | None = None) -> list[TrackerJob]:
@@ -63,19 +77,20 @@ class TrackerProcess:
         """Give the tracker some time to send the rest; it goes on by itself after that. Ctrl-C ends the wait."""
         if self.process is None or self._job is None:
             return
-        watcher.phase(f"sending the rest of the record to MLflow, for at most {WAIT_S:.0f} s")
+        whose = listed([*(["MLflow"] if self._job.target else []), *(to.name for to in self._job.also)])
+        watcher.phase(f"sending the rest of the record to {whose}, for at most {WAIT_S:.0f} s")
         remedy = f"`evergreen ui` or `evergreen resume {self._job.run}` brings it up to date"
         try:
             with interruptible():
                 code = self.process.wait(WAIT_S)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            said = "MLflow's record is not complete yet; its tracker goes on for a while"
+            said = f"the record in {whose} is not complete yet; its tracker goes on for a while"
             watcher.event([f"{said}, and {remedy}"])
             return
         if code:
             log = Path(self._job.folder) / LOG
             lines = log.read_text(errors="replace").strip().splitlines() or ["it ended without a word"]
-            watcher.event([f"MLflow's record is not complete: {lines[-1]} ({log}); {remedy}"])
+            watcher.event([f"the record in {whose} is not complete: {lines[-1]} ({log}); {remedy}"])
 
 
 def _start(job: TrackerJob) -> subprocess.Popen[str]:

@@ -431,8 +431,13 @@ class Ledger(Section):
 class Tracker(Section):
     """The record that people look at (docs/mlflow.md); `tracker: none` is a short form. May change on resume."""
 
-    type: Literal["mlflow", "none"] = Field(
-        "mlflow", description="none: nothing is tracked; the ledger and the reports stay."
+    type: Literal["mlflow", "wandb", "tensorboard", "none"] = Field(
+        "mlflow",
+        description="Who keeps it: MLflow, Weights & Biases (the extra `wandb`) or TensorBoard (`tensorboard`). "
+        "none: nothing is tracked; the ledger and the reports stay.",
+    )
+    also: list[Literal["mlflow", "wandb", "tensorboard"]] = Field(
+        [], description="Who keeps one beside it, each with a cursor of its own."
     )
     uri: str | None = Field(None, description="An MLflow tracking URI; null: SQLite, mlflow.db in the home folder.")
     password_file: PasswordFile = Field(
@@ -440,7 +445,22 @@ class Tracker(Section):
         description="A file that holds the password of the URI's user and no more; null: it is read from "
         "EVERGREEN_TRACKER_PASSWORD, or by MLflow from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
     )
-    experiment: str = Field("evergreen", min_length=1, description="The MLflow experiment that holds the run.")
+    experiment: str = Field(
+        "evergreen", min_length=1, description="The MLflow experiment, or the W&B project, that holds the run."
+    )
+
+    @model_validator(mode="after")
+    def _each_keeps_one(self) -> Tracker:
+        if self.type == "none" and self.also:
+            raise refuse(f"also: nothing is tracked beside `none`: say `type: {self.also[0]}`")
+        kinds: list[str] = [self.type, *self.also]
+        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+            raise refuse(f"also: {twice[0]} is named twice")
+        if self.type != "none" and "mlflow" not in kinds:
+            for key in ("uri", "password_file"):
+                if getattr(self, key) is not None:
+                    raise refuse(f"{key}: this is MLflow's, and {self.type} does not read it: leave it out")
+        return self
 
     @field_validator("uri")
     @classmethod
@@ -558,7 +578,7 @@ class Spec(Section):
         default_factory=Guards, description="What must not be in training. Limits, and what is done then."
     )
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
-        default_factory=Tracker, description="The record that people look at: MLflow."
+        default_factory=Tracker, description="The record that people look at: MLflow, Weights & Biases, TensorBoard."
     )
     ledger: Ledger = Field(default_factory=Ledger, description="The database that remembers the run.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use of its machine.")

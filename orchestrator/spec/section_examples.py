@@ -131,7 +131,7 @@ guards:
   - {when: "response_len > 3 x start", action: lower, factor: 0.5}
 """,
     "tracker": """\
-tracker: {uri: "http://localhost:5000", experiment: words}
+tracker: {uri: "http://localhost:5000", experiment: words, also: [tensorboard]}
 """,
     "ledger": """\
 ledger: {url: "postgresql+psycopg://evergreen@db/evergreen", patience: 30}

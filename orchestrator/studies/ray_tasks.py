@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RESUMABLE, YOUR_MISTAKE, UserError
+from orchestrator.locations import kinds_of
 from orchestrator.studies.run_processes import LOST, ONE_THREAD, RunRequest
 from store.home import Home
 from store.lock import holder, request_stop
@@ -81,7 +82,7 @@ class RayTasks:
         refused = f"--on ray: {len(hosts)} machines cannot write one SQLite file: give the study's spec"
         if ledger_url.startswith("sqlite"):
             raise UserError(f"{refused} a ledger on PostgreSQL, `ledger: {{url: postgresql://...}}`")
-        if tracker["type"] == "mlflow" and (tracker["uri"] or "sqlite").startswith("sqlite"):
+        if "mlflow" in kinds_of(tracker) and (tracker["uri"] or "sqlite").startswith("sqlite"):
             raise UserError(f"{refused} an MLflow server, `tracker: {{uri: http://...}}`, or `tracker: none`")
 
     def capacity(self, spec: Mapping[str, Any]) -> int:

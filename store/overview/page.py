@@ -19,7 +19,7 @@ from store.ledger.query_rows import StudyRow, by_key
 from store.report import REPORT_FILE, charts, templates
 from store.secrets import without_logins
 from store.sentences import num, number
-from store.tracker.daemon import Link
+from store.tracker.outlets import Link
 
 UNFOLDED = 100  # runs that are listed before the rest is folded
 STYLES = ("report.css", "overview.css")

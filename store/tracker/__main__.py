@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from datetime import datetime
 
 from store.errors import StoreError
 from store.secrets import without_logins
-from store.tracker.daemon import TrackerJob, follow
+from store.tracker.daemon import OUTLET, TrackerJob, follow
 
 NICE = 15  # whatever the trainer can use is the trainer's
 
@@ -34,4 +35,7 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if any(thread.name == OUTLET for thread in threading.enumerate()):  # their clients would be waited for
+        os._exit(code)
+    sys.exit(code)

@@ -1,11 +1,13 @@
 """The tracker's process: catch up whenever a checkpoint covers more, until the run is over and all of it is sent.
 
-MLflow may be away: then it pauses, ever longer. When the run is over it goes on trying for a while by itself.
+MLflow may be away: then it pauses, ever longer. When the run is over it goes on trying for a while by itself. Each of
+several places has a thread, a cursor and pauses of its own, so that one that is away holds up no other.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +20,22 @@ from store.files import write_text
 from store.ledger import Ledger
 from store.lock import holder, is_locked
 from store.run_status import status
-from store.tracker import saved_view
+from store.tracker import sinks
 from store.tracker.artifacts import REPORT
+from store.tracker.outlets import Link, MlflowOutlet, Outlet, SinkOutlet, link_to
 from store.tracker.pages import Cursor, covered
-from store.tracker.record import MlflowRecord, MlflowRun, Target, locked, mind_manners, speaking_of
+from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
+from store.tracker.sinks import Destination, Kept
 from store.tracker.sync import Say, Source, catch_up, is_complete
 
-LOCK, TURN, LINK = "tracker.lock", "tracker.turn", "mlflow.json"  # in a run's folder
+LOCK, TURN = "tracker.lock", "tracker.turn"  # in a run's folder
 LOOK_S = 1.0  # between two looks at the ledger
 TURN_S = 60.0  # for an earlier tracker of the run to let go
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
 NAMED = 5  # runs that are named where nothing is to be done
 GIVE_UP_S = 600.0  # after a run's end, when MLflow stays away
+LET_GO_S = 20.0  # for a place that is being sent to when another tracker takes over
+OUTLET = "outlet"  # begins the names of threads
 
 _TAKEN_OVER = "another tracker sends this run from here on"
 
@@ -41,7 +47,8 @@ class TrackerJob:
     run: str
     folder: str  # the run's own
     ledger_url: str
-    target: Target
+    target: Target | None  # MLflow's; None: it keeps no record
+    also: tuple[Destination, ...] = ()  # beside it
 
     def as_json(self) -> str:
         """Write it."""
@@ -51,30 +58,8 @@ class TrackerJob:
     def from_json(cls, text: str) -> TrackerJob:
         """Read it back."""
         raw = json.loads(text)
-        return cls(**{**raw, "target": Target(**raw["target"])})
-
-
-@dataclass(frozen=True)
-class Link:
-    """Where MLflow's UI shows a run and those beside it: the ends of three URLs."""
-
-    runs: str
-    charts: str
-    run: str
-
-    def keep(self, folder: Path) -> None:
-        """Write it into the run's folder, for pages that lead there without asking MLflow; a full disk goes without."""
-        if Link.kept(folder) != self:
-            with suppress(OSError):
-                write_text(folder / LINK, json.dumps(asdict(self)))
-
-    @classmethod
-    def kept(cls, folder: Path) -> Link | None:
-        """Read it back; None where nothing was sent yet."""
-        try:
-            return cls(**json.loads((folder / LINK).read_text()))
-        except (OSError, TypeError, ValueError):
-            return None
+        target = Target(**raw["target"]) if raw["target"] else None
+        return cls(**{**raw, "target": target, "also": tuple(Destination(**one) for one in raw["also"])})
 
 
 @contextmanager
@@ -95,17 +80,38 @@ def follow(job: TrackerJob, say: Say) -> None:
     mind_manners()
     folder = Path(job.folder)
     with turn(folder, TURN_S) as is_mine:
-        pauses = _Pauses(folder, is_mine, say)
-        while is_mine():
+        outlets: list[Outlet] = [MlflowOutlet(job.target, folder)] if job.target is not None else []
+        outlets += map(SinkOutlet, job.also)
+        failures: list[Exception] = []
+
+        def follow_one(outlet: Outlet) -> None:
             try:
-                opened = Ledger.open(job.ledger_url, create=False)
-            except LedgerAway as away:
-                pauses.wait(away)
-                continue
-            with opened as ledger:
-                _follow(Source(ledger, job.run, folder), job.target, is_mine, say, pauses)
-            return
-        say(_TAKEN_OVER)
+                _follow_to(outlet, job, is_mine, say)
+            except Exception as failed:  # told when all have ended
+                failures.append(failed)
+
+        threads = [threading.Thread(target=follow_one, args=[one], name=OUTLET, daemon=True) for one in outlets[1:]]
+        for thread in threads:
+            thread.start()
+        for outlet in outlets[:1]:
+            follow_one(outlet)
+        for thread in threads:
+            _join(thread, is_mine)
+        if not is_mine():
+            say(_TAKEN_OVER)
+        for failed in failures[1:]:
+            say(f"gave up: {failed}")
+        if failures:
+            raise failures[0]
+
+
+def _join(thread: threading.Thread, is_mine: Callable[[], bool]) -> None:
+    """Wait for a place that is being sent to; once another tracker has taken over, not for long."""
+    while thread.is_alive():
+        wanted = is_mine()
+        thread.join(LOOK_S if wanted else LET_GO_S)
+        if not wanted and thread.is_alive():
+            raise TrackerError(f"{_TAKEN_OVER}, and what is under way did not end in {LET_GO_S:.0f} s.")
 
 
 def send_now(job: TrackerJob, say: Say) -> Link | None:
@@ -118,20 +124,40 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
     if holder(folder) is not None and is_locked(folder / LOCK):
         say(f"{job.run}: running, and its own tracker sends it")
         with suppress(StoreError):  # which that tracker meets too, and waits for
-            return _link_of(job)
+            return None if job.target is None else _link_of(job, job.target)
         return None
-    with (
-        Ledger.open(job.ledger_url, create=False) as ledger,
-        turn(folder, TURN_S) as is_mine,
-        speaking_of(job.target),
-    ):
-        record, source = MlflowRecord(job.target), Source(ledger, job.run, folder)
+    with Ledger.open(job.ledger_url, create=False) as ledger, turn(folder, TURN_S) as is_mine:
+        source = Source(ledger, job.run, folder)
+        failures = _send_beside(source, job.also, is_mine, say)
+        link = None if job.target is None else _send_to_mlflow(source, job.target, is_mine, say)
+    if failures:
+        raise failures[0]
+    return link
+
+
+def _send_beside(
+    source: Source, places: Sequence[Destination], is_mine: Callable[[], bool], say: Say
+) -> list[TrackerError]:
+    """Send what the places beside MLflow lack; one that fails holds up no other."""
+    failures = []
+    for to in places:
+        try:
+            num_values = sinks.catch_up(to, source.read, source.run, source.folder, source.url, is_mine)
+            say(f"{source.run}: {to.name}: {f'{num_values} values sent' if num_values else 'up to date'}")
+        except TrackerError as failed:
+            failures.append(failed)
+    return failures
+
+
+def _send_to_mlflow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say) -> Link:
+    with speaking_of(target):
+        record = MlflowRecord(target)
         sent = catch_up(source, record, is_mine)
-    say(f"{job.run}: {f'{sent.num_values} values sent' if sent.num_values else 'up to date'}")
+    say(f"{source.run}: {f'{sent.num_values} values sent' if sent.num_values else 'up to date'}")
     if not record.has_view:
-        say(f"{job.run}: MLflow does not take the view with our columns and charts; its plain list is shown")
-    link = _link(record, sent.entry)
-    link.keep(folder)
+        say(f"{source.run}: MLflow does not take the view with our columns and charts; its plain list is shown")
+    link = link_to(record, sent.entry)
+    link.keep(source.folder)
     return link
 
 
@@ -159,6 +185,8 @@ def _complete(jobs: Sequence[TrackerJob]) -> dict[TrackerJob, Link]:
     """Find the finished runs whose records lack nothing. What cannot be asked says nothing here: a pass meets it."""
     found: dict[TrackerJob, Link] = {}
     for url, target in dict.fromkeys((job.ledger_url, job.target) for job in jobs):
+        if target is None:  # what is beside the ledger's own folder is asked in a moment
+            continue
         with suppress(StoreError), Ledger.open(url, create=False) as ledger, speaking_of(target):
             record = MlflowRecord(target)
             entries, read = record.curricula(), ledger.reading
@@ -168,42 +196,43 @@ def _complete(jobs: Sequence[TrackerJob]) -> dict[TrackerJob, Link]:
                 entry = None if run is None else entries.get(run.uid)
                 if run is None or entry is None:
                     continue
-                if is_complete(entry, run, times.get(run.name), specs[run.name], Path(job.folder)):
-                    found[job] = _link(record, entry)
+                folder, at = Path(job.folder), times.get(run.name)
+                if all(Kept.read(folder, to.kind).is_complete(run, at, folder) for to in job.also) and is_complete(
+                    entry, run, at, specs[run.name], folder
+                ):
+                    found[job] = link_to(record, entry)
     return found
 
 
-def _link_of(job: TrackerJob) -> Link:
+def _link_of(job: TrackerJob, target: Target) -> Link:
     """Find where a run is seen, without sending anything of it."""
-    with Ledger.open(job.ledger_url, create=False) as ledger, speaking_of(job.target):
-        record = MlflowRecord(job.target)
-        return _link(record, record.curriculum(ledger.reading.run(job.run).uid))
+    with Ledger.open(job.ledger_url, create=False) as ledger, speaking_of(target):
+        record = MlflowRecord(target)
+        return link_to(record, record.curriculum(ledger.reading.run(job.run).uid))
 
 
-def _link(record: MlflowRecord, entry: MlflowRun | None) -> Link:
-    """Address a run, or while it has no page those beside it."""
-    at = record.experiment_id, record.has_view
-    runs = saved_view.of_runs(*at)
-    return Link(runs, saved_view.of_charts(*at), saved_view.of_run(at[0], entry.id) if entry else runs)
+def forget(job: TrackerJob, uid: str | None) -> list[str]:
+    """Have a run's tracker let go, and every place delete what it has of the run; names those that had anything.
 
-
-def forget(job: TrackerJob, uid: str | None) -> bool:
-    """Have a run's tracker let go, and MLflow delete what it has of the run; whether it had anything.
-
-    `uid` None: MLflow keeps it. Raises `StoreError`.
+    `uid` None: they keep it. Raises `StoreError`.
     """
     folder = Path(job.folder)
     with turn(folder, TURN_S) if (folder / LOCK).exists() else nullcontext():
         if uid is None:
-            return False
-        with speaking_of(job.target):
-            record = MlflowRecord.of(job.target)
-            found = None if record is None else record.curriculum(uid)
-            had_any = found is not None
-            while record is not None and found is not None:  # a lost answer can leave two
-                record.forget(found)
-                found = record.curriculum(uid)
-        return had_any
+            return []
+        had_any = ["MLflow"] if job.target is not None and _forget_in_mlflow(job.target, uid) else []
+        return had_any + [to.name for to in job.also if sinks.forget(to, folder, uid)]
+
+
+def _forget_in_mlflow(target: Target, uid: str) -> bool:
+    with speaking_of(target):
+        record = MlflowRecord.of(target)
+        found = None if record is None else record.curriculum(uid)
+        had_any = found is not None
+        while record is not None and found is not None:  # a lost answer can leave two
+            record.forget(found)
+            found = record.curriculum(uid)
+    return had_any
 
 
 class _Pauses:
@@ -233,27 +262,40 @@ class _Pauses:
         self._num_failures = 0
 
 
-def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
-    record: MlflowRecord | None = None
-    seen: tuple[Cursor, str, int | None] | None = None
+def _follow_to(outlet: Outlet, job: TrackerJob, is_mine: Callable[[], bool], say: Say) -> None:
+    """Keep one place up to date until the run is over. Raises `TrackerError` when it gives up."""
+    folder = Path(job.folder)
+    pauses = _Pauses(folder, is_mine, say)
     while is_mine():
         try:
-            with speaking_of(target):
+            opened = Ledger.open(job.ledger_url, create=False)
+        except LedgerAway as away:
+            pauses.wait(away)
+            continue
+        with opened as ledger:
+            _follow(Source(ledger, job.run, folder), outlet, is_mine, say, pauses)
+        return
+
+
+def _follow(source: Source, outlet: Outlet, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
+    seen: tuple[Cursor, str, int | None] | None = None
+    rest_until = 0.0
+    while is_mine():
+        try:
+            with outlet.speaking():
                 report = source.folder / REPORT
                 until = covered(source.read, source.run)
                 stands = status(source.read.run(source.run).status, source.folder)
                 now = until, stands, report.stat().st_mtime_ns if report.is_file() else None
-                if now != seen:
-                    record = record or MlflowRecord(target)
-                    sent = catch_up(source, record, is_mine)
-                    _link(record, sent.entry).keep(source.folder)
-                    say(f"{sent.num_values} values sent, up to step {until.step}; the run is {stands}")
-                    seen = now
+                is_over = stands != "running"
+                if now != seen and (is_over or time.monotonic() >= rest_until):
+                    num_values = outlet.send(source, is_mine)
+                    say(f"{outlet.says}{num_values} values sent, up to step {until.step}; the run is {stands}")
+                    seen, rest_until = now, time.monotonic() + outlet.rest_s
                     pauses.end()
-                if stands != "running":
-                    return
+            if is_over:
+                return
             time.sleep(LOOK_S)
         except (TrackerError, LedgerAway) as away:
-            record = None
+            outlet.drop()
             pauses.wait(away)
-    say(_TAKEN_OVER)

@@ -33,6 +33,7 @@ from store.tracker.names import (
 
 PAGE = 50  # steps
 EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
+OF_STEP, OF_BOUNDARY, OF_PICK = range(3)  # kinds of rows; at one step they come in this order
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,12 @@ class Page:
     curriculum: Sequence[MlflowValue]
     boundaries: Sequence[BoundaryRow]
     end: Cursor  # the cursor once all of it has arrived
+    rows: Mapping[tuple[int, int], Sequence[MlflowValue]]  # the same once, by step and kind, in order
+
+    @property
+    def num_values(self) -> int:
+        """Count what is in its rows."""
+        return sum(map(len, self.rows.values()))
 
 
 class HistoryPages:
@@ -133,21 +140,28 @@ class HistoryPages:
         points = self._of_steps(wanted)
         stages: dict[int, list[MlflowValue]] = defaultdict(list)
         curriculum: list[MlflowValue] = []
+        rows: dict[tuple[int, int], Sequence[MlflowValue]] = {}
         for step in steps:
             stages[step.stage] += points[step.step]
+            rows[step.step, OF_STEP] = points[step.step]
             if step.stage_step == 1 and step.stage in self.picks:
                 # what the scheduler knew when it picked the stage; nothing in flat mode
                 arms = self.read.arms(self.run.name, EVERYTHING, step.step - 1, step.step)
                 known = of_pick(self.picks[step.stage], self.chances.get(step.stage, {}), arms)
                 stage = self.stages[step.stage]
-                curriculum += values(dict(known), stage.start_step, stage.started_at)
+                picked = values(dict(known), stage.start_step, stage.started_at)
+                curriculum += picked
+                rows[stage.start_step, OF_PICK] = picked
         for number in sorted(wanted):
             own = points.get(number, [])
             is_due = number % EVERY == 0 or number in closing
             curriculum += own if is_due else [one for one in own if one.name.startswith(INTERIM)]
         for boundary in boundaries:
-            curriculum += self._of_boundary(boundary)
-        return Page(stages, curriculum, boundaries, end)
+            measured = self._of_boundary(boundary)
+            curriculum += measured
+            rows[boundary.step, OF_BOUNDARY] = measured
+        in_order = {key: rows[key] for key in sorted(rows) if rows[key]}
+        return Page(stages, curriculum, boundaries, end, in_order)
 
     def _of_steps(self, wanted: set[int]) -> Mapping[int, Sequence[MlflowValue]]:
         if not wanted:

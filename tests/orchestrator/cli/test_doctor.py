@@ -21,12 +21,14 @@ import pytest
 
 import orchestrator
 from orchestrator.package_names import version_of
-from orchestrator.runs import diagnosis, provenance
+from orchestrator.runs import diagnosis, provenance, tracker_process
 from orchestrator.runs.catalog import opened
 from store.identity import REMOVING
+from store.tracker.sinks import missing
 from tests.conftest import Evergreen
 from tests.integration.runs import newest_checkpoint
 from tests.orchestrator.specs import alone, small
+from tests.store.tracker.beside import in_tensorboard
 
 Disk = namedtuple("Disk", "total used free")
 
@@ -195,6 +197,31 @@ def test_a_record_that_mlflow_lost_is_behind(evergreen: Evergreen, home: Path) -
     about, text, remedy = the_one(found(evergreen, home), "warning")
     assert (about, text) == ("cut", "MLflow's record lacks 6 steps, and of the boundaries 3")
     assert remedy == "`evergreen ui cut --catch-up-only` brings it up to date"
+
+
+@pytest.mark.skipif(missing("tensorboard") is not None, reason="needs tensorboard")
+def test_a_run_has_event_files_when_it_returns_and_lost_ones_are_told_and_written_anew(
+    evergreen: Evergreen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_process, "WAIT_S", 200.0)
+    spec = {**alone(), "tracker": "tensorboard"}
+    assert orchestrator.run(spec, home=tmp_path).status == "finished"
+    sent = in_tensorboard(tmp_path, "alone")
+    assert sent["train/loss"][-1][0] == 6
+    assert not list(tmp_path.glob("mlflow*"))
+    assert found(evergreen, tmp_path, "alone") == []
+    (tmp_path / "alone" / "tensorboard.json").unlink()
+    about, text, remedy = the_one(found(evergreen, tmp_path), "warning")
+    assert (about, text) == ("alone", "TensorBoard's record lacks 6 steps, and of the boundaries 3")
+    assert remedy == "`evergreen ui alone --catch-up-only` brings it up to date"
+    result = evergreen("ui", "alone", "--catch-up-only", "--home", tmp_path)
+    assert result.exit_code == 0
+    assert "alone: TensorBoard: " in result.stdout
+    assert "MLflow" not in result.stdout
+    assert found(evergreen, tmp_path, "alone") == []
+    assert in_tensorboard(tmp_path, "alone") == sent
+    assert evergreen("rm", "alone", "--yes", "--home", tmp_path).exit_code == 0
+    assert not (tmp_path / "tensorboard" / "alone").exists()
 
 
 def test_a_damaged_warm_start_is_told(evergreen: Evergreen, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from orchestrator.cli import ui
 from store.home import Home
 from store.ledger import Ledger
 from store.tracker import mlflow_ui
-from store.tracker.daemon import Link
+from store.tracker.outlets import Link
 from store.tracker.record import Target
 from tests.conftest import Evergreen
 from tests.store.tracker.content import names

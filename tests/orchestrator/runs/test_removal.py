@@ -22,7 +22,7 @@ from store.errors import TrackerError
 from store.ledger import Ledger, ledger
 from store.lock import run_lock
 from store.records import MemberRecord, StudyRecord
-from store.tracker import daemon
+from store.tracker import outlets
 from store.tracker.daemon import TrackerJob
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
@@ -85,7 +85,7 @@ def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: 
     checkpoint, other = sorted((folder / "checkpoints").iterdir())[:2]
     (other / "manifest.json").write_text("damaged")  # it is Evergreen's all the same, and goes
     (folder / "linked").symlink_to(home / "flat")
-    (folder / daemon.LINK).write_text("{}")  # Evergreen's too
+    (folder / outlets.LINK).write_text("{}")  # Evergreen's too
     mine = [folder / "notes.txt", folder / "checkpoints" / "mine" / "a.bin", checkpoint / "weights" / "merged.bin"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
@@ -130,18 +130,18 @@ def test_a_record_that_cannot_be_reached_keeps_the_run_unless_it_is_left(
     spec.write_text(yaml.safe_dump({**yaml.safe_load(spec.read_text()), "tracker": {"type": "mlflow"}}))
     asked = []
 
-    def forget(job: TrackerJob, uid: str | None) -> bool:
+    def forget(job: TrackerJob, uid: str | None) -> list[str]:
         asked.append((job.run, uid))
         if uid is not None:
             raise TrackerError("Nobody answers there.")
-        return False
+        return []
 
     monkeypatch.setattr(removal.daemon, "forget", forget)
     with opened(home) as (_, ledger):
         uid = ledger.reading.run("small").uid
     result = evergreen("rm", "small", "--yes", "--home", home)
     assert result.exit_code == 2
-    assert "What MLflow has of small goes too." in result.stdout
+    assert "What the tracker has of small goes too." in result.stdout
     assert "Nobody answers there. small stays as it is. Say --keep-mlflow to leave" in result.stderr
     assert names(home) == ["small", "flat"]
     assert not identity.is_half_removed(home / "small")

@@ -205,8 +205,8 @@ WRONG = {
     ),
     "a tracker that is not there": (
         "seed: 0",
-        "tracker: wandb",
-        "line 2: tracker.type: input should be 'mlflow' or 'none', not 'wandb'",
+        "tracker: comet",
+        "line 2: tracker.type: input should be 'mlflow', 'wandb', 'tensorboard' or 'none', not 'comet'",
     ),
     "a tracking folder, which MLflow has given up": (
         "seed: 0",

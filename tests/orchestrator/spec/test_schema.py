@@ -163,7 +163,7 @@ ILL = [
     ({"environments__book": {"keys": 4}}, "'type' is a required property"),
     ({"environments__rows": {"type": "rows", "reward": "exact"}}, "'train' is a required property"),
     ({"environments__rows": {"type": "rows", "train": "x", "reward": "exat"}}, "exat"),
-    ({"tracker": "wandb"}, "wandb"),
+    ({"tracker": "comet"}, "comet"),
 ]
 
 

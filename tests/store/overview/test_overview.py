@@ -18,7 +18,7 @@ from store.ledger.queries import Reading
 from store.overview.page import UNFOLDED, render
 from store.records import EventRecord, LineageRecord, MemberRecord, StudyRecord
 from store.sentences import number
-from store.tracker.daemon import Link
+from store.tracker.outlets import Link
 from tests.store.report import runs as made_up
 from tests.store.report.pages import Page
 from tests.store.report.runs import Shape, accuracy, written

@@ -18,7 +18,8 @@ from store.errors import LedgerAway, LedgerError, TrackerError
 from store.ledger import Ledger, Reading, tables
 from store.lock import is_locked, run_lock
 from store.tracker import daemon
-from store.tracker.daemon import LOCK, Link, TrackerJob, follow, send_all, send_now, turn
+from store.tracker.daemon import LOCK, TrackerJob, follow, send_all, send_now, turn
+from store.tracker.outlets import Link
 from store.tracker.record import MANNERS, MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker import moody_server

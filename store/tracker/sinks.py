@@ -1,0 +1,164 @@
+"""Where a run's numbers go beside MLflow: the same pages, each place with a cursor of its own.
+
+A place's own module is imported, with the library that it needs, when something is to be sent. How far a place has got
+is in a file of the run's folder, which is written after the values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from store.errors import TrackerError
+from store.files import write_text
+from store.ledger import Reading
+from store.ledger.query_rows import RunRow
+from store.run_status import status
+from store.tracker import names
+from store.tracker.names import Spec, Words, milliseconds
+from store.tracker.pages import Cursor, HistoryPages, covered
+
+KINDS = {"wandb": "Weights & Biases", "tensorboard": "TensorBoard"}  # each the name of its package and of our extra
+FILES = tuple(f"{kind}.json" for kind in KINDS)  # in a run's folder
+
+
+def missing(kind: str) -> str | None:
+    """Say how to install what a place needs, where it is not here."""
+    if find_spec(kind) is not None:
+        return None
+    return f"{KINDS[kind]} needs the package {kind}, which is not here: pip install 'evergreen-rl[{kind}]'"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A place beside MLflow."""
+
+    kind: str
+    home: str  # the home folder: what is kept on this machine is in its folder of that kind
+    project: str
+
+    @property
+    def name(self) -> str:
+        """Name it for a person."""
+        return KINDS[self.kind]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How far a place has got with a run."""
+
+    uid: str = ""
+    cursor: Cursor = field(default_factory=Cursor)
+    status: str = ""  # of the run, when it was last told
+    file: str = ""  # the event file, or the folder of an offline run
+    num_bytes: int = 0  # of the event file that are certain
+    generation: int = 1  # counts the times that the history was begun anew
+    mode: str = ""  # Weights & Biases': online, offline
+
+    @classmethod
+    def read(cls, folder: Path, kind: str) -> Kept:
+        """Read it from a run's folder; where nothing readable is, nothing was sent."""
+        try:
+            raw = json.loads((folder / f"{kind}.json").read_text())
+            return cls(**{**raw, "cursor": Cursor(**raw["cursor"])})
+        except (OSError, TypeError, ValueError, KeyError):
+            return cls()
+
+    def write(self, folder: Path, kind: str) -> None:
+        """Put it into the run's folder, whole or not at all."""
+        write_text(folder / f"{kind}.json", json.dumps(asdict(self)))
+
+    def is_complete(self, run: RunRow, boundary_at: str | None, folder: Path) -> bool:
+        """Whether a finished run, its last boundary written at this time, has nothing left to be sent."""
+        end = Cursor(run.num_steps, run.num_boundaries, run.last_step_at, boundary_at)
+        word = status(run.status, folder)
+        return (self.uid, self.cursor, self.status) == (run.uid, end, word) and word == "finished"
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What a run is, beside its numbers."""
+
+    name: str
+    uid: str
+    created_s: float  # since 1970
+    params: Words
+    tags: Words
+    note: str
+    group: str  # its study, else its setting
+
+    @classmethod
+    def of(cls, run: RunRow, spec: Spec, store_uri: str) -> Portrait:
+        """Draw it as MLflow's record has it."""
+        tags = names.tags(run, store_uri) | {names.SETTING: names.setting(run), names.SEED: str(run.seed)}
+        created_s = milliseconds(run.created_at) / 1000
+        group = run.study or names.setting(run)
+        return cls(run.name, run.uid, created_s, names.params(run, spec), tags, names.note(run, spec), group)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a place is to be brought, and from where on."""
+
+    kept: Kept
+    is_new: bool  # nothing of this history is there; of an earlier one, something may be
+    history: HistoryPages
+    until: Cursor
+    portrait: Portrait
+    status: str
+    is_wanted: Callable[[], bool]
+
+
+class Sink(Protocol):
+    """A module of a place: `store.tracker.tensorboard_files`, `store.tracker.wandb_runs`."""
+
+    def send(self, to: Destination, folder: Path, delivery: Delivery) -> int:
+        """Bring it there, and write down how far it got; returns the number of values. Raises `TrackerError`."""
+        ...
+
+    def forget(self, to: Destination, run: str, kept: Kept) -> bool:
+        """Delete what is there of a run; whether anything was. Raises `TrackerError`."""
+        ...
+
+
+def catch_up(
+    to: Destination, read: Reading, run: str, folder: Path, store_uri: str, is_wanted: Callable[[], bool]
+) -> int:
+    """Send what a place lacks; returns the number of values. Raises `TrackerError`."""
+    kept, row = Kept.read(folder, to.kind), read.run(run)
+    history, until = HistoryPages(read, row), covered(read, run)
+    is_new = kept.uid != row.uid or not history.has(kept.cursor)
+    if is_new:
+        generation = kept.generation + 1 if kept.uid == row.uid else 1
+        kept = Kept(row.uid, file=kept.file if kept.uid == row.uid else "", generation=generation, mode=kept.mode)
+    word = status(row.status, folder)
+    if kept.status == word and not any(True for _ in history.pages(kept.cursor, until)):
+        return 0
+    if (remedy := missing(to.kind)) is not None:
+        raise TrackerError(f"{remedy}.")
+    portrait = Portrait.of(row, read.spec(run), store_uri)
+    return _module(to).send(to, folder, Delivery(kept, is_new, history, until, portrait, word, is_wanted))
+
+
+def forget(to: Destination, folder: Path, uid: str) -> bool:
+    """Delete what a place has of a run; whether it had anything. Raises `TrackerError`."""
+    kept = Kept.read(folder, to.kind)
+    if kept.uid not in ("", uid):  # another run's, in a folder that was copied
+        return False
+    return _module(to).forget(to, folder.name, replace(kept, uid=uid))
+
+
+def told(kept: Kept, cursor: Cursor, status: str = "") -> Kept:
+    """Move on."""
+    return replace(kept, cursor=cursor, status=status or kept.status)
+
+
+def _module(to: Destination) -> Sink:
+    modules = {"wandb": "store.tracker.wandb_runs", "tensorboard": "store.tracker.tensorboard_files"}
+    module: Sink = import_module(modules[to.kind])
+    return module

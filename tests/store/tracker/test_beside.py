@@ -1,0 +1,274 @@
+"""TensorBoard and Weights & Biases beside MLflow: the same values, each once, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from store.errors import TrackerError
+from store.lock import run_lock
+from store.tracker import daemon, outlets, pages, sinks, tensorboard_files
+from store.tracker.daemon import TrackerJob, follow, forget, send_now
+from store.tracker.record import Target
+from store.tracker.sinks import Kept, catch_up, missing
+from store.tracker.sync import Source
+from tests.store.tracker.beside import at, expected, in_tensorboard, in_wandb, kinds_in_wandb, wandb_files
+from tests.store.tracker.conftest import Copy
+from tests.store.tracker.test_covered import as_if_killed_after
+from tests.store.tracker.test_once import Killed, killed_at, rewrite_steps
+
+KINDS = [
+    pytest.param(kind, marks=pytest.mark.skipif(missing(kind) is not None, reason=f"needs {kind}"))
+    for kind in sinks.KINDS
+]
+each = pytest.mark.parametrize("kind", KINDS)
+tensorboard = pytest.mark.skipif(missing("tensorboard") is not None, reason="needs tensorboard")
+wandb = pytest.mark.skipif(missing("wandb") is not None, reason="needs wandb")
+both = pytest.mark.skipif(any(map(missing, sinks.KINDS)), reason="needs wandb and tensorboard")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(outlets, "REST_S", {})
+
+
+def send(source: Source, kind: str, is_wanted: Callable[[], bool] = lambda: True) -> int:
+    home = source.folder.parent
+    return catch_up(at(home, kind), source.read, source.run, source.folder, source.url, is_wanted)
+
+
+def held(source: Source, kind: str) -> dict[str, list[tuple[int, float]]]:
+    if kind == "tensorboard":
+        return in_tensorboard(source.folder.parent, source.run)
+    (file,) = wandb_files(source.folder.parent)
+    return in_wandb(file)
+
+
+def job(source: Source, target: Target | None, *kinds: str) -> TrackerJob:
+    also = tuple(at(source.folder.parent, kind) for kind in kinds)
+    return TrackerJob(source.run, str(source.folder), str(source.ledger.engine.url), target, also)
+
+
+@each
+def test_it_holds_what_the_ledger_holds_under_the_names_of_mlflow(source_of: Copy, kind: str) -> None:
+    source = source_of()
+    num_values = send(source, kind)
+    wanted = expected(source)
+    assert held(source, kind) == wanted
+    assert num_values == sum(map(len, wanted.values()))
+    assert {"train/loss", "R_pass_1/book", "cl/acc", "bandit_prob/book"} <= wanted.keys()
+    assert [step for step, _ in wanted["train/loss"]] == list(range(1, 10)), "every step, not every tenth"
+    assert send(source, kind) == 0
+    assert held(source, kind) == wanted
+
+
+@each
+def test_only_what_a_checkpoint_covers_is_sent_and_the_rest_later(source_of: Copy, kind: str) -> None:
+    source = source_of()
+    for step, num_boundaries in ((4, 2), (6, 2)):
+        partly = as_if_killed_after(source_of(), step, num_boundaries)
+        send(replace(partly, folder=source.folder), kind)
+        wanted = expected(partly)
+        assert held(source, kind) == wanted
+        assert max(at for points in wanted.values() for at, _ in points) <= step
+    send(source, kind)
+    assert held(source, kind) == expected(source)
+
+
+@each
+@pytest.mark.parametrize("at_write", [1, 2, 3])
+def test_a_crash_leaves_every_value_single(
+    source_of: Copy, kind: str, at_write: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "PAGE", 4)
+    source = source_of()
+
+    def go_on() -> None:
+        for step, num_boundaries in ((4, 2), (6, 2), (9, 4)):
+            partly = as_if_killed_after(source_of(), step, num_boundaries)
+            send(replace(partly, folder=source.folder), kind)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Kept, "write", killed_at(Kept.write, at_write))
+        with pytest.raises(Killed):
+            go_on()
+    send(source, kind)
+    assert held(source, kind) == expected(source)
+
+
+@each
+def test_a_history_that_was_rewritten_takes_the_place_of_what_was_sent(source_of: Copy, kind: str) -> None:
+    source = source_of()
+    send(source, kind)
+    rewrite_steps(source, 5)
+    assert send(source, kind) > 0
+    assert held(source, kind) == expected(source)
+    assert Kept.read(source.folder, kind).generation == 2
+    assert send(source, kind) == 0
+
+
+@tensorboard
+def test_a_rewritten_history_begins_a_new_file_that_voids_the_one_before(source_of: Copy) -> None:
+    source = source_of()
+    place = source.folder.parent / "tensorboard" / "small"
+    send(source, "tensorboard")
+    (first,) = place.iterdir()
+    before = first.read_bytes()
+    rewrite_steps(source, 5)
+    send(source, "tensorboard")
+    assert sorted(place.iterdir())[0] == first
+    assert first.read_bytes() == before, "event files only grow"
+    assert len(list(place.iterdir())) == 2
+
+
+@tensorboard
+def test_event_files_that_were_deleted_are_written_anew(source_of: Copy) -> None:
+    source = as_if_killed_after(source_of(), 5, 2)
+    send(source, "tensorboard")
+    for path in (source.folder.parent / "tensorboard" / "small").iterdir():
+        path.unlink()
+    whole = replace(source_of(), folder=source.folder)
+    send(whole, "tensorboard")
+    assert held(whole, "tensorboard") == expected(whole)
+
+
+@tensorboard
+def test_params_tags_and_note_are_texts(source_of: Copy) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    source = source_of()
+    send(source, "tensorboard")
+    reader = EventAccumulator(str(source.folder.parent / "tensorboard" / "small"))
+    reader.Reload()
+    texts = {tag: reader.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in reader.Tags()["tensors"]}
+    assert set(texts) == {"params/text_summary", "tags/text_summary", "note/text_summary"}
+    assert "| bandit | " in texts["params/text_summary"]
+    assert source.read.run("small").uid in texts["tags/text_summary"]
+
+
+@wandb
+def test_a_run_of_theirs_has_config_summary_and_an_end(source_of: Copy) -> None:
+    source = source_of()
+    send(source, "wandb")
+    (file,) = wandb_files(source.folder.parent)
+    assert source.read.run("small").uid in file.parent.name, "resumed runs go on in the same one"
+    kinds = kinds_in_wandb(file)
+    assert kinds["run"] >= 1
+    assert kinds["exit"] == 1
+    assert b"config_hash" in file.read_bytes()
+    assert b"evergreen.status" in file.read_bytes()
+
+
+@wandb
+def test_a_pass_that_is_not_wanted_any_more_leaves_no_half(source_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "PAGE", 4)
+    source, answers = source_of(), iter([True, False])
+    assert send(source, "wandb", lambda: next(answers)) == 0
+    assert wandb_files(source.folder.parent) == []
+    send(source, "wandb")
+    assert held(source, "wandb") == expected(source)
+
+
+@wandb
+def test_without_a_login_it_says_what_is_wrong(source_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(TrackerError, match="switched off: unset WANDB_MODE"):
+        send(source_of(), "wandb")
+
+
+@both
+def test_one_that_is_away_holds_up_no_other(source_of: Copy, monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
+    monkeypatch.setattr(daemon, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(daemon, "GIVE_UP_S", 0.5)
+    source, said = source_of(), list[str]()
+    away = Target("http://127.0.0.1:9", "evergreen", None)
+    with pytest.raises(TrackerError, match=r"127\.0\.0\.1:9"):
+        follow(job(source, away, "tensorboard", "wandb"), said.append)
+    for kind in sinks.KINDS:
+        assert held(source, kind) == expected(source)
+    assert any(line.startswith("TensorBoard: ") for line in said)
+
+    def fails(*_: object) -> int:
+        raise TrackerError("No room there.")
+
+    monkeypatch.setattr(tensorboard_files, "send", fails)
+    with pytest.raises(TrackerError, match="No room there"):
+        send_now(job(source_of(), target, "tensorboard"), said.append)
+    assert any("values sent" in line and "TensorBoard" not in line for line in said[-2:]), "MLflow has them"
+
+
+@both
+def test_a_removed_run_goes_from_all_of_them(source_of: Copy) -> None:
+    source = source_of()
+    for kind in sinks.KINDS:
+        send(source, kind)
+    uid, home = source.read.run("small").uid, source.folder.parent
+    everywhere = job(source, None, "tensorboard", "wandb")
+    assert forget(everywhere, None) == []
+    assert forget(everywhere, uid) == ["TensorBoard", "Weights & Biases"]
+    assert not (home / "tensorboard" / "small").exists()
+    assert wandb_files(home) == []
+
+
+def test_what_is_not_installed_is_named_with_its_remedy(source_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "find_spec", lambda name: None)
+    with pytest.raises(TrackerError, match=r"pip install 'evergreen-rl\[tensorboard\]'"):
+        send(source_of(), "tensorboard")
+
+
+def process(source: Source, *kinds: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-P", "-m", "store.tracker", source.run]
+    started = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert started.stdin is not None
+    with started.stdin as pipe:
+        pipe.write(job(source, None, *kinds).as_json())
+    started.stdin = None
+    return started
+
+
+def of_wandb(home: Path) -> list[int]:
+    """The processes of their client that write below a home."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"wandb-core" in (entry / "cmdline").read_bytes() and any(
+                str(home) in os.readlink(one) for one in (entry / "fd").iterdir()
+            ):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@both
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_killed_process_takes_their_service_along_and_loses_nothing(source_of: Copy) -> None:
+    going_on = as_if_killed_after(source_of(), 5, 2)
+    home = going_on.folder.parent
+    with run_lock(going_on.folder):
+        first = process(going_on, "tensorboard", "wandb")
+        deadline = time.monotonic() + 60
+        while not (files := wandb_files(home)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert files
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+    while (left := of_wandb(home)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == [], [(Path(f"/proc/{one}/cmdline").read_bytes(), os.listdir(f"/proc/{one}/fd")) for one in left]
+    whole = replace(source_of(), folder=going_on.folder)
+    second = process(whole, "tensorboard", "wandb")
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 0, said
+    assert of_wandb(home) == []
+    for kind in sinks.KINDS:
+        assert held(whole, kind) == expected(whole)
