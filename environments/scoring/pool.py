@@ -203,7 +203,7 @@ class KillablePool:
 
     def _hand_out(self) -> None:
         while self._waiting and (free := [process for process in self._processes if process.has_room]):
-            for process in free[: len(self._waiting)]:
+            for process in sorted(free, key=lambda one: len(one.jobs))[: len(self._waiting)]:  # idle ones first
                 number = self._waiting.popleft()
                 # The earlier turns of an episode are taken again, each within its own limit.
                 job = self._jobs[number]

@@ -234,3 +234,44 @@ def test_reasoning_gyms_evaluating_verifiers_are_survived():
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValidationError):
         ScoringOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("way", "failures", "reasons"),
+    [
+        ("connection", 1, [None, None]),
+        ("connection", 2, ["raised ConnectionResetError: the judge is away", None]),
+        ("crash", 1, [None, None]),
+        ("crash", 2, ["crashed", None]),
+        ("value", 1, ["raised ValueError: the judge is away", None]),
+    ],
+)
+def test_one_submitted_alone_is_tried_once_more_too(tmp_path, way, failures, reasons):
+    options = {"path": str(tmp_path / "failures"), "failures": failures, "way": way}
+    flaky = EnvironmentSource("flaky", "tests.environments.flaky:create", options)
+    with scorer_of(flaky, timeout_s=5) as scorer:
+        found = []
+        for job in jobs_of(flaky, "a", "b"):
+            found.append(scorer.submit(job).result().score.reason)
+        assert found == reasons
+
+
+def test_one_that_hangs_holds_none_that_is_submitted_later():
+    with scorer_of(OBEDIENT, SLOW_TURNS, workers=2, timeout_s=1.5) as scorer:
+        scorer.turns(jobs_of(SLOW_TURNS, "a", "b", "c", "d"))  # both processes are there, and get a job at a time
+        hanging, *others = [scorer.submit(job) for job in jobs_of(OBEDIENT, "hanging", "noisy", "noisy")]
+        assert all(other.result(timeout=1).score.value is not None for other in others)
+        assert not hanging.done()
+        assert hanging.result().score == Score.unscorable("timed out")
+
+
+def test_closing_gives_up_what_is_under_way():
+    with scorer_of(OBEDIENT, timeout_s=60) as scorer:
+        scorer.turns(jobs_of(OBEDIENT, "hopeless"))
+        (job,) = jobs_of(OBEDIENT, "hanging")
+        under_way = scorer.submit(job)
+        start = time.monotonic()
+        scorer.close()
+        assert under_way.cancelled()
+        assert time.monotonic() - start < 10
+        assert scorer.turns(jobs_of(OBEDIENT, "hopeless"))[0].score.value is not None

@@ -1,0 +1,74 @@
+"""Whole runs on servers, whose episodes go on by themselves: the same digests as turn by turn, whatever servers do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.runs.api import run
+from orchestrator.runs.assembly import lay_foundation
+from orchestrator.spec import load_spec
+from policies.samplers.serving import request_batch
+from policies.samplers.vllm_server import VllmServerSampler
+from tests.integration.runs import told
+from tests.orchestrator.specs import FAKE, Raw, small
+from tests.policies.samplers.serving.fakes import FakeServer
+
+
+def curriculum(name: str, **sections: Any) -> Raw:
+    """Four steps on a book and on talks of three turns."""
+    return small(
+        name,
+        warm_start=None,
+        environments={
+            "book": {"type": "codebook", "categories": {"2": 2, "4": 4}, "keys": 6},
+            "talk": {"type": FAKE, "character": "many_turns", "in_process": True},
+        },
+        curriculum={"stages": 2, "scheduler": "round_robin", "stage": {"steps": 2, "replay": 0.25}},
+        **sections,
+    )
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeServer]]:
+    """Two that play the policy of these specs, and start with other weights."""
+    monkeypatch.setattr(request_batch, "FIRST_PAUSE_S", 0.01)
+    made = [FakeServer(policy=lay_foundation(load_spec(curriculum("any", seed=9))).policy) for _ in range(2)]
+    yield made
+    for server in made:
+        server.die()
+
+
+def on(servers: list[FakeServer]) -> Raw:
+    return {"type": "vllm_server", "urls": [server.url for server in servers], "max_tokens": 6, "turn_tokens": 3}
+
+
+def test_a_run_is_the_same_as_turn_by_turn(
+    tmp_path: Path, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(curriculum("streams", sampler=on(servers)), home=tmp_path).status == "finished"
+    servers[0].script.extend(["500", "well", "500"])  # what fails is asked for again, elsewhere
+    assert run(curriculum("fails", sampler=on(servers)), home=tmp_path).status == "finished"
+    with monkeypatch.context() as patch:
+        patch.setattr(VllmServerSampler, "stream", lambda self, sampling: None)
+        assert run(curriculum("together", sampler=on(servers)), home=tmp_path).status == "finished"
+    digests = {name: told(tmp_path, name)["digest_all"] for name in ("streams", "fails", "together")}
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_episodes_of_a_server_that_lost_the_weights_are_played_anew(tmp_path: Path, servers: list[FakeServer]) -> None:
+    assert run(curriculum("sound", sampler=on(servers)), home=tmp_path).status == "finished"
+    lost = servers[0]
+
+    def forget(number: int) -> None:
+        if number == num_before + 40:
+            lost.forget()
+
+    num_before = len(lost.bodies)
+    lost.before_completion = forget
+    assert run(curriculum("forgets", sampler=on(servers)), home=tmp_path).status == "finished"
+    assert len(lost.bodies) > num_before + 40
+    assert told(tmp_path, "forgets")["digest_all"] == told(tmp_path, "sound")["digest_all"]
