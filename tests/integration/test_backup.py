@@ -43,6 +43,7 @@ def test_a_copy_taken_in_mid_run_goes_on_to_the_same_end(tmp_path: Path, whole: 
     assert ending(tmp_path / "again", "small") == ending(whole, "small")
 
 
+@pytest.mark.slow
 def test_copies_taken_all_the_time_are_each_whole(tmp_path: Path, whole: Path) -> None:
     """From another thread, as another process would: at no moment in particular."""
     home, over, taken = tmp_path / "home", threading.Event(), []

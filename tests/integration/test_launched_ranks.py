@@ -197,7 +197,7 @@ def children_of(process: int) -> list[int]:
     return [int(one) for one in found.split()]
 
 
-@pytest.mark.parametrize("how", [slow("beats"), "is_silent"])
+@pytest.mark.parametrize("how", [slow("beats"), slow("is_silent")])
 def test_a_rank_waits_for_rank_0_as_long_as_it_is_heard(how: str) -> None:
     port, given = free_port(), [sys.executable, "-m", "tests.policies.launched_worker", how]
     both = [

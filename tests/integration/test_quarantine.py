@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from store.records import StepRecord
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.rollout.episodes import earning
 from tests.orchestrator.specs import small
+from tests.shares import share
 
 HERE = "tests.integration.patchy:create"
 STEPS = 24
@@ -118,8 +120,9 @@ def test_the_run_stops_only_when_nothing_can_be_trained_on_and_then_tries_all_of
     assert told(tmp_path, "patchy")["status"] == "finished"
 
 
-@pytest.mark.parametrize("scheduler", ["headroom", "sequence", "discounted_ucb"])
-@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize(
+    ("scheduler", "ahead"), share(product(["headroom", "sequence", "discounted_ucb"], [0, 1]), 2)
+)
 def test_a_run_that_is_killed_sets_the_same_aside(tmp_path: Path, scheduler: str, ahead: int) -> None:
     chosen = {"type": "sequence", "order": ["one", "two", "two"]} if scheduler == "sequence" else scheduler
     changes = {"scheduler": chosen, "stage": {"steps": 8, "replay": 0.25, "from": "all"}}

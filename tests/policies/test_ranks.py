@@ -63,7 +63,7 @@ def replicated(replicas: int, *layouts: list[int]) -> list[dict[str, Any]]:
 
 
 CASES = [
-    *({"name": name, "objective": {"preset": name}, "steps": 1} for name in PRESETS),
+    *({"name": name, "objective": {"preset": name}, "steps": 1, "reads": False} for name in PRESETS),
     *WAYS,
     *({"name": f"a {one}", "objective": {"preset": "repo_r"}, "steps": 2, "family": one} for one in FAMILIES),
 ]
