@@ -174,7 +174,9 @@ def test_bandits_and_the_verbs_that_only_look_need_no_torch(finished: Path, tmp_
     _python(WITHOUT_TORCH.replace("{commands}", repr(commands)))
 
 
-@pytest.mark.parametrize(("example", "changes"), share([("plasticity", []), ("demo", []), ("demo", ["sampler=vllm_server"])], 1))
+@pytest.mark.parametrize(
+    ("example", "changes"), share([("plasticity", []), ("demo", []), ("demo", ["sampler=vllm_server"])], 1)
+)
 def test_what_a_spec_of_a_small_policy_means_is_told_without_torch(example: str, changes: list[str]) -> None:
     code = f"""
 import sys
