@@ -17,7 +17,7 @@ OPPONENT = """
 import re
 
 def first_free(observation, rng):
-    return re.findall(r"'(\\[\\d\\])'", observation)[-9:][0]
+    return re.findall(r"\\[\\d\\]", observation.rpartition("Available Moves:")[2])[0]
 
 def stubborn(observation, rng):
     return None
@@ -105,7 +105,7 @@ def test_what_cannot_be_meant_is_refused_when_the_spec_is_read(options, said):
 def test_what_cannot_be_played_is_refused_when_it_is_made(folder):
     with pytest.raises(EnvironmentFault, match="for a game of two, name an `opponent`"):
         source({"id": "TicTacToe-v0"}).create()
-    with pytest.raises(EnvironmentFault, match="cannot be begun.*sizes"):
+    with pytest.raises(EnvironmentFault, match=r"cannot be begun.*sizes"):
         source({"id": "FrozenLake-v0", "kwargs": {"sizes": 4}}).create()
     with pytest.raises(EnvironmentFault, match="returned None, no move"):
         source({**NOUGHTS, "opponent": "./other.py:stubborn", "seat": 1}, folder).create()
