@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,11 +69,18 @@ class GameOptions(TextOptions):
 
     def score(self, total: float, **components: float) -> Score:
         """Score a sum of rewards; one outside of `reward_range` is unscorable."""
-        low, high = self.reward_range
-        if not math.isfinite(total) or not low <= total <= high:
-            return Score.unscorable(f"{bad_value(total, low, high)}: say `reward_range: [lowest, highest]`")
-        value = (total - low) / (high - low)
-        return Score.of(value, value >= self.correct_at - TOLERANCE, **components)
+        return scaled(total, self.reward_range, self.correct_at, components)
+
+
+def scaled(
+    total: float, reward_range: tuple[float, float], correct_at: float, components: Mapping[str, float]
+) -> Score:
+    """Score a sum of rewards by where it lies in a range; one outside of it is unscorable."""
+    low, high = reward_range
+    if not math.isfinite(total) or not low <= total <= high:
+        return Score.unscorable(f"{bad_value(total, low, high)}: say `reward_range: [lowest, highest]`")
+    value = (total - low) / (high - low)
+    return Score.of(value, value >= correct_at - TOLERANCE, **components)
 
 
 def code_digest(names: Iterable[str], folder: str | None) -> str:

@@ -141,7 +141,9 @@ class Game:
     @property
     def reward(self) -> float:
         """What the game pays the policy, once it is over."""
-        return float((self._engine.state.rewards or {}).get(self._config.seat, 0.0))
+        paid = (self._engine.state.rewards or {}).get(self._config.seat, 0.0)
+        # 0.7.4 gives the reason of an invalid move for its reward in Countdown, Cryptarithm, Slitherlink, ThreeCardMonte
+        return self._config.reward_range[0] if isinstance(paid, str) else float(paid)
 
     def _go_on(self) -> None:
         for _ in range(MOST_OPPOSING):
