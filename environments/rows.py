@@ -153,7 +153,7 @@ class Rows(Environment):
         self.name = name
         self.max_tokens, self.max_prompt_tokens = config.max_tokens, config.max_prompt_tokens
         self._config = config
-        self._reward: Reward = make_reward(config.reward, config.folder)
+        self._reward: Reward = self._make_reward(config)
         self.scores_in_process = self._reward.in_process
         self.seconds = self._reward.seconds
         self._tell: Tell = lambda text: None
@@ -287,6 +287,9 @@ class Rows(Environment):
         answer, data = self._config.read(completion), task.data
         attempt = Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
         return self._reward.score(attempt)
+
+    def _make_reward(self, config: Config) -> Reward:
+        return make_reward(config.reward, config.folder)
 
     def _places(self, category: str) -> Places:
         known = self._opened.index.categories

@@ -23,6 +23,7 @@ ALLOWED = {
         *("jsonschema", "jsonschema_specifications", "math_verify", "datasketch"),
         *("jinja2", "pyarrow"),  # tables; pyarrow in functions
         "aiohttp",  # environments/remote alone, which only `type: http` loads
+        "nltk",  # textarena, in a function
     },
     "policies": {
         *(

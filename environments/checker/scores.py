@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 
 from environments.checker.findings import CheckContext, Severity, quoted
-from environments.checker.tasks import fingerprint, message_fault, task_fingerprints
+from environments.checker.tasks import REPLYING, fingerprint, message_fault, task_fingerprints
 from environments.contracts import BAD_VALUE, CORRECT_AT, Episode, Score, Task, Turn
 from environments.display import clean
 from environments.options import FRAMES
@@ -351,7 +351,7 @@ def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bo
                 context.find_in(task, "score-form", f"in turn {number}, {fault}")
             if _facts(played) != _facts(replayed):
                 context.find_in(task, "episode-replay", f"turn {number} is another when replayed")
-        for fault in filter(None, map(message_fault, replayed.messages)):
+        for fault in filter(None, (message_fault(message, REPLYING) for message in replayed.messages)):
             context.find_in(task, "episode", f"in turn {number}, {fault}")
         if replayed.done:
             return True

@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import FrozenInstanceError
 from statistics import median
@@ -19,6 +19,7 @@ from environments.checker.findings import CheckContext, Prints, error_text, quot
 from environments.contracts import Environment, Message, Task
 
 ROLES = ("system", "user", "assistant")
+REPLYING = (*ROLES, "tool")  # of what an environment answers
 SLOW_MS = 500.0
 HEAVY_BYTES = 2**20
 FAILED = object()  # in place of a task that could not be made
@@ -112,12 +113,12 @@ def _form_fault(task: object, environment: str, category: str, index: int) -> st
     return None
 
 
-def message_fault(message: Message) -> str | None:
+def message_fault(message: Message, roles: Sequence[str] = ROLES) -> str | None:
     """Say what is wrong with a message, if something is."""
     if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
         return f"a message must be a map of role and content, found {quoted(repr(message))}"
-    if message["role"] not in ROLES:
-        return f"a message's role must be one of {', '.join(ROLES)}, found {quoted(message['role'])}"
+    if message["role"] not in roles:
+        return f"a message's role must be one of {', '.join(roles)}, found {quoted(message['role'])}"
     content: object = message["content"]
     if not isinstance(content, str):
         return f"a message's content must be a string, found {quoted(repr(content))}"

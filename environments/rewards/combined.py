@@ -8,7 +8,7 @@ not apply (TRL's `None`) is left out; where none applies, the whole is unscorabl
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -51,9 +51,9 @@ class Config(Options):
 class Combined(Reward):
     """The weighted mean of several rewards."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, filled: Collection[str] = ()) -> None:
         own = [{key: value for key, value in part.items() if key != "weight"} for part in config.parts]
-        rewards = [make_reward(part, config.folder) for part in own]
+        rewards = [make_reward(part, config.folder, filled) for part in own]
         weights = [part["weight"] for part in config.parts]
         self._parts = list(zip(config.names, rewards, weights, strict=True))
         self._correct = config.correct
@@ -116,5 +116,5 @@ def _named(part: str) -> Iterator[None]:
         raise ValueError(f"{part}: {error}") from error
 
 
-def create(config: Config) -> Combined:
-    return Combined(config)
+def create(config: Config, filled: Collection[str] = ()) -> Combined:
+    return Combined(config, filled)

@@ -11,7 +11,7 @@ the type `combined`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
@@ -25,10 +25,11 @@ from environments.rewards.functions import CALLING, FunctionOptions, FunctionRew
 from environments.user_code import is_user_code
 
 
-def make_reward(section: object, search_path: str | None = None) -> Reward:
+def make_reward(section: object, search_path: str | None = None, filled: Collection[str] = ()) -> Reward:
     """Build the reward of a spec's section, whichever way it is written, or of what `RewardSection` made of one.
 
-    Functions of the user's own are looked for in the folder `search_path`, after the path. Raises
+    Functions of the user's own are looked for in the folder `search_path`, after the path; `filled` are parameters of
+    TRL's functions that attempts have in `Attempt.trainer`. Raises
     pydantic.ValidationError if there is no such reward, or it refuses its options, EnvironmentFault if a function is
     not there or cannot be called, or an extra is not installed.
     """
@@ -36,9 +37,10 @@ def make_reward(section: object, search_path: str | None = None) -> Reward:
     type_, options = resolved["type"], {key: value for key, value in resolved.items() if key != "type"}
     if is_user_code(type_):
         function = function_of(REWARDS, type_, search_path, CALLING)
-        return FunctionReward(type_, function, FunctionOptions.model_validate(options))
+        return FunctionReward(type_, function, FunctionOptions.model_validate(options), filled)
     config = _config_class(type_).model_validate(options)
-    reward: Reward = module_of(REWARDS, type_).create(config.within(search_path))
+    parts = {"filled": filled} if filled and type_ == "combined" else {}  # which makes rewards itself
+    reward: Reward = module_of(REWARDS, type_).create(config.within(search_path), **parts)
     return reward
 
 

@@ -16,13 +16,15 @@ NOT_APPLIED = "no reward applied"  # the reason of a reward that has nothing to 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One reply, and what is needed to judge it: plain data."""
+    """One reply, and what is needed to judge it: plain data, but for `trainer`."""
 
     completion: str  # all that the policy wrote
     answer: str | None  # what the environment's option `answer` found in it; None where its marks are missing
     truth: Any  # what the row says is right: plain JSON data
     messages: tuple[Message, ...] = ()  # the conversation before the reply
     row: Mapping[str, Any] = field(default_factory=dict)  # all columns, for rewards that `needs_row`
+    # what TRL hands to reward functions beside columns, by parameter, where an environment of its kind asks
+    trainer: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Reward(ABC):

@@ -2,9 +2,9 @@
 
 verl: `compute_score(data_source, solution_str, ground_truth, extra_info=None)`, a number, or a dict with `score` whose
 other numbers become components. `solution_str` is the whole reply, as in verl.
-TRL: `reward(completions, prompts=..., **columns)`, a list of one number or None (None: it does not apply). Each column
-of the row is a list of one; completions are conversations where the prompt is one, text where the row's column
-`prompt` is text.
+TRL: `reward(completions, prompts=..., **columns)`, or `reward(environments, ...)` where environments of the type `trl`
+ask; a list of one number or None (None: it does not apply). Each column of the row is a list of one; completions are
+conversations where the prompt is one, text where the row's column `prompt` is text.
 Ours: `reward(attempt)`, a `Score` or a number.
 
 Sources: verl's documentation, "Implement Reward Function for Dataset"; TRL 1.x, GRPOTrainer._calculate_rewards.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import redirect_stdout
 from numbers import Real
 from typing import Annotated, Any, SupportsFloat
@@ -59,8 +59,10 @@ class FunctionReward(Reward):
 
     needs_row = True
 
-    def __init__(self, name: str, function: Callable[..., object], options: FunctionOptions) -> None:
-        self._function, self._options = function, options
+    def __init__(
+        self, name: str, function: Callable[..., object], options: FunctionOptions, filled: Collection[str] = ()
+    ) -> None:
+        self._function, self._options, self._filled = function, options, frozenset(filled)
         self._given = dict(options.model_extra or {})
         called = function if inspect.isroutine(function) else type(function).__call__
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
@@ -72,7 +74,7 @@ class FunctionReward(Reward):
         self._takes_all = any(one.kind is one.VAR_KEYWORD for one in self._parameters.values())
         names = set(self._parameters)
         self._is_verl = "attempt" not in names and {"solution_str", "ground_truth"} <= names
-        self._is_trl = not self._is_verl and "attempt" not in names and "completions" in names
+        self._is_trl = not self._is_verl and "attempt" not in names and bool({"completions", "environments"} & names)
         if not (self._is_verl or self._is_trl or "attempt" in names):
             found = f"its parameters are ({', '.join(self._parameters)})"
             raise _fault(name, f"{found}; expected a function called as {CALLING}")
@@ -113,10 +115,10 @@ class FunctionReward(Reward):
         not_columns = ("prompt", "completion", "completion_ids")
         columns = {key: [value] for key, value in row.items() if key not in not_columns}
         if isinstance(row.get("prompt"), str):
-            return {**columns, "prompts": [row["prompt"]], "completions": [attempt.completion]}
+            return {**columns, "prompts": [row["prompt"]], "completions": [attempt.completion], **attempt.trainer}
         completion = [{"role": "assistant", "content": attempt.completion}]
         prompt = [dict(message) for message in attempt.messages]
-        return {**columns, "prompts": [prompt], "completions": [completion]}
+        return {**columns, "prompts": [prompt], "completions": [completion], **attempt.trainer}
 
     def _refuse_what_it_cannot_take(self, name: str) -> None:
         """Say now what would fail with every score; TRL's parameters may be any column, known only with the row."""
@@ -129,7 +131,7 @@ class FunctionReward(Reward):
             variable = one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
             if variable or one.default is not one.empty or key in self._given:
                 continue
-            is_supplied = key not in TRAINERS_OWN if self._is_trl else key in supplied
+            is_supplied = key not in TRAINERS_OWN or key in self._filled if self._is_trl else key in supplied
             if one.kind is one.POSITIONAL_ONLY or not is_supplied:
                 remedy = "give it a default, or its value beside the type"
                 raise _fault(name, f"nothing here fills its parameter {key!r}; {remedy}")

@@ -1,0 +1,286 @@
+"""Any Gymnasium environment as a text game: observations written out, replies read as actions, a turn a step.
+
+Two small functions of the user's own may do both, `observation: ./mine.py:to_text`, called as `to_text(observation,
+env)`, and `action: ./mine.py:to_action`, called as `to_action(text, env)`: None or a ValueError says that it is none.
+Without them observations are what the environment renders as text, or their values, and actions are read as the action
+space asks. Game number i begins with `env.reset(seed=seed + i)`. See docs/environments.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from environments.contracts import Category, Environment, EnvironmentFault, Episode, Score, Task, Turn
+from environments.games import GameOptions, code_digest, require_index
+from environments.plugins import ENVIRONMENTS
+from environments.registry import function_of
+from environments.spaces import NoAction, asked, library, read_action, require_writable, shown, written
+from environments.surroundings import OwnRandomState
+from environments.user_code import is_user_code, raised, wrong_name
+
+SOURCE = "https://gymnasium.farama.org, arXiv 2407.17032"
+
+ADAPTER_VERSION = "1"
+LONGEST = 100_000  # characters of a reply that are read
+TEXT = "ansi"  # Gymnasium's name of rendering as text
+
+ToText = Callable[[Any, Any], str]
+ToAction = Callable[[str, Any], Any]
+
+
+class Config(GameOptions):
+    """Options of a Gymnasium environment, beside those of every game."""
+
+    id: str
+    """Name of the environment (`FrozenLake-v1`, `module:Name-v0`), or a function of your own that makes one, as
+    ./file.py:function: called with the keyword arguments, and with `seed` if it has such a parameter."""
+    observation: str | None = None
+    """`render`: what the environment renders as text, coloured cells in brackets; `values`: its numbers; or a function
+    of your own, called as to_text(observation, env). Null: `render` where there is such a rendering, else `values`."""
+    action: str | None = None
+    """A function of your own, called as to_action(text, env); null: read as the action space asks."""
+    actions: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of a discrete space's actions, in its order; null: their numbers."""
+    instructions: str | None = None
+    """How a prompt begins; null: the environment's name, and what a reply is to look like."""
+    invalid: Literal["ignore", "penalty", "end"] = "ignore"
+    """What follows a reply that is no action. `ignore`: the game stands still, the policy is told what is legal, and
+    the turn counts; `penalty`: the same, and `penalty` is taken off the rewards; `end`: the game is over, worth 0."""
+    penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """What `invalid: penalty` takes off the rewards for each such reply, down to the lowest of `reward_range`."""
+
+    unfinished: Literal["zero", "rewards"] = "zero"
+    """What a game is worth that `turns` or a budget ends: `zero`: nothing, also where to lose is worth that; `rewards`:
+    what it has earned so far, for games that pay by the step."""
+
+    @field_validator("id")
+    @classmethod
+    def _is_known(cls, id_: str) -> str:
+        gymnasium = library()
+        if _is_function(id_) or ":" in id_:  # a module of the user's: found once the spec's folder is known
+            return id_
+        try:
+            gymnasium.spec(id_)
+        except gymnasium.error.Error as error:
+            raise ValueError(f"Gymnasium has no environment {id_!r}: {error}") from error
+        return id_
+
+    @field_validator("observation", "action")
+    @classmethod
+    def _is_a_function(cls, name: str | None, info: ValidationInfo) -> str | None:
+        words = ("render", "values") if info.field_name == "observation" else ()
+        if name is None or name in words or is_user_code(name):
+            return name
+        raise ValueError(f"expected {''.join(f'`{word}`, ' for word in words)}./file.py:function, found {name!r}")
+
+    @field_validator("actions")
+    @classmethod
+    def _differ(cls, names: list[str] | None) -> list[str] | None:
+        if names and len({name.strip().casefold() for name in names}) < len(names):
+            raise ValueError("names of actions have to differ, also in lower case")
+        return names
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.action is not None and self.actions is not None:
+            raise ValueError("`action` reads replies itself: leave `actions` out, and say them in `instructions`")
+        if (self.penalty is None) == (self.invalid == "penalty"):
+            raise ValueError("`invalid: penalty` and `penalty: NUMBER` belong together: write both or neither")
+        return self
+
+    def unfinished_score(self, total: float, **components: float) -> Score:
+        """Score a game that did not come to its end."""
+        return self.score(total, **components) if self.unfinished == "rewards" else Score.of(0.0, False, **components)
+
+
+class Gymnasium(Environment):
+    """An environment made anew for every task and every episode, so that nothing is left of the one before."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name, self._config = name, config
+        self.max_tokens, self.max_prompt_tokens = config.max_tokens, config.max_prompt_tokens
+        own = [one for one in (config.id, config.observation, config.action) if one and is_user_code(one)]
+        own = [one for one in own if wrong_name(one) is None]
+        self._factory = self._function(config.id, "make(**kwargs)") if config.id in own else None
+        is_own = config.observation is not None and is_user_code(config.observation)
+        self._to_text: ToText | None = (
+            self._function(config.observation, "to_text(observation, env)") if is_own else None
+        )
+        self._to_action: ToAction | None = self._function(config.action, "to_action(text, env)")
+        self._renders, self._asked = dict[str, bool](), dict[str, str]()
+        for category in config.option_sets:
+            self._look_at(category)
+        code = f"+{code_digest(own, config.folder)}" if own else ""
+        self.version = f"{ADAPTER_VERSION}+gymnasium-{version('gymnasium')}{code}"
+        self.symbols = tuple(config.actions or ())
+
+    @property
+    def categories(self) -> list[Category]:
+        """The named keyword arguments of the spec, in its order."""
+        sets = self._config.option_sets.items()
+        return [Category(name, one.get("trainable", True), self._config.arguments(name)) for name, one in sets]
+
+    def size(self, category: str) -> int | None:
+        return self._config.size
+
+    def task(self, category: str, index: int) -> Task:
+        require_index(self.name, self._config.size, index)
+        game = Game(self, category, index)
+        asked = self._config.instructions
+        instructions = f"Play {self._config.id}. {self._asked[category]}" if asked is None else asked
+        messages = self._config.conversation(self._config.question(instructions, index, game.seen))
+        return Task(self.name, category, index, messages)
+
+    def start(self, task: Task) -> Episode:
+        return Play(task, Game(self, task.category, task.index), self._config, self._asked[task.category])
+
+    def made(self, category: str, seed: int) -> Any:
+        """Make a category's environment."""
+        arguments = self._config.arguments(category)
+        if self._factory is not None:
+            takes_seed = "seed" in inspect.signature(self._factory).parameters
+            return self._factory(**arguments, **({"seed": seed} if takes_seed else {}))
+        if self._renders.get(category):
+            arguments["render_mode"] = TEXT
+        return library().make(self._config.id, disable_env_checker=True, **arguments)
+
+    def text_of(self, category: str, observation: Any, env: Any) -> str:
+        """Write an observation."""
+        if self._to_text is not None:
+            return str(self._to_text(observation, env))
+        return shown(env.render()) if self._renders[category] else written(observation)
+
+    def action_of(self, text: str, env: Any) -> Any:
+        """Read an action; raises NoAction where a reply is none."""
+        if self._to_action is not None:
+            try:
+                action = self._to_action(text, env)
+            except ValueError as error:
+                raise NoAction(str(error)) from error
+            if action is None:
+                raise NoAction("it is none that the game knows")
+            return action
+        return read_action(text, env.action_space, self._config.actions)
+
+    def seed_of(self, index: int) -> int:
+        """Give the seed of a game."""
+        return self._config.seed + index
+
+    def _look_at(self, category: str) -> None:
+        """Make the environment once, and see how it is observed and played."""
+        try:
+            with OwnRandomState(self._config.seed).lent():
+                env = self.made(category, self._config.seed)
+        except Exception as error:  # foreign code; whoever chose the arguments can do something about it
+            raise self._fault(
+                f"{self._config.id} cannot be made: {raised(error)}; change `id`, `kwargs`", category
+            ) from error
+        if not isinstance(env, library().Env):
+            raise self._fault(f"{self._config.id} made a {type(env).__name__}, no gymnasium.Env", category)
+        self._renders[category] = self._is_rendered(env, category)
+        if self._to_text is None and not self._renders[category]:
+            try:
+                require_writable(env.observation_space)
+            except ValueError as error:
+                remedy = "write them by a function of your own: `observation: ./mine.py:to_text`"
+                raise self._fault(f"observations have no text: {error}; {remedy}", category) from error
+        try:
+            own = self._to_action is not None
+            self._asked[category] = "" if own else asked(env.action_space, self._config.actions)
+        except ValueError as error:
+            raise self._fault(str(error), category) from error
+        env.close()
+
+    def _is_rendered(self, env: Any, category: str) -> bool:
+        wanted, modes = self._config.observation, env.metadata.get("render_modes", [])
+        can = env.render_mode == TEXT if self._factory is not None else TEXT in modes
+        if wanted == "render" and not can:
+            of_own = "; make it with render_mode='ansi'" if self._factory is not None else ""
+            raise self._fault(
+                f"{self._config.id} renders no text, only {', '.join(modes) or 'nothing'}{of_own}", category
+            )
+        return can and wanted in (None, "render") and self._to_text is None
+
+    def _function(self, name: str | None, calling: str) -> Callable[..., Any] | None:
+        return None if name is None else function_of(ENVIRONMENTS, name, self._config.folder, calling)
+
+    def _fault(self, words: str, category: str) -> EnvironmentFault:
+        return EnvironmentFault(f"environment {self.name}, category {category}: {words}")
+
+
+class Game:
+    """One game from its seed on: the environment, what is seen of it, what it has paid."""
+
+    def __init__(self, environment: Gymnasium, category: str, index: int) -> None:
+        self._environment, self._category = environment, category
+        seed = environment.seed_of(index)
+        self._random, self.total, self.is_over = OwnRandomState(seed), 0.0, False
+        with self._random.lent():
+            self._env = environment.made(category, seed)
+            observation, _ = self._env.reset(seed=seed)
+            self.seen = environment.text_of(category, observation, self._env)
+
+    def step(self, text: str) -> None:
+        """Take an action; NoAction where the text is none."""
+        with self._random.lent():
+            action = self._environment.action_of(text, self._env)
+            observation, reward, terminated, truncated, _ = self._env.step(action)
+            self.total += float(reward)
+            self.is_over = bool(terminated or truncated)
+            if self.is_over:
+                self._env.close()
+            else:
+                self.seen = self._environment.text_of(self._category, observation, self._env)
+
+
+class Play(Episode):
+    """A reply a step, until the game or the turns are over."""
+
+    def __init__(self, task: Task, game: Game, config: Config, asked: str) -> None:
+        self.messages, self._game, self._config, self._asked = task.messages, game, config, asked
+        self._num_turns = self._num_invalid = 0
+
+    def step(self, completion: str) -> Turn:
+        """Take the step that a completion asks for."""
+        self._num_turns += 1
+        text = self._config.read(completion)
+        try:
+            if text is None:
+                raise NoAction("the answer is missing")
+            if len(text) > LONGEST:
+                raise NoAction("it is too long")
+            self._game.step(text)
+            seen = self._game.seen
+        except NoAction as reason:
+            self._num_invalid += 1
+            if self._config.invalid == "end":
+                return Turn(score=Score.of(0.0, False, **self._counts()))
+            seen = " ".join(f"That is no action: {reason}. {self._asked}".split())
+        if self._game.is_over:
+            return Turn(score=self._config.score(self._total(), **self._counts()))
+        score = self._config.unfinished_score(self._total(), **self._counts())
+        if self._num_turns >= self._config.turns:
+            return Turn(score=score)
+        return Turn(({"role": "user", "content": seen or "(nothing to be seen)"},), score, done=False)
+
+    def _total(self) -> float:
+        if self._config.invalid != "penalty":
+            return self._game.total
+        low, total = self._config.reward_range[0], self._game.total
+        return max(min(low, total), total - (self._config.penalty or 0.0) * self._num_invalid)
+
+    def _counts(self) -> dict[str, float]:
+        return {"reward": self._game.total, "invalid": float(self._num_invalid)}
+
+
+def create(name: str, config: Config) -> Gymnasium:
+    return Gymnasium(name, config)
+
+
+def _is_function(id_: str) -> bool:
+    return is_user_code(id_) and wrong_name(id_) is None

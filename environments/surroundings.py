@@ -1,0 +1,53 @@
+"""What foreign code may not leave behind: global generators lent to it and given back, imports that change nothing.
+
+Games and graders draw from `random` and `numpy.random`; what they draw must follow from their task, and nobody else's
+numbers may.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from environments.contracts import import_extra
+
+
+class OwnRandomState:
+    """States of `random` and `numpy.random` of one episode's own, in force inside `lent`."""
+
+    def __init__(self, seed: int) -> None:
+        self._python = random.Random(seed).getstate()
+        self._numpy = np.random.RandomState(seed % 2**32).get_state()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Put this state in place of the process's; afterwards put that back, and keep how far this one came."""
+        python, numpy = random.getstate(), np.random.get_state()
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        try:
+            yield
+        finally:
+            self._python, self._numpy = random.getstate(), np.random.get_state()
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def import_apart(module: str, package: str, type_: str) -> Any:
+    """Import a module of an optional package for a type, leaving generators and environment variables as they were.
+
+    Raises EnvironmentFault where the package is not installed.
+    """
+    variables = dict(os.environ)
+    try:
+        with OwnRandomState(0).lent():
+            needs = f"environments of type {type_} need the package {package}"
+            return import_extra(module, needs, f"'evergreen-rl[{type_}]'")
+    finally:
+        for name in set(os.environ) - set(variables):
+            del os.environ[name]

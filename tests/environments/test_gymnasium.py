@@ -1,0 +1,170 @@
+"""Gymnasium's environments as text games: what is seen, what is read, what it is worth."""
+
+import pytest
+from pydantic import ValidationError
+
+from environments import EnvironmentFault, EnvironmentSource
+from environments.checker import check
+from environments.scoring.jobs import ScoringJob, play
+from tests.environments.checker.here import findings_here
+
+gymnasium = pytest.importorskip("gymnasium")
+
+LAKE = {
+    "id": "FrozenLake-v1",
+    "kwargs": {"is_slippery": False},
+    "actions": ["left", "down", "right", "up"],
+    "categories": {"small": {"map_name": "4x4"}, "large": {"map_name": "8x8"}},
+}
+BLACKJACK = {"id": "Blackjack-v1", "actions": ["stick", "hit"], "reward_range": [-1, 1]}
+TO_THE_GOAL = ["down", "down", "right", "right", "down", "right"]
+
+OWN = """
+import gymnasium
+
+class Scale(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3))
+    action_space = gymnasium.spaces.Tuple((gymnasium.spaces.Discrete(3), gymnasium.spaces.Box(0, 1, (2,))))
+
+    def __init__(self, weight=1):
+        self.weight = weight
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample() * 0, {}
+
+    def step(self, action):
+        return self.observation_space.sample() * 0, float(action[0]) / 2, True, False, {}
+
+def make(weight=1, seed=0):
+    made = Scale(weight)
+    made.seed_given = seed
+    return made
+
+def to_text(observation, env):
+    return f"{env.weight} kg, {env.seed_given}"
+
+def to_action(text, env):
+    return {"light": (0, [0, 0]), "heavy": (2, [0, 0])}.get(text)
+"""
+
+
+def source(folder=None, **options):
+    return EnvironmentSource("game", "gymnasium", options, str(folder) if folder else None)
+
+
+def played(environment, completions, category=None, index=0):
+    task = environment.task(category or environment.categories[0].name, index)
+    return [play(environment, ScoringJob(task, tuple(completions[: n + 1]))) for n in range(len(completions))]
+
+
+@pytest.mark.parametrize("options", [LAKE, BLACKJACK], ids=["FrozenLake", "Blackjack"])
+def test_the_checker_finds_nothing_but_that_there_are_no_reference_answers(options):
+    assert {found.rule for found in findings_here(source(**options))} == {"no-answer"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [LAKE, BLACKJACK], ids=["FrozenLake", "Blackjack"])
+def test_the_checker_finds_nothing_else_in_processes_of_their_own(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {found.rule for found in check(source(**options), tasks=4)} == {"no-answer"}
+
+
+def test_the_way_to_the_goal_is_worth_one():
+    lake = source(**LAKE).create()
+    assert lake.task("small", 3).messages[0]["content"] == (
+        "Play FrozenLake-v1. Answer with one of: left, down, right, up.\n\nGame 3.\n\n[S]FFF\nFHFH\nFFFH\nHFFG"
+    )
+    turns = played(lake, TO_THE_GOAL)
+    assert [turn.done for turn in turns] == [False] * 5 + [True]
+    assert turns[0].messages[0]["content"] == "  (Down)\nSFFF\n[F]HFH\nFFFH\nHFFG"
+    assert (turns[-1].score.value, turns[-1].score.correct) == (1.0, True)
+    fallen = played(lake, ["right", "down"])[-1]
+    assert (fallen.done, fallen.score.value, fallen.score.correct) == (True, 0.0, False)
+
+
+def test_a_game_is_its_seed_and_nothing_else():
+    slippery = source(**{**LAKE, "kwargs": {}}).create()
+    replies = ["down", "right"] * 4
+    first, again = (played(slippery, replies, "large", 5) for _ in range(2))
+    assert first == again
+    assert len({str(played(slippery, replies, "large", index)) for index in range(6)}) > 1
+    hands = {source(**BLACKJACK).create().task("default", index).messages[0]["content"] for index in range(20)}
+    assert len({hand.rpartition("\n")[2] for hand in hands}) > 5
+
+
+def test_rewards_are_scaled():
+    blackjack = source(**BLACKJACK).create()
+    values = {played(blackjack, ["stick"], index=index)[0].score.value for index in range(30)}
+    assert values == {0.0, 0.5, 1.0}
+    unscaled = source(id="Blackjack-v1").create()
+    lost = next(turn for i in range(30) for turn in played(unscaled, ["0"], index=i) if turn.score.value is None)
+    assert "reward_range" in lost.score.reason
+
+
+def test_a_game_that_does_not_end_is_worth_nothing_unless_its_steps_pay():
+    pole = {"id": "CartPole-v1", "reward_range": [0, 500], "turns": 3}
+    assert played(source(**pole).create(), ["0", "1", "0"])[-1].score.value == 0.0
+    paid = played(source(**pole, unfinished="rewards").create(), ["0", "1", "0"])
+    assert [turn.score.value for turn in paid] == pytest.approx([0.002, 0.004, 0.006])
+    assert [turn.done for turn in paid] == [False, False, True]
+
+
+def test_an_invalid_reply_does_what_the_spec_says():
+    still = played(source(**LAKE).create(), ["jump", *TO_THE_GOAL])
+    assert still[0].messages[0]["content"] == (
+        "That is no action: there is none of that name. Answer with one of: left, down, right, up."
+    )
+    assert still[-1].score.value == 1.0
+    assert still[-1].score.components == {"reward": 1.0, "invalid": 1.0}
+    paid = played(source(**LAKE, invalid="penalty", penalty=0.25).create(), ["jump", *TO_THE_GOAL])
+    assert (paid[-1].score.value, paid[-1].score.correct) == (0.75, False)
+    ended = played(source(**LAKE, invalid="end").create(), ["jump"])
+    assert (ended[0].done, ended[0].score.value) == (True, 0.0)
+
+
+def test_functions_of_the_users_own_make_and_write_and_read(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    own = {"id": "./mine.py:make", "observation": "./mine.py:to_text", "action": "./mine.py:to_action"}
+    scale = source(tmp_path, **own, categories={"a": {"weight": 4}}, instructions="Light or heavy?").create()
+    assert scale.task("a", 7).messages[0]["content"] == "Light or heavy?\n\nGame 7.\n\n4 kg, 7"
+    assert played(scale, ["heavy"])[0].score.value == 1.0
+    assert "it is none that the game knows" in played(scale, ["?"])[0].messages[0]["content"]
+    with pytest.raises(EnvironmentFault, match=r"12,288 numbers, of shape 64x64x3; write them by .*observation"):
+        source(tmp_path, id="./mine.py:make").create()
+    read = source(tmp_path, **{**own, "action": None}).create()
+    assert (
+        "JSON list, 0: a number from 0 to 2; 1: numbers: 0 to 1, 0 to 1"
+        in read.task("default", 0).messages[0]["content"]
+    )
+    assert played(read, ["[2, [0.5, 1]]"])[0].score.value == 1.0
+    assert not played(read, ["[2, [0.5, 7]]"])[0].done
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"id": "FrozenLake-v7"}, "FrozenLake"),
+        ({**LAKE, "penalty": 0.5}, "belong together"),
+        ({**LAKE, "invalid": "penalty"}, "belong together"),
+        ({**LAKE, "reward_range": [1, 0]}, "the lowest first"),
+        ({**LAKE, "actions": ["Up", "up"]}, "have to differ"),
+        ({**LAKE, "observation": "pixels"}, "`values`, ./file.py:function, found 'pixels'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_when_the_spec_is_read(options, said):
+    with pytest.raises(ValidationError, match=said):
+        source(**options).create()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({**LAKE, "actions": ["left", "right"]}, "`actions` names 2, and there are 4"),
+        ({**LAKE, "kwargs": {"slippery": True}}, "cannot be made.*slippery"),
+        ({"id": "CartPole-v1", "observation": "render"}, "renders no text"),
+    ],
+)
+def test_what_the_environment_cannot_do_is_refused_when_it_is_made(options, said):
+    with pytest.raises(EnvironmentFault, match=said):
+        source(**options).create()

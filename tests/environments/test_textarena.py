@@ -1,0 +1,111 @@
+"""TextArena's games: of one player, and of two against a function."""
+
+import random
+
+import pytest
+from pydantic import ValidationError
+
+from environments import EnvironmentFault, EnvironmentSource
+from environments.scoring.jobs import ScoringJob, play
+from tests.environments.checker.here import findings_here
+
+textarena = pytest.importorskip("textarena")
+
+LAKE = {"id": "FrozenLake-v0", "categories": {"small": {"size": 4}, "large": {"size": 6, "num_holes": 8}}}
+NOUGHTS = {"id": "TicTacToe-v0", "opponent": "./other.py:first_free", "reward_range": [-1, 1]}
+OPPONENT = """
+import re
+
+def first_free(observation, rng):
+    return re.findall(r"\\[\\d\\]", observation.rpartition("Available Moves:")[2])[0]
+
+def stubborn(observation, rng):
+    return None
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "other.py").write_text(OPPONENT)
+    return str(tmp_path)
+
+
+def source(options, folder=None):
+    return EnvironmentSource("game", "textarena", options, folder)
+
+
+def played(environment, completions, index=0):
+    task = environment.task(environment.categories[0].name, index)
+    return [play(environment, ScoringJob(task, tuple(completions[: n + 1]))) for n in range(len(completions))]
+
+
+def test_the_checker_finds_nothing_but_that_there_are_no_reference_answers(folder):
+    for options in (LAKE, NOUGHTS):
+        assert {found.rule for found in findings_here(source(options, folder))} == {"no-answer"}
+
+
+def test_a_seed_is_a_lake_whatever_anybody_draws():
+    lake = source(LAKE).create()
+    first = [lake.task("small", index).messages for index in range(4)]
+    random.seed(5)
+    state = random.getstate()
+    assert [source(LAKE).create().task("small", index).messages for index in range(4)] == first
+    assert len(set(map(str, first))) == 4
+    assert random.getstate() == state
+    assert len(lake.task("large", 0).messages[0]["content"]) > len(lake.task("small", 0).messages[0]["content"])
+
+
+def test_a_game_of_two_is_played_against_the_function(folder):
+    noughts = source(NOUGHTS, folder).create()
+    turns = played(noughts, ["[4]", "8", "[2]"])
+    assert [turn.done for turn in turns] == [False, False, False]
+    assert "[Player 1] [0]" in turns[0].messages[0]["content"]
+    assert "Player 0 placed" in turns[0].messages[0]["content"]
+    assert "[Player 0]" not in turns[0].messages[0]["content"]
+    won = played(noughts, ["[4]", "[2]", "[6]"])[-1]
+    assert (won.done, won.score.value, won.score.correct) == (True, 1.0, True)
+    lost = played(noughts, ["[4]", "[8]", "[7]"])[-1]
+    assert (lost.done, lost.score.value, lost.score.correct) == (True, 0.0, False)
+
+
+def test_the_policy_may_be_the_second_player(folder):
+    second = source({**NOUGHTS, "seat": 1}, folder).create()
+    assert "[Player 0] [0]" in second.task("default", 0).messages[0]["content"]
+    assert played(second, ["[4]", "[8]"])[-1].score.value == 0.0
+
+
+def test_invalid_moves_are_the_games_own_business_and_turns_end():
+    lake = source(LAKE).create()
+    warned, over = played(lake, ["swim", "swim"])
+    assert "invalid move" in warned.messages[0]["content"]
+    assert over.done
+    assert over.score.value < 1
+    short = source({"id": "LightsOut-v0", "turns": 2}).create()
+    assert [(turn.done, turn.score.value) for turn in played(short, ["[0 0]", "[0 1]"])] == [(False, 0.0), (True, 0.0)]
+
+
+def test_games_that_download_are_refused_by_name():
+    with pytest.raises(EnvironmentFault, match=r"Hangman-v0 needs word lists .*: python -m nltk.downloader words"):
+        source({"id": "Hangman-v0"}).create()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"id": "TicTacTo-v0"}, "did you mean TicTacToe-v0"),
+        ({"id": "TicTacToe-v0", "seat": 1}, "name an `opponent`"),
+        ({"id": "TicTacToe-v0", "opponent": "random"}, "`opponent` is a function"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_when_the_spec_is_read(options, said):
+    with pytest.raises(ValidationError, match=said):
+        source(options).create()
+
+
+def test_what_cannot_be_played_is_refused_when_it_is_made(folder):
+    with pytest.raises(EnvironmentFault, match="for a game of two, name an `opponent`"):
+        source({"id": "TicTacToe-v0"}).create()
+    with pytest.raises(EnvironmentFault, match=r"cannot be begun.*sizes"):
+        source({"id": "FrozenLake-v0", "kwargs": {"sizes": 4}}).create()
+    with pytest.raises(EnvironmentFault, match="returned None, no move"):
+        source({**NOUGHTS, "opponent": "./other.py:stubborn", "seat": 1}, folder).create()

@@ -1,0 +1,195 @@
+"""TRL's environment classes: rows reset them, methods are tools, reward functions read their state."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from environments import EnvironmentFault, EnvironmentSource
+from environments.checker import check
+from environments.scoring.jobs import ScoringJob, play
+from tests.environments.checker.here import findings_here
+
+MINE = '''
+import random
+from typing import Literal
+
+class Vault:
+    def __init__(self):
+        self.reward = 0.0
+
+    def reset(self, code, **row) -> str | None:
+        self.code, self.reward, self.hints = code, 0.0, 0
+        return f" There are {random.randint(3, 9)} clocks."
+
+    def hint(self, place: int, form: Literal["digit", "parity"] = "digit") -> str:
+        """Tell a digit of the code.
+
+        Args:
+            place: Which digit, from 0
+                to 2.
+            form: What to tell of it.
+
+        Returns:
+            The digit.
+        """
+        self.hints += 1
+        return self.code[place] if form == "digit" else str(int(self.code[place]) % 2)
+
+    def open(self, code: str) -> str:
+        """Try to open the vault.
+
+        Args:
+            code: Three digits.
+        """
+        if len(code) != 3:
+            raise ValueError("three digits, please")
+        self.reward = float(code == self.code)
+        return "open" if self.reward else "closed"
+
+    def get_reward(self):
+        return self.reward / 2
+
+def opened(environments, **kwargs) -> list[float]:
+    print("rewards are silent")
+    return [one.reward for one in environments]
+
+def sparing(completions, environments, level, log_metric=None, **kwargs):
+    assert level == ["easy"] and completions[0][0]["role"] == "assistant"
+    return [1.0 if len(completions[0]) < 4 else 0.0]
+
+class Mute:
+    def reset(self, **row):
+        return None
+
+    def shout(self, loud):
+        """Shout."""
+'''
+VAULT = {"environment_factory": "./mine.py:Vault", "train": "rows.jsonl", "reward": "./mine.py:opened"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    rows = [
+        {"prompt": [{"role": "user", "content": f"Open vault {n}."}], "code": f"{n:03}", "level": "easy"}
+        for n in range(120)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.fixture
+def made(folder):
+    return lambda **options: EnvironmentSource("vault", "trl", {**VAULT, **options}, str(folder)).create()
+
+
+def call(name, **arguments):
+    return f"<think>hm</think>\n<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+def played(environment, completions, index=7):
+    task = environment.task("all", index)
+    return [play(environment, ScoringJob(task, tuple(completions[: n + 1]))) for n in range(len(completions))]
+
+
+def test_the_checker_finds_nothing(folder):
+    source = EnvironmentSource("vault", "trl", VAULT, str(folder))
+    assert {found.rule for found in findings_here(source)} == {"no-answer"}
+
+
+@pytest.mark.slow
+def test_the_checker_finds_nothing_in_processes_of_their_own(folder):
+    assert {found.rule for found in check(EnvironmentSource("vault", "trl", VAULT, str(folder)))} == {"no-answer"}
+
+
+def test_tools_are_described_as_chat_templates_do(made):
+    system, user = made().task("all", 7).messages
+    assert user["content"].startswith("Open vault 7. There are ")
+    assert system["role"] == "system"
+    lines = system["content"].partition("<tools>\n")[2].partition("\n</tools>")[0].splitlines()
+    hint, opening = (json.loads(line)["function"] for line in lines)
+    assert opening["parameters"] == {
+        "type": "object",
+        "properties": {"code": {"type": "string", "description": "Three digits."}},
+        "required": ["code"],
+    }
+    assert hint["description"] == "Tell a digit of the code."
+    assert hint["parameters"]["required"] == ["place"]
+    assert hint["parameters"]["properties"]["place"] == {"type": "integer", "description": "Which digit, from 0 to 2."}
+    assert hint["parameters"]["properties"]["form"]["enum"] == ["digit", "parity"]
+    own = made(system="Be brief.").task("all", 7).messages[0]["content"]
+    assert own == f"Be brief.\n\n{system['content']}"
+
+
+def test_calls_are_answered_until_a_reply_has_none(made):
+    vault = made()
+    two = call("hint", place=2) + call("hint", place=1, form="parity").removeprefix("<think>hm</think>")
+    turns = played(vault, [two, call("open", code="007"), "Done."])
+    assert [dict(message) for message in turns[0].messages] == [
+        {"role": "tool", "content": "7"},
+        {"role": "tool", "content": "0"},
+    ]
+    assert [turn.done for turn in turns] == [False, False, True]
+    assert [turn.score.value for turn in turns] == [0.0, 1.0, 1.0]
+    assert turns[-1].score.correct
+    assert turns[-1].score.components["calls"] == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (call("open", code="7"), "three digits, please"),
+        (call("open"), "missing 1 required positional argument"),
+        (call("reset", code="000"), "there is no tool 'reset', only hint, open"),
+        ("<tool_call>{]</tool_call>", "the call is no JSON"),
+        ('<tool_call>{"name": "open", "arguments": [1]}</tool_call>', "no JSON object"),
+        ("<tool_call>[]</tool_call>", "a call is"),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_told_to_the_policy(made, reply, told):
+    (turn,) = played(made(), [reply])
+    assert not turn.done
+    assert told in turn.messages[0]["content"]
+
+
+def test_an_open_call_is_none(made):
+    assert played(made(), ['<tool_call>{"name": "open"'])[0].done
+
+
+def test_turns_end_and_templates_without_tools_get_users(made):
+    first, last = played(made(turns=2, tool_role="user"), [call("hint", place=2)] * 2)
+    assert dict(first.messages[0]) == {"role": "user", "content": "<tool_response>\n7\n</tool_response>"}
+    assert (first.done, last.done) == (False, True)
+
+
+def test_rewards_get_environments_completions_and_columns(made):
+    both = made(reward=["./mine.py:opened", "./mine.py:sparing"])
+    score = played(both, [call("open", code="007"), "Done."])[-1].score
+    assert (score.value, score.components["opened"], score.components["sparing"]) == (1.0, 1.0, 1.0)
+    long = played(both, [call("hint", place=0)] * 3 + ["Done."])[-1].score
+    assert (long.value, long.components["sparing"]) == (0.0, 0.0)
+    assert played(made(reward=None), [call("open", code="007")])[-1].score.value == 0.5
+
+
+def test_rows_alone_do_not_fill_environments(folder):
+    options = {"train": "rows.jsonl", "reward": "./mine.py:opened"}
+    with pytest.raises(EnvironmentFault, match="nothing here fills its parameter 'environments'"):
+        EnvironmentSource("rows", "rows", options, str(folder)).create()
+
+
+def test_held_out_files_are_kept(folder, made):
+    held_out = {"prompt": [{"role": "user", "content": "Open the last one."}], "code": "999", "level": "easy"}
+    (folder / "held.jsonl").write_text(json.dumps(held_out) + "\n")
+    vault = made(holdout="held.jsonl")
+    assert vault.pool(vault.task("all", 120)) in ("anchor", "select")
+    assert vault.pool(vault.task("all", 3)) == "train"
+
+
+def test_what_is_no_environment_class_is_refused(made):
+    with pytest.raises(EnvironmentFault, match="the tool shout has no type hint for its argument 'loud'"):
+        made(environment_factory="./mine.py:Mute")
+    with pytest.raises(EnvironmentFault, match="no method `get_reward`"):
+        made(environment_factory="./mine.py:Mute", reward=None)
+    with pytest.raises(ValidationError, match=r"expected ./file.py:Class"):
+        made(environment_factory="Vault")
