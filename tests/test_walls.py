@@ -20,6 +20,7 @@ ALLOWED = {
         *("numpy", "pydantic", "reasoning_gym"),
         *("jsonschema", "jsonschema_specifications", "math_verify", "datasketch"),
         *("jinja2", "pyarrow"),  # tables; pyarrow in functions
+        "sklearn",  # slices by clusters, in functions
     },
     "policies": {
         *(

@@ -32,7 +32,7 @@ from store.tracker import daemon
 
 OWN = (  # what Evergreen writes into a run's folder, beside checkpoints
     *(SPEC_FILE, EDITED, outbox.FILE, REPORT_FILE, EARLIER, tracker_process.LOG, daemon.LOCK, daemon.TURN),
-    *(daemon.LINK, identity.FILE, floors.FILE, *lock.FILES),
+    *(daemon.LINK, identity.FILE, identity.SLICES, floors.FILE, *lock.FILES),
 )
 
 
