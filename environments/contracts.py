@@ -8,7 +8,7 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, SupportsFloat
@@ -121,6 +121,27 @@ class Task:
     def key(self) -> str:
         """Content key, 32 hex digits: a hash of the conversation alone, so a problem has it under any name."""
         return key_of(canonical(self.messages))
+
+
+class LazyTask(Task):
+    """A task whose reference reply is worked out once, when it is asked for: it can cost a second.
+
+    Its `key` is given, as the index found it. Sent to another process it is a plain `Task`.
+    """
+
+    _recall: Callable[[], str | None]
+
+    def __init__(self, key: str, recall: Callable[[], str | None], **fields: Any) -> None:
+        # Not through Task.__init__, which would set `answer`; a frozen dataclass keeps its fields in __dict__.
+        self.__dict__.update(fields, key=key, _recall=recall)
+
+    @cached_property
+    def answer(self) -> str | None:
+        """A reply that scores 1; None where the environment has none."""
+        return self._recall()
+
+    def __reduce__(self) -> tuple[type[Task], tuple[Any, ...]]:
+        return Task, (self.environment, self.category, self.index, self.messages, self.answer, self.data)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Pool, Score, Task
+from environments.contracts import Category, Environment, EnvironmentFault, Flaw, LazyTask, Pool, Score, Task
 from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
@@ -114,27 +114,6 @@ class Config(TextOptions):
         if self.categories and len(set(self.categories)) < len(self.categories):
             raise ValueError("`categories` names one twice")
         return self
-
-
-class LazyTask(Task):
-    """A task whose reference reply is worked out once, when it is asked for: it can cost a second.
-
-    Its `key` is given, as the index found it. Sent to another process it is a plain `Task`.
-    """
-
-    _recall: Callable[[], str | None]
-
-    def __init__(self, key: str, recall: Callable[[], str | None], **fields: Any) -> None:
-        # Not through Task.__init__, which would set `answer`; a frozen dataclass keeps its fields in __dict__.
-        self.__dict__.update(fields, key=key, _recall=recall)
-
-    @cached_property
-    def answer(self) -> str | None:
-        """A reply that scores 1; None where the environment has none."""
-        return self._recall()
-
-    def __reduce__(self) -> tuple[type[Task], tuple[Any, ...]]:
-        return Task, (self.environment, self.category, self.index, self.messages, self.answer, self.data)
 
 
 @dataclass(frozen=True)

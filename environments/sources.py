@@ -7,13 +7,15 @@ user's own, `package.module:factory` or `./file.py:factory`, in a file beside th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 from environments import registry
 from environments.contracts import Category, Environment, EnvironmentFault
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
+from environments.slices.options import KEY, read_options
 from environments.user_code import is_user_code, raised, uncallable, unknown_options
 
 CALLING = "factory(name, **options) and returns an Environment"
@@ -27,6 +29,7 @@ class EnvironmentSource:
     type: str  # a file of this folder, or "package.module:factory", "./file.py:factory"
     options: Mapping[str, Any] = field(default_factory=dict)  # what the spec says beside the type
     search_path: str | None = None  # the spec's folder; appended to the path, never put before ours
+    kept_slices: str | None = None  # the file in which a run keeps its slices, if it has begun
 
     def create(self, tell: Callable[[str], None] | None = None) -> Environment:
         """Build the environment; `tell` is called with how far it is where opening its data takes long.
@@ -59,6 +62,16 @@ class EnvironmentSource:
 
         Raises as `create` does, as far as building it shows.
         """
+        if KEY not in self.options:
+            return self._build()
+        from environments.slices.sliced import Sliced
+
+        own = {name: value for name, value in self.options.items() if name != KEY}
+        kept = None if self.kept_slices is None else Path(self.kept_slices)
+        inside = replace(self, options=own)._build()
+        return Sliced(inside, read_options(self.options[KEY]), self.search_path, kept)
+
+    def _build(self) -> Environment:
         config = validate(self.type, self.options)
         if config is None:
             made = self._from_factory()

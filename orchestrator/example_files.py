@@ -7,7 +7,7 @@ is a spec or a study there, or a folder with a `spec.yaml`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -88,7 +88,20 @@ def find_example(name: str) -> Example:
 
 def copy(example: Example, folder: Path) -> list[Path]:
     """Copy an example's files into a folder, made if need be; returns where they are. Nothing is overwritten."""
-    wanted = {folder / file: example.root / file for file in example.files()}
+    wanted: dict[str, str | bytes] = {}
+    for file in example.files():
+        source = example.root / file
+        if source.suffix == ".yaml":
+            lines = source.read_text("utf-8").splitlines(keepends=True)
+            wanted[str(file)] = "".join(line for line in lines if not line.startswith(MODELINE))
+        else:
+            wanted[str(file)] = source.read_bytes()
+    return write_new(folder, wanted)
+
+
+def write_new(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files, by their place in a folder, which is made if need be; all of them, or none if one is there."""
+    wanted = {folder / place: content for place, content in files.items()}
     there = [str(target) for target in wanted if target.exists() or target.is_symlink()]
     for place in (folder, *folder.parents):
         if not place.is_dir() and (place.exists() or place.is_symlink()):
@@ -96,13 +109,12 @@ def copy(example: Example, folder: Path) -> list[Path]:
     if there:
         are = "is there already" if len(there) == 1 else "are there already"
         raise UserError(f"{', '.join(there)} {are}, and nothing was written: name another folder")
-    for target, source in wanted.items():
+    for target, content in wanted.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.suffix == ".yaml":
-            lines = source.read_text("utf-8").splitlines(keepends=True)
-            write_text(target, "".join(line for line in lines if not line.startswith(MODELINE)))
+        if isinstance(content, str):
+            write_text(target, content)
         else:
-            target.write_bytes(source.read_bytes())
+            target.write_bytes(content)
     return list(wanted)
 
 

@@ -122,6 +122,8 @@ class CheckpointCopier:
         spec = self._run_folder / SPEC_FILE
         if spec.is_file() and without_logins(text := spec.read_text("utf-8")) == text:
             self._place.put(spec, SPEC_FILE)
+        if (slices := self._run_folder / identity.SLICES).is_file():
+            self._place.put(slices, identity.SLICES)
 
     @property
     def newest(self) -> str | None:
@@ -258,7 +260,7 @@ def fetch(url: str, run: str, folder: Path, tell: Tell) -> list[str]:
         raise HomeError(f"there is no run {run} with a whole checkpoint at {place.url}")
     found = []
     with new_folder(folder) as aside:
-        for file in (identity.FILE, SPEC_FILE):
+        for file in (identity.FILE, SPEC_FILE, identity.SLICES):
             if place.exists(file):
                 place.get(file, aside / file)
         for number, name in enumerate(names, start=1):

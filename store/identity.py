@@ -1,6 +1,7 @@
 """What the ledger knows of a run as such, kept beside its checkpoints: with it a run outlives its ledger.
 
     <run>/run.json    uid, name, spec, host, and what the run is to others
+    <run>/slices.jsonl  which task is in which slice, of environments that the spec splits (docs/slices.md)
     <run>/removing    while the run is being removed, and where that was interrupted: its uid, if it is known
 
 The spec is without the sections that say where things are: those may hold credentials, and places move.
@@ -19,7 +20,7 @@ from store.files import write_text
 from store.ledger import Reading
 from store.records import LineageRecord, MemberRecord, RunRecord
 
-FILE, REMOVING = "run.json", "removing"  # in a run's folder
+FILE, REMOVING, SLICES = "run.json", "removing", "slices.jsonl"  # in a run's folder
 PLACES = ("ledger", "tracker")  # the sections of a spec that are left out
 FORMAT = 1
 

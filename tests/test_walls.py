@@ -24,6 +24,7 @@ ALLOWED = {
         *("jinja2", "pyarrow"),  # tables; pyarrow in functions
         "aiohttp",  # environments/remote alone, which only `type: http` loads
         "nltk",  # textarena, in a function
+        "sklearn",  # slices by clusters, in functions
     },
     "policies": {
         *(
@@ -168,6 +169,8 @@ def test_bandits_and_the_verbs_that_only_look_need_no_torch(finished: Path, tmp_
         ["rm", "flat", "--dry-run", *home],
         ["doctor", "small", *home],
         ["check-env", "codebook", "--tasks", "2"],
+        ["new-env", "sums", "--dir", str(tmp_path / "sums")],
+        ["play", "codebook", "--policy", "random", "--tasks", "2"],
         ["methods"],
         ["methods", "bandits", "sec"],
         ["methods", "objectives", "repo_r"],

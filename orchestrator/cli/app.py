@@ -25,6 +25,7 @@ PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": Fa
 GROUPS = {  # each verb with the beginning of its own help, which a test compares
     "Begin and go on": {
         "init": "Write a curriculum to begin with into a folder",
+        "new-env": "Write an environment, its test and a spec that trains on it",
         "run": "Run a curriculum from a spec file",
         "resume": "Go on with a stopped or killed run",
         "fork": "Begin a new run at a boundary of another",
@@ -58,6 +59,7 @@ GROUPS = {  # each verb with the beginning of its own help, which a test compare
         "validate": "Check a spec and print what it means",
         "methods": "List what a spec can name",
         "check-env": "Check environments against their contract",
+        "play": "Play an environment yourself, or by random or right answers",
         "doctor": "Say what is wrong with a home and its runs, and what to do",
     },
 }

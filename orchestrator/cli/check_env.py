@@ -4,41 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from environments import EnvironmentSource, ScoringOptions
 from environments.checker import CheckReport, Finding, examine
 from environments.display import clean
-from environments.user_code import without_function
 from orchestrator.cli.console import every_few_seconds, leaving, number, out, print_json
+from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Target, find_targets
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import table
-from orchestrator.errors import YOUR_MISTAKE, UserError
-from orchestrator.registry import listing, nearest
-from orchestrator.spec import load_spec
-from orchestrator.spec.load import key_and_value
+from orchestrator.errors import YOUR_MISTAKE
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 POOLS = ("train", "anchor", "select", "final")
 
 
 def check_env(
-    spec: Annotated[
-        str,
-        typer.Argument(
-            metavar="SPEC",
-            help="A spec file; or package.module:factory, ./file.py:factory, or a type's name.",
-        ),
-    ],
-    environment: Annotated[str | None, typer.Argument(metavar="ENV", help="Only this environment of the spec.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A field of the spec; without a spec: an option, in YAML."),
-    ] = None,
+    spec: Target,
+    environment: OnlyEnvironment = None,
+    overrides: SetOption = None,
     tasks: Annotated[int, typer.Option(min=2, help="Tasks of each category that are looked at closely.")] = 32,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds that one call into it may take.")] = 60.0,
     as_json: AsJson = False,
@@ -47,9 +33,10 @@ def check_env(
 
     An environment of your own is looked for in the current folder too. Exit code 2 if there are errors.
     """
-    sources, scoring = sources_of(spec, environment, overrides or [])
+    targets = find_targets(spec, environment, overrides or [])
+    scoring = None if targets.spec is None else targets.spec.scoring
     reports = []
-    for source in sources:
+    for source in targets.sources:
         with leaving(f"stopped while {source.name} was checked; its processes are ended"):
             report = examine(source, tasks, scoring, patience, every_few_seconds(f"{source.name}: "))
         reports.append(report)
@@ -59,35 +46,6 @@ def check_env(
         print_json([asdict(report) for report in reports])
     if any(report.errors for report in reports):
         raise typer.Exit(YOUR_MISTAKE)
-
-
-def sources_of(
-    target: str, name: str | None, overrides: Sequence[str]
-) -> tuple[list[EnvironmentSource], ScoringOptions | None]:
-    """Find out what is to be checked, building nothing."""
-    types = [method.name for method in listing("environments")]
-    if not Path(target).is_file() and (":" in target or target in types):
-        if name is not None:
-            raise UserError(f"{name!r}: an environment is named after a spec; {target} is one environment")
-        place = target.partition(":")[0]
-        called = Path(place).stem if "/" in place else place.rpartition(".")[2]
-        return [EnvironmentSource(called, target, options_of(overrides), str(Path.cwd()))], None
-    if (lacking := without_function(target)) is not None:
-        raise UserError(lacking)
-    spec = load_spec(Path(target), overrides)
-    if name is not None and name not in spec.environments:
-        known = ", ".join(spec.environments)
-        raise UserError(f"{target} has no environment {name!r}; it has: {known}{nearest(name, spec.environments)}")
-    return [
-        EnvironmentSource(called, section.type, section.options, spec.resources.search_path)
-        for called, section in spec.environments.items()
-        if name in (None, called)
-    ], spec.scoring
-
-
-def options_of(overrides: Sequence[str]) -> dict[str, Any]:
-    """Read options as `key=value`, values in YAML."""
-    return dict(key_and_value(override, "lengths='[3, 4]'") for override in overrides)
 
 
 def print_report(report: CheckReport) -> None:

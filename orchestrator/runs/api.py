@@ -73,7 +73,8 @@ def run(
     place, watcher = Home(home), together(watcher)
     with _opened(_places(checked), place, watcher) as ledger:
         # Before anything is written: bad input leaves no run behind.
-        foundation = lay_foundation(checked, tell=watcher.opening)
+        origin = None if relations.baseline_of is None else place.run_folder(relations.baseline_of)
+        foundation = lay_foundation(checked, tell=watcher.opening, folder=origin)
         _refuse_twin(checked, foundation)
         taken = [run.name for run in ledger.reading.runs()]
         name = name or place.free_name(checked.name, taken)
@@ -151,7 +152,7 @@ def resume(
                     outcome = session.go_on(None, events, kept)
                 else:  # killed between its folder and its ledger row
                     kept.put_right(folder, spec)
-                    outcome = session.begin(lay_foundation(spec, tell=watcher.opening), relations)
+                    outcome = session.begin(lay_foundation(spec, tell=watcher.opening, folder=folder), relations)
     return _with_baseline(outcome, spec, place, watcher)
 
 
@@ -180,7 +181,7 @@ def fork(
         checked = forked_spec(parent, spec, overrides, stage)
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
         weights = parent_folder / record.folder / WEIGHTS
-        foundation = lay_foundation(checked, weights, watcher.opening, begun=kept.spec.environments)
+        foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)
         _refuse_twin(checked, foundation)
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         hold()

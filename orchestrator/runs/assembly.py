@@ -105,18 +105,20 @@ def lay_foundation(
     weights: Path | None = None,
     tell: Callable[[str], None] | None = None,
     begun: Collection[str] = (),
+    folder: Path | None = None,
 ) -> Foundation:
     """Build the environments and load the policy, from a checkpoint's weights when they are given.
 
     `tell` is called with how far it is where an environment's data is long. `begun` names environments that an earlier
     part of the run trained on and measured: they are as they are, others must have tasks for that.
+    `folder`: of the run that goes on, or of the one that it comes from, which keeps its slices.
     """
     registry.search_in(spec.resources.search_path)
     registry.require_installed("samplers", spec.sampler)
     require_trackers(kinds_of(spec.tracker.model_dump()))
     if spec.guards.webhook is not None:
         url_from(spec.guards.webhook)
-    sources, environments = build_environments(spec, tell)
+    sources, environments = build_environments(spec, tell, folder)
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
     seed = random_streams.integer(spec.seed, "policy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from environments import ALL, Admission, Environment, EnvironmentSource, Pool, first_tasks, make_task
 from environments.contracts import is_whole
@@ -13,6 +14,8 @@ from orchestrator.measurements.contracts import HeldOut
 from orchestrator.rollout.task_supply import evaluated_categories
 from orchestrator.spec import Spec
 from policies.models.tiny_tokenizer import VocabularySample, prompt_text
+from store.files import write_text
+from store.identity import SLICES
 
 VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary,
 MOST_VOCABULARY_TASKS = 64_000  # and in all categories of an environment
@@ -20,11 +23,15 @@ REASONS = 10  # named where there is nothing to train on
 
 
 def build_environments(
-    spec: Spec, tell: Callable[[str], None] | None = None
+    spec: Spec, tell: Callable[[str], None] | None = None, folder: Path | None = None
 ) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
-    """Build the environments; the sources build them again in other processes."""
+    """Build the environments; the sources build them again in other processes.
+
+    `folder`: of the run that goes on, or of the one it comes from: its slices are taken from there.
+    """
+    kept = None if folder is None else str(folder / SLICES)
     sources = {
-        name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path)
+        name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path, kept)
         for name, section in spec.environments.items()
     }
     environments = {name: source.create(tell) for name, source in sources.items()}
@@ -36,6 +43,18 @@ def build_environments(
                 f"{environment.seconds:g} s: raise the one, or lower the other"
             )
     return sources, environments
+
+
+def keep_slices(environments: Mapping[str, Environment], folder: Path) -> None:
+    """Keep with a run which task is in which slice, so that it goes on with the same ones."""
+    from environments.slices.slice_file import text_of
+    from environments.slices.sliced import Sliced
+
+    if split := [one.slices for one in environments.values() if isinstance(one, Sliced)]:
+        text = text_of(split)
+        path = folder / SLICES
+        if not path.is_file() or path.read_text("utf-8") != text:
+            write_text(path, text)
 
 
 def trainable(environments: Mapping[str, Environment]) -> Arms:

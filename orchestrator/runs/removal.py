@@ -20,7 +20,7 @@ from orchestrator.runs import tracker_process
 from orchestrator.runs.catalog import SPEC_FILE, is_run, kept_sections, ledger_url
 from orchestrator.runs.kept_spec import EDITED
 from orchestrator.runs.recovery import CHECKPOINT, EARLIER
-from store import checkpoints, identity, lock
+from store import checkpoints, floors, identity, lock
 from store.errors import HomeError, did_you_mean
 from store.files import leftovers
 from store.home import STUDIES, Home
@@ -32,7 +32,7 @@ from store.tracker import daemon, outlets, sinks
 
 OWN = (  # what Evergreen writes into a run's folder, beside checkpoints
     *(SPEC_FILE, EDITED, outbox.FILE, REPORT_FILE, EARLIER, tracker_process.LOG, daemon.LOCK, daemon.TURN),
-    *(outlets.LINK, *sinks.FILES, identity.FILE, *lock.FILES),
+    *(outlets.LINK, *sinks.FILES, identity.FILE, identity.SLICES, floors.FILE, *lock.FILES),
 )
 
 

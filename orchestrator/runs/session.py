@@ -25,6 +25,7 @@ from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
 from orchestrator.runs.catalog import inventory
 from orchestrator.runs.disk_use import DiskUse
+from orchestrator.runs.environments import keep_slices
 from orchestrator.runs.kept_spec import KeptSpec
 from orchestrator.runs.provenance import RunRelations, changed_environments, differences
 from orchestrator.runs.recovery import refuse_exchanged
@@ -131,7 +132,7 @@ class RunSession:
         opened, found = self._newest_checkpoint()
         weights = opened.components[WEIGHTS] if opened else None
         begun = self.spec.environments if opened else ()
-        foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun)
+        foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun, self.folder)
         run = self.ledger.open_run(self.spec.name, foundation.records())
         stages = self.spec.curriculum.stages
         stages_before = self.ledger.reading.spec(self.spec.name)["curriculum"]["stages"]
@@ -168,6 +169,7 @@ class RunSession:
         progress = Progress(self.spec.curriculum.stages, self.spec.curriculum.stage.steps)
         self.watcher.begin(self.spec.name, str(self.folder))
         clear_stop(self.folder)
+        keep_slices(foundation.environments, self.folder)
         self.ledger.set_status(run, "running")
         sections = self.spec.model_dump(mode="json", by_alias=True)
         identity.keep(self.ledger.reading, self.folder, self.spec.name, sections)

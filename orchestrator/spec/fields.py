@@ -17,6 +17,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from environments.plugins import ENVIRONMENTS, KIND
+from environments.slices.options import KEY as SLICES
+from environments.slices.options import read_options
 from environments.user_code import is_user_code
 from orchestrator import registry
 from orchestrator.errors import SpecError
@@ -97,11 +99,22 @@ def _environment(raw: Any, info: ValidationInfo) -> BaseModel:
     if isinstance(raw, UserOptions):
         return raw
     type_ = _type_of(raw, "environments")
-    options = {key: value for key, value in raw.items() if key != "type"}
+    options = {key: value for key, value in raw.items() if key not in ("type", SLICES)}
     config_class = registry.config_class("environments", type_)
     if not is_user_code(type_):
         options = config_class.model_validate(options).model_dump(mode="json")
+    if raw.get(SLICES) is not None:
+        options[SLICES] = _slices(raw[SLICES])
     return UserOptions.model_validate({"type": type_, **options}, context=info.context)
+
+
+def _slices(raw: Any) -> dict[str, Any]:
+    """Check how an environment is to be split; keep that as plain data for any process."""
+    try:
+        return read_options(raw).model_dump(mode="json")
+    except ValidationError as error:
+        inner = [{**one, "loc": (SLICES, *one["loc"])} for one in error.errors(include_url=False)]
+        raise PydanticCustomError("nested", "options of a method", {"inner": inner}) from error
 
 
 def _type_of(raw: Any, kind: str) -> str:

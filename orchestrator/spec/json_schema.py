@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from environments.plugins import KIND
 from environments.rewards.config import Weight
 from environments.rewards.functions import FunctionOptions
+from environments.slices.options import SlicedEnvironment
 from orchestrator import registry
 from orchestrator.option_types import as_written
 from orchestrator.spec.dotted_fields import SHORT_FORMS
@@ -95,6 +96,10 @@ def _options(name: str, config: type[BaseModel], method: registry.Method | None)
         made["description"] = method.summary
     if name.startswith("rewards."):
         fields |= Weight.model_json_schema()["properties"]
+    if name.startswith("environments."):
+        beside = SlicedEnvironment.model_json_schema()
+        shared |= beside.pop("$defs")
+        fields |= beside["properties"]
     made["required"] = [key for key in made.get("required", ()) if key != "type"]
     if config.model_config.get("coerce_numbers_to_str"):
         _take_numbers_for_text(made)

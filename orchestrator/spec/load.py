@@ -8,6 +8,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from environments.slices.options import KEY as SLICES
+from environments.slices.options import SliceOptions
 from orchestrator.errors import SpecError
 from orchestrator.registry import config_class, nearest, search_in, type_of
 from orchestrator.spec.document import Document, Path_, read, unusable, value_of
@@ -205,6 +207,8 @@ def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
         name = section.get("type", DEFAULT_TYPES.get(kind)) if kind and isinstance(section, dict) else None
         if kind and isinstance(name, str):
             model = config_class(kind, name)
+        elif part == SLICES and loc[:1] == ("environments",):
+            model = SliceOptions
         elif part in model.model_fields:
             model = _model_of(model.model_fields[part].annotation) or model
         raw = section

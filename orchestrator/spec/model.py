@@ -540,7 +540,9 @@ class Spec(Section):
     )
     warm_start: WarmStartConfig | None = Field(None, description="A short supervised start before step 0. Null: none.")
     environments: dict[str, EnvironmentSection] = Field(
-        min_length=1, description="Where tasks come from. The names are used everywhere else."
+        min_length=1,
+        description="Where tasks come from. The names are used everywhere else. Beside a type's own options, "
+        "`slices` splits any of them into categories afterwards (docs/slices.md).",
     )
     curriculum: CurriculumSection = Field(
         default_factory=CurriculumSection, description="How environments and categories are chosen."

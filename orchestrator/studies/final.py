@@ -86,7 +86,7 @@ def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Find
     if record is None:
         raise UserError(f"{name} has no whole checkpoint left, so its last policy cannot be evaluated")
     checkpoint = checkpoints.open_checkpoint(folder / record.folder, EXPECTED, MAY_BE)
-    foundation = lay_foundation(spec, checkpoint.components[WEIGHTS], watcher.opening, begun=spec.environments)
+    foundation = lay_foundation(spec, checkpoint.components[WEIGHTS], watcher.opening, spec.environments, folder)
     fresh = {n: one for n, one in foundation.environments.items() if not one.closed}
     if not fresh:
         raise UserError(f"{name} has closed environments only, which are evaluated on their own tasks: no final pool")

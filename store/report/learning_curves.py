@@ -30,6 +30,7 @@ def held_out(data: ReportData) -> charts.Chart:
     if twin := data.twin:
         points = {name: _points(twin.boundaries, own) for name, own in _by_environment(twin.accuracy).items()}
         series += _dashed(data, points, math.inf)
+    series += _levels(data, [(name, name, None) for name in data.colours], data.colours)
     about = _about("Held-out accuracy", _ends(data, "accuracy"), data)
     frame = _accuracy_frame(data, charts.TALL, HALF)
     return charts.line_chart("On held-out tasks", about, series, frame, "tall")
@@ -90,7 +91,9 @@ def category_panels(data: ReportData) -> list[charts.Chart]:
         moved = {category: max(own) - min(own) if own else 0.0 for category, own in known.items()}
         inside = (row for row in data.between("pass_1") if row.environment == name and row.category is not None)
         between = by_key(inside, lambda row: row.category or "")
-        series = _of_cells(data, by_category, charts.ramp(list(by_category), moved), between)
+        colours = charts.ramp(list(by_category), moved)
+        series = _of_cells(data, by_category, colours, between)
+        series += _levels(data, [(category, name, category) for category in by_category], colours)
         ends = {category: (own[0].value, own[-1].value) for category, own in by_category.items()}
         about = _about(f"Held-out accuracy of {name}", ends, data)
         panels.append(charts.line_chart(name, about, series, _accuracy_frame(data, charts.LOW, 0), "low"))
@@ -186,6 +189,26 @@ def _dashed(data: ReportData, points: Mapping[str, Sequence[charts.Xy]], gap: fl
     ]
 
 
+def _levels(
+    data: ReportData, lines: Sequence[tuple[str, str, str | None]], colours: Mapping[str, str]
+) -> list[charts.Series]:
+    """Level lines at floor and ceiling, for lines given by name, environment and category; grey ones have none."""
+    low, high = data.steps
+    return [
+        charts.Series(
+            f"{line}, {kind} ({level.policy})",
+            f"{colours[line]} {kind}",
+            [(low, rate), (high, rate)],
+            (),
+            False,
+            gap=math.inf,
+        )
+        for kind, level in data.floors.items()
+        for line, environment, category in lines
+        if colours[line] not in ("c0", "k0") and (rate := level.of(environment, category)) is not None
+    ]
+
+
 def _accuracy_frame(data: ReportData, height: int, pixels: int) -> charts.Frame:
     """One scale for all charts of accuracy, so that they compare by eye."""
     values = [cell.value + (cell.stderr or 0.0) for cell in data.accuracy if cell.value is not None]
@@ -194,6 +217,7 @@ def _accuracy_frame(data: ReportData, height: int, pixels: int) -> charts.Frame:
     if twin := data.twin:
         values += [cell.value for cell in twin.accuracy if cell.value is not None]
         values += [p.value for p in twin.curves if p.metric == "accuracy" and p.value is not None]
+    values += [rate for level in data.floors.values() for own in level.rates.values() for rate in own.values()]
     y = charts.Scale(0, charts.nice_top(values, 0.1, 1.0))
     return charts.Frame(_x(data), y, height, bands(data, pixels))
 

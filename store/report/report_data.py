@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from store import run_summary
+from store import floors, run_summary
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.query_rows import MetricRow
@@ -39,6 +39,7 @@ class ReportData:
         read = ledger.reading
         self.facts: Facts = run_summary.facts(ledger, folder, name)
         self.spec, self.host = read.spec(name), read.host(name)
+        self.floors = floors.read(folder)
         self.created_at = read.run(name).created_at
         measured = self.facts["environments"]
         self.environments = list(dict.fromkeys([*measured, *self.spec.get("environments", {})]))

@@ -43,6 +43,7 @@ VERBS = [  # that take a run; WORD is it
     *(
         ("resume", "small", "--set", "ODD"),
         ("check-env", "WORD"),
+        ("play", "WORD", "--policy", "random"),
         ("simulate", "a", "--bandit", "ODD", "--steps", "5"),
     ),
 ]

@@ -19,6 +19,7 @@ from tests.conftest import Evergreen
 
 VERBS = {
     "init": ["FOLDER", "--example", "--list"],
+    "new-env": ["NAME", "--dir", "--many-turns"],
     "run": ["SPEC", "--set", "--home", "--until-step", "--resume-if-there", "--ranks"],
     "resume": ["RUN", "--set", "--home", "--until-step", "--stages", "--ranks", "--from"],
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
@@ -98,6 +99,18 @@ VERBS = {
     "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--all", "--plan", "--gpu", "--json"],
     "methods": ["KIND", "NAME", "--schema", "--json"],
     "check-env": ["SPEC", "ENV", "--set", "--tasks", "--patience", "--json"],
+    "play": [
+        "SPEC",
+        "ENV",
+        "--set",
+        "--policy",
+        "--text",
+        "--tasks",
+        "--seed",
+        "--run",
+        "--home",
+        "--json",
+    ],
     "doctor": ["RUN", "--home", "--json"],
 }
 

@@ -1,0 +1,176 @@
+"""Which task is in which slice: the tasks of an environment are read once, and split as a spec says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from environments.contracts import Category, Environment, EnvironmentFault, Pool, Task
+from environments.display import Tell, Throttle
+from environments.pools import make_task, pool_of
+from environments.slices.clusters import Groups, group_texts
+from environments.slices.options import SliceOptions
+from environments.slices.slice_file import SliceRow, Slices, read_slices
+
+REST = "rest"  # the slice of what a file does not name, and of what has no number
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """A task that was read."""
+
+    task: Task
+    pool: Pool | None  # None: its environment trains on all its tasks
+
+    @property
+    def text(self) -> str:
+        """The words of its conversation."""
+        return "\n".join(message["content"] for message in self.task.messages)
+
+
+def trainable_categories(environment: Environment) -> list[Category]:
+    """List the categories that are split; others stay as they are, only ever evaluated."""
+    return [category for category in environment.categories if category.trainable]
+
+
+def read_tasks(environment: Environment, most: int, tell: Tell) -> list[ReadTask]:
+    """Read the first tasks of every category, each problem once: as many of one as of another, `most` in all."""
+    report, categories = Throttle(tell), trainable_categories(environment)
+    share = max(1, most // max(1, len(categories)))
+    found, seen = list[ReadTask](), set[str]()
+    for category in categories:
+        size = environment.size(category.name)
+        for index in range(share if size is None else min(size, share)):
+            if report.is_time():
+                report(f"{environment.name}: {len(found):,} tasks read, to split them into slices")
+            task = make_task(environment, category.name, index)
+            if (known := environment.distinct(task)) not in seen:
+                seen.add(known)
+                pool = None if environment.closed else environment.pool(task) or pool_of(task.key)
+                found.append(ReadTask(task, pool))
+    if not found:
+        raise EnvironmentFault(f"{environment.name}: there is nothing to train on, so nothing to split into slices")
+    return found
+
+
+def split(environment: Environment, options: SliceOptions, folder: str | None, tell: Tell) -> Slices:
+    """Split an environment as a spec says. Raises EnvironmentFault where that cannot be."""
+    tasks = read_tasks(environment, options.tasks, tell)
+    if options.by in ("file", "pass_rate"):
+        given = _from_file(environment, Path(folder or ".") / str(options.file))
+        return (
+            _as_given(environment, given, tasks)
+            if options.by == "file"
+            else _by_pass_rate(environment, given, tasks, options)
+        )
+    return made_of(environment, options.by, tasks, _groups(environment, options, tasks))
+
+
+def made_of(
+    environment: Environment,
+    method: str,
+    tasks: Sequence[ReadTask],
+    groups: Groups,
+    policy: str | None = None,
+    counts: Sequence[tuple[int, int] | None] | None = None,
+) -> Slices:
+    """Put an assignment together; `counts`: of each task that was played, how many of how many samples were correct."""
+    rows = []
+    for place, (one, label) in enumerate(zip(tasks, groups.labels.tolist(), strict=True)):
+        correct, samples = (None, None) if counts is None or counts[place] is None else counts[place] or (None, None)
+        rows.append(
+            SliceRow(one.task.key, groups.names[label], one.task.category, one.task.index, one.pool, correct, samples)
+        )
+    used = {row.slice for row in rows}
+    names = [name for name in groups.names if name in used]
+    nodes = {name: way for name, way in zip(groups.names, groups.nodes, strict=False) if name in used}
+    return Slices(environment.name, environment.version, method, names, rows, policy, nodes)
+
+
+def by_number(numbers: NDArray[np.float64], count: int, what: str) -> Groups:
+    """Group tasks by the quantiles of a number, those without one in `rest`: groups of about equal size."""
+    known = numbers[~np.isnan(numbers)]
+    if not known.size:
+        return Groups(np.zeros(len(numbers), np.int64), (REST,))
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1)[1:], method="higher"))
+    labels = np.searchsorted(edges, numbers)  # NaN comes behind the last
+    width = len(str(len(edges)))
+    names = [f"{what}-{k + 1:0{width}d}-to-{edge:g}" for k, edge in enumerate(edges)]
+    return Groups(labels.astype(np.int64), (*names, REST))
+
+
+def by_share(shares: NDArray[np.float64], count: int) -> Groups:
+    """Group tasks by equal steps of a pass rate, the easiest first; what was not played is in `rest`."""
+    edges = np.linspace(0, 1, count + 1)
+    step = np.clip((np.nan_to_num(shares) * count).astype(np.int64), 0, count - 1)
+    labels = np.where(np.isnan(shares), count, count - 1 - step)
+    names = [f"pass-{round(100 * low):02d}-{round(100 * high):02d}" for low, high in pairwise(edges)][::-1]
+    return Groups(labels.astype(np.int64), (*names, REST))
+
+
+def _groups(environment: Environment, options: SliceOptions, tasks: Sequence[ReadTask]) -> Groups:
+    if options.by in ("clusters", "tree"):
+        return group_texts([one.text for one in tasks], options.count, options.terms, as_tree=options.by == "tree")
+    if options.by == "length":
+        lengths = np.array([len(one.text) for one in tasks], np.float64)
+        return by_number(lengths, options.count, "length")
+    column = str(options.column)
+    by_category: dict[str, NDArray[np.float64]] = {}
+    for one in tasks:
+        category = one.task.category
+        if category not in by_category:
+            found = environment.numbers(category, column)
+            if found is None:
+                raise EnvironmentFault(
+                    f"{environment.name}: `slices: {{by: column}}` reads a number of rows, and this environment has "
+                    "none (a column of words is rows' own `category`)"
+                )
+            by_category[category] = found
+    numbers = np.array([by_category[one.task.category][one.task.index] for one in tasks])
+    return by_number(
+        numbers, options.count, "".join(c if c.isalnum() else "-" for c in column)[:20].strip("-") or "number"
+    )
+
+
+def _from_file(environment: Environment, path: Path) -> Slices:
+    known = read_slices(path)
+    if environment.name not in known:
+        names = ", ".join(known)
+        raise EnvironmentFault(f"{path}: it has slices of {names}, and none of {environment.name}: profile that one")
+    return known[environment.name]
+
+
+def _as_given(environment: Environment, given: Slices, tasks: Sequence[ReadTask]) -> Slices:
+    """Take a file's slices by content key; tasks that it does not name are in `rest`."""
+    names = (*given.names, *([] if REST in given.names else [REST]))
+    places = {name: place for place, name in enumerate(names)}
+    of_key = {row.key: places[row.slice] for row in given.rows}
+    labels = np.array([of_key.get(one.task.key, places[REST]) for one in tasks], np.int64)
+    _require_known(environment, given, [one for one in tasks if one.task.key in of_key])
+    nodes = [tuple(given.nodes.get(name, (len(given.names),))) for name in names] if given.nodes else []
+    return made_of(environment, given.method, tasks, Groups(labels, names, tuple(nodes)), given.policy)
+
+
+def _by_pass_rate(environment: Environment, given: Slices, tasks: Sequence[ReadTask], options: SliceOptions) -> Slices:
+    shares = {row.key: row.correct / row.samples for row in given.rows if row.samples and row.correct is not None}
+    if not shares:
+        raise EnvironmentFault(
+            f"{environment.name}: {options.file} has no pass rates: `evergreen profile` writes them where "
+            "a policy plays"
+        )
+    _require_known(environment, given, [one for one in tasks if one.task.key in shares])
+    found = np.array([shares.get(one.task.key, np.nan) for one in tasks])
+    return made_of(environment, "pass_rate", tasks, by_share(found, options.count), given.policy)
+
+
+def _require_known(environment: Environment, given: Slices, known: Sequence[ReadTask]) -> None:
+    if not known:
+        raise EnvironmentFault(
+            f"{environment.name}: its file of slices names {len(given.rows):,} tasks and none of those read: it "
+            "was made of other data or other prompts; profile this environment again, or read more `tasks`"
+        )

@@ -1,0 +1,139 @@
+"""Which task is in which slice, as a file: JSON lines, for each environment a header and then its tasks.
+
+    {"format": 1, "environment": "sums", "version": "1", "method": "pass_rate", "policy": "...", "slices": ["...", ...],
+     "nodes": {"...": [0, 1]}}
+    {"key": "<content key>", "slice": "...", "category": "all", "index": 3, "pool": "train", "correct": 2, "samples": 4}
+
+`nodes` says the way from a tree's root to a slice; `correct` and `samples` are there where a policy played the tasks.
+Nothing of it depends on the time or the place of writing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from environments.contracts import EnvironmentFault, Pool
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """A task and its slice."""
+
+    key: str  # the content key
+    slice: str
+    category: str  # of the environment that is split
+    index: int  # there
+    pool: Pool | None  # None: of an environment that trains on all its tasks
+    correct: int | None = None  # of so many samples; None: not played
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Slices:
+    """How an environment is split."""
+
+    environment: str
+    version: str  # of the environment
+    method: str
+    names: Sequence[str]  # of the slices, in their order
+    rows: Sequence[SliceRow]
+    policy: str | None = None  # who played; None: nobody
+    nodes: Mapping[str, Sequence[int]] = field(default_factory=dict)  # by slice: which branch at each level of a tree
+
+    @property
+    def digest(self) -> str:
+        """Tell two assignments apart."""
+        found = hashlib.sha256(json.dumps([list(self.names), {k: list(v) for k, v in self.nodes.items()}]).encode())
+        for row in self.rows:
+            found.update(f"{row.key}\0{row.slice}\n".encode(errors="surrogatepass"))
+        return found.hexdigest()[:12]
+
+    def text(self) -> str:
+        """Write it as JSON lines."""
+        header: dict[str, Any] = {
+            "format": FORMAT,
+            "environment": self.environment,
+            "version": self.version,
+            "method": self.method,
+            "policy": self.policy,
+            "slices": list(self.names),
+            "nodes": {name: list(way) for name, way in self.nodes.items()},
+        }
+        played = ("correct", "samples")
+        rows = (
+            {key: value for key, value in vars(row).items() if value is not None or key not in played}
+            for row in self.rows
+        )
+        return "".join(json.dumps(line) + "\n" for line in (header, *rows))
+
+
+def text_of(slices: Iterable[Slices]) -> str:
+    """Write those of several environments into one text."""
+    return "".join(one.text() for one in slices)
+
+
+def read_slices(path: Path) -> dict[str, Slices]:
+    """Read a file of slices, by environment. Raises EnvironmentFault, with the line, if it is none."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvironmentFault(
+            f"{path}: slices cannot be read from it ({error}); `evergreen profile` writes it"
+        ) from error
+    headers: list[Mapping[str, Any]] = []
+    rows: list[list[SliceRow]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            plain = json.loads(line)
+            if "format" in plain:
+                if plain["format"] != FORMAT:
+                    raise ValueError(f"it is of format {plain['format']}, and this Evergreen reads {FORMAT}")
+                headers.append(plain)
+                rows.append([])
+            elif not headers:
+                raise ValueError("the first line must be a header")
+            else:
+                rows[-1].append(_row(plain, headers[-1]["slices"]))
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as wrong:
+            raise EnvironmentFault(
+                f"{path}:{number}: not as `evergreen profile` writes slices ({wrong}); write the file again"
+            ) from wrong
+    if not headers:
+        raise EnvironmentFault(f"{path}: it is empty; `evergreen profile` writes slices")
+    found = [
+        Slices(
+            str(header["environment"]),
+            str(header["version"]),
+            str(header["method"]),
+            tuple(map(str, header["slices"])),
+            tuple(own),
+            header.get("policy"),
+            {str(name): tuple(map(int, way)) for name, way in header.get("nodes", {}).items()},
+        )
+        for header, own in zip(headers, rows, strict=True)
+    ]
+    return {one.environment: one for one in found}
+
+
+def _row(plain: Mapping[str, Any], names: Sequence[str]) -> SliceRow:
+    if plain["slice"] not in names:
+        raise ValueError(f"the header has no slice {plain['slice']!r}")
+    if plain["pool"] is not None and plain["pool"] not in get_args(Pool):
+        raise ValueError(f"there is no pool {plain['pool']!r}")
+    correct, samples = plain.get("correct"), plain.get("samples")
+    return SliceRow(
+        str(plain["key"]),
+        str(plain["slice"]),
+        str(plain["category"]),
+        int(plain["index"]),
+        cast("Pool | None", plain["pool"]),
+        None if correct is None else int(correct),
+        None if samples is None else int(samples),
+    )

@@ -1,0 +1,200 @@
+"""An environment whose categories are slices of another's: it delegates everything, and only says where tasks stand.
+
+Content keys and the held-out split are those of the environment inside. Categories that are only evaluated there stay
+as they are: a slice never mixes what is trained on with what is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from environments.contracts import Category, Environment, EnvironmentFault, Episode, Flaw, LazyTask, Pool, Score, Task
+from environments.display import Tell
+from environments.slices.methods import split
+from environments.slices.options import SliceOptions
+from environments.slices.slice_file import SliceRow, Slices, read_slices
+
+ORIGIN = "sliced from"  # in a task's data: its category and index in the environment inside
+
+
+class Sliced(Environment):
+    """Another environment, split. Scoring needs no assignment: a task says where it comes from.
+
+    `kept`: a file in which an earlier part of the run kept the assignment, which then counts, whatever became of the
+    file that the options name.
+    """
+
+    def __init__(self, inside: Environment, options: SliceOptions, folder: str | None, kept: Path | None) -> None:
+        self.inside, self._options, self._folder, self._kept = inside, options, folder, kept
+        self._tell: Tell = lambda text: None
+        self.name, self.closed = inside.name, inside.closed
+        self.scores_in_process, self.seconds = inside.scores_in_process, inside.seconds
+        self.max_tokens, self.max_prompt_tokens = inside.max_tokens, inside.max_prompt_tokens
+        self.symbols = inside.symbols
+
+    def open(self, tell: Tell) -> None:
+        """Open the environment inside, and split it."""
+        self._tell = tell
+        self.inside.open(tell)
+        _ = self.slices
+
+    @cached_property
+    def slices(self) -> Slices:
+        """The assignment: what the run kept, else made now."""
+        if self._kept is not None and self._kept.is_file():
+            kept = read_slices(self._kept)
+            if self.name in kept:
+                return kept[self.name]
+        return split(self.inside, self._options, self._folder, self._tell)
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]
+        """That of the environment inside, with a digest of the assignment."""
+        return f"{self.inside.version}+slices-{self.slices.digest}"
+
+    @property
+    def categories(self) -> Sequence[Category]:
+        """The slices in their order, then the categories that are only evaluated."""
+        made = []
+        for name, rows in self._rows.items():
+            is_trained = any(row.pool in (None, "train") for row in rows)
+            way = self.slices.nodes.get(name, ())
+            made.append(Category(name, is_trained, {f"node_{depth}": branch for depth, branch in enumerate(way)}))
+        return [*made, *self._others.values()]
+
+    @property
+    def left_out(self) -> Sequence[str]:  # type: ignore[override]
+        """As of the environment inside."""
+        return self.inside.left_out
+
+    @property
+    def num_left_out(self) -> int:  # type: ignore[override]
+        """As of the environment inside."""
+        return self.inside.num_left_out
+
+    @property
+    def flaws(self) -> Sequence[Flaw]:  # type: ignore[override]
+        """As of the environment inside."""
+        return self.inside.flaws
+
+    @property
+    def warnings(self) -> Sequence[str]:  # type: ignore[override]
+        """As of the environment inside."""
+        return self.inside.warnings
+
+    @property
+    def remarks(self) -> Sequence[str]:  # type: ignore[override]
+        """Those of the environment inside, and what became of its categories."""
+        of, num = self.slices, len(self.slices.rows)
+        return (*self.inside.remarks, f"{num:,} tasks split into {len(self._rows)} slices by {of.method}")
+
+    def size(self, category: str) -> int | None:
+        """How many tasks a slice has."""
+        return self.inside.size(category) if category in self._others else len(self._of(category))
+
+    def task(self, category: str, index: int) -> Task:
+        """Make a task of a slice: that of the environment inside, under the slice's name."""
+        if category in self._others:
+            return self.inside.task(category, index)
+        rows = self._of(category)
+        if not 0 <= index < len(rows):
+            raise EnvironmentFault(f"{self.name}: slice {category!r} has no task {index}, only {len(rows)}")
+        made = self.inside.task(rows[index].category, rows[index].index)
+        data = {**made.data, ORIGIN: [made.category, made.index]}
+        fields: dict[str, Any] = {"environment": self.name, "category": category, "index": index}
+        return LazyTask(made.key, lambda: made.answer, **fields, messages=made.messages, data=data)
+
+    def pool(self, task: Task) -> Pool | None:
+        """As of the environment inside."""
+        return self.inside.pool(unsliced(task))
+
+    def indices(self, category: str, pool: Pool) -> NDArray[np.int64] | None:
+        """Give the indices of a pool, which the assignment knows; None: this trains on all its tasks."""
+        if category in self._others:
+            return self.inside.indices(category, pool)
+        if self.closed:
+            return None
+        return np.array([index for index, row in enumerate(self._of(category)) if row.pool == pool], np.int64)
+
+    def numbers(self, category: str, field: str) -> NDArray[np.float64] | None:
+        """Gather numbers of the tasks from the environment inside."""
+        if category in self._others:
+            return self.inside.numbers(category, field)
+        rows = self._of(category)
+        inside = {name: self.inside.numbers(name, field) for name in {row.category for row in rows}}
+        found = [own[row.index] for row in rows if (own := inside[row.category]) is not None]
+        return np.array(found, np.float64) if len(found) == len(rows) else None
+
+    def lengths(self, category: str) -> NDArray[np.integer[Any]] | None:
+        """Gather the lengths of the tasks from the environment inside."""
+        if category in self._others:
+            return self.inside.lengths(category)
+        rows = self._of(category)
+        inside = {name: self.inside.lengths(name) for name in {row.category for row in rows}}
+        found = [own[row.index] for row in rows if (own := inside[row.category]) is not None]
+        return np.array(found, np.int64) if len(found) == len(rows) else None
+
+    def where(self, task: Task) -> str | None:
+        """As of the environment inside."""
+        return self.inside.where(unsliced(task))
+
+    def distinct(self, task: Task) -> str:
+        """As of the environment inside."""
+        return self.inside.distinct(unsliced(task))
+
+    def answer_in(self, task: Task, completion: str) -> str | None:
+        """As of the environment inside."""
+        return self.inside.answer_in(unsliced(task), completion)
+
+    def score(self, task: Task, completion: str) -> Score:
+        """As of the environment inside."""
+        return self.inside.score(unsliced(task), completion)
+
+    def start(self, task: Task) -> Episode:
+        """As of the environment inside."""
+        return self.inside.start(unsliced(task))
+
+    def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
+        """As of the environment inside."""
+        return self.inside.legal_answer(unsliced(task), rng)
+
+    @cached_property
+    def _others(self) -> Mapping[str, Category]:
+        """Categories that are only evaluated."""
+        return {category.name: category for category in self.inside.categories if not category.trainable}
+
+    @cached_property
+    def _rows(self) -> Mapping[str, Sequence[SliceRow]]:
+        """The tasks of each slice, those of the environment inside in their order."""
+        found: dict[str, list[SliceRow]] = {name: [] for name in self.slices.names}
+        for row in self.slices.rows:
+            found[row.slice].append(row)
+        if both := sorted(found.keys() & self._others.keys()):
+            raise EnvironmentFault(
+                f"{self.name}: a slice and a category that is only evaluated are both called {both[0]!r}: rename one"
+            )
+        return {name: rows for name, rows in found.items() if rows}
+
+    def _of(self, category: str) -> Sequence[SliceRow]:
+        if category not in self._rows:
+            raise EnvironmentFault(f"{self.name} has no category {category!r}; it has: {', '.join(self._rows)}")
+        return self._rows[category]
+
+
+def unsliced(task: Task) -> Task:
+    """Give the task as the environment inside knows it; one that no slice gave comes back as it is."""
+    if ORIGIN not in task.data:
+        return task
+    category, index = task.data[ORIGIN]
+    data = {key: value for key, value in task.data.items() if key != ORIGIN}
+    if isinstance(task, LazyTask):
+        fields = {"environment": task.environment, "messages": task.messages, "data": data}
+        return LazyTask(task.key, lambda: task.answer, category=category, index=index, **fields)
+    return replace(task, category=category, index=index, data=data)

@@ -1,0 +1,66 @@
+"""What a verb about environments is told: a spec, one environment of it, or one environment by its type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from environments import EnvironmentSource
+from environments.user_code import without_function
+from orchestrator.errors import UserError
+from orchestrator.registry import listing, nearest
+from orchestrator.spec import Spec, load_spec
+from orchestrator.spec.load import key_and_value
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="A spec file; or package.module:factory, ./file.py:factory, or a type's name.",
+    ),
+]
+OnlyEnvironment = Annotated[str | None, typer.Argument(metavar="ENV", help="Only this environment of the spec.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A field of the spec; without a spec: an option, in YAML."),
+]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Environments to look at, none of them built."""
+
+    sources: Sequence[EnvironmentSource]
+    spec: Spec | None  # None: one environment by its type
+
+
+def find_targets(target: str, name: str | None, overrides: Sequence[str]) -> Targets:
+    """Find out which environments are meant, building nothing. Raises UserError and SpecError."""
+    types = [method.name for method in listing("environments")]
+    if not Path(target).is_file() and (":" in target or target in types):
+        if name is not None:
+            raise UserError(f"{name!r}: an environment is named after a spec; {target} is one environment")
+        place = target.partition(":")[0]
+        called = Path(place).stem if "/" in place else place.rpartition(".")[2]
+        return Targets([EnvironmentSource(called, target, options_of(overrides), str(Path.cwd()))], None)
+    if (lacking := without_function(target)) is not None:
+        raise UserError(lacking)
+    spec = load_spec(Path(target), overrides)
+    if name is not None and name not in spec.environments:
+        known = ", ".join(spec.environments)
+        raise UserError(f"{target} has no environment {name!r}; it has: {known}{nearest(name, spec.environments)}")
+    sources = [
+        EnvironmentSource(called, section.type, section.options, spec.resources.search_path)
+        for called, section in spec.environments.items()
+        if name in (None, called)
+    ]
+    return Targets(sources, spec)
+
+
+def options_of(overrides: Sequence[str]) -> dict[str, Any]:
+    """Read options as `key=value`, values in YAML."""
+    return dict(key_and_value(override, "lengths='[3, 4]'") for override in overrides)

@@ -1,0 +1,152 @@
+"""Tasks played without a model: at random, with one text always, or with the reference answers.
+
+    random      a legal answer of the environment, else the answer of another task of the category; anew every turn
+    constant    one text: a given one, else the category's most frequent answer
+    reference   the task's own `answer`, in every turn
+
+The first two are a floor: what a policy earns that has learnt the form of an answer and nothing else. The last is a
+ceiling where one reply is the whole answer; in an environment whose `answer` is only a good first of several replies,
+it is what that reply earns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from environments import Environment, EnvironmentFault, Pool, Score, Scorer, ScoringJob, Task, Turn, first_tasks
+from orchestrator import random_streams
+from orchestrator.errors import UserError
+from store.floors import Kind
+
+ScriptedPolicy = Literal["random", "constant", "reference"]
+KIND_OF: Mapping[ScriptedPolicy, Kind] = {"random": "floor", "constant": "floor", "reference": "ceiling"}
+OTHER_TASKS = 256  # of a category, whose answers stand for what an answer may be
+MOST_TURNS = 32  # of an episode; one that is not over by then is worth what it had
+
+Answer = Callable[[Task, int], str]  # a task's reply in a turn, counted from 0
+
+
+@dataclass(frozen=True)
+class Played:
+    """How the tasks of a category went."""
+
+    environment: str
+    category: str
+    scores: Sequence[Score]  # a task each, in order
+
+    @property
+    def scored(self) -> list[Score]:
+        """Those that are scores at all."""
+        return [score for score in self.scores if score.reason is None]
+
+    @property
+    def num_correct(self) -> int:
+        """Tasks that were solved."""
+        return sum(bool(score.correct) for score in self.scored)
+
+    @property
+    def pass_rate(self) -> float | None:
+        """Share of the scored tasks that were solved; None: none could be scored."""
+        return self.num_correct / len(self.scored) if self.scored else None
+
+
+def play_category(
+    environment: Environment,
+    category: str,
+    policy: ScriptedPolicy,
+    scorer: Scorer,
+    *,
+    num_tasks: int,
+    seed: int,
+    text: str | None = None,
+    pool: Pool = "anchor",
+    max_turns: int = MOST_TURNS,
+) -> Played:
+    """Play the first tasks of a category's pool, the held-out ones that a run is evaluated on; depends on `seed` alone.
+
+    Raises UserError where the policy has nothing to answer with.
+    """
+    tasks = first_tasks(environment, category, pool, num_tasks)
+    if not tasks:
+        return Played(environment.name, category, ())
+    answer = _answers(environment, category, policy, seed, text, tasks)
+    return Played(environment.name, category, play_tasks(tasks, answer, scorer, max_turns))
+
+
+def play_tasks(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int = MOST_TURNS) -> list[Score]:
+    """Play every task to its end, all of them turn by turn."""
+    completions: list[tuple[str, ...]] = [() for _ in tasks]
+    scores: dict[int, Score] = {}
+    for turn in range(max_turns):
+        live = [place for place in range(len(tasks)) if place not in scores]
+        if not live:
+            break
+        for place in live:
+            completions[place] += (answer(tasks[place], turn),)
+        found: list[Turn] = scorer.turns([ScoringJob(tasks[place], completions[place]) for place in live])
+        for place, one in zip(live, found, strict=True):
+            if one.done or turn == max_turns - 1:
+                scores[place] = one.score or Score(0.0, False)
+    return [scores[place] for place in range(len(tasks))]
+
+
+def draws_legal_answers(environment: Environment) -> bool:
+    """Say whether an environment can make up an answer of the right form."""
+    return type(environment).legal_answer is not Environment.legal_answer
+
+
+def _answers(
+    environment: Environment,
+    category: str,
+    policy: ScriptedPolicy,
+    seed: int,
+    text: str | None,
+    tasks: Sequence[Task],
+) -> Answer:
+    name = environment.name
+    if policy == "reference":
+        if lacking := [task for task in tasks if task.answer is None]:
+            raise UserError(
+                f"{name}, category {category}: {len(lacking)} of {len(tasks)} tasks have no `answer`, so there is no "
+                "reference policy: give them one, or play `random` or `constant`"
+            )
+        return lambda task, turn: str(task.answer)
+    if policy == "constant" and text is not None:
+        return lambda task, turn: text
+    if policy == "random" and draws_legal_answers(environment):
+        return lambda task, turn: legal_answer(environment, task, _rng(seed, task, turn))
+    others = first_tasks(environment, category, "train", OTHER_TASKS) or list(tasks)
+    known = [task for task in others if task.answer is not None]
+    if not known:
+        remedy = "give the text with --text" if policy == "constant" else "implement legal_answer(task, rng)"
+        raise UserError(f"{name}, category {category}: no task has an `answer` that could be given: {remedy}")
+    if policy == "constant":
+        (most, _), *_ = Counter(str(task.answer) for task in known).most_common(1)
+        return lambda task, turn: most
+    return lambda task, turn: _of_another(known, task, _rng(seed, task, turn))
+
+
+def legal_answer(environment: Environment, task: Task, rng: np.random.Generator) -> str:
+    """Draw a legal answer; whatever the environment raises becomes an EnvironmentFault."""
+    try:
+        return environment.legal_answer(task, rng)
+    except EnvironmentFault:
+        raise
+    except Exception as error:  # foreign code; whoever wrote it can do something about it
+        raise EnvironmentFault(
+            f"{environment.name}: legal_answer raised {type(error).__name__}: {error}; mend the environment"
+        ) from error
+
+
+def _of_another(known: Sequence[Task], task: Task, rng: np.random.Generator) -> str:
+    others = [one for one in known if one.key != task.key] or known
+    return str(others[int(rng.integers(len(others)))].answer)
+
+
+def _rng(seed: int, task: Task, turn: int) -> np.random.Generator:
+    return random_streams.generator(seed, "scripted play", task.environment, task.category, task.key, str(turn))

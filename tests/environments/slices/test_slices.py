@@ -1,0 +1,214 @@
+"""An environment that is split has the same tasks, keys, pools and scores; only its categories are others."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from environments import Environment, EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, belongs, first_tasks
+from environments.checker import check
+from environments.slices.clusters import group_texts
+from environments.slices.methods import by_number, by_share
+from environments.slices.options import read_options
+from environments.slices.slice_file import SliceRow, Slices, read_slices, text_of
+from environments.slices.sliced import Sliced, unsliced
+
+TOPICS = ("fraction {} over {}", "train leaves {} arrives {}", "apples {} bananas {}")
+
+
+def rows(folder: Path, num: int = 240) -> dict[str, Any]:
+    """Three kinds of question without a category, told apart by their words."""
+    lines = [
+        {"prompt": TOPICS[k % 3].format(k, k + 1), "answer": str(k), "level": k % 4 if k % 5 else None}
+        for k in range(num)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"train": "rows.jsonl", "reward": "exact"}
+
+
+def sliced(folder: Path, slices: Any, **source: Any) -> Environment:
+    made = EnvironmentSource("mine", "rows", {**rows(folder), "slices": slices}, str(folder), **source).create()
+    assert isinstance(made, Sliced)
+    return made
+
+
+def everything(environment: Environment) -> dict[str, tuple[str, str | None, str]]:
+    """Every task of an environment: answer, pool and place in the file, by content key."""
+    found = {}
+    for category in environment.categories:
+        for index in range(environment.size(category.name) or 0):
+            task = environment.task(category.name, index)
+            pools = [pool for pool in ("train", "anchor", "select", "final") if belongs(environment, task, pool)]
+            assert len(pools) == 1
+            found[task.key] = (str(task.answer), pools[0], str(environment.where(task)))
+    return found
+
+
+@pytest.mark.parametrize(
+    "slices", [{"by": "clusters", "count": 3}, {"by": "tree"}, {"by": "length"}, {"by": "column", "column": "level"}]
+)
+def test_tasks_keys_pools_and_scores_are_those_of_the_environment_inside(tmp_path: Path, slices: Any) -> None:
+    environment = sliced(tmp_path, slices)
+    inside = EnvironmentSource("mine", "rows", rows(tmp_path), str(tmp_path)).create()
+    assert everything(environment) == everything(inside)
+    assert len(environment.categories) > 2
+    for category in environment.categories:
+        for pool in ("train", "anchor"):
+            known = environment.indices(category.name, pool)
+            assert known is not None
+            assert [task.index for task in first_tasks(environment, category.name, pool, 5)] == known[:5].tolist()
+        task = environment.task(category.name, 0)
+        assert (task.category, unsliced(task).category) == (category.name, "all")
+        sent = pickle.loads(pickle.dumps(task))
+        assert (sent.answer, sent.data, sent.key) == (task.answer, task.data, task.key)
+        assert environment.score(task, str(task.answer)).correct
+        assert not environment.score(task, "nonsense").correct
+
+
+def test_the_checker_finds_no_errors(tmp_path: Path) -> None:
+    source = EnvironmentSource("mine", "rows", {**rows(tmp_path), "slices": {"by": "tree"}}, str(tmp_path))
+    assert [str(finding) for finding in check(source, tasks=4) if finding.severity == "error"] == []
+
+
+def test_a_scoring_process_needs_no_assignment(tmp_path: Path) -> None:
+    source = EnvironmentSource(
+        "game", "examples.guess:create", {"numbers": [3, 5], "slices": {"by": "length", "tasks": 40}}
+    )
+    made = source.create()
+    inside = source.build()
+    assert isinstance(inside, Sliced)
+    tasks = [made.task(category.name, 0) for category in made.categories]
+    with Scorer([source], {"game": inside}) as scorer:
+        turns = scorer.turns([ScoringJob(task, (str(task.answer),)) for task in tasks])
+    assert [turn.score.value for turn in turns if turn.score is not None] == [1.0] * len(tasks)
+    assert "slices" not in vars(inside), "nothing was read to score"
+
+
+def test_clusters_find_the_kinds_of_question_and_are_named_by_their_words(tmp_path: Path) -> None:
+    made = sliced(tmp_path, {"by": "clusters", "count": 3})
+    names = [category.name for category in made.categories]
+    assert len(names) == 3
+    for words in (("fraction", "over"), ("train", "leaves", "arrives"), ("apples", "bananas")):
+        (name,) = [name for name in names if set(name.split("-")[2:]) <= set(words)]
+        texts = {made.task(name, index).messages[-1]["content"].split()[0] for index in range(made.size(name) or 0)}
+        assert texts == {words[0]}
+
+
+def test_equal_tasks_give_equal_groups_however_often_they_are_made() -> None:
+    texts = [TOPICS[k % 3].format(k, k) for k in range(90)]
+    for as_tree in (False, True):
+        first, again = (group_texts(texts, 6, 2, as_tree=as_tree) for _ in range(2))
+        assert (first.names, first.nodes) == (again.names, again.nodes)
+        assert first.labels.tolist() == again.labels.tolist()
+
+
+def test_a_tree_says_the_way_to_each_of_its_leaves(tmp_path: Path) -> None:
+    made = sliced(tmp_path, {"by": "tree", "count": 5})
+    ways = [tuple(category.parameters.values()) for category in made.categories]
+    assert len(set(ways)) == 5
+    assert {category.name.split("-")[1] for category in made.categories} == {".".join(map(str, w)) for w in ways}
+    for way in ways:
+        assert not [other for other in ways if other != way and other[: len(way)] == way], "a leaf is no node"
+
+
+def test_what_is_alike_is_not_split() -> None:
+    assert group_texts(["same"] * 20, 4, 1, as_tree=True).names == ("slice-0",)
+    assert len(group_texts(["same"] * 20, 4, 1, as_tree=False).names) == 1
+    assert len(group_texts(["?", "!"], 4, 1, as_tree=True).names) == 2
+
+
+def test_numbers_are_split_into_groups_of_about_equal_size() -> None:
+    found = by_number(np.array([*range(100), np.nan]), 4, "level")
+    sizes = np.bincount(found.labels).tolist()
+    assert (sizes[-1], sum(sizes), max(sizes[:4]) - min(sizes[:4]) <= 2) == (1, 101, True), sizes
+    assert found.names[0].startswith("level-1-to-")
+    assert found.names[-1] == "rest"
+    assert by_number(np.array([7.0, 7.0]), 4, "x").names == ("x-1-to-7", "rest")
+
+
+def test_pass_rates_are_split_by_equal_steps_the_easiest_first() -> None:
+    found = by_share(np.array([0, 0.25, 0.5, 0.9, 1, np.nan]), 4)
+    assert found.names == ("pass-75-100", "pass-50-75", "pass-25-50", "pass-00-25", "rest")
+    assert found.labels.tolist() == [3, 2, 1, 0, 0, 4]
+
+
+def test_a_file_of_slices_counts_by_content_key_and_the_rest_has_a_slice_of_its_own(tmp_path: Path) -> None:
+    inside = EnvironmentSource("mine", "rows", rows(tmp_path), str(tmp_path)).create()
+    some = [inside.task("all", index) for index in range(40)]
+    given = [
+        SliceRow(task.key, "even" if k % 2 == 0 else "odd", "moved", 999, "train", k % 5, 4)
+        for k, task in enumerate(some)
+    ]
+    path = tmp_path / "slices.jsonl"
+    path.write_text(text_of([Slices("mine", "other", "mine", ("even", "odd"), given)]))
+    assert text_of(read_slices(path).values()) == path.read_text(), "what is read is what was written"
+    made = sliced(tmp_path, "slices.jsonl")
+    assert [(one.name, made.size(one.name)) for one in made.categories] == [("even", 20), ("odd", 20), ("rest", 200)]
+    by_rate = sliced(tmp_path, {"by": "pass_rate", "file": "slices.jsonl", "count": 2})
+    assert [one.name for one in by_rate.categories] == ["pass-50-100", "pass-00-50", "rest"]
+
+
+def test_what_the_run_kept_counts_although_the_file_is_gone(tmp_path: Path) -> None:
+    made = sliced(tmp_path, {"by": "length", "count": 3})
+    assert isinstance(made, Sliced)
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text(text_of([made.slices]))
+    again = sliced(tmp_path, "gone.jsonl", kept_slices=str(kept))
+    assert (again.version, everything(again)) == (made.version, everything(made))
+    with pytest.raises(EnvironmentFault, match=r"gone\.jsonl: slices cannot be read"):
+        sliced(tmp_path, "gone.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is empty"),
+        ('{"key": "a"}\n', ":1: not as .* must be a header"),
+        ('{"format": 9}\n', ":1: .*it is of format 9"),
+        (Slices("mine", "1", "x", ("a",), [SliceRow("k", "b", "all", 0, None)]).text(), ":2: .*no slice 'b'"),
+        (Slices("other", "1", "x", ("a",), ()).text(), "slices of other, and none of mine"),
+        (Slices("mine", "1", "x", ("a",), [SliceRow("k", "a", "all", 0, None)]).text(), "names 1 tasks and none of"),
+    ],
+)
+def test_a_file_that_is_of_no_use_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "slices.jsonl").write_text(text)
+    with pytest.raises(EnvironmentFault, match=said):
+        sliced(tmp_path, "slices.jsonl")
+
+
+def test_a_number_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="no row has a number at 'answer_'"):
+        sliced(tmp_path, {"by": "column", "column": "answer_"})
+    source = EnvironmentSource("book", "codebook", {"slices": {"by": "column", "column": "x"}})
+    with pytest.raises(EnvironmentFault, match="rows' own `category`"):
+        source.create()
+
+
+def test_what_is_only_evaluated_stays_as_it_is() -> None:
+    options = {"categories": {"2": 2, "4": 4}, "slices": {"by": "length", "count": 2}}
+    made = EnvironmentSource("book", "codebook", options).create()
+    assert made.closed
+    assert all(category.trainable for category in made.categories)
+    assert made.indices(made.categories[0].name, "train") is None
+    task = made.task(made.categories[0].name, 0)
+    assert made.legal_answer(task, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"by": "file"}, "needs `file`"),
+        ({"by": "length", "file": "x"}, "reads no file"),
+        ({"by": "column"}, "needs `column`"),
+        ({"by": "tree", "column": "x"}, "is of `by: column`"),
+        ({"by": "tree", "count": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(raw: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_options(raw)

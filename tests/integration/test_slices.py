@@ -1,0 +1,68 @@
+"""A run keeps its slices: what goes on, or comes from it, has the same ones, whatever became of the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+from environments.slices.slice_file import read_slices
+from orchestrator.errors import SpecError
+from orchestrator.runs.removal import OWN
+from orchestrator.spec import load_spec
+from store.identity import SLICES
+from tests.integration.runs import ending
+from tests.orchestrator.specs import Raw, alone, written
+
+
+def spec_of(folder: Path, slices: object, name: str = "sliced") -> Raw:
+    """Train on rows of two kinds that no column tells apart."""
+    lines = [{"prompt": f"{'ab'[k % 2]} {k}", "answer": f"{k % 10}"} for k in range(160)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = {"type": "rows", "train": "rows.jsonl", "reward": "exact", "slices": slices, "max_tokens": 2}
+    beside = {"checkpoint": {"every_steps": 1}, "resources": {"search_path": str(folder)}}
+    return {**alone(name), "environments": {"only": own}, **beside}
+
+
+def test_a_resumed_and_a_forked_run_have_the_slices_that_it_began_with(tmp_path: Path) -> None:
+    home, spec = tmp_path / "home", spec_of(tmp_path, {"by": "tree", "count": 3})
+    first = orchestrator.run(written(tmp_path, spec), home=home)
+    made = home / "sliced" / SLICES
+    assert first.status == "finished"
+    assert len(read_slices(made)["only"].names) == 3
+    # the same assignment, from a file that is gone before the run goes on
+    file = tmp_path / "given.jsonl"
+    file.write_text(made.read_text())
+    path = written(tmp_path, spec_of(tmp_path, "given.jsonl", "given"))
+    stopped = orchestrator.run(path, home=home, until_step=2)
+    assert stopped.status == "stopped"
+    kept = (home / "given" / SLICES).read_text()
+    file.unlink()
+    assert orchestrator.resume("given", home=home).status == "finished"
+    assert (home / "given" / SLICES).read_text() == kept
+    assert orchestrator.fork("given", 1, home=home).status == "finished"
+    assert (home / "given-fork" / SLICES).read_text() == kept
+    assert SLICES in OWN, "rm removes it"
+
+
+def test_the_run_that_was_stopped_is_the_run_that_was_not(tmp_path: Path) -> None:
+    home, path = tmp_path / "home", written(tmp_path, spec_of(tmp_path, {"by": "length", "count": 3}))
+    whole = orchestrator.run(path, home=home)
+    parts = orchestrator.run(path, home=home, until_step=1)
+    assert orchestrator.resume(parts.name, home=home).status == "finished"
+    assert ending(home, whole.name) == ending(home, parts.name)
+
+
+@pytest.mark.parametrize(
+    ("slices", "said"),
+    [
+        ({"by": "lengths"}, "environments.only.slices.by"),
+        ({"by": "column"}, "`by: column` needs `column`"),
+        ({"by": "length", "cuont": 3}, "cuont"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place_before_anything_runs(tmp_path: Path, slices: object, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        load_spec(written(tmp_path, spec_of(tmp_path, slices)))

@@ -1,0 +1,100 @@
+"""A person plays at the terminal; policies that are no model print pass rates, which a run's report draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import orchestrator
+from orchestrator.cli.app import app
+from orchestrator.runs.removal import OWN
+from store import floors
+from store.intervals import wilson
+from tests.conftest import Evergreen
+from tests.orchestrator.specs import REPOSITORY, small, written
+
+GUESS = ("examples.guess:create", "--set", "numbers=[3]")
+
+
+def by_hand(typed: str, *words: str) -> str:
+    result = CliRunner().invoke(app, ["play", *words], input=typed, prog_name="evergreen")
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_person_is_shown_every_turn_and_what_it_was_worth() -> None:
+    shown = by_hand("9\n9\n1\n3\n", *GUESS, "--tasks", "2")
+    assert "guess a number from 1 to 3" in shown
+    assert "user: lower" in shown
+    assert "right: 1.00" in shown
+    assert "not right: .00; an answer that is right" in shown
+    assert shown.count("guess.3, task") == 2
+    assert shown.rstrip().endswith("1 of 2 tasks solved")
+
+
+def test_the_end_of_what_is_typed_ends_and_a_backslash_goes_on() -> None:
+    shown = by_hand("9\\\n", *GUESS)
+    assert "... " in shown
+    assert shown.rstrip().endswith("0 of 0 tasks solved")
+
+
+def test_pass_rates_come_with_intervals_as_a_table_and_as_json(evergreen: Evergreen) -> None:
+    words = ("play", *GUESS, "--policy", "random", "--tasks", "50", "--seed", "3")
+    (found,) = json.loads(evergreen(*words, "--json").stdout)
+    interval = wilson(found["correct"], 50)
+    assert (found["policy"], found["environment"], found["category"], found["tasks"]) == ("random", "guess", "3", 50)
+    assert (found["low"], found["high"]) == (interval.low, interval.high)
+    assert 0.3 < found["pass_rate"] < 0.8
+    assert f"{found['pass_rate']:.2f}".removeprefix("0") in evergreen(*words).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--text", "x", "--policy", "random"), "--text is what `constant` answers"),
+        (("--json",), "say which with --policy"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(evergreen: Evergreen, words: tuple[str, ...], said: str) -> None:
+    result = evergreen("play", *GUESS, *words)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
+def test_a_run_keeps_floor_and_ceiling_and_its_report_draws_them(tmp_path: Path, evergreen: Evergreen) -> None:
+    spec, home = written(tmp_path, small("levels")), tmp_path / "home"
+    assert orchestrator.run(spec, home=home).status == "finished"
+    folder = home / "levels"
+    evergreen("report", "levels", "--home", home)
+    assert "Level lines" not in (folder / "report.html").read_text()
+    for policy in ("random", "reference"):
+        told = evergreen("play", spec, "--policy", policy, "--run", "levels", "--home", home)
+        assert told.exit_code == 0, told.stderr
+    kept = floors.read(folder)
+    assert {kind: one.policy for kind, one in kept.items()} == {"floor": "random", "ceiling": "reference"}
+    assert kept["ceiling"].rates["numbers"] == {"10": 1, "30": 1}
+    assert (kept["ceiling"].of("book"), kept["ceiling"].of("nothing")) == (1, None)
+    evergreen("report", "levels", "--home", home)
+    page = (folder / "report.html").read_text()
+    assert "long dashes the floor, what the policy `random`" in page
+    assert "dashes and dots the ceiling" in page
+    for kind, level in kept.items():
+        assert page.count(f' {kind}" d=') >= len(level.rates), kind
+    assert floors.FILE in OWN, "rm removes it"
+
+
+def test_rates_are_kept_only_with_a_run_of_these_environments(finished: Path, evergreen: Evergreen) -> None:
+    words = ("play", REPOSITORY / "examples" / "guess.yaml", "--policy", "random", "--home", finished)
+    result = evergreen(*words, "--run", "small")
+    assert result.exit_code == 2
+    assert "guess is none of them" in result.stderr
+    assert not (finished / "small" / floors.FILE).exists()
+
+
+def test_a_damaged_file_of_levels_is_told(tmp_path: Path) -> None:
+    (tmp_path / floors.FILE).write_text('{"floor": 1}')
+    with pytest.raises(floors.StoreError, match="delete it and play again"):
+        floors.read(tmp_path)

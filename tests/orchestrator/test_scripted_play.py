@@ -1,0 +1,84 @@
+"""A policy that is no model earns what its answers are worth, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from environments import Category, Environment, EnvironmentSource, Score, Scorer, Task
+from orchestrator.errors import UserError
+from orchestrator.scripted_play import Played, ScriptedPolicy, play_category
+
+
+class Parity(Environment):
+    """Is a number even? Two thirds are."""
+
+    name, version, scores_in_process = "parity", "1", True
+
+    def __init__(self, *, has_answers: bool = True) -> None:
+        self.has_answers = has_answers
+
+    @property
+    def categories(self) -> Sequence[Category]:
+        return [Category("all")]
+
+    def size(self, category: str) -> None:
+        return None
+
+    def task(self, category: str, index: int) -> Task:
+        answer = "no" if index % 3 == 0 else "yes"
+        question = {"role": "user", "content": f"is number {index} good?"}
+        return Task(self.name, category, index, (question,), answer=answer if self.has_answers else None)
+
+    def score(self, task: Task, completion: str) -> Score:
+        if completion == "what?":
+            return Score.unscorable("unreadable")
+        return Score.of(float(completion == ("no" if task.index % 3 == 0 else "yes")))
+
+
+class Lawful(Parity):
+    def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
+        return ["yes", "no", "perhaps"][int(rng.integers(3))]
+
+
+def played(environment: Environment, policy: ScriptedPolicy, seed: int = 0, text: str | None = None) -> Played:
+    with Scorer([], {environment.name: environment}) as scorer:
+        return play_category(environment, "all", policy, scorer, num_tasks=300, seed=seed, text=text)
+
+
+def test_floors_and_the_ceiling_are_where_they_must_be() -> None:
+    assert played(Parity(), "reference").pass_rate == 1
+    assert played(Parity(), "constant").pass_rate == pytest.approx(2 / 3, abs=0.08), "the most frequent answer"
+    assert played(Parity(), "constant", text="no").pass_rate == pytest.approx(1 / 3, abs=0.08)
+    assert played(Parity(), "random").pass_rate == pytest.approx(5 / 9, abs=0.09), "answers of other tasks"
+    assert played(Lawful(), "random").pass_rate == pytest.approx(1 / 3, abs=0.09), "a legal answer"
+
+
+def test_the_seed_decides_what_is_random() -> None:
+    first, again, other = (played(Parity(), "random", seed).scores for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_what_cannot_be_scored_is_no_failure() -> None:
+    found = played(Parity(), "constant", text="what?")
+    assert (found.pass_rate, len(found.scores), len(found.scored)) == (None, 300, 0)
+
+
+@pytest.mark.parametrize(("policy", "remedy"), [("reference", "no reference policy"), ("random", "legal_answer")])
+def test_an_environment_without_answers_is_told_so(policy: ScriptedPolicy, remedy: str) -> None:
+    with pytest.raises(UserError, match=remedy):
+        played(Parity(has_answers=False), policy)
+
+
+def test_the_reference_gives_its_answer_in_every_turn() -> None:
+    source = EnvironmentSource("g", "examples.guess:create", {"numbers": [5], "tries": 2})
+    environment = source.create()
+    with Scorer([source], {"g": environment}) as scorer:
+        right = play_category(environment, "5", "reference", scorer, num_tasks=40, seed=0)
+        nonsense = play_category(environment, "5", "constant", scorer, num_tasks=40, seed=0, text="x")
+        blind = play_category(environment, "5", "random", scorer, num_tasks=400, seed=0)
+    assert (right.pass_rate, nonsense.pass_rate) == (1, 0)
+    assert blind.pass_rate == pytest.approx(0.36, abs=0.08), "examples/guess.py says so of who guesses blindly"
