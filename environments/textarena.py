@@ -142,7 +142,7 @@ class Game:
     def reward(self) -> float:
         """What the game pays the policy, once it is over."""
         paid = (self._engine.state.rewards or {}).get(self._config.seat, 0.0)
-        # 0.7.4 gives the reason of an invalid move for its reward in Countdown, Cryptarithm, Slitherlink, ThreeCardMonte
+        # Countdown, Cryptarithm, Slitherlink and ThreeCardMonte (0.7.4) give the reason of an invalid move in its place
         return self._config.reward_range[0] if isinstance(paid, str) else float(paid)
 
     def _go_on(self) -> None:

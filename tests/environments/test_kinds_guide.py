@@ -1,0 +1,68 @@
+"""docs/environments.md stays true: what is pasted from it is checked, and trained on."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+from environments import EnvironmentSource
+from environments.plugins import ENVIRONMENTS
+from environments.registry import types
+from tests.environments.checker.here import findings_here
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+SECTIONS = dict(section.split("\n", 1) for section in GUIDE.split("\n## ")[1:])
+NEEDS = {name: name for name in ("gymnasium", "textarena", "verifiers", "reasoning_gym")}
+PASTED = {
+    kind: blocks
+    for kind, text in SECTIONS.items()
+    if (blocks := re.findall(r"^```(?:yaml|python)\n# (\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+}
+SPECS = [(kind, name) for kind, blocks in PASTED.items() for name, _ in blocks if name.endswith(".yaml")]
+SMALL = [
+    *("policy={model: tiny, layers: 1, hidden: 16, mlp: 16}", "curriculum={stages: 1, stage: {steps: 1}}"),
+    *("step={groups: 2, group_size: 2}", "evaluate={items: 2, samples: 4}", "tracker=none"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A reader's folder with everything of the guide in it."""
+    for blocks in PASTED.values():
+        for name, text in blocks:
+            (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for script in tmp_path.glob("make_*.py"):
+        runpy.run_path(str(script))
+    return tmp_path
+
+
+def sources(folder, kind, name):
+    pytest.importorskip(NEEDS.get(kind, "environments"))
+    spec = orchestrator.load_spec(folder / name)
+    return [EnvironmentSource(key, one.type, dict(one.options), str(folder)) for key, one in spec.environments.items()]
+
+
+def test_every_type_has_its_section():
+    assert set(types(ENVIRONMENTS)) <= set(SECTIONS)
+    assert {kind for kind, _ in SPECS} == set(SECTIONS) - {"http"}
+
+
+@pytest.mark.parametrize(("kind", "name"), SPECS)
+def test_the_checker_finds_nothing_in_what_is_pasted(folder, kind, name):
+    for source in sources(folder, kind, name):
+        notes = {"no-answer", "few-tasks"}  # as most games have none, and the guide's data is small
+        assert [str(found) for found in findings_here(source) if found.rule not in notes] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param(*one, marks=[] if one[0] in ("gymnasium", "verifiers") else pytest.mark.slow) for one in SPECS],
+)
+def test_what_is_pasted_is_trained_on(folder, kind, name):
+    sources(folder, kind, name)
+    orchestrator.run(folder / name, SMALL, home=folder / "home")
+    (run,) = (path for path in (folder / "home").iterdir() if (path / "report.html").exists())
+    assert run.name == name.removesuffix(".yaml")
