@@ -25,7 +25,12 @@ from orchestrator.bandits.index_rule import IndexRule
 from orchestrator.selections.contracts import Selection, TaskResult
 
 BATCH, REPEATS = 256, 40
-IN_TIME = {"thompson": 25.0, "beta_thompson": 25.0, "linucb": 2.0}  # ms; index rules 2, all others 1
+IN_TIME = {
+    "thompson": 25.0,
+    "beta_thompson": 25.0,
+    "beta_thompson_tree": 25.0,
+    "linucb": 2.0,
+}  # ms; index rules 2, all others 1
 OPTIONS: dict[str, dict[str, Any]] = {"fixed": {"others": 1.0}}
 MOST_TASKS_MS, MOST_TASKS_MB = 10.0, 100.0
 

@@ -74,7 +74,7 @@ def play_category(
     tasks = first_tasks(environment, category, pool, num_tasks)
     if not tasks:
         return Played(environment.name, category, ())
-    answer = _answers(environment, category, policy, seed, text, tasks)
+    answer = answers_of(environment, category, policy, seed, text, tasks)
     return Played(environment.name, category, play_tasks(tasks, answer, scorer, max_turns))
 
 
@@ -95,12 +95,12 @@ def play_tasks(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns:
     return [scores[place] for place in range(len(tasks))]
 
 
-def draws_legal_answers(environment: Environment) -> bool:
+def draws_legalanswers_of(environment: Environment) -> bool:
     """Say whether an environment can make up an answer of the right form."""
     return type(environment).legal_answer is not Environment.legal_answer
 
 
-def _answers(
+def answers_of(
     environment: Environment,
     category: str,
     policy: ScriptedPolicy,
@@ -108,6 +108,7 @@ def _answers(
     text: str | None,
     tasks: Sequence[Task],
 ) -> Answer:
+    """Give what a policy answers to tasks of a category. Raises UserError where it has nothing to answer with."""
     name = environment.name
     if policy == "reference":
         if lacking := [task for task in tasks if task.answer is None]:
@@ -118,7 +119,7 @@ def _answers(
         return lambda task, turn: str(task.answer)
     if policy == "constant" and text is not None:
         return lambda task, turn: text
-    if policy == "random" and draws_legal_answers(environment):
+    if policy == "random" and draws_legalanswers_of(environment):
         return lambda task, turn: legal_answer(environment, task, _rng(seed, task, turn))
     others = first_tasks(environment, category, "train", OTHER_TASKS) or list(tasks)
     known = [task for task in others if task.answer is not None]

@@ -42,8 +42,11 @@ def ratio_interval(values: ArrayLike, bases: ArrayLike) -> Interval:
     return Interval(ratio + around.low, ratio + around.high)
 
 
-def wilson(count: int, total: int) -> Interval:
-    """Wilson's interval of a share (plasticity.md 6): it stays inside [0, 1], also at no and at all."""
+def wilson(count: float, total: int) -> Interval:
+    """Wilson's interval of a share (plasticity.md 6): it stays inside [0, 1], also at no and at all.
+
+    `count` may be a sum of shares, of things that do not count by halves: then the interval is a little too wide.
+    """
     z = float(special.ndtri((1 + LEVEL) / 2))
     share, spread = count / total, z * z / total
     middle, half = share + spread / 2, z * math.sqrt(share * (1 - share) / total + spread / (4 * total))

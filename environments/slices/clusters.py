@@ -1,9 +1,9 @@
 """Groups of tasks that are alike: of the words in their prompts, or of vectors that somebody else computed.
 
 TF-IDF with sublinear counts; k-means for `clusters`. A tree begins with all tasks and splits its largest leaf in two by
-k-means until there are so many leaves: a bisecting k-means, whose nodes a bandit can choose at. The idea of a tree of
-clusters of a policy's hidden states as a curriculum's arms is that of arXiv 2606.19750, whose text was not available
-here: this is not a reproduction of it.
+k-means until there are so many leaves: a bisecting k-means, whose nodes a bandit can choose at. That a
+curriculum's arms are a tree of clusters of the policy's hidden states is from arXiv 2606.19750, of which the abstract
+and its authors' summary were read and not the algorithm: this is no reproduction of theirs.
 
 Every seed is fixed, so equal tasks give equal groups on one machine.
 """

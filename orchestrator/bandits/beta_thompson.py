@@ -36,6 +36,7 @@ class Config(BanditConfig):
 class BetaThompson(DiscountedMeans):
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.discount, config.floor)
+        self.config = config
 
     def posterior(self) -> tuple[Floats, Floats]:
         """Parameters of every arm's Beta distribution, [K] each, at least 1."""
@@ -48,7 +49,7 @@ class BetaThompson(DiscountedMeans):
         beyond = seen.reward[(seen.reward < 0) | (seen.reward > 1)]
         if beyond.size:
             raise ValueError(
-                f"beta_thompson takes rewards in [0, 1] and was given {beyond[0]:g}: choose `thompson` for others"
+                f"{self.config.type} takes rewards in [0, 1] and was given {beyond[0]:g}: choose `thompson` for others"
             )
         super().observe(seen)
 

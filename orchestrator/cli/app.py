@@ -59,6 +59,7 @@ GROUPS = {  # each verb with the beginning of its own help, which a test compare
         "validate": "Check a spec and print what it means",
         "methods": "List what a spec can name",
         "check-env": "Check environments against their contract",
+        "profile": "Print pass rates of single tasks, and write slices of them",
         "play": "Play an environment yourself, or by random or right answers",
         "doctor": "Say what is wrong with a home and its runs, and what to do",
     },

@@ -13,7 +13,7 @@ from orchestrator.errors import SpecError
 from orchestrator.runs.removal import OWN
 from orchestrator.spec import load_spec
 from store.identity import SLICES
-from tests.integration.runs import ending
+from tests.integration.runs import component, ending
 from tests.orchestrator.specs import Raw, alone, written
 
 
@@ -66,3 +66,19 @@ def test_the_run_that_was_stopped_is_the_run_that_was_not(tmp_path: Path) -> Non
 def test_a_mistake_is_told_with_its_place_before_anything_runs(tmp_path: Path, slices: object, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         load_spec(written(tmp_path, spec_of(tmp_path, slices)))
+
+
+@pytest.mark.parametrize("mode", ["staged", "flat"])
+def test_a_bandit_goes_down_the_tree_of_a_run(tmp_path: Path, mode: str) -> None:
+    """Its state knows the way to every slice, also where one bandit chooses among all environments."""
+    bandit = {"type": "beta_thompson_tree", "signal": "raw"}
+    curriculum = {"mode": mode, "stages": 2, "bandit": bandit, "stage": {"steps": 3}}
+    spec = {**spec_of(tmp_path, {"by": "tree", "count": 3}), "curriculum": curriculum}
+    home = tmp_path / "home"
+    assert orchestrator.run(written(tmp_path, spec), home=home, until_step=4).status == "stopped"
+    assert orchestrator.resume("sliced", home=home).status == "finished"
+    nodes = read_slices(home / "sliced" / SLICES)["only"].nodes
+    prefix = "" if mode == "staged" else "only/"
+    folders = [] if mode == "staged" else ["only"]
+    ways = next(iter(component(home, "sliced", "choice")["bandits"].values()))["ways"]
+    assert ways == {f"{prefix}{name}": [*folders, *map(str, way)] for name, way in nodes.items()}

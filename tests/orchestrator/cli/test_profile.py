@@ -1,0 +1,92 @@
+"""A profile is what a policy did task by task; the file that it writes splits the environment in a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orchestrator
+from environments.slices.slice_file import read_slices
+from store.identity import SLICES
+from store.intervals import wilson
+from tests.conftest import Evergreen
+from tests.integration.test_slices import spec_of
+from tests.orchestrator.specs import written
+
+GUESS = ("examples.guess:create", "--set", "numbers=[3, 9]")
+
+
+def profiled(evergreen: Evergreen, *words: object) -> Any:
+    result = evergreen("profile", *words, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_pass_rates_of_single_tasks_come_with_intervals_and_slices(tmp_path: Path, evergreen: Evergreen) -> None:
+    file = tmp_path / "slices.jsonl"
+    words = (*GUESS, "--policy", "random", "--tasks", 120, "--samples", 6, "-o", file)
+    (found,) = profiled(evergreen, *words)
+    assert found["policy"] == "random"
+    assert [one["name"] for one in found["categories"]] == ["3", "9"]
+    three, nine = found["categories"]
+    assert three["pass_rate"] > nine["pass_rate"] > 0
+    assert three["low"] < three["pass_rate"] < three["high"]
+    for task in found["tasks"]:
+        assert task["samples"] == 6
+        interval = wilson(task["correct"], 6)
+        assert (task["low"], task["high"]) == (interval.low, interval.high)
+        low, high = (int(part) / 100 for part in task["slice"].split("-")[1:])
+        assert low <= task["correct"] / 6 <= high
+    kept = read_slices(file)["guess"]
+    assert {row.key: (row.correct, row.slice) for row in kept.rows} == {
+        task["key"]: (task["correct"], task["slice"]) for task in found["tasks"]
+    }
+    assert {row.pool for row in kept.rows} == {"train", "anchor", "select"}, "none is for a study's end"
+    profiled(evergreen, *words[:-1], tmp_path / "again.jsonl")
+    profiled(evergreen, *words[:-1], tmp_path / "trained.jsonl", "--train-only")
+    assert {row.pool for row in read_slices(tmp_path / "trained.jsonl")["guess"].rows} == {"train"}
+    assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes(), "the same seed, the same file"
+
+
+def test_nothing_is_overwritten_and_what_contradicts_itself_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:
+    there, new = tmp_path / "there", tmp_path / "new"
+    there.write_text("mine")
+    for words, said in (
+        (("--policy", "random", "-o", there), "is there already, and nothing was played"),
+        (("--policy", "random", "--run", "x", "-o", new), "leave one out"),
+        (("--policy", "random", "--by", "hidden", "-o", new), "is no model"),
+        (("--samples", 0, "-o", new), "--samples 1 or more"),
+        (("-o", new), "a type alone has no policy"),
+    ):
+        result = evergreen("profile", *GUESS, *words)
+        assert result.exit_code == 2, words
+        assert said in " ".join(result.stderr.split())
+    assert there.read_text() == "mine"
+    assert not new.exists()
+
+
+def test_a_policys_profile_splits_the_environment_of_a_run(tmp_path: Path, evergreen: Evergreen) -> None:
+    """By pass rate, then with the weights of the run by hidden states, whose tree a further run trains on."""
+    home, file, tree = tmp_path / "home", tmp_path / "slices.jsonl", tmp_path / "tree.jsonl"
+    plain = {**spec_of(tmp_path, None), "name": "plain"}
+    path = written(tmp_path, plain)
+    table = evergreen("profile", path, "--samples", 2, "--tasks", 60, "--home", home, "-o", file)
+    assert table.exit_code == 0, table.stderr
+    assert "`slices: slices.jsonl`" in table.stdout
+    assert orchestrator.run(path, home=home).status == "finished"
+    words = (path, "--run", "plain", "--home", home, "--by", "hidden_tree", "--count", 3, "--samples", 0)
+    (found,) = profiled(evergreen, *words, "--tasks", 160, "-o", tree)
+    assert found["policy"] == "plain at step 6"
+    assert len(found["slices"]) > 1
+    assert {task["samples"] for task in found["tasks"]} == {None}
+    split = read_slices(tree)["only"]
+    assert set(split.nodes) == set(split.names)
+    after = written(tmp_path, spec_of(tmp_path, "tree.jsonl", "after"))
+    assert orchestrator.run(after, home=home).status == "finished"
+    kept = read_slices(home / "after" / SLICES)["only"]
+    assert kept.digest == split.digest
+    assert {row.pool for row in split.rows} == {"train", "anchor", "select", "final"}
+    # a spec that is split already is profiled as its type gives it
+    (again,) = profiled(evergreen, after, "--run", "plain", *words[3:], "--tasks", 160, "-o", tmp_path / "t2.jsonl")
+    assert [one["name"] for one in again["categories"]] == ["all"]
