@@ -52,7 +52,7 @@ class Config(GameOptions):
     """What follows a reply that is no action. `ignore`: the game stands still, the policy is told what is legal, and
     the turn counts; `penalty`: the same, and `penalty` is taken off the rewards; `end`: the game is over, worth 0."""
     penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """What `invalid: penalty` takes off the rewards for each such reply, down to the lowest of `reward_range`."""
+    """What `invalid: penalty` takes off the rewards for each such reply, down to the range; null: nothing."""
 
     unfinished: Literal["zero", "rewards"] = "zero"
     """What a game is worth that `turns` or a budget ends: `zero`: nothing, also where to lose is worth that; `rewards`:

@@ -1,5 +1,7 @@
 """Gymnasium's environments as text games: what is seen, what is read, what it is worth."""
 
+import sys
+
 import pytest
 from pydantic import ValidationError
 
@@ -139,6 +141,12 @@ def test_functions_of_the_users_own_make_and_write_and_read(tmp_path):
     )
     assert played(read, ["[2, [0.5, 1]]"])[0].score.value == 1.0
     assert not played(read, ["[2, [0.5, 7]]"])[0].done
+
+
+def test_without_the_package_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(EnvironmentFault, match=r"pip install 'evergreen-rl\[gymnasium\]'"):
+        source(**LAKE).create()
 
 
 @pytest.mark.parametrize(

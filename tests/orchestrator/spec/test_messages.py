@@ -105,7 +105,8 @@ UNKNOWN = {  # what is misspelt: (how, the message)
     "an environment's type": (
         "type: codebook",
         "type: codebok",
-        "line 10: environments.book: 'codebok' is not one of the environments: codebook, http, reasoning_gym, rows",
+        "line 10: environments.book: 'codebok' is not one of the environments: codebook, gymnasium, http, "
+        "reasoning_gym, rows, textarena, trl, verifiers",
     ),
     "a preset": ("preset: repo_r", "preset: repor", "line 17: objective.preset: there is no preset `repor`;"),
     "a sampler": (
