@@ -580,7 +580,7 @@ class Spec(Section):
         default_factory=Guards, description="What must not be in training. Limits, and what is done then."
     )
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
-        default_factory=Tracker, description="The record that people look at: MLflow, Weights & Biases, TensorBoard."
+        default_factory=Tracker, description="The record that people look at. MLflow, Weights & Biases, TensorBoard."
     )
     ledger: Ledger = Field(default_factory=Ledger, description="The database that remembers the run.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use of its machine.")
