@@ -72,7 +72,7 @@ UNKNOWN = {  # what is misspelt: (how, the message)
     "a bandit": (
         "type: sec",
         "type: sek",
-        "line 14: curriculum.bandit: 'sek' is not one of the bandits: beta_thompson, beta_thompson_tree, change_point, ",
+        "line 14: curriculum.bandit: 'sek' is not one of the bandits: beta_thompson, beta_thompson_tree, ",
     ),
     "a scheduler": (
         "round_robin",
