@@ -10,6 +10,7 @@ Every seed is fixed, so equal tasks give equal groups on one machine.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -41,14 +42,14 @@ class Groups:
 
 def group_texts(texts: Sequence[str], count: int, terms: int, *, as_tree: bool) -> Groups:
     """Group texts by their words: at most `count` groups, named by their heaviest `terms`."""
-    with _own_generator():
+    with _surroundings_kept():
         vectors = _tf_idf(texts)
     return group_vectors(vectors, texts, count, terms, as_tree=as_tree)
 
 
 def group_vectors(vectors: Any, texts: Sequence[str], count: int, terms: int, *, as_tree: bool) -> Groups:
     """Group rows of a matrix [N, d], dense or sparse; the names come from the words of the texts."""
-    with _own_generator():
+    with _surroundings_kept():
         if as_tree:
             ways = _tree(vectors, count)
         else:
@@ -63,13 +64,18 @@ def group_vectors(vectors: Any, texts: Sequence[str], count: int, terms: int, *,
 
 
 @contextmanager
-def _own_generator() -> Iterator[None]:
-    """Leave Python's global generator as it is: importing scikit-learn draws from it."""
-    before = random.getstate()
+def _surroundings_kept() -> Iterator[None]:
+    """Leave Python's global generator and the variables as they are: importing scikit-learn changes both.
+
+    Its variables are for OpenMP as that is loaded, which it is by the end of the block.
+    """
+    before, variables = random.getstate(), dict(os.environ)
     try:
         yield
     finally:
         random.setstate(before)
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
 
 
 def _tf_idf(texts: Sequence[str]) -> Any:
