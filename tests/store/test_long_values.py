@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from store import checkpoints
 from store.checkpoints import json_component
+from store.errors import CheckpointError
 from store.long_values import INDEX, LEAST, LongValues, put_back
 
 NUMBERS = st.one_of(st.integers(), st.floats(), st.none(), st.booleans())
@@ -73,5 +74,5 @@ def test_a_long_state_is_verified_and_read_from_a_checkpoint(tmp_path: Path) -> 
     assert checkpoints.open_checkpoint(folder, {"choice": 1}).read_json("choice") == expected
     assert len(list((folder / "choice").glob("long-*"))) == 2  # the names once, and the means
     (folder / "choice" / INDEX).write_text("[]")
-    with pytest.raises(checkpoints.CheckpointError, match=r"long\.json has changed"):
+    with pytest.raises(CheckpointError, match=r"long\.json has changed"):
         checkpoints.verify(folder, saved.sha256)
