@@ -37,7 +37,7 @@ class LongValues:
     def take(self, data: Any, least: int = LEAST, at: tuple[str | int, ...] = ()) -> Any:
         """Give the data with None in the place of what has more than `least` entries."""
         if isinstance(data, dict):
-            if not all(type(key) is str for key in data):  # JSON would change the keys, so paths would not find them
+            if not set(map(type, data)) <= {str}:  # JSON would change the keys, so paths would not find them
                 return data
             if len(data) > least and self._enter_dict(data, at):
                 return None
@@ -62,7 +62,7 @@ class LongValues:
 
     def _enter_dict(self, data: dict[str, Any], at: Sequence[str | int]) -> bool:
         keys = sorted(data)
-        values = _held([data[key] for key in keys])
+        values = _held(list(map(data.__getitem__, keys)))
         if values is None:
             return False
         self.index.append({"at": list(at), "keys": self._enter(keys), "values": self._enter(values)})
