@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from store import long_values
 from store.errors import CheckpointError
 from store.files import new_folder, remove_folder, sha256_of
 from store.home import SLUG
@@ -72,13 +73,23 @@ class OpenCheckpoint:
 
     def read_json(self, name: str) -> Any:
         """Read what `json_component` wrote."""
-        return json.loads((self.components[name] / STATE).read_text("utf-8"))
+        folder = self.components[name]
+        return long_values.put_back(json.loads((folder / STATE).read_text("utf-8")), folder)
 
 
 def json_component(name: str, version: int, data: Any) -> Component:
-    """Make a component of plain data; floats come back exactly, tuples as lists."""
-    text = json.dumps(data, sort_keys=True, indent=1)
-    return Component(name, version, lambda folder: (folder / STATE).write_text(text, "utf-8"))
+    """Make a component of plain data; floats come back exactly, tuples as lists.
+
+    What is long lies beside the JSON (`long_values`): a million numbers as text take seconds.
+    """
+    taken = long_values.LongValues()
+    text = json.dumps(taken.take(data), sort_keys=True, indent=1)
+
+    def write(folder: Path) -> None:
+        (folder / STATE).write_text(text, "utf-8")
+        taken.write(folder)
+
+    return Component(name, version, write)
 
 
 def save(run_folder: Path, name: str, components: Iterable[Component]) -> SavedCheckpoint:

@@ -1,0 +1,78 @@
+"""Long values beside a JSON file come back as they were, to the bit."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store import checkpoints
+from store.checkpoints import json_component
+from store.errors import CheckpointError
+from store.long_values import INDEX, LEAST, LongValues, put_back
+
+NUMBERS = st.one_of(st.integers(), st.floats(), st.none(), st.booleans())
+LEAVES = st.one_of(
+    NUMBERS,
+    st.text(),
+    st.lists(st.floats(), max_size=8),
+    st.lists(st.integers(-(2**63), 2**64), max_size=8),
+    st.lists(st.text(), max_size=8),
+    st.lists(NUMBERS, max_size=8),
+    st.dictionaries(st.text(), st.floats(), max_size=8),
+    st.dictionaries(st.text(), st.integers(), max_size=8),
+    st.dictionaries(st.integers(), st.floats(), max_size=8),
+)
+DATA = st.recursive(LEAVES, lambda one: st.lists(one, max_size=4) | st.dictionaries(st.text(), one, max_size=4))
+
+
+def exact(data: Any) -> Any:
+    """Data to compare by type and bits: 1 is not 1.0, -0.0 not 0.0, NaN is NaN."""
+    if isinstance(data, float):
+        return "float", "nan" if data != data else struct.pack("<d", data)
+    if isinstance(data, dict):
+        return {key: exact(one) for key, one in data.items()}
+    return [exact(one) for one in data] if isinstance(data, list) else (type(data), data)
+
+
+def through(data: Any, folder: Path, least: int) -> Any:
+    """Write and read data."""
+    taken = LongValues()
+    text = json.dumps(taken.take(data, least), sort_keys=True)
+    taken.write(folder)
+    return put_back(json.loads(text), folder)
+
+
+@given(DATA, st.integers(0, 4))
+def test_whatever_is_long_comes_back_as_json_alone_would_give_it(data: Any, least: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        assert exact(through(data, Path(folder), least)) == exact(json.loads(json.dumps(data, sort_keys=True)))
+
+
+def test_a_short_state_is_one_file_with_the_bytes_it_always_had(tmp_path: Path) -> None:
+    data = {"values": [0.1] * LEAST, "names": {"b": 1, "a": (2, None)}}
+    json_component("choice", 1, data).write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoints.STATE]
+    assert (tmp_path / checkpoints.STATE).read_text() == json.dumps(data, sort_keys=True, indent=1)
+
+
+def test_a_long_state_is_verified_and_read_from_a_checkpoint(tmp_path: Path) -> None:
+    arms = [f"arm{k}" for k in range(LEAST + 1)]
+    data = {"arms": sorted(arms), "mean": {arm: k / 7 for k, arm in enumerate(arms)}, "clock": 3}
+    component = json_component("choice", 1, data)
+    expected = json.loads(json.dumps(data))
+    data["mean"].clear()  # type: ignore[attr-defined]
+    saved = checkpoints.save(tmp_path, "step-1", [component])
+    folder = tmp_path / saved.folder
+    checkpoints.verify(folder, saved.sha256)
+    assert checkpoints.open_checkpoint(folder, {"choice": 1}).read_json("choice") == expected
+    assert len(list((folder / "choice").glob("long-*"))) == 2  # the names once, and the means
+    (folder / "choice" / INDEX).write_text("[]")
+    with pytest.raises(CheckpointError, match=r"long\.json has changed"):
+        checkpoints.verify(folder, saved.sha256)
