@@ -20,7 +20,8 @@ from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.spec import Spec
 from policies.learner import Learner
 from policies.learning_rate import Span
-from policies.objectives import MixCorrectedEntropy, Objective
+from policies.objectives import MixCorrectedEntropy
+from policies.objectives.by_environment import AnyObjective
 from policies.policy import Policy
 from policies.samplers.contracts import Sampler
 
@@ -36,7 +37,7 @@ class Components:
     sampler: Sampler
     player: Player
     learner: Learner
-    objective: Objective
+    objective: AnyObjective
     entropy: MixCorrectedEntropy  # what the objective's controller reads
     choice: Choice
     tasks: TaskSampler

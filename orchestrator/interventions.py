@@ -25,7 +25,7 @@ from orchestrator.stopwatch import Stopwatch
 from policies.interventions.conditions import Condition, parse
 from policies.interventions.contracts import Intervention, Origin, Row, Subject
 from policies.learner import Learner
-from policies.objectives import Objective
+from policies.objectives.by_environment import make_objective
 from policies.policy import weights_in
 from store import checkpoints
 from store.ledger import Reading
@@ -137,7 +137,11 @@ def plan(spec: Spec) -> list[Planned]:
 def refuse_moving_reference(spec: Spec) -> None:
     """Refuse to move what a reference policy of the run's start has in common with adapters."""
     merges = any(registry.type_of(one) == "merge_adapters" for one in spec.interventions)
-    if merges and spec.objective.reference == "start" and Objective(spec.objective).may_need_reference:
+    if (
+        merges
+        and spec.objective.reference == "start"
+        and make_objective(spec.objective, list(spec.environments)).may_need_reference
+    ):
         raise SpecError(
             "policy.adapter: the objective compares with the policy of the start, which is the model without its "
             "adapters, and merging them moves the model: say `objective: {reference: stage}`, or `boundary: carry`"

@@ -183,7 +183,8 @@ def _preset_options(preset: str) -> dict[str, dict[str, Any]]:
     fields = dict(ObjectiveConfig.model_json_schema()["properties"])
     for part in config.parts():
         fields |= load_part(*part).Config.model_json_schema().get("properties", {})
-    return {key: described(fields[key], value) for key, value in config.model_dump(mode="json").items()}
+    values = config.model_dump(mode="json") | {"by": {}}  # which is written only where it says something
+    return {key: described(fields[key], value) for key, value in values.items()}
 
 
 def load(method: Method) -> ModuleType:

@@ -25,7 +25,7 @@ from policies.hardware import use_threads
 from policies.launchers import LaunchedProcess
 from policies.learner import Learner
 from policies.models.tiny_tokenizer import read_tokenizer
-from policies.objectives import Objective
+from policies.objectives.by_environment import AnyObjective, make_objective
 from policies.objectives.config import ObjectiveConfig
 from policies.policy import BASE, Policy, read_model
 from policies.ranks import CPU, Ranks
@@ -54,7 +54,7 @@ def write_settings(
     (folder / SETTINGS).write_text(json.dumps(settings))
 
 
-def run_commands(work: Ranks, learner: Learner, objective: Objective) -> None:
+def run_commands(work: Ranks, learner: Learner, objective: AnyObjective) -> None:
     """Do what rank 0 tells, until it says that it is over.
 
     A policy that has diverged has done so on all ranks: rank 0 reports it, and may still ask for what is saved.
@@ -102,7 +102,7 @@ def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, An
 
 def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> None:
     """Make the updates of a run together with the other ranks."""
-    objective = Objective(ObjectiveConfig.model_validate(settings["objective"]))
+    objective = make_objective(ObjectiveConfig.model_validate(settings["objective"]), settings["environments"])
     config = LearnerConfig.model_validate(settings["learner"])
     learner = Learner(policy, config, settings["temperature"], work=work, replicas=settings["replicas"])
     run_commands(work, learner, objective)

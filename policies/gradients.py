@@ -17,7 +17,7 @@ from policies import forward
 from policies.errors import PolicyError
 from policies.forward import Reduction, head_of
 from policies.micro_batches import ForwardPasses, micro_features, score_micro, to_device
-from policies.objectives import Objective
+from policies.objectives.by_environment import AnyObjective
 from policies.objectives.contracts import Batch, Trajectory
 
 
@@ -54,13 +54,14 @@ def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[
 
 
 def weigh_components(
-    passes: ForwardPasses, objective: Objective, trajectories: Sequence[Trajectory], batch: Batch
+    passes: ForwardPasses, objective: AnyObjective, trajectories: Sequence[Trajectory], batch: Batch
 ) -> None:
     """Give the gradients' inner products to an objective that weighs components of the score by them."""
-    if components := objective.components(trajectories, batch):
-        products = gradient_products(passes, batch, list(components.values())).tolist()
-        rows = [dict(zip(components, row, strict=True)) for row in products]
-        objective.hear(dict(zip(components, rows, strict=True)))
+    for one, own_trajectories, own_batch in objective.shares(trajectories, batch):
+        if components := one.components(own_trajectories, own_batch):
+            products = gradient_products(passes, own_batch, list(components.values())).tolist()
+            rows = [dict(zip(components, row, strict=True)) for row in products]
+            one.hear(dict(zip(components, rows, strict=True)))
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ from policies.micro_batches import (
     to_device,
     totals_of,
 )
-from policies.objectives import Objective
+from policies.objectives.by_environment import AnyObjective
 from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Totals, Trajectory, is_off_policy
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
@@ -98,19 +98,23 @@ class StepTally:
         self.seconds[part] += perf_counter() - start
 
 
+# Over the policy's tokens: of all rows (None), and of each environment's where it has an objective of its own.
+Means = Mapping[str | None, float]
+
+
 @dataclass(frozen=True)
 class Step:
     """One step's batch, with all that its updates share."""
 
     batch: Batch  # on the CPU, as are `old` and `noted`
-    objective: Objective
+    objective: AnyObjective
     parts: list[Tensor]  # the rows of each update
     falls: list[float]  # share of the learning rate that its schedule leaves, for each
     reduction: Reduction  # of the updates' passes
     batcher: MicroBatcher
     is_run_B: Tensor  # bool, the rows that go through the model
     tally: StepTally
-    mean_lp: float | None  # mean log-prob at the start of the step; None: not all rows were run to tell
+    mean_lp: Means  # log-prob at the start of the step; empty: not all rows were run to tell
     old: Scored | None = None  # at the step's start; None: the updates' own passes tell all that is asked
     noted: SurveyResult = field(default_factory=SurveyResult)
 
@@ -135,7 +139,9 @@ class Step:
         return Scored(now.lp_BT, entropy_BT, then.lp_proxy_BT)
 
 
-def reduction_of(objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True) -> Reduction:
+def reduction_of(
+    objective: AnyObjective, temperature: float, asks_now: bool = True, asks_start: bool = True
+) -> Reduction:
     """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
     needs = objective.needs
     entropy: EntropyMode = "none"
@@ -173,6 +179,40 @@ def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) 
 def mean_of(lp_BT: Tensor, mask_BT: Tensor) -> float:
     """Mean over the policy's tokens."""
     return float(lp_BT[mask_BT].double().mean())
+
+
+def means_of(objective: AnyObjective, batch: Batch, value_BT: Tensor) -> Means:
+    """Mean over the policy's tokens of all rows, and of those of each objective."""
+    found: dict[str | None, float] = {None: mean_of(value_BT, batch.mask_BT)}
+    for name, is_own_B in objective.split(batch).items():
+        found[name] = mean_of(value_BT[is_own_B], batch.mask_BT[is_own_B])
+    return found
+
+
+def totals_by_objective(
+    objective: AnyObjective, batch: Batch, mean_lp: Means, noted: Mapping[str, float], drift: Means
+) -> Totals:
+    """Count what one update holds, and what of it is each objective's; what surveys noted begins with its name."""
+    own = {}
+    for name, is_own_B in objective.split(batch).items():
+        numbers = {k.removeprefix(f"{name}/"): v for k, v in noted.items() if k.startswith(f"{name}/")}
+        counted = totals_of(batch.take(is_own_B.nonzero()[:, 0]), mean_lp.get(name), numbers)
+        own[name] = replace(counted, drift=drift.get(name))
+    whole = totals_of(batch, mean_lp.get(None), noted)
+    return replace(whole, drift=drift.get(None), own=own)
+
+
+def parts_of(objective: AnyObjective, batch: Batch, num: int | None) -> list[Tensor]:
+    """The rows of each update: `num` of them, or as many as an objective is made for, its rows in the first ones."""
+    split = objective.split(batch)
+    if not split:
+        return mini_batches(batch.group_B, num or objective.updates)
+    own = []
+    for name, is_own_B in split.items():
+        rows = is_own_B.nonzero()[:, 0]
+        own.append([rows[part] for part in mini_batches(batch.group_B[rows], num or objective.of(name).updates)])
+    most = max(map(len, own))
+    return [torch.cat([one[place] for one in own if place < len(one)]).sort().values for place in range(most)]
 
 
 @dataclass(frozen=True)
@@ -261,7 +301,7 @@ class Learner:
     def learn(
         self,
         trajectories: Sequence[Trajectory],
-        objective: Objective,
+        objective: AnyObjective,
         timing: Callable[[str], AbstractContextManager[None]] = lambda part: nullcontext(),
         span: Span | None = None,
         refuses: Refuses = nothing,
@@ -282,7 +322,7 @@ class Learner:
     def update(
         self,
         batch: Batch,
-        objective: Objective,
+        objective: AnyObjective,
         *,
         is_off_policy: bool = False,
         span: Span | None = None,
@@ -322,7 +362,7 @@ class Learner:
             covariance=covariances(step.batch),
         )
 
-    def _send(self, batch: Batch, objective: Objective, is_off_policy: bool, span: Span | None) -> None:
+    def _send(self, batch: Batch, objective: AnyObjective, is_off_policy: bool, span: Span | None) -> None:
         """Have the other ranks do the same update."""
         data = {
             "objective": objective.state(),
@@ -335,7 +375,7 @@ class Learner:
         tensors = {one.name: getattr(batch, one.name) for one in fields(batch) if one.name != "arms"}
         self.work.send("update", data, **tensors)
 
-    def follow(self, objective: Objective, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def follow(self, objective: AnyObjective, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Do the update that rank 0 tells of, as another rank."""
         objective.load_state(data["objective"])
         self.lr_share, self.policy.version = data["lr_share"], data["version"]
@@ -364,7 +404,7 @@ class Learner:
             )
         return self.reference.lp(batch)
 
-    def _begin(self, batch: Batch, objective: Objective, is_off_policy: bool, span: Span | None) -> Step:
+    def _begin(self, batch: Batch, objective: AnyObjective, is_off_policy: bool, span: Span | None) -> Step:
         """Look at a step's batch: which of its rows can move anything, and what has to be known about them."""
         batch, needs = to_device(batch, torch.device("cpu")), objective.needs
         if "lp_ref" in needs and batch.lp_ref_BT is None:
@@ -372,11 +412,8 @@ class Learner:
                 "this objective compares with a frozen reference policy, and the batch brings no log-probs of one: "
                 "prepare it with the learner's `reference_lp`"
             )
-        is_run_B = batch.mask_BT.any(-1)
-        if objective.leaves_silent_rows_alone:
-            is_run_B = is_run_B & batch.has_advantage
         num_updates = self.config.updates or objective.updates
-        parts = mini_batches(batch.group_B, num_updates)
+        parts = parts_of(objective, batch, self.config.updates)
         looks_back = len(parts) > 1 or "step" in needs or (is_off_policy and "mean_lp" in needs)
         step = Step(
             batch=batch,
@@ -385,9 +422,9 @@ class Learner:
             falls=[fall(self.config, span, number, num_updates) for number in range(len(parts))],
             reduction=reduction_of(objective, self.passes.temperature, asks_start=not looks_back),
             batcher=self.update_passes.batcher(batch),
-            is_run_B=is_run_B,
+            is_run_B=objective.is_run(batch),
             tally=StepTally(),
-            mean_lp=mean_of(batch.lp_roll_BT, batch.mask_BT),  # on-policy the sampler's are the current ones
+            mean_lp=means_of(objective, batch, batch.lp_roll_BT),  # on-policy the sampler's are the current ones
         )
         return self._look_back(step) if looks_back else step
 
@@ -399,24 +436,23 @@ class Learner:
         with step.tally.timing("old"):
             old = self.update_passes.score(step.batch, step.cut(is_scored_B.nonzero()[:, 0]), reduction)
         is_known = torch.equal(is_scored_B, has_tokens_B)
-        mean_lp = mean_of(old.lp_BT, step.batch.mask_BT) if is_known else None
+        mean_lp = means_of(step.objective, step.batch, old.lp_BT) if is_known else {}
         if "step" not in needs:
             return replace(step, old=old, mean_lp=mean_lp)
         with step.tally.timing("old"):
-            totals = totals_of(step.batch, mean_lp, {})
+            totals = totals_by_objective(step.objective, step.batch, mean_lp, {}, {})
             noted = step.objective.survey(seen_by(step.batch, old, old, {}), totals)
         return replace(step, old=old, mean_lp=mean_lp, noted=noted)
 
     def _update_once(self, step: Step, rows: Tensor, share: float, refuses: Refuses) -> None:
         """Do one optimiser update over some rows of the step, with this share of the learning rate."""
         tally, optimizer = step.tally, self.optimizer
-        totals = totals_of(step.batch.take(rows), step.mean_lp, step.noted.numbers)
-        totals = replace(totals, drift=self._drift(step, rows))
+        drift, noted = self._drift(step, rows), step.noted.numbers
+        totals = totals_by_objective(step.objective, step.batch.take(rows), step.mean_lp, noted, drift)
         is_run = step.is_run_B[rows]
         losses = [self._backward(step, share, totals) for share in self.work.deal(step.cut(rows[is_run]))]
         if self.work.rank == 0:
-            num_silent = int(step.batch.mask_BT[rows[~is_run]].sum())
-            tally.add(step.objective.silent_sums(num_silent, totals), {})
+            tally.add(step.objective.silent_sums(step.batch, rows[~is_run], totals), {})
         with tally.timing("backward"):
             own = sum(torch.stack(losses).tolist()) if losses else 0.0
             loss = float(self.work.total(torch.tensor(own, dtype=torch.float64)))
@@ -438,16 +474,18 @@ class Learner:
             version = self.policy.version + (tally.num_updates > 0)
             self.update_passes.finite_lp(step.batch, rows[is_run], version, "of the update")
 
-    def _drift(self, step: Step, rows: Tensor) -> float | None:
+    def _drift(self, step: Step, rows: Tensor) -> Means:
         """How far earlier updates of the step went on these rows: the mean of lp_old - lp over their tokens."""
         if "drift" not in step.objective.needs:
-            return None
-        if step.old is None or not step.tally.num_updates:
-            return 0.0
-        mask_BT = step.batch.mask_BT[rows]
-        with step.tally.timing("old"):
-            now = self.update_passes.score(step.batch, step.cut(rows[mask_BT.any(-1)]))
-        return mean_of((step.old.lp_BT - now.lp_BT)[rows], mask_BT) if mask_BT.any() else 0.0
+            return {}
+        batch = step.batch.take(rows)
+        gone_BT = torch.zeros_like(batch.lp_roll_BT)
+        if step.old is not None and step.tally.num_updates:
+            with step.tally.timing("old"):
+                now = self.update_passes.score(step.batch, step.cut(rows[batch.mask_BT.any(-1)]))
+            gone_BT = (step.old.lp_BT - now.lp_BT)[rows, : gone_BT.shape[1]]
+        found = means_of(step.objective, batch, gone_BT)
+        return {name: mean if isfinite(mean) else 0.0 for name, mean in found.items()}  # 0 where there is no token
 
     def _backward(self, step: Step, share: Share[MicroBatch], totals: Totals) -> Tensor:
         """Gather the gradient of one micro-batch; give its share of the loss."""

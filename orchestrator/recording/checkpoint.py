@@ -65,7 +65,7 @@ def components(parts: Components, progress: Progress, aside: Path, copies: HostC
             {
                 "objective": parts.objective.state(),
                 "entropy": parts.entropy.state(),
-                "controllers": [controller.type for controller in parts.spec.objective.controllers],
+                "controllers": parts.spec.objective.controller_types,
             },
         ),
         json_component("choice", EXPECTED["choice"], parts.choice.state()),
@@ -96,12 +96,13 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     else:
         parts.learner.optimizer.reset()
         anew.append(THINNED)
-    controllers = [controller.type for controller in parts.spec.objective.controllers]
-    if objective.get("controllers", controllers) == controllers:
+    controllers = parts.spec.objective.controller_types
+    is_split = "by" in objective["objective"]
+    if objective.get("controllers", controllers) == controllers and is_split == bool(parts.spec.objective.by):
         parts.objective.load_state(objective["objective"])
     else:
         anew.append("the objective's controllers")
-    if objective["entropy"]["mode"] == parts.entropy.mode:
+    if parts.entropy.reads_as(objective["entropy"]):
         parts.entropy.load_state(objective["entropy"])
     else:
         anew.append("the reading of entropy")

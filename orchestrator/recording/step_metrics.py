@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def of_update(report: UpdateReport | None) -> list[MetricRecord]:
     """What the update did; what is not finite is kept as missing."""
     if report is None:
         return []
-    records = [_finite(_known(name), value) for name, value in report.metrics.items()]
+    records = [_of_objective(name, value) for name, value in report.metrics.items()]
     for arm, (total, count) in report.covariance.items():
         environment, _, category = arm.partition("/")
         if count:
@@ -135,17 +135,18 @@ def of_update(report: UpdateReport | None) -> list[MetricRecord]:
 
 def of_controllers(logged: Mapping[str, float], update: Sequence[MetricRecord]) -> list[MetricRecord]:
     """What the objective's controllers log, but for what the update says itself."""
-    told, records = {one.name for one in update}, []
-    for key, value in logged.items():
-        name, _, environment = key.partition("/")
-        if (known := _known(name)) not in told:
-            records.append(replace(_finite(known, value), environment=environment or None))
-    return records
+    told = {(one.name, one.environment) for one in update if one.category is None}
+    records = [_of_objective(key, value) for key, value in logged.items()]
+    return [one for one in records if (one.name, one.environment) not in told]
 
 
 def readable(update: Sequence[MetricRecord]) -> dict[str, float]:
-    """The numbers of an update as controllers read them, by name; those that are not finite are left out."""
-    return {one.name: one.value for one in update if one.value is not None}
+    """The numbers of an update as controllers read them, by name; those that are not finite are left out.
+
+    Those of an environment go by "name/environment".
+    """
+    whole = [one for one in update if one.value is not None and one.category is None]
+    return {"/".join(filter(None, (one.name, one.environment))): one.value for one in whole if one.value is not None}
 
 
 def entropies(groups: Sequence[Group], report: UpdateReport | None, source: str) -> Sums:
@@ -172,8 +173,10 @@ def _known(name: str) -> str:
     return name if name in METRICS or name.startswith("force_") else f"part_{name}"
 
 
-def _finite(name: str, value: float) -> MetricRecord:
-    return MetricRecord(name, value if math.isfinite(value) else None)
+def _of_objective(key: str, value: float) -> MetricRecord:
+    """Record what an objective tells, of one environment where its key ends with one: "name/environment"."""
+    name, _, environment = key.partition("/")
+    return MetricRecord(_known(name), value if math.isfinite(value) else None, environment or None)
 
 
 def _places(group: PlayedGroup) -> tuple[Place, Place, Place]:

@@ -32,7 +32,18 @@ from policies.objectives.plans.tempered import Tempered
 from policies.objectives.registry import load
 from policies.samplers.contracts import Sampling
 
-Plans = Mapping[str, Any]  # by name, as they hold in a step
+# By environment, or of all of them under "": the plans by name, as they hold in a step.
+Plans = Mapping[str, Mapping[str, Any]]
+
+
+class PlansInPlay:
+    """What is to be done with one environment's groups."""
+
+    def __init__(self, plans: Mapping[str, Any]) -> None:
+        by_effect = {load("plans", name).info.plan: plan for name, plan in plans.items()}
+        self.gvm: Gvm | None = by_effect.get("sizes_groups")
+        self.dynamic: DynamicSampling | None = by_effect.get("drops_even_groups")
+        self.tempered: Tempered | None = by_effect.get("adds_tempered_rows")
 
 
 class BatchInPlay:
@@ -53,25 +64,28 @@ class BatchInPlay:
         self._sampling, self._size = spec.sampler.sampling, spec.step.group_size
         self._reads_value = spec.objective.reward == "value"
         self._step, self._plans, self._watch, self._sync = step, plans, watch, sync
-        by_effect = {load("plans", name).info.plan: plan for name, plan in plans.items()}
-        self._gvm: Gvm | None = by_effect.get("sizes_groups")
-        self._dynamic: DynamicSampling | None = by_effect.get("drops_even_groups")
-        self._tempered: Tempered | None = by_effect.get("adds_tempered_rows")
+        self._in_play = {name: PlansInPlay(own) for name, own in plans.items()}
 
     def play(self, slots: Sequence[Slot], tasks: Sequence[Task]) -> RolloutBatch:
         """Play all rounds, then the side rows."""
         batch, sides = self._rounds(slots, tasks), self._sides(tasks)
         passed_over = self._tasks.take_passed_over()
-        return replace(batch, sides=sides, plans=tuple(self._plans), passed_over=passed_over)
+        names = dict.fromkeys(name for task in tasks for name in self._plans[self._key(task)])
+        return replace(batch, sides=sides, plans=tuple(names), passed_over=passed_over)
+
+    def _key(self, task: Task) -> str:
+        """Under what the plans of a task's environment stand."""
+        return task.environment if task.environment in self._plans else ""
+
+    def _of(self, task: Task) -> PlansInPlay:
+        return self._in_play[self._key(task)]
 
     def _rounds(self, slots: Sequence[Slot], tasks: Sequence[Task]) -> RolloutBatch:
         """Play all slots, then again those whose groups have no spread, while the plan has rounds left."""
         groups = latest = self._groups(tasks, slots, "train")
-        if self._dynamic is None:
-            return RolloutBatch(self._step, groups)
         again, num = slots, 1  # each with the place that it had at first: chance goes by that
-        while num < self._dynamic.rounds:
-            again = [slot for slot, group in zip(again, latest, strict=True) if self._is_dropped(group)]
+        while True:
+            again = [slot for slot, group in zip(again, latest, strict=True) if self._is_played_again(group, num)]
             if not again:
                 break
             with self._watch("draw"):
@@ -87,10 +101,15 @@ class BatchInPlay:
 
     def _sides(self, tasks: Sequence[Task]) -> list[TemperedRows]:
         """Play some of the batch's tasks at the other temperature, and choose what is learned from."""
-        plan = self._tempered
-        if plan is None:
-            return []
-        at = plan.places(len(tasks))
+        places: dict[str, list[int]] = {}
+        for place, task in enumerate(tasks):
+            places.setdefault(self._key(task), []).append(place)
+        plans = [(self._in_play[key].tempered, own) for key, own in places.items()]
+        return [side for plan, own in plans if plan is not None for side in self._sides_of(plan, tasks, own)]
+
+    def _sides_of(self, plan: Tempered, tasks: Sequence[Task], places: Sequence[int]) -> list[TemperedRows]:
+        """Do so with the tasks at these places of the batch."""
+        at = [places[k] for k in plan.places(len(places))]
         sampling = replace(self._sampling, temperature=plan.temperature)
         groups = self._play([tasks[k] for k in at], self._size, sampling, "tempered", [(k, 0) for k in at])
         outcomes = [
@@ -108,15 +127,17 @@ class BatchInPlay:
 
     def _groups(self, tasks: Sequence[Task], slots: Sequence[Slot], stream: str) -> list[PlayedGroup]:
         places = [(slot.index, 0) for slot in slots]
-        if self._gvm is None:
-            groups = self._play(tasks, self._size, self._sampling, stream, places)
-        else:
-            pilot = self._gvm.pilot
-            begun = self._play(tasks, pilot, self._sampling, stream, places)
+        pilots = [None if (plan := self._of(task).gvm) is None else plan.pilot for task in tasks]
+        first = [pilot or self._size for pilot in pilots]
+        groups = self._play(tasks, first, self._sampling, stream, places)
+        if at := [k for k, pilot in enumerate(pilots) if pilot is not None]:
+            begun = [groups[k] for k in at]
             with self._watch("allocate"):
-                sizes = self._sizes_behind(self._gvm, begun)
-            rest = self._play(tasks, sizes, self._sampling, stream, [(number, pilot) for number, _ in places])
-            groups = [Group(a.task, a.samples + b.samples) for a, b in zip(begun, rest, strict=True)]
+                sizes = self._sizes_behind(begun)
+            behind = [(places[k][0], first[k]) for k in at]
+            rest = self._play([tasks[k] for k in at], sizes, self._sampling, stream, behind)
+            for k, one in zip(at, rest, strict=True):
+                groups[k] = Group(one.task, groups[k].samples + one.samples)
         return [PlayedGroup(one.task, one.samples, slot) for one, slot in zip(groups, slots, strict=True)]
 
     def _play(
@@ -132,9 +153,14 @@ class BatchInPlay:
         )
 
     def _is_dropped(self, group: Group) -> bool:
-        return self._dynamic is not None and self._dynamic.drops(group.rewards(self._reads_value))
+        plan = self._of(group.task).dynamic
+        return plan is not None and plan.drops(group.rewards(self._reads_value))
 
-    def _sizes_behind(self, plan: Gvm, pilots: Sequence[Group]) -> list[int]:
+    def _is_played_again(self, group: Group, num_rounds: int) -> bool:
+        plan = self._of(group.task).dynamic
+        return plan is not None and num_rounds < plan.rounds and self._is_dropped(group)
+
+    def _sizes_behind(self, pilots: Sequence[Group]) -> list[int]:
         """Say how many samples each task gets behind its pilot; an arm's tasks share what is the arm's.
 
         They are divided by the pilot's pass rate and the mean gradient norm of its correct samples, 0 without any.
@@ -157,6 +183,8 @@ class BatchInPlay:
             arms.setdefault(group.arm, []).append(place)
         sizes = [0] * len(pilots)
         for at in arms.values():
+            plan = self._of(pilots[at[0]].task).gvm
+            assert plan is not None, "only such groups have a pilot"
             num = (self._size - plan.pilot) * len(at)
             own = plan.sizes([rates[k] for k in at], [norms[k] for k in at], num)
             for place, size in zip(at, own, strict=True):

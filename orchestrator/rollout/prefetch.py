@@ -25,7 +25,7 @@ from orchestrator.spec import Spec
 from orchestrator.stopwatch import Stopwatch
 from policies.hardware import use_threads
 from policies.learner import Learner
-from policies.objectives import Objective
+from policies.objectives.by_environment import AnyObjective
 
 
 class Prefetch:
@@ -38,7 +38,7 @@ class Prefetch:
         tasks: TaskSampler,
         player: Player,
         learner: Learner,
-        objective: Objective,
+        objective: AnyObjective,
     ) -> None:
         self.spec, self.choice, self.tasks, self.player = spec, choice, tasks, player
         self.learner, self.objective = learner, objective
@@ -113,6 +113,6 @@ class Prefetch:
     def _rated(self, group: PlayedGroup) -> PlayedGroup:
         """Note what a group is worth to who chose it, and whether the objective can tell its samples apart."""
         rewards = group.rewards(self.spec.objective.reward == "value")
-        needs_spread = len(rewards) > 1 and not self.objective.learns_from_even_groups
+        needs_spread = len(rewards) > 1 and not self.objective.of(group.task.environment).learns_from_even_groups
         has_spread = max(rewards) > min(rewards) if needs_spread else None
         return replace(self.choice.rate(group), has_spread=has_spread)

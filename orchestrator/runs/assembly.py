@@ -44,7 +44,8 @@ from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
 from policies.models.description import ModelSize
 from policies.models.loader import load_policy
-from policies.objectives import MixCorrectedEntropy, Objective
+from policies.objectives import MixCorrectedEntropy
+from policies.objectives.by_environment import make_objective
 from policies.policy import Policy
 from policies.ranks import Alone
 from policies.samplers.contracts import Sampler
@@ -186,7 +187,7 @@ def put_together(
 ) -> Components:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
-    objective = Objective(spec.objective, random_streams.integer(spec.seed, "objective"))
+    objective = make_objective(spec.objective, list(spec.environments), random_streams.integer(spec.seed, "objective"))
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
     keeps_reference, is_on_host = objective.may_need_reference, spec.resources.offload == "optimizer"
     learner = Learner(
@@ -220,7 +221,9 @@ def put_together(
         player=player,
         learner=learner,
         objective=objective,
-        entropy=MixCorrectedEntropy(spec.objective.reading),
+        entropy=MixCorrectedEntropy(
+            spec.objective.reading, modes={name: one.reading for name, one in spec.objective.by.items()}
+        ),
         choice=choice,
         tasks=tasks,
         rollouts=rollouts,

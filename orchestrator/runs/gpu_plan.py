@@ -16,7 +16,7 @@ from orchestrator import registry
 from orchestrator.errors import UserError
 from orchestrator.spec import Spec
 from policies.models.memory import ModelMemory
-from policies.objectives import Objective
+from policies.objectives.by_environment import make_objective
 from store.sentences import size_in_words
 
 Moment = Literal["update", "play", "probe"]
@@ -189,7 +189,7 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
             yield Part(f"{masters}gradients, two moments", memory.optimizer)
         elif not memory.short_gradients:
             yield Part("gradients of the last backward pass", memory.trained, "update")
-    if is_whole and Objective(spec.objective, 0).may_need_reference:
+    if is_whole and make_objective(spec.objective, list(spec.environments)).may_need_reference:
         yield Part("reference policy", memory.weights)
     kind = registry.type_of(sampler)
     if kind == "transformers" and sampler.ahead:

@@ -124,6 +124,8 @@ def _objective() -> Schema:
     fields, controller = made["properties"], made.pop("$defs")[ControllerConfig.__name__]
     presets = registry.listing(registry.OBJECTIVES)
     fields["preset"]["anyOf"] = [{"const": one.name, "description": one.summary} for one in presets]
+    of_one = [fields["preset"], {"$ref": f"{DEFS}{ObjectiveConfig.__name__}"}]
+    fields["by"]["additionalProperties"] = {"anyOf": of_one}
     fields["controllers"] = _one_or_more(fields["controllers"], or_none=True)
     fields |= {short: {**fields[long], "description": f"One of the {long}."} for short, long in SHORT.items()}
     names = {field for field, one in fields.items() if KIND in one or KIND in one.get("items", {})}

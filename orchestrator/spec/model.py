@@ -614,6 +614,13 @@ class Spec(Section):
         return self.policy.kind != "tiny" and not is_trained
 
     @property
+    def objectives(self) -> dict[str, ObjectiveConfig]:
+        """The objectives that environments have, by the key of each in the spec."""
+        used = [self.objective.of(name) for name in self.environments]
+        every = {f"objective.{key}" if key else "objective": one for key, one in self.objective.every.items()}
+        return {key: one for key, one in every.items() if any(one is other for other in used)}
+
+    @property
     def num_boundaries(self) -> int:
         """How often a run is measured at boundaries: once more after what may change the policy there, at most."""
         conditions = [parse(one.when) for one in self.interventions]
@@ -622,15 +629,22 @@ class Spec(Section):
 
     def warnings(self) -> list[str]:
         """List what is allowed and usually a mistake, one sentence each."""
-        found: list[str] = self.objective.warnings(self.learner.updates)
+        found: list[str] = []
+        for key, section in self.objectives.items():
+            found += [
+                f"`{key}`: {text}" if section is not self.objective else text
+                for text in section.warnings(self.learner.updates)
+            ]
         found += unkept(self.model_dump(include={"ledger", "tracker"}))
         longest = max(one.options.get("max_tokens") or self.sampler.max_tokens for one in self.environments.values())
-        length = self.objective.max_length
-        if self.objective.divides_by_max_length and length >= 2 * longest:
-            found.append(
-                f"`objective.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
-                f"that many times smaller, and terms with a mean of their own outweigh it. Say `max_length: {longest}`."
-            )
+        for key, section in self.objectives.items():
+            length = section.max_length
+            if section.divides_by_max_length and length >= 2 * longest:
+                found.append(
+                    f"`{key}.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
+                    "that many times smaller, and terms with a mean of their own outweigh it. Say `max_length: "
+                    f"{longest}`."
+                )
         num = self.evaluate.samples
         asked = [k for one in self.measure.of if type_of(one) == "samples" for k in one.k or ()]
         if large := [k for k in asked if k > 4 and 2 * k > num]:
@@ -661,7 +675,7 @@ class Spec(Section):
                 "`curriculum: {mode: staged}`"
             )
         num_steps = curriculum.stage.steps * (curriculum.stages if schedule.over == "run" else 1)
-        num_updates = num_steps * (self.learner.updates or self.objective.updates)
+        num_updates = num_steps * (self.learner.updates or self.objective.most_updates)
         if self.learner.warmup >= num_updates:
             raise refuse(
                 f"learner.schedule: a {schedule.type} learning rate falls after its warm-up, and `warmup: "
@@ -726,39 +740,52 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _older_weights_are_weighed(self) -> Spec:
-        if self.sampler.ahead and not self.objective.weighs_mismatch:
-            raise refuse(
-                "sampler.ahead: 1 plays with weights one version behind, and the objective has no importance weight "
-                "that corrects for it: set `ahead: 0`, or add `mismatch: tis` with a `tis_cap`"
-            )
+        for key, objective in self.objectives.items():
+            if self.sampler.ahead and not objective.weighs_mismatch:
+                raise refuse(
+                    f"sampler.ahead: 1 plays with weights one version behind, and the objective ({key}) has no "
+                    "importance weight that corrects for it: set `ahead: 0`, or add `mismatch: tis` with a `tis_cap`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_fit_the_environments(self) -> Spec:
+        for name in self.objective.by:
+            if name not in self.environments:
+                known = ", ".join(self.environments)
+                raise refuse(
+                    f"objective.by: {name!r} is no environment of this spec ({known}){nearest(name, self.environments)}"
+                )
+        for refusal in self.objective.clashes(self.environments) if self.objective.by else ():
+            raise refuse(f"objective.by: {refusal}")
         return self
 
     @model_validator(mode="after")
     def _plans_can_be_carried_out(self) -> Spec:
-        objective = self.objective
-        for plan in objective.modules("plans"):
+        pairs = [(key, one, plan) for key, one in self.objectives.items() for plan in one.modules("plans")]
+        for key, objective, plan in pairs:
             effect, name = plan.info.plan, plan.name
             if effect is None:
                 raise refuse(
-                    f"objective.plans: {name} is none that a run can carry out: what it does belongs into its "
+                    f"{key}.plans: {name} is none that a run can carry out: what it does belongs into its "
                     "`INFO = PartInfo(plan=...)` (docs/extend.md)"
                 )
             if effect == "sizes_groups":
                 made = plan.create(objective.options_of(plan))
                 if self.sampler.ahead:
                     raise refuse(
-                        f"objective.plans: {name} looks at gradients while it plays, and sampler.ahead: 1 plays while "
+                        f"{key}.plans: {name} looks at gradients while it plays, and sampler.ahead: 1 plays while "
                         "the learner updates: set `ahead: 0`"
                     )
                 if (asked := made.pilot + made.floor) > self.step.group_size:
                     option = "`gvm_pilot`" if "gvm_pilot" in objective.options else "its pilot"
                     raise refuse(
-                        f"objective.plans: {name} plays a pilot and a floor of {asked} samples a task, and "
+                        f"{key}.plans: {name} plays a pilot and a floor of {asked} samples a task, and "
                         f"step.group_size is {self.step.group_size}: raise it, or lower {option}"
                     )
             if effect == "adds_tempered_rows" and not objective.weighs_mismatch:
                 raise refuse(
-                    f"objective.plans: {name} learns from rows drawn at another temperature, and nothing weighs the "
+                    f"{key}.plans: {name} learns from rows drawn at another temperature, and nothing weighs the "
                     "difference: give `mismatch: tis`"
                 )
         return self
@@ -768,15 +795,16 @@ class Spec(Section):
         from store.errors import UnknownMetric
         from store.metrics import METRICS, metric
 
-        for controller in self.objective.controllers:
+        pairs = [(key, controller) for key, one in self.objectives.items() for controller in one.controllers]
+        for key, controller in pairs:
             name = controller.options.get("metric")
+            if name is None:
+                continue
             try:
-                if name is not None:
-                    metric(name)
+                metric(name)
             except UnknownMetric:
                 raise refuse(
-                    f"objective.controllers: {name!r} is no number of a step, so nothing would move"
-                    f"{nearest(name, METRICS)}"
+                    f"{key}.controllers: {name!r} is no number of a step, so nothing would move{nearest(name, METRICS)}"
                 ) from None
         return self
 

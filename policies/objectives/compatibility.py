@@ -211,6 +211,20 @@ def _two_kinds_of_entropy(it: ResolvedObjective) -> Iterator[str]:
         )
 
 
+def clashes(every: Sequence[ResolvedObjective]) -> Iterator[str]:
+    """Say what objectives cannot read of one pass: entropies of two kinds, log-probs after two filters."""
+    made = [part for it in every for module, own in it.parts if isinstance(part := module.create(own), Part)]
+    nuclei = {part.nucleus for part in made if part.needs & ENTROPIES}
+    if len(nuclei) > 1:
+        masses = sorted("all" if mass is None else f"{mass:g}" for mass in nuclei)
+        yield (
+            f"objectives of two environments read entropies over other shares of the vocabulary ({', '.join(masses)}), "
+            "and a run has one of them: leave out the part that reads a nucleus, or have all read the same"
+        )
+    if len(kappas := {part.kappa for part in made if part.kappa is not None}) > 1:
+        yield f"objectives of two environments filter tokens by {sorted(kappas)}, and a run has one filter: say one"
+
+
 def _subtracts_after_a_weight(it: ResolvedObjective) -> Iterator[str]:
     """What subtracts from the advantage must see it in its own unit."""
     for shaper in it.of("shapers")[1:]:

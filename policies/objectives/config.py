@@ -3,6 +3,7 @@
     objective: repo_r
     objective: {preset: repo_r, clip_high: 0.3}
     objective: {preset: rloo, shaper: repo, centre: batch, controller: {type: geometric, target: 0.5}}
+    objective: {by: {words: repo_r, book: {preset: dapo, clip_high: 0.3}}}
 
 Importing and validating it does not load torch.
 """
@@ -10,7 +11,7 @@ Importing and validating it does not load torch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -22,8 +23,11 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
@@ -79,6 +83,7 @@ Shapers = Annotated[tuple[Annotated[str, PartOf("shapers")], ...], BeforeValidat
 Weights = Annotated[tuple[Annotated[str, PartOf("mismatch_weights")], ...], BeforeValidator(_in_a_row)]
 Terms = Annotated[tuple[Annotated[str, PartOf("terms")], ...], BeforeValidator(_in_a_row)]
 
+SHARED = ("reward", "entropy", "reference")  # a run has one of each
 SHORT = {"shaper": "shapers", "controller": "controllers"}  # one of them may be given without a list
 
 
@@ -195,6 +200,12 @@ class ObjectiveConfig(Section):
     entropy: Literal["sampler", "surprisal", "surprisal_iw"] = "sampler"
     """Where it is read: the sampler's entropies, the mean surprisal of the tokens drawn, or that weighed by how likely
     the learner finds them (a pass without gradient over all rows)."""
+    by: Annotated[
+        dict[str, ObjectiveConfig],
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "object"]}}),
+    ] = Field(default_factory=dict)
+    """Objectives of single environments, by name, each with its own controllers and memory; of all others it is what
+    the section says beside, of each apart. One that names no preset is laid over the section."""
 
     @model_validator(mode="before")
     @classmethod
@@ -203,6 +214,8 @@ class ObjectiveConfig(Section):
         if not isinstance(given, Mapping):
             return given
         given = _written_out(given)
+        if isinstance(by := given.get("by"), Mapping):
+            given["by"] = {name: _laid_over_section(one, given) for name, one in by.items()}
         preset = PRESETS.get(str(given.get("preset", DEFAULT)))
         overrides = _written_out(preset.overrides) if preset else {}
         merged = overrides | given
@@ -232,6 +245,58 @@ class ObjectiveConfig(Section):
             raise ObjectiveError(refusal)
         self.create_controllers()
         return self
+
+    @model_validator(mode="after")
+    def _objectives_fit_together(self) -> ObjectiveConfig:
+        for name, one in self.by.items():
+            if one.by:
+                raise ObjectiveError(f"`by.{name}.by`: an environment has one objective: leave it out")
+            for field in SHARED:
+                if (own := getattr(one, field)) != (rest := getattr(self, field)):
+                    raise ObjectiveError(
+                        f"`by.{name}.{field}` is {own}, beside it is {rest}: a run has one, so leave it out there"
+                    )
+        every = [self, *self.by.values()] if self.by else []
+        if any(one.reading == "raw" for one in every):
+            raise ObjectiveError("`reading: raw` is one number of a whole step, and `by` reads each environment's")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_an_empty_map(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write `by` where it says something."""
+        made: dict[str, Any] = write(self)
+        return made if self.by else {key: value for key, value in made.items() if key != "by"}
+
+    def of(self, environment: str) -> ObjectiveConfig:
+        """The section of an environment."""
+        return self.by.get(environment, self)
+
+    def clashes(self, environments: Iterable[str]) -> list[str]:
+        """Say what the objectives of these environments cannot have in common."""
+        used = {id(one): one for one in map(self.of, environments)}
+        return list(compatibility.clashes([one._resolved() for one in used.values()]))
+
+    @property
+    def every(self) -> dict[str, ObjectiveConfig]:
+        """Each section by the key under which it stands: "" this one, which all may have that are not named."""
+        return {"": self, **{f"by.{name}": one for name, one in self.by.items()}}
+
+    @property
+    def most_updates(self) -> int:
+        """The most updates a step that one of them is made for."""
+        return max(one.updates for one in self.every.values())
+
+    @property
+    def controller_types(self) -> list[str]:
+        """The types of all controllers; those of an environment's own objective with its name."""
+        own = [f"{name}/{one.type}" for name, section in self.by.items() for one in section.controllers]
+        return [*(one.type for one in self.controllers), *own]
+
+    @property
+    def title(self) -> str:
+        """The preset, or those of all environments that have their own."""
+        own = ", ".join(f"{name}: {one.preset}" for name, one in self.by.items())
+        return f"{self.preset} ({own})" if own else self.preset
 
     def parts(self) -> list[tuple[Kind, str]]:
         """List the parts by kind and name, in the order in which they act."""
@@ -319,6 +384,18 @@ def _written_out(given: Mapping[str, Any]) -> dict[str, Any]:
         if short in given and long in given:
             raise ObjectiveError(f"`{short}` and `{long}` are two ways to say the same: give one of them")
     return {SHORT.get(key, key): _in_a_row(value) if key in SHORT else value for key, value in given.items()}
+
+
+def _laid_over_section(given: Any, section: Mapping[str, Any]) -> Any:
+    """An environment's objective over the section it stands in: all of it, or what a run has one of beside a preset."""
+    if isinstance(given, str):
+        given = {"preset": given}
+    if not isinstance(given, Mapping):
+        return given
+    given = _written_out(given)
+    return {
+        key: one for key, one in section.items() if key in SHARED or (key != "by" and "preset" not in given)
+    } | given
 
 
 def _laid_over(given: Any, base: Mapping[str, Any]) -> Any:

@@ -129,6 +129,16 @@ class ShapedRows:
     # [B, 1], by option: the coefficient of each row's environment, where a controller moves one for each
     strengths: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def take(self, is_taken_B: Tensor) -> ShapedRows:
+        """Take some rows, as wide as they are."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                values[name] = {key: one[is_taken_B] for key, one in value.items()}
+            elif value is not None:
+                values[name] = value[is_taken_B]
+        return ShapedRows(**values)
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -145,6 +155,8 @@ class Totals:
     noted: Mapping[str, float] = field(default_factory=dict)  # what surveys noted of the step
     # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it
     drift: float | None = None
+    # the same of the rows of each environment, where each has an objective of its own
+    own: Mapping[str, Totals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

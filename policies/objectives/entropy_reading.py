@@ -50,6 +50,14 @@ class EntropyReading:
     raw: float  # the fraction before the correction for the mix
     # by ENTROPY and ENTROPY_NATS: the same of each environment, the mean of its categories; empty in the mode `raw`
     environments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    played: frozenset[str] = frozenset()  # environments of the step
+
+    def of(self, environment: str) -> EntropyReading | None:
+        """The reading of one environment; None: the step did not play it. There is no mix to correct for."""
+        if environment not in self.played:
+            return None
+        own = {name: {environment: values[environment]} for name, values in self.environments.items()}
+        return EntropyReading(own[ENTROPY][environment], own[ENTROPY_NATS][environment], math.nan, own)
 
     def log(self) -> dict[str, float]:
         """As metrics of the step."""
@@ -81,8 +89,11 @@ class MixCorrectedEntropy:
     `set_baseline` before the first step and for categories added later; `observe` once a step.
     """
 
-    def __init__(self, mode: Mode = "corrected", half_life: float = 3.0) -> None:
+    def __init__(
+        self, mode: Mode = "corrected", half_life: float = 3.0, modes: Mapping[str, Mode] | None = None
+    ) -> None:
         self.mode = mode
+        self.modes = dict(modes or {})  # of environments with one of their own
         self._keep = 0.5 ** (1 / half_life)
         self._baseline: dict[str, float] = {}
         self._visits: dict[str, _Visits] = {}
@@ -115,12 +126,17 @@ class MixCorrectedEntropy:
         nats, raw = self._uncorrected(measured)
         if self.mode == "raw":
             return EntropyReading(raw, nats, raw)
-        counted = {key: v for key, v in self._visits.items() if self.mode != "recent" or v.age < RECENT}
+        counted = {key: v for key, v in self._visits.items() if self._mode_of(key) != "recent" or v.age < RECENT}
         relative = self.relative()
         absolute = {key: visits.mean for key, visits in counted.items()}
         fractions = {key: relative[key] for key in counted}
         own = {ENTROPY: _by_environment(fractions), ENTROPY_NATS: _by_environment(absolute)}
-        return EntropyReading(_mean([*fractions.values()]), _mean([*absolute.values()]), raw, own)
+        played = frozenset(key.split("/")[0] for key in measured)
+        return EntropyReading(_mean([*fractions.values()]), _mean([*absolute.values()]), raw, own, played)
+
+    def reads_as(self, state: Mapping[str, Any]) -> bool:
+        """Whether a saved state was read in the same way."""
+        return bool(state["mode"] == self.mode and state.get("modes", {}) == self.modes)
 
     def relative(self) -> dict[str, float]:
         """H_k / H0_k of each visited category."""
@@ -130,6 +146,7 @@ class MixCorrectedEntropy:
         """All that is needed to go on identically, as JSON."""
         return {
             "mode": self.mode,
+            **({"modes": self.modes} if self.modes else {}),
             "baseline": dict(self._baseline),
             "visits": {key: asdict(visits) for key, visits in self._visits.items()},
             "pooled_baseline": self._pooled_baseline,
@@ -137,14 +154,18 @@ class MixCorrectedEntropy:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; `ObjectiveError` when it does not fit."""
-        expect_keys(state, {"mode", "baseline", "visits", "pooled_baseline"}, "the entropy reading")
-        if state["mode"] != self.mode:
+        own = {"modes"} if "modes" in state else set()
+        expect_keys(state, {"mode", "baseline", "visits", "pooled_baseline"} | own, "the entropy reading")
+        if not self.reads_as(state):
             raise ObjectiveError(f"the saved entropy reading is `{state['mode']}`, this run's is `{self.mode}`")
         for key, visits in state["visits"].items():
             expect_keys(visits, {"entropy_sum", "num_tokens", "age"}, f"the entropy reading of `{key}`")
         self._baseline = dict(state["baseline"])
         self._visits = {key: _Visits(**visits) for key, visits in state["visits"].items()}
         self._pooled_baseline = state["pooled_baseline"]
+
+    def _mode_of(self, key: str) -> Mode:
+        return self.modes.get(key.split("/")[0], self.mode)
 
     def _uncorrected(self, measured: Step) -> tuple[float, float]:
         """The mean over the step's tokens in nats, and divided by that of the starts under the first mix."""

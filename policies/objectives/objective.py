@@ -18,7 +18,7 @@ how the batch was cut. What stands off the mask, NaN included, never reaches W o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -95,7 +95,7 @@ class Objective:
     the end, after the last update. All its chance comes from the seed.
     """
 
-    def __init__(self, config: ObjectiveConfig, seed: int = 0) -> None:
+    def __init__(self, config: ObjectiveConfig, seed: int | Sequence[int] = 0) -> None:
         self.config, self.updates = config, config.updates  # a step, that this objective is made for
         self._rng = np.random.default_rng(seed)
         self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
@@ -121,6 +121,25 @@ class Objective:
         """Whether rows whose advantage is 0 get no coefficient, so that nobody needs to run them."""
         return self._parts.leaves_silent_rows_alone
 
+    def of(self, environment: str) -> Objective:
+        """The objective of an environment's rows: this one (`by_environment.py` has several)."""
+        return self
+
+    def split(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Which rows, bool [B], are of an environment with an objective of its own: none."""
+        return {}
+
+    def shares(
+        self, trajectories: Sequence[Trajectory], batch: Batch
+    ) -> Iterator[tuple[Objective, Sequence[Trajectory], Batch]]:
+        """Give each objective with its rows of a step: all of them."""
+        yield self, trajectories, batch
+
+    def is_run(self, batch: Batch) -> Tensor:
+        """Which rows have to go through the model, bool [B]: those that could get a coefficient."""
+        has_tokens_B = batch.mask_BT.any(-1)
+        return has_tokens_B & batch.has_advantage if self.leaves_silent_rows_alone else has_tokens_B
+
     @property
     def learns_from_even_groups(self) -> bool:
         """Whether a group whose samples all earned the same may have advantages: its estimator looks beyond groups."""
@@ -138,15 +157,19 @@ class Objective:
         return next((part.kappa for part in self._parts.acting.values() if part.kappa is not None), None)
 
     @property
-    def plans(self) -> Mapping[str, Any]:
-        """The data plans by name, as their `create` made them, with the controllers' values of this step."""
-        return self._parts.plans
+    def plans(self) -> Mapping[str, Mapping[str, Any]]:
+        """The data plans by name, as their `create` made them, with the controllers' values of this step.
 
-    def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
+        By environment, where each has an objective of its own; here of all, under "".
+        """
+        return {"": self._parts.plans}
+
+    def silent_sums(self, batch: Batch, rows: Tensor, totals: Totals) -> dict[str, tuple[float, float]]:
         """What rows add to the metrics that were not run, as their advantage is 0: no loss, and nothing clipped.
 
         Metrics that ask for their log-probs are means over the tokens that were run.
         """
+        num_tokens = int(batch.mask_BT[rows].sum())
         zeros = dict.fromkeys(diagnostics.KNOWN_OF_SILENT, (0.0, float(num_tokens)))
         return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **zeros}
 
@@ -156,9 +179,14 @@ class Objective:
         Groups may have lost members; a group of one gets 0. A trajectory that brings its own advantage is no member of
         a group. `reference` gives the reference's log-probs [B, T] of a batch; it is asked if a part needs them.
         """
-        batch, self._logged = pad(trajectories), {}
+        batch = pad(trajectories)
         if "lp_ref" in self.needs and reference is not None:
             batch = replace(batch, lp_ref_BT=reference(batch))
+        return replace(batch, advantage_BT=self.advantages(batch, trajectories).to(batch.lp_roll_BT))
+
+    def advantages(self, batch: Batch, trajectories: Sequence[Trajectory]) -> Tensor:
+        """Estimate the advantages [B, T], float64, 0 off the mask."""
+        self._logged = {}
         given_B = torch.tensor([t.advantage is not None for t in trajectories])
         advantage_BT = torch.zeros(batch.mask_BT.shape, dtype=torch.float64)
         main = [t for t in trajectories if t.advantage is None]
@@ -171,7 +199,7 @@ class Objective:
             advantage_BT[~given_B] = found if found.ndim == 2 else found[:, None] * outcomes.mask_BT
         for row in given_B.nonzero()[:, 0].tolist():
             advantage_BT[row] = trajectories[row].advantage or 0.0
-        return replace(batch, advantage_BT=(advantage_BT * batch.mask_BT).to(batch.lp_roll_BT))
+        return advantage_BT * batch.mask_BT
 
     def components(self, trajectories: Sequence[Trajectory], batch: Batch) -> dict[str, Tensor]:
         """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients (`hear`)."""
@@ -205,16 +233,19 @@ class Objective:
         )
 
     @torch.no_grad()
-    def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
+    def coefficients(self, rows: ShapedRows, totals: Totals, whole: Totals | None = None) -> Coefficients:
         """Fill W and K for a micro-batch, whole sequences of an update that has these totals.
 
+        `whole`: of the update that these rows are a share of, where others have another objective; their loss then
+        weighs as much in that of the update as their share of its tokens, sequences or groups, by the aggregation.
         The metrics are means over the policy's tokens: `loss` (the conventional value, aggregated as the loss is),
         those of `diagnostics`, and what the parts report.
         """
         rows = replace(_masked(rows), strengths=self._strengths(rows, totals))
         mask_BT = rows.mask_BT.to(rows.advantage_BT.dtype)
-        policy_BT = self._aggregate(mask_BT, rows, totals, self.config.max_length)
-        token_BT = token_mean(mask_BT, rows, totals, None)
+        whole = whole or totals
+        policy_BT = self._aggregate(mask_BT, rows, whole, self.config.max_length)
+        token_BT = token_mean(mask_BT, rows, whole, None)
         shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
         # the advantages before and after every shaper, and what they report
         for shaper in self._parts.shapers.values():
@@ -233,7 +264,7 @@ class Objective:
         loss_BT = ratio.value_BT * policy_BT + sum(values, torch.zeros_like(policy_BT))
         extra_w = [one.w_BT * policy_BT for one in added.values() if one.w_BT is not None]
         extra_k = [one.k_BT * token_BT for one in added.values() if one.k_BT is not None]
-        share = float(mask_BT.sum()) / max(totals.num_tokens, 1)
+        share = float(mask_BT.sum()) / max(whole.num_tokens, 1)
         return Coefficients(
             w_BT=shaped[-1] * ratio.c_BT * policy_BT + sum(extra_w, torch.zeros_like(policy_BT)),
             k_BT=sum(extra_k[1:], extra_k[0]) if extra_k else None,

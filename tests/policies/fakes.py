@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from policies.objectives.contracts import (
     Batch,
@@ -85,11 +86,18 @@ class Surrogate:
     nucleus: float | None = None
     kappa: float | None = None
 
+    def split(self, batch: Batch) -> dict[str, Tensor]:
+        return {}
+
+    def is_run(self, batch: Batch) -> Tensor:
+        has_tokens_B = batch.mask_BT.any(-1)
+        return has_tokens_B & batch.has_advantage if self.leaves_silent_rows_alone else has_tokens_B
+
     def survey(self, rows: ShapedRows, totals: Totals) -> SurveyResult:
         return SurveyResult()
 
-    def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
-        return {"silent": (float(num_tokens), 1.0)}
+    def silent_sums(self, batch: Batch, rows: Tensor, totals: Totals) -> dict[str, tuple[float, float]]:
+        return {"silent": (float(batch.mask_BT[rows].sum()), 1.0)}
 
     def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
         mask_BT = rows.mask_BT / totals.num_tokens

@@ -86,7 +86,7 @@ def play(told: Told, plans: dict[str, Any], **objective: Any) -> RolloutBatch:
     fake = cast("Any", told)
     tasks = [task(slot.category, slot.index) for slot in SLOTS]
     learner = cast("Any", SimpleNamespace(passes=None))
-    return BatchInPlay(spec, fake, fake, learner, 5, plans, Stopwatch()).play(SLOTS, tasks)
+    return BatchInPlay(spec, fake, fake, learner, 5, {"": plans}, Stopwatch()).play(SLOTS, tasks)
 
 
 def slots_of(played: RolloutBatch) -> list[Slot]:

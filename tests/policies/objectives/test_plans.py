@@ -101,9 +101,9 @@ def test_the_controller_sets_the_temperature_of_the_next_step(controller: str, t
     found = []
     for reading in (0.2, 0.5, 0.9):
         objective = Objective(ObjectiveConfig.model_validate(section))
-        assert objective.plans["tempered"].temperature == 1.0
+        assert objective.plans[""]["tempered"].temperature == 1.0
         objective.observe(reading)
-        found.append(objective.plans["tempered"].temperature)
+        found.append(objective.plans[""]["tempered"].temperature)
     assert found == pytest.approx(temperatures)
 
 
