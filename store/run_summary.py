@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,7 +106,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "kept": None if twin is None else kept_beside(read, name, twin),
         "model": run.model,
         "objective": run.objective,
-        "composition": dict(composed(objective)),
+        "composition": dict(composed(objective, spec.get("environments", ()))),
         "scheduler": run.scheduler,
         "bandit": run.bandit,
         "seed": run.seed,
@@ -153,16 +153,22 @@ NAMING = ("type", "preset", "model")  # last parts of fields that name a method
 METHODS = ("objective", "bandit", "scheduler")  # are told first of what a twin is made with
 
 
-def composed(section: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The parts of an objective as they act, without those that are off, as a term whose coefficient is 0 is."""
+def composed(section: Mapping[str, Any], environments: Collection[str] = ()) -> list[tuple[str, str]]:
+    """The parts of an objective as they act, without those that are off, as a term whose coefficient is 0 is.
+
+    Behind them the objectives that single environments have, each in one line; alone where all of these have one.
+    """
     found = []
-    for part in OBJECTIVE_PARTS:
+    by = section.get("by") or {}
+    for part in () if environments and by.keys() >= set(environments) else OBJECTIVE_PARTS:
         value = section.get(part)
         entries = [one for one in (value if isinstance(value, list) else [value] if value else []) if one]
         if part == "terms":
             entries = [term for term in entries if section.get(term) != 0]
         if entries or (part in section and part.startswith("controller")):
             found.append((part, ", ".join(map(_part_as_text, entries)) or NO_CONTROLLER))
+    for name, own in by.items():
+        found.append((f"by {name}", ", ".join([own["preset"], *(f"{part} {text}" for part, text in composed(own))])))
     return found
 
 
@@ -196,6 +202,8 @@ def leaves(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
 
 def acts_on_entropy(objective: Mapping[str, Any]) -> bool:
     """Whether a part of the objective moves entropy on purpose, so that the entropy law has nothing to say."""
+    if any(map(acts_on_entropy, (objective.get("by") or {}).values())):
+        return True
     parts = dict(composed(objective))
     acting = {"plans", "shaper", "shapers", "terms"} & parts.keys()
     return bool(acting) or parts.get("controllers", parts.get("controller", NO_CONTROLLER)) != NO_CONTROLLER

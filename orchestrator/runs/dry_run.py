@@ -389,7 +389,7 @@ def _trains(spec: Spec, environments: Iterable[Environment]) -> str:
     warm = f" after a warm start of {spec.warm_start.num_batches:,} batches" if spec.warm_start else ""
     return (
         f"{spec.policy.model}{warm}; {step.groups} groups of {step.group_size} a step, objective "
-        f"{spec.objective.title}, learning rate {spec.learner.lr:g}{_fall(spec)}; sampler "
+        f"{spec.objective.title(spec.environments)}, learning rate {spec.learner.lr:g}{_fall(spec)}; sampler "
         f"{registry.type_of(sampler)}, up to {longest:,} tokens an episode"
     )
 

@@ -44,7 +44,7 @@ def run_record(
         name=spec.name,
         seed=spec.seed,
         model=spec.policy.model,
-        objective=spec.objective.title,
+        objective=spec.objective.title(spec.environments),
         scheduler=getattr(curriculum.scheduler, "type", None),
         bandit=curriculum.bandit.type,
         spec=spec.kept(),

@@ -37,10 +37,11 @@ def set_field(raw: dict[str, Any], key: str, value: Any) -> None:
     """Give one dotted field a value; a short form on the way is opened into its map. Changes only `raw` itself."""
     *parents, last = path_of(key)
     place = raw
-    for parent in parents:
+    for depth, parent in enumerate(parents):
         found = place.get(parent)
         if isinstance(found, str):
-            found = {ITS_BANDIT if parent == TWIN else SHORT_FORMS.get(parent, "type"): found}
+            section = "objective" if parents[:depth] == ["objective", "by"] else parent
+            found = {ITS_BANDIT if parent == TWIN else SHORT_FORMS.get(section, "type"): found}
         if not isinstance(found, dict | None):
             raise SpecError(f"{shown(parent)} is not a section")
         place[parent] = dict(found or {})

@@ -292,11 +292,12 @@ class ObjectiveConfig(Section):
         own = [f"{name}/{one.type}" for name, section in self.by.items() for one in section.controllers]
         return [*(one.type for one in self.controllers), *own]
 
-    @property
-    def title(self) -> str:
-        """The preset, or those of all environments that have their own."""
+    def title(self, environments: Iterable[str]) -> str:
+        """The preset, and those of environments that have their own; of these alone where all have."""
         own = ", ".join(f"{name}: {one.preset}" for name, one in self.by.items())
-        return f"{self.preset} ({own})" if own else self.preset
+        if not own:
+            return self.preset
+        return f"{self.preset}, {own}" if set(environments) - self.by.keys() else own
 
     def parts(self) -> list[tuple[Kind, str]]:
         """List the parts by kind and name, in the order in which they act."""

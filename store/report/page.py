@@ -51,11 +51,11 @@ def render(data: ReportData) -> str:
         "examples": examples(data),
         "events": events[-EVENTS_LISTED:],
         "num_older_events": max(0, len(events) - EVENTS_LISTED),
-        "parts": composed(objective),
+        "parts": composed(objective, data.spec.get("environments", ())),
         "options": [
             (key, scalar(value))
             for key, value in objective.items()
-            if key not in (*OBJECTIVE_PARTS, "preset") and value is not None
+            if key not in (*OBJECTIVE_PARTS, "preset", "by") and value is not None
         ],
         "outline": _outline(data.spec, 0),
     }

@@ -17,6 +17,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from policies.follower import run_commands
 from policies.host_copies import HostCopies
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import MicroBatcher
+from policies.objectives.by_environment import make_objective
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.objective import Objective
 from policies.optimizer import OptimizerState
 from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
@@ -42,6 +43,7 @@ from tests.integration.test_model_families import FAMILIES, SHAPE
 from tests.policies.fakes import random_trajectories
 
 STEPS = 3
+ENVIRONMENTS = ("words", "book")
 
 
 def trained(
@@ -76,7 +78,7 @@ def trained_at_once(
             load_file(before / "weights.safetensors"), strict=False
         )  # a tied head is once there
     options: dict[str, Any] = {"lr": 0.01, "warmup": 0, "micro_tokens": 40, **case.get("learner", {})}
-    objective = Objective(ObjectiveConfig.model_validate(case["objective"]))
+    objective = make_objective(ObjectiveConfig.model_validate(case["objective"]), ENVIRONMENTS)
     config = LearnerConfig(**options).resolved(PolicyConfig())
     keeps_reference = objective.may_need_reference and work.rank == 0
     learner = Learner(policy, config, 1.0, keeps_reference, work, replicas=case.get("replicas", 1))
@@ -94,7 +96,10 @@ def trained_at_once(
         if seed and case.get("resets"):
             adapters.reset(policy.model, torch.Generator().manual_seed(seed))
             learner.optimizer.reset()
-        trajectories = random_trajectories(len(policy.tokenizer), seed=seed)
+        trajectories = [
+            replace(one, arm=f"{ENVIRONMENTS[one.group % 2]}/{one.group // 2 % 2}")
+            for one in random_trajectories(len(policy.tokenizer), seed=seed)
+        ]
         reports.append(learner.learn(trajectories, objective))
     state = saved(learner, folder / "state")
     save_file(weights_of(learner), folder / "weights.safetensors")

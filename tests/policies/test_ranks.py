@@ -25,6 +25,10 @@ WAYS: list[dict[str, Any]] = [
     {"name": "adapters that are reset", "objective": {"preset": "rloo"}, "adapter": 4, "resets": True},
     {"name": "adapters with a KL", "objective": {"preset": "grpo", "kl": 0.1}, "adapter": 4},
     {"name": "a KL", "objective": {"preset": "grpo", "kl": 0.1}},
+    {
+        "name": "objectives by environment",
+        "objective": {"preset": "rloo", "by": {"words": "repo_adaptive", "book": {"preset": "clip_cov", "kl": 0.1}}},
+    },
 ]
 REPLICATED: list[dict[str, Any]] = [
     {"name": "a gradient of the entropy", "objective": {"preset": "entropy_bonus"}},

@@ -106,6 +106,12 @@ def test_an_override_opens_short_forms_and_sets_one_value(override: str, changed
     assert load_spec(base, [override]) == load_spec(base | changed)
 
 
+def test_an_override_opens_the_short_form_of_an_environments_objective() -> None:
+    base = BOOK | {"objective": {"by": {"book": "grpo"}}}
+    long = {"by": {"book": {"preset": "grpo", "clip_high": 0.4}}}
+    assert load_spec(base, ["objective.by.book.clip_high=0.4"]) == load_spec(base | {"objective": long})
+
+
 def test_a_file_gives_its_name_and_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "First Try.yaml"
     path.write_text("environments: {book: codebook}")

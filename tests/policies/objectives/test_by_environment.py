@@ -46,9 +46,7 @@ def played(vocabulary: int, names: Sequence[str] = NAMES, seed: int = 0) -> list
     ]
 
 
-def learnt(
-    objective: AnyObjective, rows: Sequence[Trajectory], **options: Any
-) -> tuple[Tensor, UpdateReport, Learner]:
+def learnt(objective: AnyObjective, rows: Sequence[Trajectory], **options: Any) -> tuple[Tensor, UpdateReport, Learner]:
     """The gradient of the last update, clipping undone, from first moments; with one update, of the step."""
     made = learner(**options)
     report = made.learn(rows, objective)
@@ -77,7 +75,7 @@ def test_where_one_environment_is_played_it_is_the_objective_itself(preset: str)
     section = {"preset": preset, "max_length": 12}
     rows = played(vocabulary(), ["words"])
     alone = Objective(config(**section), [0, *b"words"])
-    among = make_objective(config(by={"words": section}), NAMES)
+    among = make_objective(config(by={"words": section}), ["words"])
     expected, told, one = learnt(alone, rows)
     found, tells, other = learnt(among, rows)
     assert torch.equal(found, expected)
