@@ -655,7 +655,7 @@ class Spec(Section):
             for one in self.environments.values()
         )
         for key, section in self.objectives.items():
-            length = section.max_length
+            length = section.max_length or 0
             if section.divides_by_max_length and length >= 2 * longest:
                 found.append(
                     f"`{key}.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "

@@ -123,6 +123,13 @@ def test_a_pilot_must_fit_into_the_smallest_group() -> None:
     assert load_spec(small(step={"groups": 2, "group_size": 2}, objective="gvm"), every), "no group has the step's size"
 
 
+def test_a_pilot_looks_at_the_groups_of_its_own_objective_alone() -> None:
+    by = small(objective={"preset": "repo", "by": {"book": "gvm"}}, step={"groups": 2, "group_size": 8})
+    assert load_spec(by, ["environments.numbers.episodes.group_size=2"])
+    with pytest.raises(SpecError, match=r"objective.by.book.plans: gvm .* environments.book.episodes.group_size is 2"):
+        load_spec(by, ["environments.book.episodes.group_size=2"])
+
+
 def test_a_length_to_divide_by_is_compared_with_the_longest_answer() -> None:
     long = alone(episodes={"max_tokens": 64}) | {"objective": {"preset": "dr_grpo", "max_length": 100}}
     assert not [one for one in load_spec(long).warnings() if "max_length" in one]
