@@ -62,7 +62,8 @@ def warm_weights() -> Weights:
     config = foundation.spec.warm_start
     assert config is not None
     with cpu_threads(1):
-        warm_start(foundation.policy, WarmStartExamples(foundation.environments, config, 0), config)
+        examples = WarmStartExamples(foundation.environments, config, 0, foundation.spec.budgets)
+        warm_start(foundation.policy, examples, config)
     return {name: weight.clone() for name, weight in foundation.policy.model.state_dict().items()}
 
 

@@ -6,6 +6,7 @@ user's own, `package.module:factory` or `./file.py:factory`, in a file beside th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ class EnvironmentSource:
     options: Mapping[str, Any] = field(default_factory=dict)  # what the spec says beside the type
     search_path: str | None = None  # the spec's folder; appended to the path, never put before ours
     kept_slices: str | None = None  # the file in which a run keeps its slices, if it has begun
+    episodes: Mapping[str, Any] = field(default_factory=dict)  # what the spec says of its episodes; no factory sees it
 
     def create(self, tell: Callable[[str], None] | None = None) -> Environment:
         """Build the environment; `tell` is called with how far it is where opening its data takes long.
@@ -55,6 +57,10 @@ class EnvironmentSource:
         if not names or len(set(names)) < len(categories):
             wanted = "expected at least one category, each name once, as Category objects"
             raise self._fault(f"{wanted}; found {names or categories}")
+        asked, own = self.episodes.get("max_tokens"), made.max_tokens
+        if None not in (asked, own) and asked != own:
+            said = f"its own `max_tokens` is {own}, and {asked} under `episodes`"
+            raise self._fault(f"{said}, of which one would not hold: leave one out")
         return made
 
     def build(self) -> Environment:
@@ -90,6 +96,9 @@ class EnvironmentSource:
             called = f"{self.type} is called as factory(name, **options)"
             options = sorted(unknown_options(factory, self.options) or self.options)
             raise self._fault(f"{called} and cannot take the options {options}: {wrong}")
+        if self.episodes and "episodes" in inspect.signature(factory).parameters:
+            said = f"{self.type} has a parameter `episodes`, which is a word of the spec that no factory is given"
+            raise self._fault(f"{said}: call that parameter something else")
         try:
             return factory(self.name, **self.options)
         except EnvironmentFault:

@@ -51,8 +51,12 @@ def scripted_profile(
     seed: int,
     text: str | None,
     tell: Tell,
+    max_turns: Callable[[str], int],
 ) -> list[Slices]:
-    """Profile a policy that is no model; raises UserError where it is asked for hidden states, which it has not."""
+    """Profile a policy that is no model; raises UserError where it is asked for hidden states, which it has not.
+
+    `max_turns`: of an environment's episodes, by its name.
+    """
     if options.by != "pass_rate":
         raise UserError(f"--by {options.by} reads hidden states, and {policy} is no model: leave --policy out")
     made = []
@@ -64,7 +68,7 @@ def scripted_profile(
             for sample in range(options.samples):
                 given = [tasks[place].task for place in own]
                 answer = answers_of(environment, category, policy, seed + sample, text, given)
-                scores = play_tasks(given, answer, scorer)
+                scores = play_tasks(given, answer, scorer, max_turns(environment.name))
                 correct[own] += [bool(score.correct) for score in scores]
                 scored[own] += [score.reason is None for score in scores]
         counts: Counts = [(c, k) if k else None for c, k in zip(correct.tolist(), scored.tolist(), strict=True)]
@@ -122,8 +126,7 @@ def without_slices(spec: Spec) -> Spec:
     context = {"search_path": spec.resources.search_path}
     whole = {
         name: type(section).model_validate(
-            {"type": section.type, **{key: value for key, value in section.options.items() if key != KEY}},
-            context=context,
+            {key: value for key, value in section.model_dump(mode="json").items() if key != KEY}, context=context
         )
         for name, section in spec.environments.items()
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_serializer
 
+from environments import EnvironmentSource
 from orchestrator.bandits.contracts import BanditConfig
+from orchestrator.episode_options import KEY, EpisodeOptions
 from orchestrator.schedulers.rewards import StageRewardConfig
 from orchestrator.selections.contracts import SelectionConfig
 from policies.interventions.contracts import InterventionOptions
@@ -43,6 +45,33 @@ class UserOptions(BaseModel):
         return {"type": self.type, **self._given}
 
 
+class EnvironmentOptions(UserOptions):
+    """A `package.module:factory` or `./file.py:factory` and its options, and what its episodes have of their own."""
+
+    # of all types: the options of ours are checked by their own `Config` first
+
+    episodes: EpisodeOptions = Field(default_factory=EpisodeOptions)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the type or factory is given."""
+        return {name: value for name, value in self._given.items() if name != KEY}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """All that numbers of held-out tasks depend on: the options and the budgets, and not the size of groups."""
+        budgets = self.episodes.budgets
+        return {**self.options, **({KEY: budgets} if budgets else {})}
+
+    def source(self, name: str, search_path: str | None, kept_slices: str | None = None) -> EnvironmentSource:
+        """Say where the environment comes from, by its name in the spec."""
+        return EnvironmentSource(name, self.type, self.options, search_path, kept_slices, self.episodes.given)
+
+    def is_measured_as(self, other: EnvironmentOptions) -> bool:
+        """Whether numbers of both are of one environment."""
+        return (self.type, self.folder, self.measured) == (other.type, other.folder, other.measured)
+
+
 class _UserBandit(UserOptions, BanditConfig, extra="allow"): ...
 
 
@@ -68,6 +97,7 @@ class _UserSelection(UserOptions, SelectionConfig, extra="allow"):
 
 _TYPED: Mapping[str, type[UserOptions]] = {
     "bandits": _UserBandit,
+    "environments": EnvironmentOptions,
     "interventions": _UserIntervention,
     "schedulers": _UserScheduler,
     "samplers": _UserSampler,

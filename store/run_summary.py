@@ -265,8 +265,7 @@ def what_looking_cost(read: Reading, name: str, spec: Mapping[str, Any], seconds
 
     A sample forward is a pass, forward and backward are 3; one that is played and trained on is 4.
     """
-    step = spec.get("step") or {"groups": 0, "group_size": 0}
-    training = {"passes": 4.0 * read.run(name).num_steps * step["groups"] * step["group_size"]}
+    training = {"passes": 4.0 * num_trained(read, name, spec)}
     training["seconds"] = sum(seconds.get(f"seconds_{part}", 0.0) for part in PARTS)
     parts: dict[str, Facts] = {}
     for row in read.measurements(name):
@@ -282,6 +281,14 @@ def what_looking_cost(read: Reading, name: str, spec: Mapping[str, Any], seconds
         parts["inside stages"] = {"looks": looks, "passes": passes, "seconds": inside}
     planned = {section: (spec.get(section) or {}).get("share") for section in ("evaluate", "measure")}
     return {"training": training, "parts": parts, "shares": planned}
+
+
+def num_trained(read: Reading, name: str, spec: Mapping[str, Any]) -> int:
+    """Count the samples trained on: steps x groups x group size, or as played where an environment has its own size."""
+    if any((one.get("episodes") or {}).get("group_size") for one in spec.get("environments", {}).values()):
+        return sum(row.num_samples for row in read.allocation(name))
+    step = spec.get("step") or {"groups": 0, "group_size": 0}
+    return int(read.run(name).num_steps * step["groups"] * step["group_size"])
 
 
 def _warm_start(section: Mapping[str, Any]) -> Facts | None:

@@ -155,8 +155,8 @@ def _compare(context: CheckContext, environment: Environment, prints: Prints, ho
 
 
 def check_budget(context: CheckContext) -> None:
-    """Compare `max_tokens` with the length of the reference answers."""
-    most = context.environment.max_tokens
+    """Compare `max_tokens`, the environment's or the spec's for it, with the length of the reference answers."""
+    most = context.source.episodes.get("max_tokens", context.environment.max_tokens)
     answered = [task for tasks in context.tasks.values() for task in tasks if task.answer is not None]
     if not isinstance(most, int) or not answered:
         return

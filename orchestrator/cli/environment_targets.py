@@ -13,6 +13,7 @@ from environments import EnvironmentSource
 from environments.user_code import without_function
 from orchestrator.errors import UserError
 from orchestrator.registry import listing, nearest
+from orchestrator.scripted_play import MOST_TURNS
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import key_and_value
 
@@ -37,6 +38,10 @@ class Targets:
     sources: Sequence[EnvironmentSource]
     spec: Spec | None  # None: one environment by its type
 
+    def max_turns(self, environment: str) -> int:
+        """Say how many turns an episode of an environment has at most."""
+        return MOST_TURNS if self.spec is None else self.spec.budgets.options(environment).max_turns
+
 
 def find_targets(target: str, name: str | None, overrides: Sequence[str]) -> Targets:
     """Find out which environments are meant, building nothing. Raises UserError and SpecError."""
@@ -54,7 +59,7 @@ def find_targets(target: str, name: str | None, overrides: Sequence[str]) -> Tar
         known = ", ".join(spec.environments)
         raise UserError(f"{target} has no environment {name!r}; it has: {known}{nearest(name, spec.environments)}")
     sources = [
-        EnvironmentSource(called, section.type, section.options, spec.resources.search_path)
+        section.source(called, spec.resources.search_path)
         for called, section in spec.environments.items()
         if name in (None, called)
     ]

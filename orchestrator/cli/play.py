@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -18,7 +18,7 @@ from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Tar
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
 from orchestrator.errors import UserError
-from orchestrator.scripted_play import KIND_OF, MOST_TURNS, Played, ScriptedPolicy, play_category
+from orchestrator.scripted_play import KIND_OF, Played, ScriptedPolicy, play_category
 from store import floors
 from store.home import Home as HomeFolder
 from store.intervals import wilson
@@ -69,14 +69,20 @@ def play(
         options = None if targets.spec is None else targets.spec.scoring
         scorer = stack.enter_context(Scorer(list(targets.sources), environments, options))
         stack.enter_context(leaving("stopped; what scored is ended"))
-        max_turns = MOST_TURNS if targets.spec is None else targets.spec.sampler.max_turns
         if policy is None:
-            play_as_a_person(list(environments.values()), scorer, seed, tasks, max_turns)
+            play_as_a_person(list(environments.values()), scorer, seed, tasks, targets.max_turns)
             return
         num_tasks = tasks or (TASKS if targets.spec is None else targets.spec.evaluate.items)
         played = [
             play_category(
-                one, category.name, policy, scorer, num_tasks=num_tasks, seed=seed, text=text, max_turns=max_turns
+                one,
+                category.name,
+                policy,
+                scorer,
+                num_tasks=num_tasks,
+                seed=seed,
+                text=text,
+                max_turns=targets.max_turns(one.name),
             )
             for one in environments.values()
             for category in one.categories
@@ -128,12 +134,16 @@ def print_rates(policy: ScriptedPolicy, played: Sequence[Played]) -> None:
 
 
 def play_as_a_person(
-    environments: Sequence[Environment], scorer: Scorer, seed: int, num_tasks: int | None, max_turns: int
+    environments: Sequence[Environment],
+    scorer: Scorer,
+    seed: int,
+    num_tasks: int | None,
+    max_turns: Callable[[str], int],
 ) -> None:
     """Show tasks and read answers until Ctrl-D, or so many tasks of each category are over."""
     num_done = num_solved = 0
     for environment, task in _shown(environments, seed, num_tasks):
-        found = _play_one(environment, task, scorer, max_turns)
+        found = _play_one(environment, task, scorer, max_turns(environment.name))
         if found is None:
             break
         num_done, num_solved = num_done + 1, num_solved + found

@@ -163,7 +163,9 @@ def _played_without(
     ]
     environments = {one.name: one.create(tell) for one in whole}
     with Scorer(whole, environments, None if targets.spec is None else targets.spec.scoring) as scorer:
-        return scripted_profile(list(environments.values()), scorer, policy, options, seed, text, tell)
+        return scripted_profile(
+            list(environments.values()), scorer, policy, options, seed, text, tell, targets.max_turns
+        )
 
 
 def _played_by_a_policy(targets: Targets, run: str | None, home: Path, options: ProfileOptions) -> list[Slices]:

@@ -133,15 +133,18 @@ class LookingPlan:
         return any(boundary in part.boundaries for part in self.parts if part.name == name)
 
 
-def of_stage(spec: Spec) -> float:
-    """Passes of a stage's training, as planned."""
-    step = spec.step
-    return spec.curriculum.stage.steps * step.groups * step.group_size * (FORWARD + UPDATE)
+def of_stage(spec: Spec, lengths: Lengths, trainable: Sequence[str]) -> float:
+    """Passes of a stage's training, as planned; where groups are of several sizes, of the mean environment."""
+    names = known_order(spec, trainable) or trainable
+    sizes = {name: spec.group_sizes[name] for name in names}
+    is_one = len(set(sizes.values())) == 1
+    size = sizes[names[0]] if is_one else fmean(sizes[name] * lengths[name] for name in names)
+    return spec.curriculum.stage.steps * spec.step.groups * size * (FORWARD + UPDATE)
 
 
 def sample_lengths(spec: Spec, environments: Mapping[str, Environment], trainable: Sequence[str]) -> Lengths:
     """Compare room for tokens; a fixed order trains its environments as often as it names them, others all alike."""
-    rooms = {name: one.max_tokens or spec.sampler.max_tokens for name, one in environments.items()}
+    rooms = {name: spec.budgets.tokens(one) for name, one in environments.items()}
     mean = fmean(rooms[name] for name in known_order(spec, trainable) or trainable)
     return {name: room / mean for name, room in rooms.items()}
 
@@ -152,13 +155,13 @@ def of_evaluation(section: Evaluate, num_tasks: Mapping[str, int], lengths: Leng
     return {name: num * a_task * lengths[name] for name, num in num_tasks.items()}
 
 
-def plan_evaluation(spec: Spec, passes: Passes, trainable: Sequence[str]) -> EvaluationPlan:
-    """Choose how many environments a boundary has in turn: as many as the share leaves."""
+def plan_evaluation(spec: Spec, passes: Passes, trainable: Sequence[str], a_stage: float) -> EvaluationPlan:
+    """Choose how many environments a boundary has in turn: as many as the share leaves; `a_stage`: its passes."""
     names, section, stages = tuple(passes), spec.evaluate, spec.curriculum.stages
     order = known_order(spec, trainable)
     if section.share is None:
         return EvaluationPlan(names, stages, len(names), order)
-    allowed = section.share * stages * of_stage(spec) - inside_stages(spec, passes, order)
+    allowed = section.share * stages * a_stage - inside_stages(spec, passes, order)
     least, most = -(-len(names) // section.within), len(names)
     while least < most:  # the largest that fits
         middle = (least + most + 1) // 2
@@ -214,10 +217,11 @@ def plan_looking(
     `num_tasks`: held-out tasks by environment; `num_select`: those that only a scheduler looks at; `measurements`: what
     a look of each takes.
     """
-    stages, training = spec.curriculum.stages, spec.curriculum.stages * of_stage(spec)
+    stages, a_stage = spec.curriculum.stages, of_stage(spec, lengths, trainable)
+    training = stages * a_stage
     passes = of_evaluation(spec.evaluate, num_tasks, lengths)
     of_scheduler = spec.evaluate.samples * FORWARD * sum(num * lengths[n] for n, num in (num_select or {}).items())
-    evaluation = plan_evaluation(spec, passes, trainable)
+    evaluation = plan_evaluation(spec, passes, trainable, a_stage)
     inside = inside_stages(spec, passes, evaluation.order)
     at_boundaries = sum(evaluation.planned(passes)) + (stages + 1) * of_scheduler
     parts = [LookingPart(EVALUATION, at_boundaries, at_boundaries / training, tuple(range(stages + 1)))]

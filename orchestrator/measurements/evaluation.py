@@ -164,14 +164,15 @@ class Evaluation(Measurement):
         another environment, in the ledger too, and adding one must not make the others incomparable. Limits that
         nobody set are not here either: numbers from before there were any are still comparable.
         """
-        limits = player.options.model_dump(include={"turn_tokens", "max_turns", "cut_off"}, exclude_defaults=True)
+        shared = player.budgets.shared
+        limits = shared.model_dump(include={"turn_tokens", "max_turns", "cut_off"}, exclude_defaults=True)
         return {
             "items": self.section.items,
             "samples": self.section.samples,
             "temperature": 1.0,
             "top_p": 1.0,
             "top_k": 0,
-            "max_tokens": player.options.max_tokens,
+            "max_tokens": shared.max_tokens,
             "template": player.policy.template,
             **limits,
             **({} if player.sampler.entropy == "exact" else {"entropy": player.sampler.entropy}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -136,11 +137,12 @@ class Probe(Measurement):
         if self.kind == "random_labels":
             made["chance"] = math.log(self.config.classes or 1)
         if self.config.environment is not None:
-            environment, options = self.around.environments[self.config.environment], self.around.spec.environments
-            limits = player.options.model_dump(include={"max_tokens", "turn_tokens", "max_turns", "cut_off"})
+            name = self.config.environment
+            environment, section = self.around.environments[name], self.around.spec.environments[name]
+            limits = player.budgets.shared.model_dump(include={"max_tokens", "turn_tokens", "max_turns", "cut_off"})
             made |= {
-                "environment": [self.config.environment, environment.version],
-                "options": options[self.config.environment].model_dump(mode="json"),
+                "environment": [name, environment.version],
+                "options": {"type": section.type, **section.measured},
                 "template": player.policy.template,
                 **(limits if self.kind == "rl" else {}),
             }
@@ -171,7 +173,7 @@ class Probe(Measurement):
             environment = self.around.environments[name]
             most = min(MOST_TASKS, (own.steps or 0) * (own.batch or 0)) if pool == "train" else own.items or 0
             each = -(-most // len(environment.categories))
-            admission = PromptLimits(policy.encoder, policy.context, {name: environment}, player.options)
+            admission = PromptLimits(policy.encoder, policy.context, {name: environment}, player.budgets)
             found = [first_tasks(environment, one.name, pool, each, admission) for one in environment.categories]
             self._found[pool] = [task for tasks in found for task in tasks]
         return self._found[pool]
@@ -219,10 +221,11 @@ class Game:
         rng = random_streams.generator(seed, "probe", "rl", config.task, "tasks")
         self.places = rounds(len(self.tasks), config.batch or 0, rng)
         self.think_end = ThinkTag(copy).end
-        options = transformers_options(player.options)
+        options = transformers_options(player.budgets.shared)
         own_seed = random_streams.integer(seed, "probe", "rl", config.task, "play")
         sampler = TransformersSampler(options, copy)
-        self.player = Player(own_seed, copy, sampler, player.scorer, player.environments, options)
+        budgets = replace(player.budgets, shared=options)
+        self.player = Player(own_seed, copy, sampler, player.scorer, player.environments, budgets)
 
     def play(self, step: int) -> list[Trajectory]:
         """Play a step's tasks; those that could be scored come back."""

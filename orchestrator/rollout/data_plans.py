@@ -61,7 +61,7 @@ class BatchInPlay:
         sync: bool = True,
     ) -> None:
         self._tasks, self._player, self._learner = tasks, player, learner
-        self._sampling, self._size = spec.sampler.sampling, spec.step.group_size
+        self._sampling, self._group_sizes = spec.sampler.sampling, spec.group_sizes
         self._reads_value = spec.objective.reward == "value"
         self._step, self._plans, self._watch, self._sync = step, plans, watch, sync
         self._in_play = {name: PlansInPlay(own) for name, own in plans.items()}
@@ -111,7 +111,8 @@ class BatchInPlay:
         """Do so with the tasks at these places of the batch."""
         at = [places[k] for k in plan.places(len(places))]
         sampling = replace(self._sampling, temperature=plan.temperature)
-        groups = self._play([tasks[k] for k in at], self._size, sampling, "tempered", [(k, 0) for k in at])
+        chosen_tasks = [tasks[k] for k in at]
+        groups = self._play(chosen_tasks, self._sizes(chosen_tasks), sampling, "tempered", [(k, 0) for k in at])
         outcomes = [
             [
                 (float(reward), bool(sample.score.correct) and sample.can_teach)
@@ -128,7 +129,7 @@ class BatchInPlay:
     def _groups(self, tasks: Sequence[Task], slots: Sequence[Slot], stream: str) -> list[PlayedGroup]:
         places = [(slot.index, 0) for slot in slots]
         pilots = [None if (plan := self._of(task).gvm) is None else plan.pilot for task in tasks]
-        first = [pilot or self._size for pilot in pilots]
+        first = [pilot or size for pilot, size in zip(pilots, self._sizes(tasks), strict=True)]
         groups = self._play(tasks, first, self._sampling, stream, places)
         if at := [k for k, pilot in enumerate(pilots) if pilot is not None]:
             begun = [groups[k] for k in at]
@@ -139,6 +140,10 @@ class BatchInPlay:
             for k, one in zip(at, rest, strict=True):
                 groups[k] = Group(one.task, groups[k].samples + one.samples)
         return [PlayedGroup(one.task, one.samples, slot) for one, slot in zip(groups, slots, strict=True)]
+
+    def _sizes(self, tasks: Sequence[Task]) -> list[int]:
+        """Say how many episodes each task's group has: as many as its environment's have."""
+        return [self._group_sizes[task.environment] for task in tasks]
 
     def _play(
         self,
@@ -185,7 +190,7 @@ class BatchInPlay:
         for at in arms.values():
             plan = self._of(pilots[at[0]].task).gvm
             assert plan is not None, "only such groups have a pilot"
-            num = (self._size - plan.pilot) * len(at)
+            num = sum(self._sizes([pilots[k].task for k in at])) - plan.pilot * len(at)
             own = plan.sizes([rates[k] for k in at], [norms[k] for k in at], num)
             for place, size in zip(at, own, strict=True):
                 sizes[place] = size

@@ -12,11 +12,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from environments import Environment, Scorer, Task
+from orchestrator.episode_options import Budgets
 from orchestrator.played_group import Group
 from orchestrator.rollout.episode_stream import EpisodeNames, EpisodeStream
 from orchestrator.rollout.live_episode import LiveEpisode, samples_of
 from orchestrator.stopwatch import Stopwatch
-from policies.samplers.contracts import Sampler, SamplerOptions, Sampling
+from policies.samplers.contracts import Sampler, Sampling
 
 if TYPE_CHECKING:  # torch is imported with it; who only plans plays nothing
     from policies.policy import Policy
@@ -33,7 +34,7 @@ class Player:
     sampler: Sampler
     scorer: Scorer
     environments: Mapping[str, Environment]
-    options: SamplerOptions
+    budgets: Budgets
 
     def sync(self) -> None:
         """Play with the policy's newest weights from now on."""
@@ -80,9 +81,10 @@ class Player:
         episodes = []
         for task, size, (group, first) in zip(tasks, sizes, places, strict=True):
             prompt = self.policy.encode(task.messages)
-            limit = self.environments[task.environment].max_tokens or self.options.max_tokens
+            limit = self.budgets.tokens(self.environments[task.environment])
+            options = self.budgets.options(task.environment)
             episodes += [
-                LiveEpisode(task, (group, sample), prompt, limit, self.options, context, version)
+                LiveEpisode(task, (group, sample), prompt, limit, options, context, version)
                 for sample in range(first, first + size)
             ]
         return episodes

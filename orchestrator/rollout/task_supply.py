@@ -36,12 +36,12 @@ from environments import (
 from environments.contracts import is_whole
 from environments.display import Throttle
 from orchestrator import random_streams
+from orchestrator.episode_options import Budgets
 from orchestrator.errors import UserError
 from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.spec import Spec
 from policies.encoder import Encoder
 from policies.errors import PolicyError, UnreadablePrompt
-from policies.samplers.contracts import SamplerOptions
 from store.sentences import listed
 from store.sentences import num as how_many
 
@@ -113,14 +113,14 @@ class PromptLimits(Admission):
         encoder: Encoder,
         context: int | None,
         environments: Mapping[str, Environment],
-        options: SamplerOptions,
+        budgets: Budgets,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self._encoder, self._environments = encoder, environments
         self._tell = tell or (lambda text: None)
-        bounds = [bound for bound in (context, options.longest_row) if bound is not None]
+        bounds = [bound for bound in (context, budgets.shared.longest_row) if bound is not None]
         least = min(bounds, default=None)
-        self.limits = {name: most_tokens(one, options, least) for name, one in environments.items()}
+        self.limits = {name: most_tokens(one, budgets, least) for name, one in environments.items()}
         # by environment and reason, of the tables that were gone through
         self.unread: dict[str, dict[str, Unread]] = {}
         self._barred: dict[tuple[str, str], Set[int] | None] = {}  # indices by category; None: no table
@@ -247,19 +247,18 @@ def _too_long(limit: int) -> str:
     return f"the prompt is longer than {limit} tokens"
 
 
-def most_tokens(environment: Environment, options: SamplerOptions, context: int | None) -> int | None:
+def most_tokens(environment: Environment, budgets: Budgets, context: int | None) -> int | None:
     """Say how many tokens a prompt of an environment may have; None: any number.
 
     Without a limit of its own, or of the sampler's, it may have what the context leaves behind the budget of answers,
     and half of the context where that budget is larger. One token is always left for an answer.
     """
-    asked = environment.max_prompt_tokens or options.max_prompt_tokens
+    asked = environment.max_prompt_tokens or budgets.shared.max_prompt_tokens
     if context is None:
         return asked
     if asked is not None:
         return min(asked, context - 1)
-    budget: int = environment.max_tokens or options.max_tokens
-    return context - min(budget, context // 2)
+    return context - min(budgets.tokens(environment), context // 2)
 
 
 def evaluated_pools(spec: Spec) -> list[Pool]:

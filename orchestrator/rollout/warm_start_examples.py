@@ -8,6 +8,7 @@ import numpy as np
 
 from environments import ALL, Admission, Environment, TaskStream
 from orchestrator import random_streams
+from orchestrator.episode_options import Budgets
 from orchestrator.errors import UserError
 from policies.config import WarmStartConfig
 from policies.encoder import Example
@@ -25,9 +26,10 @@ class WarmStartExamples:
         environments: Mapping[str, Environment],
         config: WarmStartConfig,
         seed: int,
+        budgets: Budgets,
         admission: Admission = ALL,
     ) -> None:
-        self.environments = environments
+        self.environments, self._budgets = environments, budgets
         self._rng = random_streams.generator(seed, "warm_start")
         arms = [
             (name, category.name, batches * decay**place / sum(decay**k for k in range(len(trainable))))
@@ -60,5 +62,5 @@ class WarmStartExamples:
                     f"warm_start.environments names {name}, but its task {category}/{task.index} has no reference "
                     "answer; leave it out of the warm start"
                 )
-            examples.append(Example(task.messages, answer, ends=environment.max_tokens != 1))
+            examples.append(Example(task.messages, answer, ends=self._budgets.own_tokens(environment) != 1))
         return examples

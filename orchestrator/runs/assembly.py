@@ -94,7 +94,7 @@ class Foundation:
                 type=self.sources[name].type,
                 version=built.version,
                 closed=built.closed,
-                options=self.sources[name].options,
+                options=self.spec.environments[name].measured,
                 categories=[CategoryRecord(c.name, c.trainable, c.parameters) for c in built.categories],
             )
             for name, built in self.environments.items()
@@ -128,14 +128,14 @@ def lay_foundation(
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
     require_readable(new, policy.encoder)
-    prompts = PromptLimits(policy.encoder, policy.context, environments, spec.sampler, tell)
+    prompts = PromptLimits(policy.encoder, policy.context, environments, spec.budgets, tell)
     interventions = plan(spec)
     for one in interventions:
         one.intervention.require_suited(policy.model)
     if weights is None:
-        require_end(spec.warm_start, environments, policy.endings, policy.name)
+        require_end(spec.warm_start, environments, policy.endings, spec.budgets, policy.name)
     remarks = [
-        *endless_answers(environments.values(), policy.endings, spec.sampler, policy.name),
+        *endless_answers(environments.values(), policy.endings, spec.budgets, policy.name),
         *check_supply(spec, new, prompts),
     ]
     tasks = TaskSampler(environments, spec.curriculum, spec.seed, tell, prompts)
@@ -188,7 +188,7 @@ def put_together(
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
     objective = make_objective(spec.objective, list(spec.environments), random_streams.integer(spec.seed, "objective"))
-    player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
+    player = Player(spec.seed, policy, sampler, scorer, environments, spec.budgets)
     keeps_reference, is_on_host = objective.may_need_reference, spec.resources.offload == "optimizer"
     learner = Learner(
         policy,

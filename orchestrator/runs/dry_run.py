@@ -75,7 +75,7 @@ class DryRun:
 
     stages: str
     steps: int
-    episodes: int
+    episodes: int  # at most, where groups are of several sizes
     evaluations: str
     parameters: int | None  # None: the model's size is not known here
     checkpoint_bytes: int | None
@@ -92,6 +92,7 @@ class DryRun:
     changes: str = ""  # what is done to the policy between stages
     looking: LookingPlan | None = None  # what that takes of the training's compute
     costs: str = ""  # the same in words
+    fewest_episodes: int | None = None  # None: as many as at most
 
     def lines(self) -> list[str]:
         """In words."""
@@ -103,9 +104,10 @@ class DryRun:
             is_thinned = total < each * self.num_checkpoints
             equals = ", older boundaries weights only:" if is_thinned else " ="
             saved += f" of {size_in_words(each)} ({self.parameters:,} weights){equals} {size_in_words(total)}"
+        fewest = "" if self.fewest_episodes is None else f"{self.fewest_episodes:,} to "
         lines = [
             f"plan: {self.stages}",
-            f"      {self.steps:,} steps, {self.episodes:,} episodes; {self.evaluations}",
+            f"      {self.steps:,} steps, {fewest}{self.episodes:,} episodes; {self.evaluations}",
             f"trains: {self.trains}",
             f"looks: {self.looks}",
             *([f"changes: {self.changes}"] if self.changes else []),
@@ -152,7 +154,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     prompts = None
     if reader is not None:
         require_readable(environments, reader.encoder)
-        prompts = PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
+        prompts = PromptLimits(reader.encoder, reader.context, environments, spec.budgets, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     unread = prompts.unread if prompts else {}
     left_out = (LeftOutPrompts.of(one, unread.get(name, {}).values()) for name, one in environments.items())
@@ -161,20 +163,24 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
     endings = reader.endings if reader else None
     for one in runs:
-        require_end(one.warm_start, environments, endings, spec.policy.model)
+        require_end(one.warm_start, environments, endings, one.budgets, spec.policy.model)
     unreachable = [
-        *endless_answers(environments.values(), endings, spec.sampler, spec.policy.model),
-        *too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler),
+        *endless_answers(environments.values(), endings, spec.budgets, spec.policy.model),
+        *too_long_answers(environments.values(), reader.encoder if reader else None, spec.budgets),
     ]
     disk = DiskUse.of(spec, environments, size, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
     num_tasks, num_select = evaluated_tasks(spec, environments, pools)
     num_plays = evaluate.samples * (sum(num_tasks.values()) + sum(num_select.values()))
     looking, unknown = plan_costs(spec, environments, num_tasks, num_select, prompts or ALL, size)
+    fewest, most = (
+        sum(one.curriculum.num_steps * one.step.groups * extreme(one.group_sizes.values()) for one in runs)
+        for extreme in (min, max)
+    )
     return DryRun(
         stages=_stages(spec),
         steps=sum(one.curriculum.num_steps for one in runs),
-        episodes=sum(one.curriculum.num_steps * one.step.groups * one.step.group_size for one in runs),
+        episodes=most,
         evaluations=f"{sum(one.num_boundaries for one in runs)} evaluations of {num_plays:,} samples at most"
         + (inside_stages(runs, environments) if evaluate.every else ""),
         parameters=size.num_parameters if size else None,
@@ -205,6 +211,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         looking=looking,
         costs="; ".join([*([] if looking.is_plain else [looking.text]), *(f"{one}: not known yet" for one in unknown)]),
         changes=_changes(spec),
+        fewest_episodes=fewest if fewest < most else None,
     )
 
 
@@ -260,7 +267,7 @@ def refuse_unusable(
     if spec.guards.webhook is not None:
         url_from(spec.guards.webhook)
     if spec.warm_start is not None and spec.warm_start.num_batches:
-        WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
+        WarmStartExamples(environments, spec.warm_start, spec.seed, spec.budgets)(EXAMPLES)
 
 
 def plan_costs(
@@ -384,14 +391,21 @@ def inside_stages(runs: Sequence[Spec], environments: Mapping[str, Environment])
 
 def _trains(spec: Spec, environments: Iterable[Environment]) -> str:
     """Say what learns, on what batches, by which objective."""
-    step, sampler = spec.step, spec.sampler
-    longest = max(one.max_tokens or sampler.max_tokens for one in environments)
+    longest = max(map(spec.budgets.tokens, environments))
     warm = f" after a warm start of {spec.warm_start.num_batches:,} batches" if spec.warm_start else ""
     return (
-        f"{spec.policy.model}{warm}; {step.groups} groups of {step.group_size} a step, objective "
+        f"{spec.policy.model}{warm}; {spec.step.groups} groups of {_sizes(spec)} a step, objective "
         f"{spec.objective.title(spec.environments)}, learning rate {spec.learner.lr:g}{_fall(spec)}; sampler "
-        f"{registry.type_of(sampler)}, up to {longest:,} tokens an episode"
+        f"{registry.type_of(spec.sampler)}, up to {longest:,} tokens an episode"
     )
+
+
+def _sizes(spec: Spec) -> str:
+    """Say how many episodes a group has: a number, or one for each environment."""
+    own = spec.group_sizes
+    if len(set(own.values())) == 1:
+        return str(next(iter(own.values())))
+    return listed([f"{size} ({short(name)})" for name, size in own.items()])
 
 
 def _fall(spec: Spec) -> str:

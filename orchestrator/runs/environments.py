@@ -30,10 +30,8 @@ def build_environments(
     `folder`: of the run that goes on, or of the one it comes from: its slices are taken from there.
     """
     kept = None if folder is None else str(folder / SLICES)
-    sources = {
-        name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path, kept)
-        for name, section in spec.environments.items()
-    }
+    folder_of_spec = spec.resources.search_path
+    sources = {name: section.source(name, folder_of_spec, kept) for name, section in spec.environments.items()}
     environments = {name: source.create(tell) for name, source in sources.items()}
     for name, environment in environments.items():
         # an answer that hits an environment's limit must be scorable

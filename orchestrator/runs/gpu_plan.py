@@ -147,8 +147,9 @@ def plan_gpu(spec: Spec, environments: Mapping[str, Environment], memory: ModelM
     """Work out what a run takes of a GPU, and what to change if that is too much."""
     parts = tuple(_parts(spec, memory, gpu))
     update_s, play_s = _rates(spec, memory, gpu)
-    longest = max(one.max_tokens or spec.sampler.max_tokens for one in environments.values())
-    num_tokens = spec.curriculum.stage.steps * spec.step.groups * spec.step.group_size * longest
+    budgets, sizes = spec.budgets, spec.group_sizes
+    a_group = max(sizes[name] * budgets.tokens(one) for name, one in environments.items())
+    num_tokens = spec.curriculum.stage.steps * spec.step.groups * a_group
     stage_s = num_tokens / play_s + num_tokens / update_s if play_s and update_s else None
     has_adapters = spec.policy.adapter is not None
     plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec)), has_adapters=has_adapters)
@@ -225,7 +226,7 @@ def _rates(spec: Spec, memory: ModelMemory, gpu: Gpu) -> tuple[float | None, flo
     update_s = spec.resources.ranks * OF_OPERATIONS * gpu.flops / num_flops
     if registry.type_of(spec.sampler) != "vllm":  # another engine waits for the host, or is elsewhere
         return update_s, None
-    num_rows = spec.step.groups * spec.step.group_size
+    num_rows = spec.step.groups * max(spec.group_sizes.values())
     read = memory.weights + memory.cache(num_rows * spec.sampler.max_tokens)
     return update_s, num_rows / (read / (OF_BANDWIDTH * gpu.bandwidth))
 

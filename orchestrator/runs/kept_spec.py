@@ -39,6 +39,7 @@ FIXED = {  # what a fork shares with its parent, and why
     "ledger": "it holds the parent's history",
 }
 FREE = ("evaluate.every", "evaluate.every_on")  # of these sections, what no boundary depends on
+GROUP_SIZE = ".episodes.group_size"  # of an environment: nor this
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
             resumed.append(f"--stages {value}")
         elif section in CHANGEABLE:
             resumed.append(f"--set {change}")
-        elif section in (*FIXED, "name", "seed", "environments") and key not in FREE:
+        elif section in (*FIXED, "name", "seed", "environments") and key not in FREE and not key.endswith(GROUP_SIZE):
             others.append(key)
         else:
             forked.append(f"--set {change}")
@@ -226,7 +227,7 @@ def forked_spec(
     for name, environment in parent.environments.items():
         if name not in spec.environments:
             problems.append(f"environments.{name}: the parent has it, and so must a fork")
-        elif spec.environments[name] != environment:
+        elif not spec.environments[name].is_measured_as(environment):
             why = "is not the parent's any more; give a changed one a new name"
             problems.append(f"environments.{name}: {why}")
     if spec.curriculum.mode != parent.curriculum.mode:

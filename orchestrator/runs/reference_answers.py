@@ -7,20 +7,18 @@ from collections.abc import Iterable, Iterator
 from environments import Environment, make_task
 from environments.contracts import is_whole
 from environments.rewards.contracts import RESULT_ALONE, SOLUTION_MARK
+from orchestrator.episode_options import Budgets
 from policies.encoder import Encoder
-from policies.samplers.contracts import SamplerOptions
 
 LOOKED_AT = 64  # tasks of an environment
 MOST = 0.5  # share of the answers that were looked at: shorter ones may be as good as the others
 
 
-def too_long_answers(
-    environments: Iterable[Environment], encoder: Encoder | None, options: SamplerOptions
-) -> list[str]:
+def too_long_answers(environments: Iterable[Environment], encoder: Encoder | None, budgets: Budgets) -> list[str]:
     """Name the environments whose reference answers are too long; without a tokenizer nothing is known of them."""
     if encoder is None:
         return []
-    told = (_told(one, encoder, one.max_tokens or options.max_tokens) for one in environments)
+    told = (_told(one, encoder, budgets.tokens(one)) for one in environments)
     return [text for text in told if text is not None]
 
 

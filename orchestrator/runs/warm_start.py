@@ -48,7 +48,7 @@ def warm_started(
         vocabulary=len(policy.tokenizer),
         warm_start=config.model_dump(mode="json"),
         environments={
-            name: [environment.version, spec.environments[name].model_dump(mode="json")]
+            name: [environment.version, {"type": spec.environments[name].type, **spec.environments[name].measured}]
             for name, environment in environments.items()
         },
         prompts=prompts.limits,
@@ -67,7 +67,7 @@ def warm_started(
         if entry.exists():
             watcher.event([f"the cached warm start is made again: {problem}"])
         watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
-        draw = WarmStartExamples(environments, config, spec.seed, prompts)
+        draw = WarmStartExamples(environments, config, spec.seed, spec.budgets, prompts)
 
         losses: list[float] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -21,9 +21,11 @@ from environments.slices.options import KEY as SLICES
 from environments.slices.options import read_options
 from environments.user_code import is_user_code
 from orchestrator import registry
+from orchestrator.episode_options import KEY as EPISODES
+from orchestrator.episode_options import EpisodeOptions
 from orchestrator.errors import SpecError
 from orchestrator.spec.echo import shown
-from orchestrator.user_options import UserOptions
+from orchestrator.user_options import EnvironmentOptions
 
 # What a map of options without a `type` is about.
 DEFAULT_TYPES = {"bandits": "headroom", "schedulers": "headroom", "samplers": "transformers"}
@@ -96,24 +98,28 @@ def method(kind: str) -> Any:
 
 def _environment(raw: Any, info: ValidationInfo) -> BaseModel:
     """Check an environment's options where they are defined; keep them as plain data for any process."""
-    if isinstance(raw, UserOptions):
+    if isinstance(raw, EnvironmentOptions):
         return raw
     type_ = _type_of(raw, "environments")
-    options = {key: value for key, value in raw.items() if key not in ("type", SLICES)}
+    options = {key: value for key, value in raw.items() if key not in ("type", SLICES, EPISODES)}
     config_class = registry.config_class("environments", type_)
     if not is_user_code(type_):
+        if EPISODES in config_class.model_fields:
+            raise refuse(f"type {type_} has an option `{EPISODES}`, which is a word of the spec: it needs another name")
         options = config_class.model_validate(options).model_dump(mode="json")
     if raw.get(SLICES) is not None:
-        options[SLICES] = _slices(raw[SLICES])
-    return UserOptions.model_validate({"type": type_, **options}, context=info.context)
+        options[SLICES] = _beside(SLICES, read_options, raw)
+    if raw.get(EPISODES) is not None and (said := _beside(EPISODES, EpisodeOptions.model_validate, raw)):
+        options[EPISODES] = said
+    return EnvironmentOptions.model_validate({"type": type_, **options}, context=info.context)
 
 
-def _slices(raw: Any) -> dict[str, Any]:
-    """Check how an environment is to be split; keep that as plain data for any process."""
+def _beside(key: str, read: Callable[[Any], BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what stands beside an environment's options; keep that as plain data for any process."""
     try:
-        return read_options(raw).model_dump(mode="json")
+        return read(raw[key]).model_dump(mode="json")
     except ValidationError as error:
-        inner = [{**one, "loc": (SLICES, *one["loc"])} for one in error.errors(include_url=False)]
+        inner = [{**one, "loc": (key, *one["loc"])} for one in error.errors(include_url=False)]
         raise PydanticCustomError("nested", "options of a method", {"inner": inner}) from error
 
 
@@ -125,7 +131,7 @@ def _type_of(raw: Any, kind: str) -> str:
 
 
 EnvironmentSection = Annotated[
-    SerializeAsAny[UserOptions],
+    SerializeAsAny[EnvironmentOptions],
     BeforeValidator(nested(_environment)),
     BeforeValidator(short_form("type")),
     WithJsonSchema(

@@ -17,6 +17,7 @@ from environments.rewards.config import Weight
 from environments.rewards.functions import FunctionOptions
 from environments.slices.options import SlicedEnvironment
 from orchestrator import registry
+from orchestrator.episode_options import EnvironmentsEpisodes
 from orchestrator.option_types import as_written
 from orchestrator.spec.dotted_fields import SHORT_FORMS
 from orchestrator.spec.fields import DEFAULT_TYPES
@@ -97,9 +98,10 @@ def _options(name: str, config: type[BaseModel], method: registry.Method | None)
     if name.startswith("rewards."):
         fields |= Weight.model_json_schema()["properties"]
     if name.startswith("environments."):
-        beside = SlicedEnvironment.model_json_schema()
-        shared |= beside.pop("$defs")
-        fields |= beside["properties"]
+        for one in (SlicedEnvironment, EnvironmentsEpisodes):
+            beside = one.model_json_schema()
+            shared |= beside.pop("$defs")
+            fields |= beside["properties"]
     made["required"] = [key for key in made.get("required", ()) if key != "type"]
     if config.model_config.get("coerce_numbers_to_str"):
         _take_numbers_for_text(made)

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from environments.slices.options import KEY as SLICES
 from environments.slices.options import SliceOptions
+from orchestrator.episode_options import KEY as EPISODES
+from orchestrator.episode_options import EpisodeOptions
 from orchestrator.errors import SpecError
 from orchestrator.registry import config_class, nearest, search_in, type_of
 from orchestrator.spec.document import Document, Path_, read, unusable, value_of
@@ -20,6 +22,7 @@ from orchestrator.spec.model import Spec
 from orchestrator.spec.twin import sections_of, settings_of
 
 OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
+BESIDE: dict[str, type[BaseModel]] = {SLICES: SliceOptions, EPISODES: EpisodeOptions}  # an environment's options
 CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -179,6 +182,8 @@ def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], raw: M
         fields = _fields(model, loc[:-1], raw)
         known = ", ".join(fields) or "none yet"
         message = "unknown key" + (nearest(str(loc[-1]), fields) or f"; known here: {known}")
+        if len(loc) == 3 and loc[0] == "environments" and loc[-1] in EpisodeOptions.model_fields:
+            message = f"of its episodes this is said under `{EPISODES}`: `{EPISODES}: {{{loc[-1]}: ...}}`"
     elif item["type"] == "missing":
         message = "is required"
     elif item["type"] not in OUR_OWN:
@@ -207,12 +212,13 @@ def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
         name = section.get("type", DEFAULT_TYPES.get(kind)) if kind and isinstance(section, dict) else None
         if kind and isinstance(name, str):
             model = config_class(kind, name)
-        elif part == SLICES and loc[:1] == ("environments",):
-            model = SliceOptions
+        elif part in BESIDE and loc[:1] == ("environments",):
+            model = BESIDE[part]
         elif part in model.model_fields:
             model = _model_of(model.model_fields[part].annotation) or model
         raw = section
-    return [field.alias or name for name, field in model.model_fields.items()]
+    beside = [*BESIDE] if len(loc) == 2 and loc[0] == "environments" else []
+    return [field.alias or name for name, field in model.model_fields.items()] + beside
 
 
 def _entry(raw: Any, part: Any) -> Any:

@@ -27,6 +27,7 @@ from pydantic import (
 from environments.scoring import ScoringOptions
 from environments.user_code import as_written
 from orchestrator.bandits.headroom import Config as HeadroomConfig
+from orchestrator.episode_options import Budgets
 from orchestrator.locations import URLS, unkept
 from orchestrator.registry import config_class, nearest, type_of
 from orchestrator.schedulers.headroom import Config as StageHeadroomConfig
@@ -542,7 +543,9 @@ class Spec(Section):
     environments: dict[str, EnvironmentSection] = Field(
         min_length=1,
         description="Where tasks come from. The names are used everywhere else. Beside a type's own options, "
-        "`slices` splits any of them into categories afterwards (docs/slices.md).",
+        "`slices` splits any of them into categories afterwards (docs/slices.md), and `episodes` says what its "
+        "episodes have of their own: `group_size`, `max_tokens`, `turn_tokens`, `max_turns`, `cut_off` "
+        "(docs/environment.md).",
     )
     curriculum: CurriculumSection = Field(
         default_factory=CurriculumSection, description="How environments and categories are chosen."
@@ -602,6 +605,17 @@ class Spec(Section):
         return asked
 
     @property
+    def group_sizes(self) -> dict[str, int]:
+        """Training episodes of a task, by environment."""
+        return {name: one.episodes.group_size or self.step.group_size for name, one in self.environments.items()}
+
+    @property
+    def budgets(self) -> Budgets:
+        """What limits the episodes of each environment."""
+        own = {name: one.episodes for name, one in self.environments.items() if one.episodes.budgets}
+        return Budgets(self.sampler, own)
+
+    @property
     def saves_base(self) -> bool:
         """Whether checkpoints of adapters hold the model beside which they stand too: no name stands for it."""
         merges = any(type_of(one) == "merge_adapters" for one in self.interventions)
@@ -636,9 +650,12 @@ class Spec(Section):
                 for text in section.warnings(self.learner.updates)
             ]
         found += unkept(self.model_dump(include={"ledger", "tracker"}))
-        longest = max(one.options.get("max_tokens") or self.sampler.max_tokens for one in self.environments.values())
+        longest = max(
+            one.episodes.max_tokens or one.options.get("max_tokens") or self.sampler.max_tokens
+            for one in self.environments.values()
+        )
         for key, section in self.objectives.items():
-            length = section.max_length
+            length = section.max_length or 0
             if section.divides_by_max_length and length >= 2 * longest:
                 found.append(
                     f"`{key}.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
@@ -777,11 +794,16 @@ class Spec(Section):
                         f"{key}.plans: {name} looks at gradients while it plays, and sampler.ahead: 1 plays while "
                         "the learner updates: set `ahead: 0`"
                     )
-                if (asked := made.pilot + made.floor) > self.step.group_size:
+                asked, sizes = made.pilot + made.floor, self.group_sizes
+                own = [one for one in sizes if self.objective.of(one) is objective]
+                smallest = min(own, key=lambda one: sizes[one])
+                if asked > sizes[smallest]:
+                    is_own = self.environments[smallest].episodes.group_size is not None
+                    where = f"environments.{smallest}.episodes.group_size" if is_own else "step.group_size"
                     option = "`gvm_pilot`" if "gvm_pilot" in objective.options else "its pilot"
                     raise refuse(
                         f"{key}.plans: {name} plays a pilot and a floor of {asked} samples a task, and "
-                        f"step.group_size is {self.step.group_size}: raise it, or lower {option}"
+                        f"{where} is {sizes[smallest]}: raise it, or lower {option}"
                     )
             if effect == "adds_tempered_rows" and not objective.weighs_mismatch:
                 raise refuse(

@@ -270,4 +270,4 @@ def _budgets(gathered: ComparedRuns) -> list[str]:
     if len({end for span in spans.values() for end in span}) == 1:
         return []
     texts = [f"{name} {low:,}{f' to {high:,}' if high > low else ''}" for name, (low, high) in spans.items()]
-    return [f"The budgets differ (steps x groups x group size, in samples): {listed(texts, 8)}."]
+    return [f"The budgets differ (samples trained on): {listed(texts, 8)}."]

@@ -15,7 +15,7 @@ from store.home import Home
 from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow, by_key
 from store.run_status import status
-from store.run_summary import NAMING, leaves
+from store.run_summary import NAMING, leaves, num_trained
 from store.sentences import listed, num, what_is_missing
 
 # What may differ between runs of one setting: it has no part in what is learnt, or is what is averaged over.
@@ -46,7 +46,7 @@ class ComparedRun:
 
     run: RunRow
     spec: Flat
-    num_samples: int  # trained on: steps x groups x group size
+    num_samples: int  # trained on
 
 
 Settings = Mapping[str, Sequence[ComparedRun]]  # by label, each by seed
@@ -162,8 +162,7 @@ def _finished(reading: Reading, home: Home, runs: Iterable[RunRow]) -> tuple[lis
     for run in runs:
         if run.status == "finished":
             spec = reading.spec(run.name)
-            batch = spec["step"]["groups"] * spec["step"]["group_size"]
-            entries.append(ComparedRun(run, flat(spec), run.num_steps * batch))
+            entries.append(ComparedRun(run, flat(spec), num_trained(reading, run.name, spec)))
         else:
             stands = status(run.status, home.run_folder(run.name))
             left_out.append(LeftOutRun(run.name, f"{stands} at step {run.num_steps:,}"))

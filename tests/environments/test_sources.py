@@ -109,6 +109,21 @@ def test_a_factory_that_cannot_be_used_says_why(type_, options, message):
         EnvironmentSource("mine", type_, options).create()
 
 
+def test_two_budgets_of_tokens_that_differ_are_refused():
+    with pytest.raises(EnvironmentFault, match=r"its own `max_tokens` is 1, and 5 under `episodes`.*leave one out"):
+        EnvironmentSource("red", "codebook", episodes={"max_tokens": 5}).create()
+    assert EnvironmentSource("red", "codebook", episodes={"max_tokens": 1}).create().max_tokens == 1
+
+
+def test_a_factory_is_not_given_what_is_said_of_its_episodes(folder):
+    made = EnvironmentSource("parity", "parity_game:create", {}, str(folder), episodes={"max_tokens": 5}).create()
+    assert made.max_tokens is None, "nor is its environment"
+    (folder / "mine.py").write_text(CUSTOM.replace("below=10", "episodes=10, below=10"))
+    EnvironmentSource("mine", "mine:create", {}, str(folder)).create()
+    with pytest.raises(EnvironmentFault, match="mine:create has a parameter `episodes`, which is a word of the spec"):
+        EnvironmentSource("mine", "mine:create", {}, str(folder), episodes={"max_turns": 3}).create()
+
+
 @pytest.mark.parametrize(
     "broken",
     ["categories = property(lambda self: [len(one) for one in 5])", "def open(self, tell): {}['rows']"],

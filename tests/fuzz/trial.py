@@ -98,11 +98,12 @@ def _is_cheap(case: Case) -> bool:
     overrides = [word for before, word in zip(case.words, case.words[1:], strict=False) if before == "--set"]
     spec = load_spec(case.file, overrides)
     start, policy, most = spec.warm_start, spec.policy, spec.sampler.max_tokens
-    tokens = max([most, *(getattr(one, "max_tokens", None) or 0 for one in spec.environments.values())])
+    own = [n for one in spec.environments.values() for n in (one.episodes.max_tokens, one.options.get("max_tokens"))]
+    tokens = max([most, *(number or 0 for number in own)])
     return (
         policy.model == "tiny"
         and policy.layers * policy.hidden * (policy.hidden + policy.mlp) < 200_000
-        and spec.step.groups * spec.step.group_size * tokens * len(spec.objective.plans or "1") < 2000
+        and spec.step.groups * max(spec.group_sizes.values()) * tokens * len(spec.objective.plans or "1") < 2000
         and spec.evaluate.items * spec.evaluate.samples < 100
         and (start is None or start.num_batches * start.batch_size < 2000)
         and spec.baseline is None

@@ -120,3 +120,15 @@ def test_what_cannot_be_built_is_a_finding(evergreen: Evergreen, words: list[str
     result = evergreen("check-env", *words)
     assert result.exit_code == 2
     assert sentence in result.stdout
+
+
+def test_a_budget_that_the_spec_gives_an_environment_is_checked_too(tmp_path: Path, evergreen: Evergreen) -> None:
+    rows = [json.dumps({"question": f"{number}?", "answer": str(number) * 10}) for number in range(10, 60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    one = {"type": "rows", "train": str(tmp_path / "rows.jsonl"), "reward": "exact"}
+    one |= {"prompt": "question", "truth": "answer", "episodes": {"max_tokens": 2}}
+    spec = written(tmp_path, small("one", warm_start=None, environments={"one": one}))
+    found = json.loads(evergreen("check-env", spec, "--tasks", 4, "--json").stdout)[0]["findings"]
+    assert [finding["sentence"] for finding in found if finding["rule"] == "max-tokens"] == [
+        "max_tokens is 2, its answer has 20 characters"
+    ]

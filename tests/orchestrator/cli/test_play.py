@@ -35,6 +35,23 @@ def test_a_person_is_shown_every_turn_and_what_it_was_worth() -> None:
     assert shown.rstrip().endswith("1 of 2 tasks solved")
 
 
+def test_an_environments_own_number_of_turns_holds_for_a_person_and_for_a_policy(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    guess = {"type": "guess:create", "numbers": [3], "episodes": {"max_turns": 1}}
+    resources = {"search_path": str(REPOSITORY / "examples")}
+    spec = small(environments={"guess": guess}, warm_start=None, resources=resources)
+    file = written(tmp_path, spec)
+    shown = by_hand("9\n3\n", str(file), "--tasks", "1")
+    assert "user: lower" not in shown
+    assert shown.rstrip().endswith("0 of 1 task solved")
+    rates = [
+        json.loads(evergreen("play", file, "--policy", "random", "--tasks", 50, *more, "--json").stdout)[0]["pass_rate"]
+        for more in ((), ("--set", "environments.guess.episodes=null"))
+    ]
+    assert rates[0] < rates[1]
+
+
 def test_the_end_of_what_is_typed_ends_and_a_backslash_goes_on() -> None:
     shown = by_hand("9\\\n", *GUESS)
     assert "... " in shown

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import orchestrator
 from environments.slices.slice_file import read_slices
 from store.identity import SLICES
 from store.intervals import wilson
 from tests.conftest import Evergreen
 from tests.integration.test_slices import spec_of
-from tests.orchestrator.specs import written
+from tests.orchestrator.specs import small, written
 
 GUESS = ("examples.guess:create", "--set", "numbers=[3, 9]")
 
@@ -47,6 +49,18 @@ def test_pass_rates_of_single_tasks_come_with_intervals_and_slices(tmp_path: Pat
     profiled(evergreen, *words[:-1], tmp_path / "trained.jsonl", "--train-only")
     assert {row.pool for row in read_slices(tmp_path / "trained.jsonl")["guess"].rows} == {"train"}
     assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes(), "the same seed, the same file"
+
+
+def test_an_episode_has_the_turns_that_the_spec_gives_it(tmp_path: Path, evergreen: Evergreen) -> None:
+    guess = {"type": "examples.guess:create", "numbers": [9], "episodes": {"max_turns": 1}}
+    file = written(tmp_path, small(environments={"guess": guess}, warm_start=None))
+    words = ("profile", file, "--policy", "random", "--tasks", 100, "--samples", 6, "--json", "-o")
+    rates = [
+        json.loads(evergreen(*words, tmp_path / f"{number}.jsonl", *more).stdout)[0]["categories"][0]["pass_rate"]
+        for number, more in enumerate(((), ("--set", "environments.guess.episodes=null")))
+    ]
+    assert rates[0] == pytest.approx(1 / 9, abs=0.05)
+    assert rates[1] > 0.15
 
 
 def test_nothing_is_overwritten_and_what_contradicts_itself_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:

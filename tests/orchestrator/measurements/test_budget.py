@@ -38,7 +38,7 @@ def plan(of: Spec, tasks: int = 5, **more: Any) -> LookingPlan:
 
 def test_a_sample_played_and_trained_on_is_four_passes_and_one_evaluated_is_one() -> None:
     found = plan(spec())
-    assert of_stage(spec()) == 10 * 16 * 4
+    assert of_stage(spec(), dict.fromkeys(NAMES, 1.0), NAMES) == 10 * 16 * 4
     assert found.training == 8 * 640
     (evaluation,) = found.parts
     assert evaluation.passes == 9 * 8 * 5 * 4
@@ -47,7 +47,7 @@ def test_a_sample_played_and_trained_on_is_four_passes_and_one_evaluated_is_one(
 
 def test_a_sample_counts_by_the_room_that_it_has_beside_those_that_are_trained_on() -> None:
     rooms = {"a": 1, "b": 3, "long": 40, "spec's": None}
-    environments: Any = {name: SimpleNamespace(max_tokens=room) for name, room in rooms.items()}
+    environments: Any = {name: SimpleNamespace(name=name, max_tokens=room) for name, room in rooms.items()}
     made = spec(sampler={"max_tokens": 16})
     assert sample_lengths(made, environments, ["a", "b"]) == {"a": 0.5, "b": 1.5, "long": 20, "spec's": 8}
     ordered = spec(scheduler={"type": "sequence", "order": ["a", "a", "a", "b"]})
@@ -55,6 +55,22 @@ def test_a_sample_counts_by_the_room_that_it_has_beside_those_that_are_trained_o
     lengths = dict.fromkeys(NAMES, 1.0) | {"h": 5.0}
     (evaluation,) = plan_looking(spec(), dict.fromkeys(NAMES, 5), lengths, NAMES).parts
     assert evaluation.passes == 9 * (7 + 5) * 5 * 4
+
+
+def test_where_groups_are_of_several_sizes_a_stage_is_that_of_the_mean_environment() -> None:
+    made = load_spec(spec(), ["environments.a.episodes.group_size=12", "environments.b.episodes.max_tokens=48"])
+    long = dict.fromkeys(NAMES, 1.0) | {"a": 3.0}
+    sizes = (12 * 3 + 7 * 4) / 8
+    assert of_stage(made, long, NAMES) == 10 * 4 * sizes * 4
+    assert plan(made).training == 8 * 10 * 4 * (12 + 7 * 4) / 8 * 4
+    ordered = load_spec(made, ["curriculum.scheduler={type: sequence, order: [b]}"])
+    assert of_stage(ordered, long, NAMES) == 10 * 4 * 4 * 4, "no stage has the larger groups"
+
+
+def test_an_environments_own_budget_counts_as_its_room() -> None:
+    environments: Any = {name: SimpleNamespace(name=name, max_tokens=None) for name in "ab"}
+    made = load_spec(spec(sampler={"max_tokens": 16}), ["environments.b.episodes.max_tokens=48"])
+    assert sample_lengths(made, environments, ["a", "b"]) == {"a": 0.5, "b": 1.5}
 
 
 def test_without_a_share_every_boundary_has_all_environments() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from environments import Pool, Task
 from environments.codebook import Codebook, Config
+from orchestrator.episode_options import Budgets
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import Evaluation, means
 from orchestrator.played_group import Group
@@ -30,7 +31,7 @@ class Scripted:
     def __init__(
         self, limits: Mapping[str, Any] = MappingProxyType({}), **values: Sequence[Sequence[float | None]]
     ) -> None:
-        self.options = SamplerOptions(max_tokens=16, **limits)
+        self.budgets = Budgets(SamplerOptions(max_tokens=16, **limits))
         self.values, self.asked = values, []  # type: ignore[var-annotated]
 
     def play(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from environments import Category, Environment, EnvironmentSource, Episode, Score, Scorer, Task, Turn
+from orchestrator.episode_options import Budgets
 from orchestrator.played_group import Group
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
@@ -106,7 +107,8 @@ def generation(ids: Sequence[int], policy: Policy, version: int = 0) -> Generati
 
 def player_of(sampler: Any, environments: Mapping[str, Environment], **options: Any) -> Player:
     """Make a player that scores in this process."""
-    return Player(7, sampler.policy, sampler, Scorer([], environments), environments, SamplerOptions(**options))
+    budgets = Budgets(SamplerOptions(**options))
+    return Player(7, sampler.policy, sampler, Scorer([], environments), environments, budgets)
 
 
 def chats(*turns: int, **options: Any) -> dict[str, Environment]:

@@ -81,8 +81,10 @@ def task(category: str, index: int) -> Task:
     return Task("words", category, index, ({"role": "user", "content": f"{index}?"},), "yes")
 
 
-def play(told: Told, plans: dict[str, Any], **objective: Any) -> RolloutBatch:
-    spec = load_spec(small(step={"groups": 3, "group_size": 4}, objective={"preset": "rloo", **objective}))
+def play(told: Told, plans: dict[str, Any], size: int | None = None, **objective: Any) -> RolloutBatch:
+    words = {"type": "codebook", "episodes": {"group_size": size}}
+    others = {"environments": {"words": words}, "warm_start": None, "curriculum": {"stages": 1}}
+    spec = load_spec(small(step={"groups": 3, "group_size": 4}, objective={"preset": "rloo", **objective}, **others))
     fake = cast("Any", told)
     tasks = [task(slot.category, slot.index) for slot in SLOTS]
     learner = cast("Any", SimpleNamespace(passes=None))
@@ -104,6 +106,15 @@ def test_without_plans_a_batch_is_played_once_as_it_always_was() -> None:
     ]
     assert (played.step, slots_of(played), played.dropped, played.sides) == (5, SLOTS, frozenset(), [])
     assert step_metrics.of_plans(played) == []
+
+
+def test_groups_have_the_size_of_their_environments_in_every_round_and_beside_it() -> None:
+    told = Told(lambda stream, number, size: [1.0] * size if number == 1 else [0.0, *[1.0] * (size - 1)])
+    plans = {"dynamic_sampling": DynamicSampling(2), "tempered": replace(TEMPERED, share=0.3)}
+    played = play(told, plans, size=6)
+    sizes = [(call["stream"], call["sizes"]) for call in told.calls]
+    assert sizes == [("train", [6, 6, 6]), ("train/1", [6]), ("tempered", [6])]
+    assert [len(group.samples) for group in played.groups] == [6] * 4
 
 
 # --- dynamic sampling
@@ -280,6 +291,14 @@ def test_the_rest_of_an_arms_samples_goes_where_the_pilot_says(
     found = {record.name: record.value for record in step_metrics.of_plans(played)}
     assert found == {"smallest_group": 3, "largest_group": 5}
     assert found.keys() <= METRICS.keys()
+
+
+def test_what_is_divided_behind_a_pilot_is_what_the_environments_groups_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = lambda learner, batch: torch.ones(len(batch.group_B), dtype=torch.float64)  # noqa: E731
+    monkeypatch.setattr(data_plans, "gradient_norms", norms)
+    told = Told(lambda stream, number, size: [1.0, *[0.0] * (size - 1)])
+    played = play(told, {"gvm": Gvm(pilot=2, floor=1, alpha=1e-3, beta=2.0)}, size=7)
+    assert sum(len(group.samples) for group in played.groups) == 3 * 7
 
 
 def test_gradient_norms_are_means_over_the_correct_samples_of_a_pilot(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, ScoringOptions, Turn
+from orchestrator.episode_options import Budgets
 from orchestrator.played_group import Group
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
@@ -96,7 +97,7 @@ def test_one_slow_environment_holds_nobody() -> None:
     with Scorer(sources, environments, ScoringOptions(workers=2, timeout_s=5)) as scorer:
         tasks = [environments[name].task("easy", 0) for name in ("slow", "quick", "quick")]
         scorer.turns([ScoringJob(tasks[0], ("a",))] * 2)  # the processes are there
-        player = Player(7, policy, sampler, scorer, environments, SamplerOptions())
+        player = Player(7, policy, sampler, scorer, environments, Budgets(SamplerOptions()))
         groups = player.play(tasks, 1, Sampling(), "train", 0, watch)
     assert [group.samples[0].num_turns for group in groups] == [3, 3, 3]
     order = [episode for episode, _ in sampler.rows]

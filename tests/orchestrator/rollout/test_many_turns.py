@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from environments import Environment, Score
+from orchestrator.episode_options import Budgets, EpisodeOptions
 from orchestrator.stopwatch import Stopwatch
 from policies.errors import PolicyError
 from policies.policy import Policy
@@ -205,6 +206,18 @@ def test_budgets_of_tokens_and_turns_cut_an_episode_off(
     (group,) = played(player_of(Scripted(policy, ok), chats(turns), **options), [turns])
     assert [(s.num_turns, s.finish) for s in group.samples] == [(num_turns, finish)]
     assert group.num_truncated == (finish == "length")
+
+
+def test_an_environment_has_its_own_budgets_and_the_others_the_samplers(policy: Policy) -> None:
+    both: dict[str, Environment] = {name: Chat(name, [3]) for name in ("short", "scant", "long")}
+    player = player_of(Scripted(policy, ok), both, max_turns=4)
+    own = {"short": EpisodeOptions(max_turns=2, cut_off="mask"), "scant": EpisodeOptions(max_tokens=6)}
+    player.budgets = Budgets(player.budgets.shared, own)
+    tasks = [one.task("3", 0) for one in both.values()]
+    short, scant, long = player.play(tasks, [1, 1, 2], Sampling(), "train", 0, Stopwatch())
+    assert [(s.num_turns, s.finish, s.has_gradient) for s in short.samples] == [(2, "length", False)]
+    assert [(s.num_turns, s.finish, s.has_gradient) for s in scant.samples] == [(2, "length", True)]
+    assert [(s.num_turns, s.finish, s.has_gradient) for s in long.samples] == [(3, "stop", True)] * 2
 
 
 def test_the_budget_of_a_turn_is_the_least_of_what_is_left() -> None:

@@ -12,6 +12,7 @@ import pytest
 from tokenizers import normalizers
 
 from environments import Environment, first_tasks
+from orchestrator.episode_options import Budgets
 from orchestrator.recording.events import of_prompts
 from orchestrator.rollout.task_supply import LISTED, PromptLimits, most_tokens
 from policies.encoder import Encoder
@@ -41,7 +42,7 @@ def encoder() -> Counting:
 
 
 def prompts(environment: Environment, reading: Encoder, context: int | None = CONTEXT) -> PromptLimits:
-    return PromptLimits(reading, context, {environment.name: environment}, SamplerOptions(max_tokens=BUDGET))
+    return PromptLimits(reading, context, {environment.name: environment}, Budgets(SamplerOptions(max_tokens=BUDGET)))
 
 
 def table(folder: Path, lengths: Sequence[int], **options: Any) -> Environment:
@@ -72,14 +73,15 @@ def test_the_limit_is_what_was_asked_for_or_what_the_context_leaves(
     environment = create("fake")
     environment.max_prompt_tokens = own
     options = SamplerOptions(max_tokens=budget, max_prompt_tokens=sampler)
-    assert most_tokens(environment, options, context) == most
+    assert most_tokens(environment, Budgets(options), context) == most
     environment.max_tokens = 10
-    assert most_tokens(environment, SamplerOptions(max_tokens=budget), 100) == (own or 90) if own != 500 else True
+    options = SamplerOptions(max_tokens=budget)
+    assert most_tokens(environment, Budgets(options), 100) == (own or 90) if own != 500 else True
 
 
 def test_an_engine_set_up_for_shorter_rows_leaves_less() -> None:
     environment = create("fake")
-    of = PromptLimits(encoder(), CONTEXT, {"fake": environment}, VllmConfig(max_tokens=20, max_model_len=60))
+    of = PromptLimits(encoder(), CONTEXT, {"fake": environment}, Budgets(VllmConfig(max_tokens=20, max_model_len=60)))
     assert of.limits == {"fake": 40}
 
 

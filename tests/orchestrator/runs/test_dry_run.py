@@ -34,6 +34,15 @@ def test_a_plan_counts_steps_episodes_and_evaluations() -> None:
     assert made.free_bytes > 0
 
 
+def test_a_plan_says_of_how_many_episodes_the_groups_of_each_environment_are() -> None:
+    own = ["environments.book.episodes.group_size=6", "environments.noise.episodes.max_tokens=20"]
+    made = plan(small(), *own)
+    assert (made.fewest_episodes, made.episodes) == (9 * 4 * 4, 9 * 4 * 6)
+    assert "9 steps, 144 to 216 episodes; " in "\n".join(made.lines())
+    assert "; 4 groups of 4 (numbers), 6 (book) and 4 (noise) a step, " in made.trains
+    assert made.trains.endswith("up to 20 tokens an episode")
+
+
 def test_a_plan_says_replay_only_where_there_is_something_to_replay() -> None:
     assert plan(alone()).stages.endswith("a headroom bandit each")
 

@@ -84,6 +84,16 @@ def test_what_playing_and_updating_each_take_too_much_of_is_all_changed(shapes: 
     assert plan.changed_peak < 0.95 * H100.num_bytes
 
 
+def test_a_stage_is_as_long_as_that_of_the_environment_with_the_longest_groups(shapes: Path) -> None:
+    vllm, spec = {"type": "vllm", "max_tokens": 100}, large(shapes)
+    spec["environments"] = {name: spec["environments"][name] for name in ("numbers", "noise")}
+    plain = planned({**spec, "sampler": vllm})
+    spec["environments"]["noise"] = {**spec["environments"]["noise"], "episodes": {"max_tokens": 200}}
+    own = planned({**spec, "sampler": vllm})
+    assert plain.stage_s is not None
+    assert own.stage_s == pytest.approx(2 * plain.stage_s)
+
+
 def test_what_cannot_fit_says_so(shapes: Path) -> None:
     plan = planned(large(shapes, "7B", sampler=SERVERS), "rtx4090")
     assert not plan.fits

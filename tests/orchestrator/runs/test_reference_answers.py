@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.episode_options import Budgets
 from orchestrator.runs.dry_run import make_plan
 from orchestrator.runs.reference_answers import LOOKED_AT, too_long_answers
 from orchestrator.spec import load_spec
@@ -21,7 +22,7 @@ SOLUTION = "53-24=29\n#### 29"
 
 def told(folder: Path, answers: list[str], max_tokens: int) -> list[str]:
     rows = [{"question": f"What is {number}?", "answer": answer} for number, answer in enumerate(answers)]
-    return too_long_answers([made(folder, rows)], ENCODER, SamplerOptions(max_tokens=max_tokens))
+    return too_long_answers([made(folder, rows)], ENCODER, Budgets(SamplerOptions(max_tokens=max_tokens)))
 
 
 def test_answers_that_do_not_fit_are_told_with_the_remedy(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_as_many_short_ones_are_no_warning(tmp_path: Path, num_long: int, is_tol
 
 def test_without_a_tokenizer_nothing_is_known(tmp_path: Path) -> None:
     environment = made(tmp_path, [{"question": "What?", "answer": SOLUTION}])
-    assert too_long_answers([environment], None, SamplerOptions(max_tokens=4)) == []
+    assert too_long_answers([environment], None, Budgets(SamplerOptions(max_tokens=4))) == []
 
 
 def test_a_plan_warns_of_them() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,14 @@ import pytest
 from environments import Environment, pool_of
 from environments.codebook import ANSWERS, Codebook
 from environments.codebook import Config as Book
+from orchestrator.episode_options import Budgets, EpisodeOptions
 from orchestrator.errors import UserError
 from orchestrator.rollout.warm_start_examples import WarmStartExamples
+from orchestrator.runs.end_tokens import endless_answers, require_end
 from policies.config import WarmStartConfig
+from policies.errors import PolicyError
+from policies.model_facts import Endings
+from policies.samplers.contracts import SamplerOptions
 from tests.environments.fakes import create
 
 ENVIRONMENTS: dict[str, Environment] = {
@@ -21,7 +27,7 @@ ENVIRONMENTS: dict[str, Environment] = {
 
 
 def examples(config: dict[str, Any], seed: int = 0) -> WarmStartExamples:
-    return WarmStartExamples(ENVIRONMENTS, WarmStartConfig.model_validate(config), seed)
+    return WarmStartExamples(ENVIRONMENTS, WarmStartConfig.model_validate(config), seed, Budgets(SamplerOptions()))
 
 
 def counts(drawn: WarmStartExamples, n: int = 4000) -> Counter[str]:
@@ -85,4 +91,17 @@ def test_an_environment_without_reference_answers_cannot_be_in_a_warm_start() ->
 
     silent = Silent("words", "learnable", ["3"], [], None, 10, True)
     with pytest.raises(UserError, match=r"names words, but its task 3/\d+ has no reference answer"):
-        WarmStartExamples({"words": silent}, WarmStartConfig(environments=("words",)), 0)(1)
+        WarmStartExamples({"words": silent}, WarmStartConfig(environments=("words",)), 0, Budgets(SamplerOptions()))(1)
+
+
+@pytest.mark.parametrize(("asked", "ends"), [(1, False), (2, True), (None, True)])
+def test_an_answer_that_the_spec_gives_one_token_has_no_end(asked: int | None, ends: bool) -> None:
+    own = Budgets(SamplerOptions(), {"words": EpisodeOptions(max_tokens=asked)})
+    config = WarmStartConfig(environments=("words",))
+    (example,) = WarmStartExamples(ENVIRONMENTS, config, 0, own)(1)
+    assert example.ends == ends
+    endless = Endings(None, ())
+    with nullcontext() if not ends else pytest.raises(PolicyError, match="has a token that ends"):
+        require_end(config, ENVIRONMENTS, endless, own, "mute")
+    told = endless_answers([ENVIRONMENTS["words"]], endless, own, "mute")
+    assert bool(told) == ends

@@ -142,6 +142,8 @@ WELL = [
     {"warm_start": {"environments": ["book"]}},
     {"warm_start": None, "baseline": None, "measure": {}, "guards": {}},
     {"environments__rows": {"type": "rows", "train": "x.csv", "reward": ["exact", {"type": "regex", "weight": 2}]}},
+    {"environments__book": {"type": "codebook", "episodes": {"group_size": 16, "cut_off": "mask"}}},
+    {"environments__mine": {"type": "./m.py:create", "max_tokens": "own", "episodes": {"max_tokens": 9}}},
     {"environments__rows": {"type": "rows", "train": ["a", "b"], "categories": [1, 2], "reward": "./r.py:score"}},
 ]
 ILL = [
@@ -160,6 +162,9 @@ ILL = [
     ({"curriculum__mode": "flatt"}, "flatt"),
     ({"sampler": {"ahead": 2}}, "ahead"),
     ({"environments__book": {"type": "codebook", "kees": 4}}, "kees"),
+    ({"environments__book": {"type": "codebook", "group_size": 4}}, "group_size"),
+    ({"environments__book": {"type": "codebook", "episodes": {"group_size": 1}}}, "episodes: {'group_size': 1}"),
+    ({"environments__mine": {"type": "./m.py:create", "episodes": {"groups": 4}}}, "groups"),
     ({"environments__book": {"keys": 4}}, "'type' is a required property"),
     ({"environments__rows": {"type": "rows", "reward": "exact"}}, "'train' is a required property"),
     ({"environments__rows": {"type": "rows", "train": "x", "reward": "exat"}}, "exat"),

@@ -282,7 +282,7 @@ def test_different_budgets_are_said(ledger: Ledger, compare: Compare, fresh: Fre
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", lengths=(4, 8)))
     found = compare(f"{x}a", f"{x}b", by=["objective"])
-    assert found.warnings == ["The budgets differ (steps x groups x group size, in samples): rloo 64 and repo 96."]
+    assert found.warnings == ["The budgets differ (samples trained on): rloo 64 and repo 96."]
 
 
 def test_a_setting_whose_runs_differ_in_more_than_the_seed_is_said(
