@@ -650,12 +650,13 @@ class Spec(Section):
                 for text in section.warnings(self.learner.updates)
             ]
         found += unkept(self.model_dump(include={"ledger", "tracker"}))
-        longest = max(
-            one.episodes.max_tokens or one.options.get("max_tokens") or self.sampler.max_tokens
-            for one in self.environments.values()
-        )
         for key, section in self.objectives.items():
             length = section.max_length or 0
+            longest = max(
+                one.episodes.max_tokens or one.options.get("max_tokens") or self.sampler.max_tokens
+                for name, one in self.environments.items()
+                if self.objective.of(name) is section
+            )
             if section.divides_by_max_length and length >= 2 * longest:
                 found.append(
                     f"`{key}.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
