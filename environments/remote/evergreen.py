@@ -20,15 +20,7 @@ from environments.contracts import (
     Task,
     Turn,
 )
-from environments.remote.client import (
-    FIRST_PAUSE_S,
-    TIMED_OUT,
-    Client,
-    Refused,
-    Reply,
-    TokenRefused,
-    Unanswered,
-)
+from environments.remote.client import FIRST_PAUSE_S, TIMED_OUT, Client, Refused, Reply, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
 
 PROTOCOL = 1
@@ -194,10 +186,7 @@ class EvergreenProtocol(Protocol):
                 )
             return self._client.read(DescriptionReply, url, data).description()
         except TokenRefused as refused:
-            raise EnvironmentFault(
-                f"environment {name}: {url} refuses the token (HTTP {refused.status}): name the variable that holds the"
-                " right one, `token_env: NAME`"
-            ) from None
+            raise refused.fault(name, url) from None
         except Refused as refused:
             raise EnvironmentFault(
                 f"environment {name}: {url} has no environment for us (GET /environment: {refused}): is it the URL of a"
