@@ -137,12 +137,12 @@ class EvergreenProtocol(Protocol):
         urls = self._client.servers.urls()
         asked = await asyncio.gather(*(self._describe(url) for url in urls))
         found = [(url, one) for url, one in zip(urls, asked, strict=True) if isinstance(one, Description)]
-        silent = [f"{url}: {one}" for url, one in zip(urls, asked, strict=True) if not isinstance(one, Description)]
+        silent = [f"{url} ({one})" for url, one in zip(urls, asked, strict=True) if not isinstance(one, Description)]
         name = self._client.name
         if not found:
             raise EnvironmentFault(
-                f"environment {name}: no server answers GET /environment ({'; '.join(silent)}):"
-                " start one, or mend the URLs"
+                f"environment {name}: no server answers at {', '.join(silent)}: start it, or mend the URLs"
+                " (examples/env_server.py is one to try: `python env_server.py PORT`)"
             )
         (first, description), *others = found
         for url, other in others:
