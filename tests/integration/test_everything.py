@@ -12,7 +12,7 @@ from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY
 
 SPEC = REPOSITORY / "examples" / "everything.yaml"
-ENVIRONMENTS = ["clock", "divisors", "book", "guess", "walk", "ice"]
+ENVIRONMENTS = ["clock", "divisors", "book", "walk", "ice", "guess"]
 SHORT = [
     "warm_start.environments={clock: {batches: 2}, walk: {batches: 2}, guess: {batches: 2}}",
     *("curriculum.stage.steps=1", "step={groups: 4, group_size: 4}", "evaluate={items: 2, samples: 4}", "tracker=none"),
