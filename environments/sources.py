@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from environments import registry
-from environments.contracts import Category, Environment, EnvironmentFault
+from environments.contracts import Category, Environment, EnvironmentFault, RemoteEnvironment
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
 from environments.slices.options import KEY, read_options
@@ -70,12 +70,15 @@ class EnvironmentSource:
         """
         if KEY not in self.options:
             return self._build()
-        from environments.slices.sliced import Sliced
+        from environments.slices.environment import SlicedEnvironment, SlicedRemoteEnvironment
 
         own = {name: value for name, value in self.options.items() if name != KEY}
         kept = None if self.kept_slices is None else Path(self.kept_slices)
         inside = replace(self, options=own)._build()
-        return Sliced(inside, read_options(self.options[KEY]), self.search_path, kept)
+        options = read_options(self.options[KEY])
+        if isinstance(inside, RemoteEnvironment):
+            return SlicedRemoteEnvironment(inside, options, self.search_path, kept)
+        return SlicedEnvironment(inside, options, self.search_path, kept)
 
     def _build(self) -> Environment:
         config = validate(self.type, self.options)

@@ -39,12 +39,12 @@ class Guess(Environment):
     symbols = ("higher", "lower")  # one token each, where the tokenizer is made on the spot
 
     def __init__(self, name: str, numbers: list[int], tries: int) -> None:
-        self.name, self.numbers, self.tries = name, numbers, tries
+        self.name, self.counts, self.tries = name, numbers, tries
 
     @property
     def categories(self) -> list[Category]:
         """One category a count of numbers."""
-        return [Category(str(n)) for n in self.numbers]
+        return [Category(str(n)) for n in self.counts]
 
     def size(self, category: str) -> None:
         """Endless: any index is a game."""

@@ -21,6 +21,7 @@ from store.files import write_text
 
 STARTER = "starter"  # what a user begins with who names none
 MODELINE = "# yaml-language-server:"  # names a schema by its place in a clone
+IN_CLONE = "examples/"  # how commands in comments name files
 LINE = 79  # characters
 PLACES = (Path(__file__).parent, Path(__file__).parents[1])  # of the folder: in a package, in a clone
 
@@ -93,7 +94,7 @@ def copy(example: Example, folder: Path) -> list[Path]:
         source = example.root / file
         if source.suffix == ".yaml":
             lines = source.read_text("utf-8").splitlines(keepends=True)
-            wanted[str(file)] = "".join(line for line in lines if not line.startswith(MODELINE))
+            wanted[str(file)] = "".join(_moved(line) for line in lines if not line.startswith(MODELINE))
         else:
             wanted[str(file)] = source.read_bytes()
     return write_new(folder, wanted)
@@ -127,9 +128,17 @@ def _leading(lines: list[str]) -> Iterator[str]:
             yield line
 
 
+def _moved(line: str) -> str:
+    """A line of a spec for a folder of its own: a comment's commands name files of that folder."""
+    return line.replace(IN_CLONE, "") if line.startswith("#") else line
+
+
 def _needed(spec: Path, root: Path) -> Iterator[Path]:
-    """Name a spec and the files that its values name: code, data with all that lies beside it, a study's spec."""
+    """Name a spec and the files that it names: code, also in its comment, data with all that lies beside it, a spec."""
     yield spec.relative_to(root)
+    comment = " ".join(_leading(spec.read_text("utf-8").splitlines()))
+    for program in re.findall(rf"{IN_CLONE}(\w+\.py)", comment):
+        yield Path(program)
     for value in _texts(_data(spec)):
         module = value.rpartition(":")[0]
         code = root / f"{module.removeprefix('./').removesuffix('.py').replace('.', '/')}.py"

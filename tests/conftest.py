@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from store.ledger import engine
+from tests.example_server import example_server
 from tests.orchestrator.specs import flat, small
 
 Evergreen = Callable[..., Result]
@@ -47,6 +48,13 @@ def evergreen() -> Evergreen:
         return result
 
     return invoke
+
+
+@pytest.fixture(scope="session")
+def example_url() -> Iterator[str]:
+    """Where `examples/env_server.py` is served."""
+    with example_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

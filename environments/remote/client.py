@@ -28,6 +28,7 @@ BUSY, UNAVAILABLE = 429, (502, 503, 504)
 CLOSE_S = 5.0  # for a reply to a farewell
 HEARTBEAT_S = 20.0  # of a WebSocket
 
+NO_ANSWER = (TimeoutError, aiohttp.ClientError, OSError)  # what the library raises where there is none
 TIMED_OUT = "timed out"
 TOKEN_REFUSED = "token refused"
 BAD_REPLY = "bad reply"  # how the reason begins of a reply that is not in form
@@ -64,6 +65,13 @@ class TokenRefused(Refused):
     def __init__(self, status: int) -> None:
         super().__init__(status, "")
         self.args = (TOKEN_REFUSED,)
+
+    def fault(self, name: str, server: str) -> EnvironmentFault:
+        """Tell it of a server of the environment `name`."""
+        return EnvironmentFault(
+            f"environment {name}: {server} refuses the token (HTTP {self.status}): name the variable that holds the"
+            " right one, `token_env: NAME`"
+        )
 
 
 class BadReply(RemoteFault):
@@ -152,9 +160,8 @@ class Client:
     ) -> tuple[bytes, dict[str, str]]:
         """Call a server once; give the body of its reply, and the cookies that it sets."""
         token, link = self.token(), self._link()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         limit = aiohttp.ClientTimeout(total=timeout_s or self.limits.timeout_s, sock_connect=CONNECT_S)
-        what: dict[str, Any] = {"headers": headers, "params": query, "cookies": cookies, "timeout": limit}
+        what: dict[str, Any] = {"headers": _headers(token), "params": query, "cookies": cookies, "timeout": limit}
         if body is not None:
             what["json"] = body
         try:
@@ -164,9 +171,8 @@ class Client:
                 set_cookies = {name: morsel.value for name, morsel in response.cookies.items()}
             if not all_statuses:
                 _require_success(status, data, again_s)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            self.servers.failed(url)
-            raise Unanswered(_cause(error)) from None
+        except NO_ANSWER as error:
+            raise self._unanswered(url, error) from None
         except Refused:
             raise
         except RemoteFault as fault:
@@ -220,7 +226,7 @@ class Client:
             async with asyncio.timeout(self.limits.timeout_s):
                 return await self._link().session.ws_connect(
                     url + path,
-                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                    headers=_headers(token),
                     max_msg_size=MOST_BYTES,
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
                     heartbeat=HEARTBEAT_S,
@@ -232,9 +238,8 @@ class Client:
             if error.status == BUSY or error.status in UNAVAILABLE:
                 raise Unanswered(_unavailable(error.status)) from None
             raise Refused(error.status, "no WebSocket") from None
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            self.servers.failed(url)
-            raise Unanswered(_cause(error)) from None
+        except NO_ANSWER as error:
+            raise self._unanswered(url, error) from None
 
     async def farewell(self, method: str, url: str, path: str, **more: Any) -> None:
         """Call a server whose reply does not matter."""
@@ -247,6 +252,10 @@ class Client:
         if link is not None:
             await link.session.close()
 
+    def _unanswered(self, url: str, error: Exception) -> Unanswered:
+        self.servers.failed(url)
+        return Unanswered(_cause(error))
+
     def _link(self) -> _Link:
         loop = asyncio.get_running_loop()
         if loop not in self._links:
@@ -256,6 +265,10 @@ class Client:
             )
             self._links[loop] = _Link(session, asyncio.Semaphore(self.limits.concurrency))
         return self._links[loop]
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -20,15 +20,7 @@ from environments.contracts import (
     Task,
     Turn,
 )
-from environments.remote.client import (
-    FIRST_PAUSE_S,
-    TIMED_OUT,
-    Client,
-    Refused,
-    Reply,
-    TokenRefused,
-    Unanswered,
-)
+from environments.remote.client import FIRST_PAUSE_S, TIMED_OUT, Client, Refused, Reply, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
 
 PROTOCOL = 1
@@ -145,12 +137,12 @@ class EvergreenProtocol(Protocol):
         urls = self._client.servers.urls()
         asked = await asyncio.gather(*(self._describe(url) for url in urls))
         found = [(url, one) for url, one in zip(urls, asked, strict=True) if isinstance(one, Description)]
-        silent = [f"{url}: {one}" for url, one in zip(urls, asked, strict=True) if not isinstance(one, Description)]
+        silent = [f"{url} ({one})" for url, one in zip(urls, asked, strict=True) if not isinstance(one, Description)]
         name = self._client.name
         if not found:
             raise EnvironmentFault(
-                f"environment {name}: no server answers GET /environment ({'; '.join(silent)}):"
-                " start one, or mend the URLs"
+                f"environment {name}: no server answers at {', '.join(silent)}: start it, or mend the URLs"
+                " (examples/env_server.py is one to try: `python env_server.py PORT`)"
             )
         (first, description), *others = found
         for url, other in others:
@@ -194,10 +186,7 @@ class EvergreenProtocol(Protocol):
                 )
             return self._client.read(DescriptionReply, url, data).description()
         except TokenRefused as refused:
-            raise EnvironmentFault(
-                f"environment {name}: {url} refuses the token (HTTP {refused.status}): name the variable that holds the"
-                " right one, `token_env: NAME`"
-            ) from None
+            raise refused.fault(name, url) from None
         except Refused as refused:
             raise EnvironmentFault(
                 f"environment {name}: {url} has no environment for us (GET /environment: {refused}): is it the URL of a"

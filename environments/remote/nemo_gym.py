@@ -31,7 +31,7 @@ from environments.contracts import (
     Turn,
 )
 from environments.options import Options
-from environments.remote.client import BAD_REPLY, BadReply, Client, Reply, TokenRefused, Unanswered
+from environments.remote.client import BAD_REPLY, TIMED_OUT, BadReply, Client, Reply, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.rewards import Range, score_of
 
@@ -86,10 +86,7 @@ class NemoGymProtocol(Protocol):
         try:
             url, said = await client.call_any(_OpenApi, "GET", "/openapi.json")
         except TokenRefused as refused:
-            raise EnvironmentFault(
-                f"environment {client.name}: a server refuses the token (HTTP {refused.status}): name the variable that"
-                " holds the right one, `token_env: NAME`"
-            ) from None
+            raise refused.fault(client.name, "a server") from None
         except RemoteFault as fault:
             raise EnvironmentFault(f"environment {client.name}: no resources server answers ({fault})") from None
         if missing := [route for route in ("/seed_session", "/verify") if route not in said.paths]:
@@ -242,7 +239,7 @@ class NemoGymEpisode(RemoteEpisode):
                 "POST", self._url, path, body, cookies=self._cookies, all_statuses=all_statuses
             )
         except Unanswered as unanswered:
-            if str(unanswered) == "timed out":
+            if str(unanswered) == TIMED_OUT:
                 raise
             raise EpisodeLost(str(unanswered)) from None
         self._cookies |= cookies

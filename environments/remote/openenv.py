@@ -109,10 +109,7 @@ class OpenEnvProtocol(Protocol):
             category = next(iter(options.categories))
             first, again = [await self._reset(category, 0) for _ in range(2)]
         except TokenRefused as refused:
-            raise EnvironmentFault(
-                f"environment {name}: a server refuses the token (HTTP {refused.status}): name the variable that holds"
-                " the right one, `token_env: NAME`"
-            ) from None
+            raise refused.fault(name, "a server") from None
         except RemoteFault as fault:
             raise EnvironmentFault(
                 f"environment {name}: no server of OpenEnv in simulation mode answers ({fault})"

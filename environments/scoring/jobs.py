@@ -14,6 +14,7 @@ LONGEST_REASON = 500  # characters that are kept
 LONGEST_MESSAGE = 100  # of the first line of an exception's message
 LONGEST_NAME = 100  # of a component's name
 READY = b"ready"  # what a worker says first
+CRASHED = "crashed"  # the process ended, or answered what is no answer
 NO_REPLY = "no reply"  # an episode goes on, and says nothing that the policy could go on from
 HALF_REPLY = "a reply with half a character: a lone surrogate, which no tokenizer reads"
 

@@ -27,7 +27,7 @@ from environments.contracts import EnvironmentFault, Score, Turn
 from environments.display import brief
 from environments.options import Options
 from environments.scoring import worker
-from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
+from environments.scoring.jobs import CRASHED, LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
 from environments.scoring.process import (
     BrokenProcess,
     ProcessOutput,
@@ -259,7 +259,7 @@ class KillablePool:
                 else:
                     raise BrokenProcess("it begins with something else")
         except (BrokenProcess, ValueError, TypeError, KeyError):  # no answer of ours: a worker that lies
-            yield from self._lose(process, "crashed")
+            yield from self._lose(process, CRASHED)
         if process.is_worn and not process.jobs:
             self._let_go(process)
 

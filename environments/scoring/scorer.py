@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -15,13 +13,10 @@ from environments.contracts import Environment, EnvironmentFault, RemoteEnvironm
 from environments.scoring.jobs import ScoringJob, play
 from environments.scoring.pool import KillablePool, ScoringOptions, available_cores
 from environments.scoring.remote import RemotePlays
+from environments.scoring.retries import PAUSE_S, Retries
 from environments.sources import EnvironmentSource
 
-PAUSE_S = 0.5  # before turns whose cause may pass are taken once more
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
-
-# What a server does that is busy or begins anew, by the names of exceptions of the common clients.
-_MAY_PASS = re.compile(r"raised (\w*Connect(ion)?\w*Error|\w*Timeout(Error)?|BrokenPipeError|URLError): ")
 
 
 class Scorer:
@@ -43,7 +38,7 @@ class Scorer:
         self._pool = KillablePool(isolated, num_workers, self._options)
         self._remote = RemotePlays(environments)
         self._has_reported = False
-        self._crashed = set[str]()  # environments, of those whose jobs were submitted one by one in this batch
+        self._retries = Retries()
         self._pauses = set[threading.Timer]()  # before another try
 
     def isolates(self, environment: str) -> bool:
@@ -62,11 +57,11 @@ class Scorer:
         environment's own, on one line of some 500 characters. Keep `timeout_s` some 20 times above what a score takes;
         a later turn has the time of all turns up to it. Raises EnvironmentFault if an environment breaks its contract.
 
-        What failed for a cause that may pass is taken once more, all of it together and after a pause: where a
-        connection was not to be had, and the only crash of an environment, which may have been the machine's doing.
+        The jobs are a batch; what `Retries` finds worth it is taken once more, all of it together and after a pause.
         """
+        self._retries.next_batch()
         turns = self._turns(jobs)
-        if again := _may_fare_better(jobs, turns):
+        if again := [i for i, job in enumerate(jobs) if self._retries.is_worth(job, turns[i])]:
             time.sleep(PAUSE_S)
             for i, turn in zip(again, self._turns([jobs[i] for i in again]), strict=True):
                 turns[i] = turn
@@ -74,13 +69,13 @@ class Scorer:
 
     def next_batch(self) -> None:
         """Let jobs that are submitted from now on be of another batch."""
-        self._crashed.clear()
+        self._retries.next_batch()
         self._pool.next_batch()
 
     def submit(self, job: ScoringJob) -> Future[Turn]:
-        """Take the next turn of one episode beside others; what `turns` raises is the future's to raise.
+        """Take the next turn of one episode beside others, and once more as `turns` does.
 
-        What may fare better is taken once more here too: of crashes, an environment's first in a batch.
+        What `turns` raises is the future's to raise.
         """
         settled = Future[Turn]()
 
@@ -89,7 +84,7 @@ class Scorer:
                 settled.cancel()
             elif (error := found.exception()) is not None:
                 settled.set_exception(error)
-            elif is_last or not self._may_pass(job, found.result()):
+            elif is_last or not self._retries.is_worth(job, found.result()):
                 settled.set_result(found.result())
             else:
                 self._after_pause(partial(self._submit_once, job), partial(settle, is_last=True))
@@ -109,14 +104,6 @@ class Scorer:
         except EnvironmentFault as fault:
             done.set_exception(fault)
         return done
-
-    def _may_pass(self, job: ScoringJob, turn: Turn) -> bool:
-        reason = None if turn.score is None else turn.score.reason
-        if reason != "crashed":
-            return reason is not None and _MAY_PASS.match(reason) is not None
-        is_first = job.task.environment not in self._crashed
-        self._crashed.add(job.task.environment)
-        return is_first
 
     def _after_pause(self, submit: Callable[[], Future[Turn]], settle: Callable[[Future[Turn]], None]) -> None:
         def go_on() -> None:
@@ -165,14 +152,3 @@ class Scorer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _may_fare_better(jobs: Sequence[ScoringJob], turns: Sequence[Turn]) -> list[int]:
-    """Find the turns that are worth another try, by why they have no score."""
-    reasons = {i: turn.score.reason for i, turn in enumerate(turns) if turn.score is not None and turn.score.reason}
-    crashes = Counter(jobs[i].task.environment for i, reason in reasons.items() if reason == "crashed")
-    return [
-        i
-        for i, reason in reasons.items()
-        if _MAY_PASS.match(reason) or (reason == "crashed" and crashes[jobs[i].task.environment] == 1)
-    ]

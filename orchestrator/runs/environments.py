@@ -45,10 +45,10 @@ def build_environments(
 
 def keep_slices(environments: Mapping[str, Environment], folder: Path) -> None:
     """Keep with a run which task is in which slice, so that it goes on with the same ones."""
+    from environments.slices.environment import SlicedEnvironment
     from environments.slices.slice_file import text_of
-    from environments.slices.sliced import Sliced
 
-    if split := [one.slices for one in environments.values() if isinstance(one, Sliced)]:
+    if split := [one.slices for one in environments.values() if isinstance(one, SlicedEnvironment)]:
         text = text_of(split)
         path = folder / SLICES
         if not path.is_file() or path.read_text("utf-8") != text:

@@ -21,6 +21,9 @@ PASTED = {
     if (blocks := re.findall(r"^```(?:yaml|python)\n# (\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
 }
 SPECS = [(kind, name) for kind, blocks in PASTED.items() for name, _ in blocks if name.endswith(".yaml")]
+TOGETHER = "All in one curriculum"
+SERVED_AT = "http://127.0.0.1:8400"
+QUICK = ("gymnasium", "http", "verifiers")
 SMALL = [
     *("policy={model: tiny, layers: 1, hidden: 16, mlp: 16}", "curriculum={stages: 1, stage: {steps: 1}}"),
     *("step={groups: 2, group_size: 2}", "evaluate={items: 2, samples: 4}", "tracker=none"),
@@ -28,11 +31,11 @@ SMALL = [
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A reader's folder with everything of the guide in it."""
+def folder(tmp_path, monkeypatch, example_url):
+    """A reader's folder with everything of the guide in it; what the guide has served at 8400 has another port here."""
     for blocks in PASTED.values():
         for name, text in blocks:
-            (tmp_path / name).write_text(text)
+            (tmp_path / name).write_text(text.replace(SERVED_AT, example_url))
     monkeypatch.chdir(tmp_path)
     for script in tmp_path.glob("make_*.py"):
         runpy.run_path(str(script))
@@ -47,7 +50,9 @@ def sources(folder, kind, name):
 
 def test_every_type_has_its_section():
     assert set(types(ENVIRONMENTS)) <= set(SECTIONS)
-    assert {kind for kind, _ in SPECS} == set(SECTIONS) - {"http"}
+    assert {kind for kind, _ in SPECS} == set(SECTIONS) - {TOGETHER}
+    assert "python examples/env_server.py 8400 &\nevergreen run served.yaml" in SECTIONS["http"]
+    assert SERVED_AT in dict(PASTED["http"])["served.yaml"]
 
 
 @pytest.mark.parametrize(("kind", "name"), SPECS)
@@ -59,7 +64,7 @@ def test_the_checker_finds_nothing_in_what_is_pasted(folder, kind, name):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [pytest.param(*one, marks=[] if one[0] in ("gymnasium", "verifiers") else pytest.mark.slow) for one in SPECS],
+    [pytest.param(*one, marks=[] if one[0] in QUICK else pytest.mark.slow) for one in SPECS],
 )
 def test_what_is_pasted_is_trained_on(folder, kind, name):
     sources(folder, kind, name)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from environments import EnvironmentSource
@@ -18,25 +15,16 @@ from tests.environments.checker.here import findings_here
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def url():
-    command = [sys.executable, str(ROOT / "examples" / "env_server.py"), "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        line = server.stdout.readline()  # "======== Running on http://127.0.0.1:PORT ========"
-        yield line.split()[3]
-        server.terminate()
-
-
-def test_the_checker_finds_nothing_in_the_example(url):
-    source = EnvironmentSource("guess", "http", {"urls": [url]})
+def test_the_checker_finds_nothing_in_the_example(example_url):
+    source = EnvironmentSource("guess", "http", {"urls": [example_url]})
     assert [str(found) for found in findings_here(source, CheckLimits(tasks=8, budget_s=1.0))] == []
 
 
-def test_the_spec_of_the_guide_trains_on_it(url, tmp_path):
+def test_the_spec_of_the_guide_trains_on_it(example_url, tmp_path):
     text = (ROOT / "docs" / "http_environments.md").read_text()
     spec = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert spec["environments"]["guess"]["urls"] == ["http://127.0.0.1:8400"]
-    spec["environments"]["guess"]["urls"] = [url]
+    spec["environments"]["guess"]["urls"] = [example_url]
     spec["curriculum"]["stage"]["steps"] = 3
     spec["evaluate"] = {"items": 8, "samples": 4}
     spec["warm_start"]["environments"]["guess"]["batches"] = 20

@@ -118,7 +118,8 @@ def test_options_that_cannot_be_used_are_refused(options, said):
 
 def test_nobody_answers():
     game = EnvironmentSource("game", "http", {"urls": ["http://127.0.0.1:9"], **QUICK})
-    with pytest.raises(EnvironmentFault, match=r"game: no server answers GET /environment \(http://127.0.0.1:9: conn"):
+    said = r"game: no server answers at http://127.0.0.1:9 \(connection refused\): start it"
+    with pytest.raises(EnvironmentFault, match=said):
         game.create()
     game.build()  # to score with it asks for nothing
 
@@ -148,7 +149,7 @@ def test_servers_that_differ_are_refused_and_one_that_is_away_is_told(server):
         with pytest.raises(EnvironmentFault, match=r"serve different environments \(version 7 and 8"):
             source_of(server, other).create()
     (remark,) = source_of(server, other).create().remarks
-    assert remark == f"does not answer and is tried again later: {other.url}: connection refused"
+    assert remark == f"does not answer and is tried again later: {other.url} (connection refused)"
 
 
 # --- played in lockstep -----------------------------------------------------------------------------------

@@ -103,21 +103,34 @@ def test_rows_that_hang_cost_a_few_limits_and_sound_rows_beside_them_have_their_
         assert shares[-1] == 1, "and then none"
 
 
+def together(scorer, jobs):
+    return [turn.score.reason for turn in scorer.turns(jobs)]
+
+
+def one_by_one(scorer, jobs):
+    scorer.next_batch()
+    return [turn.result().score.reason for turn in [scorer.submit(job) for job in jobs]]
+
+
+@pytest.mark.parametrize("played", [together, one_by_one])
 @pytest.mark.parametrize(
-    ("way", "failures", "reasons"),
+    ("way", "failures", "batches"),
     [
-        ("connection", 3, [None, None, None]),
-        ("connection", 5, ["raised ConnectionResetError: the judge is away"] * 2 + [None]),
-        ("crash", 1, [None, None, None]),
-        ("crash", 2, ["crashed", "crashed", None]),
-        ("value", 1, ["raised ValueError: the judge is away", None, None]),
+        ("connection", 3, [[None, None, None]]),
+        ("connection", 6, [["raised ConnectionResetError: the judge is away"] * 3, [None, None, None]]),
+        ("crash", 1, [[None, None, None]]),
+        ("crash", 2, [[None, "crashed", None]]),
+        ("crash", 3, [[None, "crashed", "crashed"]]),
+        ("crash", 4, [["crashed"] * 3]),
+        ("crash", 6, [["crashed"] * 3, [None, "crashed", None]]),
+        ("value", 1, [["raised ValueError: the judge is away", None, None]]),
     ],
 )
-def test_what_failed_for_a_cause_that_may_pass_is_tried_once_more(tmp_path, way, failures, reasons):
+def test_what_failed_for_a_cause_that_may_pass_is_tried_once_more(tmp_path, played, way, failures, batches):
     options = {"path": str(tmp_path / "failures"), "failures": failures, "way": way}
     flaky = EnvironmentSource("flaky", "tests.environments.flaky:create", options)
     with scorer_of(flaky, timeout_s=5) as scorer:
-        assert [turn.score.reason for turn in scorer.turns(jobs_of(flaky, "a", "b", "c"))] == reasons
+        assert [played(scorer, jobs_of(flaky, "a", "b", "c")) for _ in batches] == batches
 
 
 def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
@@ -234,26 +247,6 @@ def test_reasoning_gyms_evaluating_verifiers_are_survived():
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValidationError):
         ScoringOptions(**options)
-
-
-@pytest.mark.parametrize(
-    ("way", "failures", "reasons"),
-    [
-        ("connection", 1, [None, None]),
-        ("connection", 2, ["raised ConnectionResetError: the judge is away", None]),
-        ("crash", 1, [None, None]),
-        ("crash", 2, ["crashed", None]),
-        ("value", 1, ["raised ValueError: the judge is away", None]),
-    ],
-)
-def test_one_submitted_alone_is_tried_once_more_too(tmp_path, way, failures, reasons):
-    options = {"path": str(tmp_path / "failures"), "failures": failures, "way": way}
-    flaky = EnvironmentSource("flaky", "tests.environments.flaky:create", options)
-    with scorer_of(flaky, timeout_s=5) as scorer:
-        found = []
-        for job in jobs_of(flaky, "a", "b"):
-            found.append(scorer.submit(job).result().score.reason)
-        assert found == reasons
 
 
 def test_one_that_hangs_holds_none_that_is_submitted_later():

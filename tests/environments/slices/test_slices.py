@@ -13,10 +13,11 @@ import pytest
 from environments import Environment, EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, belongs, first_tasks
 from environments.checker import check
 from environments.slices.clusters import group_texts
+from environments.slices.environment import SlicedEnvironment, unsliced
 from environments.slices.methods import by_number, by_share
 from environments.slices.options import read_options
 from environments.slices.slice_file import SliceRow, Slices, read_slices, text_of
-from environments.slices.sliced import Sliced, unsliced
+from tests.environments.remote.server import Server
 
 TOPICS = ("fraction {} over {}", "train leaves {} arrives {}", "apples {} bananas {}")
 
@@ -33,7 +34,7 @@ def rows(folder: Path, num: int = 240) -> dict[str, Any]:
 
 def sliced(folder: Path, slices: Any, **source: Any) -> Environment:
     made = EnvironmentSource("mine", "rows", {**rows(folder), "slices": slices}, str(folder), **source).create()
-    assert isinstance(made, Sliced)
+    assert isinstance(made, SlicedEnvironment)
     return made
 
 
@@ -81,12 +82,27 @@ def test_a_scoring_process_needs_no_assignment(tmp_path: Path) -> None:
     )
     made = source.create()
     inside = source.build()
-    assert isinstance(inside, Sliced)
+    assert isinstance(inside, SlicedEnvironment)
     tasks = [made.task(category.name, 0) for category in made.categories]
     with Scorer([source], {"game": inside}) as scorer:
         turns = scorer.turns([ScoringJob(task, (str(task.answer),)) for task in tasks])
     assert [turn.score.value for turn in turns if turn.score is not None] == [1.0] * len(tasks)
     assert "slices" not in vars(inside), "nothing was read to score"
+
+
+def test_episodes_in_servers_are_played_there_under_the_names_of_slices() -> None:
+    with Server() as server:
+        options = {"urls": [server.url], "slices": {"by": "length", "tasks": 30}}
+        source = EnvironmentSource("game", "http", options)
+        made = source.create()
+        task = made.task(made.categories[0].name, 0)
+        said = ("a", "b", str(task.answer))
+        with Scorer([source], {"game": made}) as scorer:
+            assert not scorer.isolates("game")
+            turns = [scorer.turns([ScoringJob(task, said[:n], "one")])[0] for n in (1, 2, 3)]
+        assert turns[-1].score is not None
+        assert turns[-1].score.value == 1
+        assert (server.count("episodes"), server.count("turns")) == (1, 3), "nothing is replayed"
 
 
 def test_clusters_find_the_kinds_of_question_and_are_named_by_their_words(tmp_path: Path) -> None:
@@ -155,7 +171,7 @@ def test_a_file_of_slices_counts_by_content_key_and_the_rest_has_a_slice_of_its_
 
 def test_what_the_run_kept_counts_although_the_file_is_gone(tmp_path: Path) -> None:
     made = sliced(tmp_path, {"by": "length", "count": 3})
-    assert isinstance(made, Sliced)
+    assert isinstance(made, SlicedEnvironment)
     kept = tmp_path / "kept.jsonl"
     kept.write_text(text_of([made.slices]))
     again = sliced(tmp_path, "gone.jsonl", kept_slices=str(kept))

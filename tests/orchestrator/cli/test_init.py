@@ -104,6 +104,10 @@ def test_a_command_for_a_folder_with_a_space_can_be_pasted(tmp_path: Path, everg
             "countdown_tiny",
             {"countdown_tiny.yaml", *(f"countdown/{n}" for n in ("NOTICE.md", *("test.parquet", "train.parquet")))},
         ),
+        (
+            "everything",  # its server is named by its comment alone
+            {"everything.yaml", "env_server.py", "lake.py", *(f"starter/{n}" for n in BEGINNING)},
+        ),
     ],
 )
 def test_an_example_brings_the_files_it_needs(
@@ -141,6 +145,13 @@ def test_an_unknown_example_is_answered_with_those_there_are(tmp_path: Path, eve
     assert "  countdown_tiny        The rows of countdown.yaml with a policy made on" in result.stderr
     assert max(map(len, result.stderr.splitlines())) < 80
     assert not (tmp_path / "own").exists()
+
+
+def test_commands_in_the_comment_of_a_copy_are_for_its_folder(tmp_path: Path) -> None:
+    copy(examples()["everything"], tmp_path)
+    text = (tmp_path / "everything.yaml").read_text()
+    assert "    python env_server.py 8400\n" in text
+    assert "    evergreen run everything.yaml\n" in text
 
 
 def test_a_copy_names_no_schema_by_its_place_in_a_clone(tmp_path: Path) -> None:

@@ -23,8 +23,16 @@ from tests.shares import slow
     [slow(path) if path.stem == "qwen" else path for path in EXAMPLES],  # its puzzles take seconds to be made
     ids=[path.stem for path in EXAMPLES],
 )
-def test_every_example_is_valid_without_weights(tmp_path: Path, evergreen: Evergreen, path: Path) -> None:
-    result = evergreen("validate", path, "--all", "--home", tmp_path / "home")
+def test_every_example_is_valid_without_weights(
+    tmp_path: Path, evergreen: Evergreen, example_url: str, path: Path
+) -> None:
+    servers = [
+        f"environments.{name}.urls=[{example_url}]"
+        for name, environment in yaml.safe_load(path.read_text())["environments"].items()
+        if environment["type"] == "http"
+    ]
+    changes = [word for change in servers for word in ("--set", change)]
+    result = evergreen("validate", path, "--all", "--home", tmp_path / "home", *changes)
     assert result.exit_code == 0, result.stderr
     text, _, plan = result.stdout.partition(f"\n\n{path.stem}: the tasks of its environments\n")
     assert yaml.safe_load(text)["name"] == path.stem, "what is printed is a spec"

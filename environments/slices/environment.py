@@ -15,7 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.contracts import Category, Environment, EnvironmentFault, Episode, Flaw, LazyTask, Pool, Score, Task
+from environments.contracts import (
+    Category,
+    Environment,
+    EnvironmentFault,
+    Episode,
+    Flaw,
+    LazyTask,
+    Pool,
+    RemoteEnvironment,
+    RemoteEpisode,
+    Score,
+    Task,
+)
 from environments.display import Tell
 from environments.slices.methods import split
 from environments.slices.options import SliceOptions
@@ -24,7 +36,7 @@ from environments.slices.slice_file import SliceRow, Slices, read_slices
 ORIGIN = "sliced from"  # in a task's data: its category and index in the environment inside
 
 
-class Sliced(Environment):
+class SlicedEnvironment(Environment):
     """Another environment, split. Scoring needs no assignment: a task says where it comes from.
 
     `kept`: a file in which an earlier part of the run kept the assignment, which then counts, whatever became of the
@@ -186,6 +198,22 @@ class Sliced(Environment):
         if category not in self._rows:
             raise EnvironmentFault(f"{self.name} has no category {category!r}; it has: {', '.join(self._rows)}")
         return self._rows[category]
+
+
+class SlicedRemoteEnvironment(SlicedEnvironment, RemoteEnvironment):
+    """One whose episodes live in a server: they are played as those of the environment inside."""
+
+    def __init__(self, inside: RemoteEnvironment, options: SliceOptions, folder: str | None, kept: Path | None) -> None:
+        super().__init__(inside, options, folder, kept)
+        self._remote, self.lease_s = inside, inside.lease_s
+
+    async def begin(self, task: Task) -> RemoteEpisode:
+        """As of the environment inside."""
+        return await self._remote.begin(unsliced(task))
+
+    async def close(self) -> None:
+        """As of the environment inside."""
+        await self._remote.close()
 
 
 def unsliced(task: Task) -> Task:
