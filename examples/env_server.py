@@ -86,4 +86,5 @@ def application() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(application(), host="127.0.0.1", port=int(sys.argv[1]), print=lambda line: print(line, flush=True))
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8400
+    web.run_app(application(), host="127.0.0.1", port=port, print=lambda line: print(line, flush=True))

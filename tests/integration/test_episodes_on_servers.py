@@ -46,15 +46,27 @@ def on(servers: list[FakeServer]) -> Raw:
     return {"type": "vllm_server", "urls": [server.url for server in servers], "max_tokens": 6, "turn_tokens": 3}
 
 
+OF_THEIR_OWN = [  # groups, budgets and objectives
+    "environments.talk.episodes={group_size: 6, max_tokens: 5, turn_tokens: 2}",
+    "environments.book.episodes={group_size: 3}",
+    "objective={preset: repo_r, by: {talk: dapo}}",
+]
+
+
+@pytest.mark.parametrize("own", [[], OF_THEIR_OWN], ids=["alike", "of their own"])
 def test_a_run_is_the_same_as_turn_by_turn(
-    tmp_path: Path, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch, own: list[str]
 ) -> None:
-    assert run(curriculum("streams", sampler=on(servers)), home=tmp_path).status == "finished"
+    def play(name: str) -> None:
+        done = run(curriculum(name, sampler=on(servers)), home=tmp_path, overrides=own)
+        assert done.status == "finished"
+
+    play("streams")
     servers[0].script.extend(["500", "well", "500"])  # what fails is asked for again, elsewhere
-    assert run(curriculum("fails", sampler=on(servers)), home=tmp_path).status == "finished"
+    play("fails")
     with monkeypatch.context() as patch:
         patch.setattr(VllmServerSampler, "stream", lambda self, sampling: None)
-        assert run(curriculum("together", sampler=on(servers)), home=tmp_path).status == "finished"
+        play("together")
     digests = {name: told(tmp_path, name)["digest_all"] for name in ("streams", "fails", "together")}
     assert len(set(digests.values())) == 1, digests
 
