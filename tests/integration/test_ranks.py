@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,6 +22,7 @@ from orchestrator.errors import SpecError
 from orchestrator.runs import ranks
 from orchestrator.spec import load_spec
 from policies.errors import RankLost
+from tests.integration.forked_followers import forked_followers
 from tests.integration.runs import At, Ending, Killed, ending, kill, newest_checkpoint, told
 from tests.integration.stalled_follower import STALLS_AT
 from tests.orchestrator.specs import small
@@ -31,6 +33,13 @@ def spec(ranks: int = 2, replicas: int = 1, **sections: Any) -> dict[str, Any]:
     given = small("ranks", **sections)
     given["curriculum"] = {**given["curriculum"], "stages": 2}
     return {**given, "resources": {**given["resources"], "ranks": ranks, "replicas": replicas}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked() -> Iterator[None]:
+    """Runs of this process; those of a command start followers as users have them."""
+    with forked_followers():
+        yield
 
 
 @pytest.fixture(scope="module")
