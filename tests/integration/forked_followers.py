@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,15 +12,14 @@ import pytest
 
 from orchestrator.runs import ranks
 from policies import follower
+from tests.integration.processes import server
 
 
 class ForkedFollower:
     """What `orchestrator.runs.ranks` asks of a process that it started."""
 
     def __init__(self, folder: Path, rank: int) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["policies.follower"])
-        self._process = context.Process(target=_follow, args=(folder, rank, dict(os.environ)), daemon=True)
+        self._process = server().Process(target=_follow, args=(folder, rank, dict(os.environ)), daemon=True)
         self._process.start()
 
     @property

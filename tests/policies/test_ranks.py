@@ -72,7 +72,8 @@ CASES = [
 SHORT: dict[str, Any] = {"objective": {"preset": "repo_r"}, "steps": 4, "learner": {"lr": 1e-4}}
 SPOILT: dict[str, Any] = {"objective": {"preset": "repo_adaptive"}, "steps": 3, "spoils": 1}
 OTHERS = [
-    *({"name": dtype, "dtype": dtype, **SHORT} for dtype in ("float32", "bfloat16")),
+    {"name": "float32", "dtype": "float32", **SHORT, "steps": 10},
+    {"name": "bfloat16", "dtype": "bfloat16", **SHORT},
     {"name": "adapters beside bfloat16", "dtype": "bfloat16", "adapter": 4, **SHORT},
     {"name": "replicas of bfloat16", "dtype": "bfloat16", "replicas": 2, **SHORT},
     *({"name": f"spoilt by {rank}", "spoils_rank": rank, **SPOILT} for rank in (0, 1)),
