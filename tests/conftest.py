@@ -36,7 +36,7 @@ def _no_power_cuts() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evergreen() -> Evergreen:
     """Run a command line in this process; what it printed and its exit code come back."""
     from orchestrator.cli.app import app

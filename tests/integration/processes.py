@@ -30,6 +30,7 @@ IMPORTED = (
     "orchestrator.runs.api",
     "transformers.models.llama.modeling_llama",
     "transformers.generation",
+    "policies.follower",
     "sqlalchemy.dialects.sqlite",
     "reasoning_gym.factory",
     "tests.integration.processes",
@@ -41,8 +42,8 @@ class Process:
 
     def __init__(self, folder: Path, *words: object, call: Callable[..., Any] | None = None) -> None:
         self.output = folder / "output.txt"
-        target = call or _evergreen
-        self._process: ForkServerProcess = _server().Process(
+        target = call or evergreen
+        self._process: ForkServerProcess = server().Process(
             target=_redirected, args=(self.output, target, tuple(words))
         )
         self._process.start()
@@ -90,13 +91,15 @@ def run_and_be_killed(spec: dict[str, Any], home: Path, moment: int) -> None:
     orchestrator.run(spec, home=home, watcher=At(moment, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
 
-def _server() -> ForkServerContext:
+def server() -> ForkServerContext:
+    """Give the process that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*IMPORTED])
     return context
 
 
-def _evergreen(*words: object) -> None:
+def evergreen(*words: object) -> None:
+    """Be the command."""
     from orchestrator.cli import main
 
     sys.argv = ["evergreen", *map(str, words)]

@@ -37,7 +37,7 @@ def spec(folder: Path, boundary: str = "carry", **sections: Any) -> dict[str, An
             "adapter": {"rank": 4, "alpha": 8, "boundary": boundary},
         },
         "environments": {"math": {**rows, "reward": "tests.environments.rewards.graders:shortness"}},
-        "curriculum": {"stages": 3, "stage": {"steps": 4}},
+        "curriculum": {"stages": 2, "stage": {"steps": 4}},
         "step": {"groups": 4, "group_size": 4},
         "learner": {"lr": 0.01, "warmup": 0, "micro_tokens": 64},
         "checkpoint": {"every_steps": 2},

@@ -21,6 +21,7 @@ from tests.conftest import Evergreen
 from tests.integration.runs import At, ending, told
 from tests.integration.test_earlier_homes import HOMES
 from tests.orchestrator.specs import alone, small
+from tests.shares import share
 
 OFTEN = ["checkpoint.every_steps=1", "checkpoint.keep=1"]  # what is copied is deleted again soon
 
@@ -33,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.mark.parametrize("n", [1, 3, 6, 9, 13])
+@pytest.mark.parametrize("n", share([1, 3, 6, 9, 13], 2))
 def test_a_copy_taken_in_mid_run_goes_on_to_the_same_end(tmp_path: Path, whole: Path, n: int) -> None:
     copy = At(n, lambda: back_up(tmp_path / "home", tmp_path / "copy") and None)
     orchestrator.run(small(), OFTEN, home=tmp_path / "home", watcher=copy)

@@ -19,6 +19,7 @@ import orchestrator
 from orchestrator.errors import RESUMABLE, YOUR_MISTAKE
 from policies.errors import PolicyError
 from policies.launchers import LaunchedProcess
+from tests.integration.processes import Process, evergreen
 from tests.integration.runs import Ending, ending, told
 from tests.integration.test_ranks import followers_of, is_gone, spec, wait_until
 from tests.shares import slow
@@ -70,9 +71,19 @@ def started(command: list[str], more: Mapping[str, str] | None = None) -> Iterat
             process.wait()
 
 
-def run_as_slurm_does(rank: int, port: str, *words: str) -> list[str]:
-    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "SLURM_PROCID": str(rank), "SLURM_NTASKS": "2"}
-    return ["env", *(f"{name}={value}" for name, value in variables.items()), EVERGREEN, *words]
+def start_as_slurm_does(folder: Path, *words: object) -> list[Process]:
+    """Start two processes with the variables that SLURM gives them."""
+    port, both = free_port(), []
+    for rank in ("0", "1"):
+        (folder / rank).mkdir()
+        variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "SLURM_PROCID": rank, "SLURM_NTASKS": "2"}
+        both.append(Process(folder / rank, variables, *words, call=evergreen_with))
+    return both
+
+
+def evergreen_with(variables: dict[str, str], *words: object) -> None:
+    os.environ.update(variables, GLOO_SOCKET_IFNAME="lo")
+    evergreen(*words)
 
 
 def torchrun(*words: str) -> list[str]:
@@ -108,15 +119,10 @@ def test_numbers_of_no_process_are_refused(rank: str, size: str) -> None:
 
 
 def test_processes_of_slurm_do_one_run_and_all_end_with_it(tmp_path: Path, file: Path) -> None:
-    home, port = tmp_path / "home", free_port()
-    words = ("run", str(file), "--home", str(home), "--until-step", "2")
-    with (
-        started(run_as_slurm_does(0, port, *words)) as first,
-        started(run_as_slurm_does(1, port, *words)) as second,
-    ):
-        said = first.communicate(timeout=120)[0]
-        assert second.wait(30) == 0
-    assert first.returncode == RESUMABLE, said
+    home = tmp_path / "home"
+    first, second = start_as_slurm_does(tmp_path, "run", file, "--home", home, "--until-step", "2")
+    (exit_code, said), (followed, _) = first.end(), second.end()
+    assert (exit_code, followed) == (RESUMABLE, 0), said
     assert not (home / "ranks-2").exists()
     assert [event for event in told(home, "ranks")["events"] if "rank" in event["text"]] == []
     assert not list(home.glob("ranks/ranks-*"))
@@ -131,15 +137,11 @@ def test_processes_of_slurm_do_one_run_and_all_end_with_it(tmp_path: Path, file:
     ],
 )
 def test_a_mistake_is_told_by_rank_0_and_nobody_waits(tmp_path: Path, file: Path, words: list[str], says: str) -> None:
-    port, given = free_port(), ("run", str(file), "--home", str(tmp_path / "home"), *words)
-    with (
-        started(run_as_slurm_does(0, port, *given)) as first,
-        started(run_as_slurm_does(1, port, *given)) as second,
-    ):
-        said, followed = first.communicate(timeout=60)[0], second.communicate(timeout=60)[0]
-    assert first.returncode == YOUR_MISTAKE, said
+    first, second = start_as_slurm_does(tmp_path, "run", file, "--home", tmp_path / "home", *words)
+    (exit_code, said), (followed, said_too) = first.end(), second.end()
+    assert exit_code == YOUR_MISTAKE, said
     assert says in said
-    assert second.returncode == 0, followed
+    assert followed == 0, said_too
 
 
 @pytest.mark.slow

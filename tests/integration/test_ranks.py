@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-import yaml
 from safetensors.torch import load_file
 
 import orchestrator
@@ -21,9 +21,11 @@ from orchestrator.errors import SpecError
 from orchestrator.runs import ranks
 from orchestrator.spec import load_spec
 from policies.errors import RankLost
+from tests.integration.forked_followers import forked_followers
+from tests.integration.processes import Process
 from tests.integration.runs import At, Ending, Killed, ending, kill, newest_checkpoint, told
 from tests.integration.stalled_follower import STALLS_AT
-from tests.orchestrator.specs import small
+from tests.orchestrator.specs import small, written
 from tests.shares import slow
 
 
@@ -31,6 +33,13 @@ def spec(ranks: int = 2, replicas: int = 1, **sections: Any) -> dict[str, Any]:
     given = small("ranks", **sections)
     given["curriculum"] = {**given["curriculum"], "stages": 2}
     return {**given, "resources": {**given["resources"], "ranks": ranks, "replicas": replicas}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked() -> Iterator[None]:
+    """Runs of this process; those of a command start followers as users have them."""
+    with forked_followers():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -144,23 +153,23 @@ def is_gone(process: int) -> bool:
 def test_when_a_rank_is_killed_all_are_gone_and_a_resume_ends_the_same(
     tmp_path: Path, whole: tuple[Path, Ending], who: str
 ) -> None:
-    file, home = tmp_path / "ranks.yaml", tmp_path / "home"
-    file.write_text(yaml.safe_dump(spec()))
-    command = [str(Path(sys.executable).with_name("evergreen")), "run", str(file), "--home", str(home)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    home = tmp_path / "home"
+    run = Process(tmp_path, "run", written(tmp_path, spec()), "--home", home)
+    assert run.pid is not None
     try:
         wait_until(lambda: list(home.glob("ranks/checkpoints/step-00000[2-6]*/manifest.json")))
         others = followers_of(run.pid)
         assert len(others) == 1
         os.kill(run.pid if who == "rank 0" else others[0], signal.SIGKILL)
         start = time.monotonic()
-        said = run.communicate(timeout=60)[0]
+        exit_code, said = run.end()
         wait_until(lambda: all(map(is_gone, others)), 10)
         assert time.monotonic() - start < 10
     finally:
-        run.kill()
+        if run.is_going():
+            run.signal(signal.SIGKILL)
     if who == "rank 1":
-        assert run.returncode not in (0, -signal.SIGKILL)
+        assert exit_code not in (0, -signal.SIGKILL)
         assert "rank 1 has ended with -9" in said
         assert "Traceback" not in said
     assert orchestrator.resume("ranks", home=home).status == "finished"

@@ -128,8 +128,9 @@ def test_a_checkpoint_written_beside_the_run_holds_the_moment_it_was_begun_at(
             moved.append(name)
         return save(folder, name, components)
 
-    monkeypatch.setattr(checkpoints, "save", late)
-    run(SPECS["small"], ["name=late", HERE], home=finished, watcher=Counting())
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", late)
+        run(SPECS["small"], ["name=late", HERE], home=finished, watcher=Counting())
     assert moved
     run(SPECS["small"], ["name=waiting", "checkpoint.background=false", HERE], home=finished)
     assert ending(finished, "late") == ending(finished, "small") == ending(finished, "waiting")

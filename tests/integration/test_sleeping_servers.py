@@ -22,6 +22,7 @@ from tests.integration.processes import Process
 from tests.integration.runs import told
 from tests.orchestrator.specs import FAKE, Raw, small
 from tests.policies.samplers.serving.fakes import FakeServer
+from tests.shares import slow
 
 
 def curriculum(name: str, **sections: Any) -> Raw:
@@ -101,7 +102,7 @@ def hang_in_an_update(spec: Raw, home: Path, sign: Path) -> None:
     run(spec, home=home)
 
 
-@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("level", [slow(1), 2])
 def test_killed_while_servers_sleep_a_run_goes_on_as_if_nothing_had_been(
     tmp_path: Path, server: FakeServer, level: int
 ) -> None:

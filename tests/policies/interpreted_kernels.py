@@ -82,10 +82,12 @@ def fused_policy(plain: Policy) -> Policy:
 
 
 def products(policy: Policy, **options: Any) -> torch.Tensor:
-    """Gradients by component: prompts are shared where the learner shares them."""
+    """Gradients by component: prompts are shared unless layers are run again."""
     options = {"warmup": 0, "micro_tokens": 200, **options}
     learner = Learner(policy, LearnerConfig.model_validate(options).resolved(PolicyConfig()), 0.7)
     batch = pad(random_trajectories(len(policy.tokenizer), num_groups=3))
+    for micro in learner.passes.batcher(batch).cut(torch.arange(len(batch.mask_BT))):
+        assert (micro.sharing is None) == learner.passes.recomputes
     rng = torch.Generator().manual_seed(0)
     return gradient_products(learner.passes, batch, [torch.randn(batch.mask_BT.shape, generator=rng) for _ in range(2)])
 

@@ -1,6 +1,8 @@
-"""One rank of a group over gloo: does some steps together with the others, and rank 0 does them alone as well.
+"""Ranks of a group over gloo: they do some steps together, and rank 0 does them alone as well.
 
-    python -m tests.policies.rank_worker RANK SIZE FOLDER CASES
+    python -m tests.policies.rank_worker SIZE FOLDER CASES
+
+Rank 0 is the process that is started; it forks the others, which have then imported what it has.
 
 FOLDER is where the ranks find each other; CASES is JSON: a list of maps with `name` and what `case` takes. What was
 found is written to FOLDER/RANK.json: by case, on rank 0 the largest differences from one process and a digest of the
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import multiprocessing
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -39,11 +42,11 @@ from policies.optimizer import OptimizerState
 from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
 from policies.tensor_files import SavedTensors
-from tests.integration.test_model_families import FAMILIES, SHAPE
 from tests.policies.fakes import random_trajectories
+from tests.policies.families import FAMILIES, SHAPE
 
-STEPS = 3
 ENVIRONMENTS = ("words", "book")
+STEPS = 2
 
 
 def trained(
@@ -65,6 +68,9 @@ def trained_at_once(
 ) -> tuple[Learner, list[UpdateReport], OptimizerState | None]:
     """Do some steps with one layout of ranks, from what was saved before, if anything, and save it in the folder."""
     policy = random_policy()
+    if "layers" in case:
+        policy.model.config.num_hidden_layers = case["layers"]
+        del policy.model.model.layers[case["layers"] :]
     if "family" in case:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
@@ -185,7 +191,8 @@ def compared(together: tuple[Any, ...], alone: tuple[Any, ...]) -> dict[str, flo
     return found
 
 
-def main(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
+def do_all(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
+    """Be one of the ranks, and do all cases."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     results: dict[str, dict[str, Any]] = {}
@@ -208,5 +215,16 @@ def main(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> Non
     dist.destroy_process_group()
 
 
+def main(size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
+    forked = multiprocessing.get_context("fork")
+    others = [forked.Process(target=do_all, args=(rank, size, folder, cases), daemon=True) for rank in range(1, size)]
+    for one in others:
+        one.start()
+    do_all(0, size, folder, cases)
+    for one in others:
+        one.join()
+    assert [one.exitcode for one in others] == [0] * len(others)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

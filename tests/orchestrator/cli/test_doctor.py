@@ -189,9 +189,22 @@ def test_what_engines_need_is_looked_for(tmp_path: Path, monkeypatch: pytest.Mon
     assert "vLLM, which is not installed" in only.text
 
 
-def test_a_record_that_mlflow_lost_is_behind(evergreen: Evergreen, home: Path) -> None:
+@pytest.fixture(scope="module")
+def sent(evergreen: Evergreen, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with the stopped run finished and in MLflow."""
+    home = Path(shutil.copytree(made, tmp_path_factory.mktemp("sent") / "home"))
     assert orchestrator.resume("cut", ["tracker=mlflow"], home=home).status == "finished"
     assert evergreen("ui", "cut", "--catch-up-only", "--home", home).exit_code == 0
+    return home
+
+
+@pytest.fixture
+def tracked(sent: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sent, tmp_path / "tracked"))
+
+
+def test_a_record_that_mlflow_lost_is_behind(evergreen: Evergreen, tracked: Path) -> None:
+    home = tracked
     assert found(evergreen, home, "cut") == []
     (home / "mlflow.db").unlink()
     about, text, remedy = the_one(found(evergreen, home), "warning")
@@ -265,10 +278,9 @@ class Tracking(BaseHTTPRequestHandler):
 
 
 def test_a_server_s_record_is_compared_with_the_ledger(
-    evergreen: Evergreen, home: Path, monkeypatch: pytest.MonkeyPatch
+    evergreen: Evergreen, tracked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert orchestrator.resume("cut", ["tracker=mlflow"], home=home).status == "finished"
-    assert evergreen("ui", "cut", "--catch-up-only", "--home", home).exit_code == 0
+    home = tracked
     with sqlite3.connect(home / "mlflow.db") as database:
         (whole,) = database.execute("SELECT value FROM tags WHERE key = 'evergreen.cursor'").fetchone()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")

@@ -11,11 +11,12 @@ import pytest
 
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY
+from tests.shares import slow
 
 SHORT = ["step.groups=2", "curriculum.stage.steps=2", "evaluate.items=2", "scoring.isolation=none"]
 
 
-@pytest.mark.parametrize("many_turns", [False, True])
+@pytest.mark.parametrize("many_turns", [slow(False), True])
 def test_what_it_writes_is_checked_tested_and_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen, many_turns: bool
 ) -> None:

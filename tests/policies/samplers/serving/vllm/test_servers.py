@@ -236,9 +236,10 @@ def test_a_server_killed_in_mid_batch_costs_no_row_and_comes_back_with_our_weigh
     requests = many(policy)
     with sampler_on(policy, two[1:]) as alone:
         undisturbed = alone.generate(requests, Sampling())
-    with sampler_on(policy, two) as sampler:
-        kill_after_a_while(two[0], 0.4)
+    with sampler_on(policy, two, in_flight=2) as sampler:  # a batch of some seconds: all at once take half a second
+        killer = kill_after_a_while(two[0], 0.4)
         played = sampler.generate(requests, Sampling())
+        assert not killer.is_alive(), "the batch was over before the server was killed"
         assert [g.ids for g in played] == [g.ids for g in undisturbed]
         assert [g.finish for g in played] == ["length"] * len(requests)
         (news,) = sampler.take_news()
