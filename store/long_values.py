@@ -6,10 +6,10 @@
     long-int.npy       all integers: int64 [n]
     long-str.json      all strings; equal lists of them once
 
-A span is a kind (float, int, str), a first place and the one after the last. Long are lists of integers (of 64 bits), of
-floats or of strings, one type a list, and dicts from strings to one of these; everything else stays JSON, as does what is
-short. A hundred bandits of ten thousand arms make as many entries as one of a million, so it is the sum that decides
-whether anything is written so. Equal data make equal files: dicts are sorted by key, as JSON is here.
+A span is a kind (float, int, str), a first place and the one after the last. Long are lists of integers (of 64 bits),
+of floats or of strings, one type a list, and dicts from strings to one of these; everything else stays JSON, as does
+what is short. A hundred bandits of ten thousand arms make as many entries as one of a million, so it is the sum that
+decides whether anything is written so. Equal data make equal files: dicts are sorted by key, as JSON is here.
 """
 
 from __future__ import annotations

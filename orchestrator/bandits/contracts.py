@@ -260,7 +260,10 @@ class Bandit(Stateful, ABC):
     def state(self) -> dict[str, Any]:
         """Everything that a later pick depends on, as JSON; numbers of very many arms as lists in their order."""
         listed = len(self.arms) > MANY_ARMS
-        numbers: dict[str, NDArray[Any]] = {"num_picks": self._picked, **{name: getattr(self, name) for name in self._starts}}
+        numbers: dict[str, NDArray[Any]] = {
+            "num_picks": self._picked,
+            **{name: getattr(self, name) for name in self._starts},
+        }
         return {
             "arms": list(self.arms),
             "clock": self.clock,

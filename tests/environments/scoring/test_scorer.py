@@ -284,7 +284,8 @@ def test_a_process_builds_an_environment_before_its_first_job_and_outside_its_li
         for source in (other, other):
             assert [turn.score for turn in scorer.turns(jobs_of(source, "hopeless"))] == [Score.of(0.0)]
         assert (tmp_path / "built").read_text().split() == ["other"]
-        mixed = [job for pair in zip(jobs_of(one, *["hopeless"] * 6), jobs_of(other, *["hopeless"] * 6)) for job in pair]
+        both = [jobs_of(source, *["hopeless"] * 6) for source in (one, other)]
+        mixed = [job for pair in zip(*both, strict=True) for job in pair]
         assert [turn.score for turn in scorer.turns(mixed)] == [Score.of(0.0)] * 12
         assert (tmp_path / "built").read_text().split() == ["other", "one"]
         assert len(scorer._pool.pids()) == 1
