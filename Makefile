@@ -80,7 +80,7 @@ $(VENV)/browser: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	@touch $@
 
-bench: install ## Where the time of a step goes; tokens a second of every engine; an update with a wide vocabulary, and on two ranks; what a checkpoint costs; a trainer with and without a tracker; a million rows; what a choice costs; how cost grows; TRL beside us; a GPU, if there is one
+bench: install ## Where the time of a step goes; tokens a second of every engine; an update with a wide vocabulary, and on two ranks; what a checkpoint costs; a trainer with and without a tracker; a million rows; what a choice costs; how cost grows; a hundred environments; TRL beside us; a GPU, if there is one
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.wide_head
@@ -90,6 +90,7 @@ bench: install ## Where the time of a step goes; tokens a second of every engine
 	$(BIN)/python -m benchmarks.rows
 	$(BIN)/python -m benchmarks.bandits
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.environments
 	$(BIN)/python -m benchmarks.versus_trl
 	$(BIN)/python -m benchmarks.ahead
 	$(BIN)/python -m benchmarks.gpu

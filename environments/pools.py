@@ -154,7 +154,7 @@ class TaskStream:
         self._permutation = lru_cache(maxsize=2)(
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(self._size or 0)
         )
-        self._position = self._epoch = 0
+        self.position = self.epoch = 0
         self._is_training: bytes | None = None  # by index, where known without making tasks
         known = environment.indices(category, "train")
         if known is not None and self._size is not None:
@@ -181,7 +181,7 @@ class TaskStream:
 
     def state(self) -> dict[str, int]:
         """Give the state as plain JSON."""
-        return {"position": self._position, "epoch": self._epoch}
+        return {"position": self.position, "epoch": self.epoch}
 
     def load_state(self, state: Mapping[str, int]) -> None:
         """Go on where the state was taken; raises EnvironmentFault if the category had more tasks then."""
@@ -190,29 +190,29 @@ class TaskStream:
                 f"{self.environment.name}, category {self.category}: the run stands at task {state['position']} of it,"
                 f" but now it has only {self._size}; put its data back as it was, or begin a new run"
             )
-        self._position, self._epoch = state["position"], state["epoch"]
+        self.position, self.epoch = state["position"], state["epoch"]
 
     def _next_outside(self, avoid: Set[str], drawn: Set[str]) -> Task | None:
-        before = self._position, self._epoch
+        before = self.position, self.epoch
         for _ in range(PATIENCE if self._size is None else self._size):
             task = self._next()
             key = self.environment.distinct(task)
             if key not in avoid and key not in drawn:
                 return task
-        self._position, self._epoch = before
+        self.position, self.epoch = before
         return None
 
     def _next(self) -> Task:
         """Draw the next training task. Two epochs hold every index at least once after any position."""
         for _ in range(SEARCH if self._size is None else 2 * self._size):
             if self._size is None:
-                index = self._offset + self._position
-                self._position += 1
+                index = self._offset + self.position
+                self.position += 1
             else:
-                index = int(self._permutation(self._epoch)[self._position])
-                self._position += 1
-                if self._position == self._size:
-                    self._position, self._epoch = 0, self._epoch + 1
+                index = int(self._permutation(self.epoch)[self.position])
+                self.position += 1
+                if self.position == self._size:
+                    self.position, self.epoch = 0, self.epoch + 1
             if self._is_training is not None and not self._is_training[index]:
                 continue
             task = make_task(self.environment, self.category, index)

@@ -29,6 +29,7 @@ FOLDER, MANIFEST, STATE, WEIGHTS = "checkpoints", "manifest.json", "state.json",
 OPTIMIZER = "optimizer"  # a component that may be taken out of a checkpoint that stays: `thin`
 NUM_WHOLE = 2  # boundaries whose checkpoints always stay whole, should the newest be damaged
 FORMAT = 1  # of the manifest
+ARRAYS = 100  # more is the version of a component with long values beside its JSON: without them it would be misread
 INTERVENED = "-intervened"  # ends the name of a checkpoint that was made after an intervention
 
 Versions = Mapping[str, int]  # of components, by name
@@ -80,16 +81,20 @@ class OpenCheckpoint:
 def json_component(name: str, version: int, data: Any) -> Component:
     """Make a component of plain data; floats come back exactly, tuples as lists.
 
-    What is long lies beside the JSON (`long_values`): a million numbers as text take seconds.
+    What is long lies beside the JSON where it is much (`long_values`): a million numbers as text take seconds. The
+    version tells.
     """
     taken = long_values.LongValues()
-    text = json.dumps(taken.take(data), sort_keys=True, indent=1)
+    short = taken.take(data)
+    if taken.num_entries <= long_values.LEAST:
+        taken, short = long_values.LongValues(), data
+    text = json.dumps(short, sort_keys=True, indent=1)
 
     def write(folder: Path) -> None:
         (folder / STATE).write_text(text, "utf-8")
         taken.write(folder)
 
-    return Component(name, version, write)
+    return Component(name, version + ARRAYS if taken.index else version, write)
 
 
 def save(run_folder: Path, name: str, components: Iterable[Component]) -> SavedCheckpoint:
@@ -162,7 +167,10 @@ def named_files(folder: Path) -> list[Path]:
 
 
 def open_checkpoint(folder: Path, expected: Versions, may_be: Versions | None = None) -> OpenCheckpoint:
-    """Open a checkpoint of exactly these components, `may_be` ones perhaps, in these versions; nothing is hashed."""
+    """Open a checkpoint of exactly these components, `may_be` ones perhaps, in these versions; nothing is hashed.
+
+    With long values a version is more by `ARRAYS`.
+    """
     found = {name: part["version"] for name, part in _manifest(folder)["components"].items()}
     expected = {**expected, **{name: v for name, v in (may_be or {}).items() if name in found}}
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
@@ -170,7 +178,7 @@ def open_checkpoint(folder: Path, expected: Versions, may_be: Versions | None = 
     wrong += [
         f"{name} has version {found[name]}, expected {expected[name]}"
         for name in sorted(found.keys() & expected.keys())
-        if found[name] != expected[name]
+        if found[name] not in (expected[name], expected[name] + ARRAYS)
     ]
     if wrong:
         raise CheckpointError(

@@ -70,7 +70,10 @@ class ScoringOptions(Options):
 
 
 class KillablePool:
-    """Worker processes, started by the first job and replaced when needed; each builds its own environments."""
+    """Worker processes, started by the first job and replaced when needed.
+
+    Each builds an environment of its own before the first job of it, so that one of a hundred costs no more than one.
+    """
 
     def __init__(self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions) -> None:
         self._sources, self._num_workers, self._options = tuple(sources), num_workers, options
@@ -204,15 +207,20 @@ class KillablePool:
     def _hand_out(self) -> None:
         while self._waiting and (free := [process for process in self._processes if process.has_room]):
             for process in sorted(free, key=lambda one: len(one.jobs))[: len(self._waiting)]:  # idle ones first
-                number = self._waiting.popleft()
+                job = self._jobs[number := self._waiting[0]]
+                has_it = job.task.environment in process.built
+                if not has_it and process.jobs:  # it builds when it has done these; what waits, waits in its order
+                    return
                 # The earlier turns of an episode are taken again, each within its own limit.
-                job = self._jobs[number]
                 share = self._share_of_limit(job.task.environment)
                 limit_s = self._options.timeout_s * len(job.completions) * share
                 try:
-                    process.give(number, pickle.dumps(job), limit_s)
+                    if has_it:
+                        process.give(number, pickle.dumps(job), limit_s)
+                        self._waiting.popleft()
+                    else:
+                        process.build(job.task.environment, START_S)
                 except BrokenProcess:
-                    self._waiting.appendleft(number)
                     self._let_go(process)
 
     def _share_of_limit(self, environment: str) -> float:
@@ -255,7 +263,8 @@ class KillablePool:
                     yield process.finish(), turn
                 elif answer == READY:
                     process.is_ready, process.deadline = True, math.inf
-                    self._has_started, self._num_failed = True, 0
+                    if process.built:
+                        self._has_started, self._num_failed = True, 0
                 else:
                     raise BrokenProcess("it begins with something else")
         except (BrokenProcess, ValueError, TypeError, KeyError):  # no answer of ours: a worker that lies
@@ -269,11 +278,12 @@ class KillablePool:
         if not process.is_ready:
             self._num_failed += 1
             if not self._has_started or self._num_failed >= FAILED_STARTS:
+                where = f" to build {process.built[-1]}" if process.built else ""
                 end(process.leader)
                 time.sleep(LAST_WORDS_S)
                 words = self.output.last_line() if self.output is not None else ""
                 raise EnvironmentFault(
-                    f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
+                    f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s{where}"
                     f"{f' (the last says: {words})' if words else ''}."
                     " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
                     " process imports the script; `scoring: {isolation: none}` scores without them"

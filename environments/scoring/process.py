@@ -10,6 +10,7 @@ import fcntl
 import json
 import math
 import os
+import pickle
 import re
 import resource
 import signal
@@ -130,7 +131,10 @@ class BrokenProcess(Exception):
 
 
 class ScoringProcess:
-    """One process, made with its first message. It works at one job after the other; quick ones are sent ahead."""
+    """One process, made with its first message. It works at one job after the other; quick ones are sent ahead.
+
+    It builds an environment when it is told to, before the first job of it.
+    """
 
     leader: subprocess.Popen[bytes]  # of its session
     unsent: bytearray  # while there is some, it is to be waited for until more can be sent
@@ -139,6 +143,7 @@ class ScoringProcess:
     def __init__(self, first: bytes, variables: Mapping[str, str], output: int, limit_s: float) -> None:
         self.jobs: deque[tuple[int, float]] = deque()  # numbers and limits, seconds; it works at the first
         self.num_jobs, self.is_ready = 0, False  # given so far; it has said that it is ready
+        self.built: list[str] = []  # environments that it has; the last one it may be building
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         self.unsent, self._unread = bytearray(), bytearray()
@@ -171,6 +176,15 @@ class ScoringProcess:
         self.jobs.append((number, limit_s))
         self.num_jobs += 1
         self._send(job)
+
+    def build(self, environment: str, limit_s: float) -> None:
+        """Have it build an environment while it is idle; it is ready once that is done. BrokenProcess as `give`."""
+        for _ in self.answers():
+            raise BrokenProcess("an answer that nobody asked for")
+        self.built.append(environment)
+        self.is_ready = False
+        self._begin(limit_s)
+        self._send(pickle.dumps(environment))
 
     def finish(self) -> int:
         """Say which job it has done; the next one's time begins; raises BrokenProcess if it had none."""

@@ -32,7 +32,10 @@ class Setup(NamedTuple):
 
 
 def serve(handle: int) -> None:
-    """Be a worker until the trainer hangs up. An environment that cannot be built is a fault of its first job."""
+    """Be a worker until the trainer hangs up: build the environments that it names, and play its jobs.
+
+    An environment that cannot be built is a fault of its first job.
+    """
     global is_starting
     os.set_inheritable(handle, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
@@ -42,21 +45,30 @@ def serve(handle: int) -> None:
         is_starting = True  # the trainer's script is imported as by `multiprocessing`: a factory may be in it
         multiprocessing.spawn.prepare(dict(setup.main))
         is_starting = False
+        sources = {source.name: source for source in pickle.loads(setup.sources)}
         built, faults = dict[str, Environment](), dict[str, str]()
-        for source in pickle.loads(setup.sources):
-            try:
-                built[source.name] = source.build()
-            except Exception as error:  # foreign code; the message reaches the trainer with the first job
-                faults[source.name] = f"{type(error).__name__}: {error}"
-        # What a score may take is beyond what is mapped by now; where the system does not say, the limit counts from 0.
-        statm = Path("/proc/self/statm")
-        mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-        memory = mapped + int(setup.memory_gib * 2**30)
-        limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_OPEN_FILES}
-        limit_resources(limits)
+        before = {kind: resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)}
         _send(stream, READY)
-        while job := _receive(stream):
-            _send(stream, _answer(pickle.loads(job), built, faults))
+        while message := _receive(stream):
+            asked: ScoringJob | str = pickle.loads(message)
+            if isinstance(asked, ScoringJob):
+                _send(stream, _answer(asked, built, faults))
+                continue
+            limit_resources(before)  # what an environment holds is not the score's
+            try:
+                built[asked] = sources[asked].build()
+            except Exception as error:  # foreign code; the message reaches the trainer with the first job
+                faults[asked] = f"{type(error).__name__}: {error}"
+            _limit_scores(setup.memory_gib)
+            _send(stream, READY)
+
+
+def _limit_scores(memory_gib: float) -> None:
+    """Limit what a score may take beyond what is mapped by now; where the system does not say, it counts from 0."""
+    statm = Path("/proc/self/statm")
+    mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+    memory = mapped + int(memory_gib * 2**30)
+    limit_resources({resource.RLIMIT_AS: memory, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_OPEN_FILES})
 
 
 def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:

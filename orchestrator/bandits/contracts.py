@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Signal = Literal["raw", "leave_one_out", "standardised", "learnability", "variance"]
 Floats = NDArray[np.float64]
+MANY_ARMS = 100_000  # above which a state has lists in the order of the arms, where it has dicts of fewer
 
 
 @dataclass(frozen=True)
@@ -257,13 +258,17 @@ class Bandit(Stateful, ABC):
             setattr(self, name, np.delete(getattr(self, name), at, axis=0))
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later pick depends on, as JSON."""
+        """Everything that a later pick depends on, as JSON; numbers of very many arms as lists in their order."""
+        listed = len(self.arms) > MANY_ARMS
+        numbers: dict[str, NDArray[Any]] = {
+            "num_picks": self._picked,
+            **{name: getattr(self, name) for name in self._starts},
+        }
         return {
             "arms": list(self.arms),
             "clock": self.clock,
-            "num_picks": self.num_picks,
             "pending": [[p.id, p.arm, p.probability, p.step] for p in self._pending.values()],
-            **{name: self.by_arm(getattr(self, name)) for name in self._starts},
+            **{name: array.tolist() if listed else self.by_arm(array) for name, array in numbers.items()},
             **super().state(),
         }
 
@@ -272,10 +277,10 @@ class Bandit(Stateful, ABC):
         super().load_state(state)
         self._set_arms(list(state["arms"]))
         self.clock = int(state["clock"])
-        self._picked = np.array([state["num_picks"][arm] for arm in self.arms], np.int64)
+        self._picked = np.array(self._listed(state["num_picks"]), np.int64)
         self._pending = {row[0]: Pick(*row) for row in state["pending"]}
         for name in self._starts:
-            setattr(self, name, np.array([state[name][arm] for arm in self.arms], np.float64))
+            setattr(self, name, np.array(self._listed(state[name]), np.float64))
 
     def by_arm(self, numbers: Floats) -> dict[str, float]:
         """Name the entries of an array [K]."""
@@ -289,6 +294,9 @@ class Bandit(Stateful, ABC):
         """Write values by arm into an array [K]; those of other arms are ignored."""
         for arm in values.keys() & self._place:
             numbers[self._place[arm]] = values[arm]
+
+    def _listed(self, numbers: list[float] | Mapping[str, float]) -> list[float]:
+        return numbers if isinstance(numbers, list) else [numbers[arm] for arm in self.arms]
 
     def _set_arms(self, arms: list[str]) -> None:
         self.arms, self._place = arms, {arm: k for k, arm in enumerate(arms)}

@@ -12,9 +12,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
+from orchestrator.bandits import contracts
 from orchestrator.bandits.contracts import Bandit, Feedback, Pick
 
 ARMS = ("a", "b", "c", "d")
@@ -85,6 +87,17 @@ class BanditSuite(ABC):
             picks = copy.pick(32)
             assert picks == bandit.pick(32)
             assert copy.state() == bandit.state()
+
+    def test_state_of_very_many_arms_goes_on_alike(self) -> None:
+        """Its numbers are lists instead of dicts."""
+        bandit, copy = self._made(), self._made(seed=99)
+        for _ in range(3):
+            _play(bandit, {"a": 0.4, "b": 0.2})
+        with patch.object(contracts, "MANY_ARMS", 0):
+            state = json.loads(json.dumps(bandit.state()))
+        copy.load_state(state)
+        assert copy.state() == bandit.state()
+        assert copy.pick(32) == bandit.pick(32)
 
     def test_the_order_of_the_arms_does_not_matter(self) -> None:
         if self.in_order:

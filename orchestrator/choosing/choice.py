@@ -29,6 +29,8 @@ from orchestrator.choosing.stage_scheduler import (
 from orchestrator.errors import SpecError
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
+from orchestrator.schedulers.clusters import ClusteredScheduler, clusters_of
+from orchestrator.schedulers.guards import GuardConfig
 from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.model import CurriculumSection
 from orchestrator.spec.model import Replay as ReplaySection
@@ -205,7 +207,7 @@ class Staged(Choice):
         bandits = {name: _bandit(section, arms, seed, name, steps) for name, arms in categories.items()}
         assert section.scheduler is not None
         rng = random_streams.generator(seed, "schedulers", EVERYTHING)
-        made = make_chooser("schedulers", section.scheduler, categories, rng, "curriculum.scheduler: ")
+        made = make_scheduler(section.scheduler, categories, rng, "curriculum.scheduler: ")
         super().__init__(section, categories, bandits, StageScheduler(section.scheduler, made))
         self.stage, self.seed = section.stage, seed
         window = replay.window if isinstance(replay := section.stage.replay, ReplaySection) else 1
@@ -300,6 +302,23 @@ def make_bandit(
     except ValueError as error:
         raise SpecError(f"{where}{error}") from error
     return made
+
+
+def make_scheduler(config: BaseModel, environments: Iterable[str], rng: np.random.Generator, where: str = "") -> Bandit:
+    """Make a scheduler, of two levels where it has clusters. Raises SpecError, beginning with `where`."""
+    names = list(environments)
+    clusters = config.clusters if isinstance(config, GuardConfig) else None
+    if clusters is None:
+        return make_chooser("schedulers", config, names, rng, where)
+    try:
+        cluster_of = clusters_of(clusters, names)
+    except ValueError as error:
+        raise SpecError(f"{where}{error}") from error
+
+    def make(arms: Sequence[str], of: str) -> Bandit:
+        return make_chooser("schedulers", config, arms, rng, f"{where}of {of}: ")
+
+    return ClusteredScheduler(names, cluster_of, make, rng)
 
 
 def make_chooser(

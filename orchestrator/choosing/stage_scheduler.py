@@ -11,11 +11,14 @@ from pydantic import BaseModel
 from orchestrator import registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Pick
 from orchestrator.progress import Progress
+from orchestrator.schedulers.clusters import ClusteredScheduler
 from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 from orchestrator.schedulers.rewards import Scores, StageOutcome, rewards_of
 from orchestrator.spec.model import Stage
 from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
+
+LEARNING = (GuardedScheduler, ClusteredScheduler)  # those that decide by what stages earned
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,13 @@ class StageScheduler:
 
     def next_environment(self) -> StageChoice:
         """Pick the environment of the next stage."""
-        why = self.scheduler.why() if isinstance(self.scheduler, GuardedScheduler) else None
+        why = self.scheduler.why() if isinstance(self.scheduler, LEARNING) else None
         values, probabilities = self.scheduler.values(), self.scheduler.probabilities()  # before the pick
+        clusters = self.scheduler.outer.probabilities() if isinstance(self.scheduler, ClusteredScheduler) else {}
         pick = self.scheduler.pick(1)[0]
-        if why == "forced":
+        if isinstance(self.scheduler, ClusteredScheduler):
+            text = self._of_cluster(self.scheduler.cluster_of[pick.arm], pick, clusters, why == "new")
+        elif why == "forced":
             assert isinstance(self.config, GuardConfig)
             text = f"{pick.arm}, forced: it had no stage for {self.config.max_gap} stages"
         elif why == "new":
@@ -60,9 +66,19 @@ class StageScheduler:
             text = f"{pick.arm}, next in the order of {self.name}"
         else:
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f}"
-        if why == "chosen":
+        if why == "chosen" and not clusters:
             text += f" ({self._of_each(probabilities, values)})"
         return StageChoice(pick, text, probabilities, is_news=why is not None)
+
+    def _of_cluster(self, cluster: str, pick: Pick, clusters: Mapping[str, float], is_new: bool) -> str:
+        """Say how a cluster and its environment were picked: the pick's probability is the product."""
+        inside = pick.probability / clusters[cluster]
+        how = ", new: every cluster has a first stage before the scheduler decides" if is_new else ""
+        each = "; ".join(f"{name} {p:.2f}" for name, p in clusters.items())
+        return (
+            f"{pick.arm}, picked by {self.name} in cluster {cluster} with probability {inside:.2f}{how} "
+            f"(of each cluster: {each})"
+        )
 
     def _of_each(self, probabilities: Mapping[str, float], values: Mapping[str, float | None]) -> str:
         """Say what was known of every environment: its probability and, where one is kept, what a stage would earn."""
@@ -86,11 +102,19 @@ class StageScheduler:
     def load_state(self, state: Mapping[str, Any], environments: Sequence[str]) -> list[str]:
         """Continue from a state, among these environments; returns what begins anew because a fork changed its type."""
         self._scores, self._best = dict(state.get("scores", {})), dict(state.get("best", {}))
-        if state.get("scheduler_type", self.name) != self.name:
+        if state.get("scheduler_type", self.name) != self.name or not self._has_clusters_of(state["scheduler"]):
             offer(self.scheduler, dict.fromkeys(environments))
             return ["the scheduler"]
         restore_bandit(self.scheduler, state["scheduler"], dict.fromkeys(environments))
         return []
+
+    def _has_clusters_of(self, state: Mapping[str, Any]) -> bool:
+        """Whether the environments of a state are in the clusters that they are in now."""
+        now = self.scheduler.cluster_of if isinstance(self.scheduler, ClusteredScheduler) else None
+        before = state.get("clusters")
+        if now is None or before is None:
+            return now is None and before is None
+        return all(before[name] == now[name] for name in before.keys() & now.keys())
 
     def join(self, scores: Scores) -> None:
         """Take the scores of environments that joined at a fork."""
@@ -115,7 +139,7 @@ class StageScheduler:
         groups = max(1, num_groups) if kind == "advantage" else 1
         score, scatter = at.stage_score if kind == "advantage" else (None, 0.0)
         self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups, score, scatter)])
-        if not isinstance(self.scheduler, GuardedScheduler):
+        if not isinstance(self.scheduler, LEARNING):
             return StageReward(reward)
         if reward is None:
             return StageReward(None, f"{at.pick.arm} left nothing to judge it by ({kind}), which counts as 0")

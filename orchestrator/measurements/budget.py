@@ -32,6 +32,7 @@ from orchestrator.spec.model import Evaluate, Spec
 from store.sentences import listed, percent
 
 FORWARD, UPDATE = 1.0, 3.0  # passes of a sample: through the model, and through it and back
+MANY = 10  # environments, from which on it is said that evaluating them all takes longer than the training
 EVALUATION, INSIDE = "evaluation", "inside stages"  # parts of looking that are no entry of `measure`
 
 Passes = Mapping[str, float]  # by environment
@@ -246,6 +247,13 @@ def _warnings(spec: Spec, parts: Sequence[LookingPart], evaluation: EvaluationPl
             f"{len(evaluation.environments)} in turn. Nothing of that is left out: lower `evaluate.items` "
             f"({section.items}) or `samples` ({section.samples}), raise `within` ({section.within}), train longer "
             f"between boundaries, or say the share that it takes.{inside}"
+        )
+    if section.share is None and evaluated > 1 and len(evaluation.environments) >= MANY:
+        found.append(
+            f"every boundary evaluates all {len(evaluation.environments)} environments, and that takes {evaluated:.0%} "
+            "of the training's compute: `evaluate.share: 0.3` has boundaries look at what had a stage and at some "
+            f"others in turn; or lower `evaluate.items` ({section.items}) or `samples` ({section.samples}), or train "
+            "longer between boundaries"
         )
     measured = [part for part in parts if part.name not in (EVALUATION, INSIDE) and part.passes]
     taken = sum(part.share for part in measured)

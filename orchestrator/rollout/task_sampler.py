@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ from orchestrator.rollout.task_sources import (
 from orchestrator.selections.contracts import SelectionConfig
 from orchestrator.spec.model import CurriculumSection
 from orchestrator.teachers.random import Config as RandomConfig
+from store.long_values import LEAST
 
 CURSOR, TEACHER = "cursor", "teacher "  # types in the state; of a teacher with its own type behind
+CURSORS = "cursors"  # where the state has many of them as lists
 
 
 class TaskSampler:
@@ -42,12 +45,14 @@ class TaskSampler:
         admission: Admission = ALL,
     ) -> None:
         self._admission = admission
-        self._sources: dict[tuple[str, str], TaskSource] = {}
-        self._types: dict[tuple[str, str], str] = {}  # of the method that each source goes by
+        self._sources: dict[str, TaskSource] = {}  # by environment/category
+        self._types: dict[str, str] = {}  # of the method that each source goes by
         for name, environment in environments.items():
             for category in (one.name for one in environment.categories if one.trainable):
-                type_, source = _make_source(environment, category, section, seed, tell, admission)
-                self._types[name, category], self._sources[name, category] = type_, source
+                arm = f"{name}/{category}"
+                self._types[arm], self._sources[arm] = _make_source(
+                    environment, category, section, seed, tell, admission
+                )
         is_taught = any(type_.startswith(TEACHER) for type_ in self._types.values())
         if section.teacher is not None and not is_taught:
             raise SpecError(
@@ -61,14 +66,14 @@ class TaskSampler:
         `beside`: what the batch has already.
         """
         drawn: dict[int, Task] = {}
-        seen = {self._sources[task.environment, task.category].environment.distinct(task) for task in beside}
+        seen = {self._sources[f"{task.environment}/{task.category}"].environment.distinct(task) for task in beside}
         # sources by their first slots: the places each fills at once
-        turns: dict[tuple[Any, ...], list[int]] = {}
+        turns: dict[tuple[str, int | None], list[int]] = {}
         for place, slot in enumerate(slots):
-            arm = (slot.environment, slot.category)
-            turns.setdefault(arm if self._sources[arm].at_once else (*arm, place), []).append(place)
-        for (name, category, *_), places in turns.items():
-            source = self._sources[name, category]
+            arm = f"{slot.environment}/{slot.category}"
+            turns.setdefault((arm, None if self._sources[arm].at_once else place), []).append(place)
+        for (arm, _), places in turns.items():
+            source = self._sources[arm]
             tasks = source.draw(len(places), avoid=seen)
             seen.update(source.environment.distinct(task) for task in tasks)
             drawn.update(zip(places, tasks, strict=True))
@@ -76,10 +81,10 @@ class TaskSampler:
 
     def learn(self, groups: Sequence[PlayedGroup]) -> None:
         """Tell every source how its tasks went; a group without a scored sample, which has no score, tells nothing."""
-        by_arm: dict[tuple[str, str], list[PlayedGroup]] = {}
+        by_arm: dict[str, list[PlayedGroup]] = {}
         for group in groups:
             if group.score is not None:
-                by_arm.setdefault((group.slot.environment, group.slot.category), []).append(group)
+                by_arm.setdefault(f"{group.slot.environment}/{group.slot.category}", []).append(group)
         for arm, own in by_arm.items():
             self._sources[arm].learn(own)
 
@@ -88,12 +93,20 @@ class TaskSampler:
         return self._admission.take_passed_over()
 
     def state(self) -> dict[str, Any]:
-        """Where every source stands, as JSON; the state of a cursor is two integers and nothing else."""
-        saved = {}
-        for (name, category), source in self._sources.items():
-            type_ = self._types[name, category]
-            saved[f"{name}/{category}"] = source.state() | ({} if type_ == CURSOR else {"type": type_})
-        return saved
+        """Where every source stands, as JSON; the state of a cursor is two integers and nothing else.
+
+        Those of many cursors are three lists, under a key that no category has.
+        """
+        arms = [arm for arm, type_ in self._types.items() if type_ == CURSOR]
+        if len(arms) <= LEAST:
+            return {arm: self._state_of(arm) for arm in self._sources}
+        position, epoch = list[int](), list[int]()
+        for one in map(self._sources.__getitem__, arms):  # once through a million objects: each is a miss of the cache
+            assert isinstance(one, StreamTaskSource)
+            position.append(one.position)
+            epoch.append(one.epoch)
+        others = {arm: self._state_of(arm) for arm, type_ in self._types.items() if type_ != CURSOR}
+        return {CURSORS: {"of": arms, "position": position, "epoch": epoch}, **others}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; names what begins anew, because a fork changed the selection or the teacher.
@@ -101,24 +114,26 @@ class TaskSampler:
         An environment that joined since begins at its first task. Raises UserError where a category that was drawn
         from is gone: the data of its environment has changed.
         """
-        environments = {name for name, _ in self._sources}
-        for key in state:
-            name, _, category = key.partition("/")
-            if name in environments and (name, category) not in self._sources:
-                raise UserError(
-                    f"environment {name} has no category {category!r} to train on any more, and the run has; put its"
-                    " data back as it was, or begin a new run"
-                )
-        anew = False
-        for (name, category), source in self._sources.items():
-            saved = state.get(f"{name}/{category}")
-            if saved is None:
-                continue
-            if saved.get("type", CURSOR) == self._types[name, category]:
-                source.load_state(saved)
+        environments, anew = {arm.partition("/")[0] for arm in self._sources}, False
+        many = zip(*(state.get(CURSORS, {}).get(part, ()) for part in ("of", "position", "epoch")), strict=True)
+        cursors = ((arm, {"position": position, "epoch": epoch}) for arm, position, epoch in many)
+        for arm, saved in chain(cursors, ((arm, saved) for arm, saved in state.items() if arm != CURSORS)):
+            if arm not in self._sources:
+                name, _, category = arm.partition("/")
+                if name in environments:
+                    raise UserError(
+                        f"environment {name} has no category {category!r} to train on any more, and the run has; put"
+                        " its data back as it was, or begin a new run"
+                    )
+            elif saved.get("type", CURSOR) == self._types[arm]:
+                self._sources[arm].load_state(saved)
             else:
                 anew = True
         return ["the choice of tasks"] if anew else []
+
+    def _state_of(self, arm: str) -> dict[str, Any]:
+        type_ = self._types[arm]
+        return self._sources[arm].state() | ({} if type_ == CURSOR else {"type": type_})
 
     def close(self) -> None:
         """End what runs beside the steps."""

@@ -11,11 +11,11 @@ Stages are few, so a scheduler learns on the stage's clock: one observation a st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Floats, Pick, StepFeedback
 from orchestrator.schedulers.rewards import StageRewardConfig
@@ -33,6 +33,22 @@ class GuardConfig(StageRewardConfig):
         description="Least probability of every environment; null: .05, or half an equal share if that is less.",
     )
     max_gap: int = Field(0, ge=0, description="Stages without an environment until it is forced; 0: never.")
+    clusters: dict[str, Annotated[list[str], Field(min_length=1)]] | None = Field(
+        None,
+        min_length=1,
+        description="Groups of environments by name, each a list of their names or of patterns such as `math_*`; every "
+        "environment in exactly one. First a cluster is picked, then an environment in it, both by this scheduler, and "
+        "`min_share` is that of a cluster, and inside it of an environment. Null: all environments side by side.",
+    )
+
+    @model_validator(mode="after")
+    def _gaps_are_of_environments(self) -> Self:
+        if self.clusters is not None and self.max_gap:
+            raise ValueError(
+                "`max_gap` counts the stages without an environment, and with `clusters` none is picked among all: "
+                "remove one of them; `min_share` holds at both levels"
+            )
+        return self
 
 
 class GuardedScheduler(Bandit):

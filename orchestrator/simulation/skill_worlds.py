@@ -40,7 +40,7 @@ from typing_extensions import override
 
 from orchestrator.bandits.contracts import ArmInfo, Bandit, ChooserConfig, Floats, StepFeedback, signals_of
 from orchestrator.bandits.softmax import normalised, softmax
-from orchestrator.choosing.choice import make_chooser
+from orchestrator.choosing.choice import make_scheduler
 from orchestrator.choosing.stage_scheduler import StageScheduler
 from orchestrator.errors import UserError
 from orchestrator.progress import Progress
@@ -240,7 +240,7 @@ class TwoLevels:
         if isinstance(entrant.scheduler, GapConfig):
             outer = Gap(ENVIRONMENTS, self.rng)
         else:
-            outer = make_chooser("schedulers", entrant.scheduler, ENVIRONMENTS, self.rng)
+            outer = make_scheduler(entrant.scheduler, ENVIRONMENTS, self.rng)
         self.outer = StageScheduler(entrant.scheduler, outer)
 
     def follow(self) -> tuple[Floats, NDArray[np.intp]]:

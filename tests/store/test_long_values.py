@@ -41,24 +41,26 @@ def exact(data: Any) -> Any:
     return [exact(one) for one in data] if isinstance(data, list) else (type(data), data)
 
 
-def through(data: Any, folder: Path, least: int) -> Any:
+def through(data: Any, folder: Path, long: int) -> Any:
     """Write and read data."""
     taken = LongValues()
-    text = json.dumps(taken.take(data, least), sort_keys=True)
+    text = json.dumps(taken.take(data, long), sort_keys=True)
     taken.write(folder)
     return put_back(json.loads(text), folder)
 
 
 @settings(deadline=None)  # it writes files
 @given(DATA, st.integers(0, 4))
-def test_whatever_is_long_comes_back_as_json_alone_would_give_it(data: Any, least: int) -> None:
+def test_whatever_is_long_comes_back_as_json_alone_would_give_it(data: Any, long: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        assert exact(through(data, Path(folder), least)) == exact(json.loads(json.dumps(data, sort_keys=True)))
+        assert exact(through(data, Path(folder), long)) == exact(json.loads(json.dumps(data, sort_keys=True)))
 
 
 def test_a_short_state_is_one_file_with_the_bytes_it_always_had(tmp_path: Path) -> None:
     data = {"values": [0.1] * LEAST, "names": {"b": 1, "a": (2, None)}}
-    json_component("choice", 1, data).write(tmp_path)
+    component = json_component("choice", 1, data)
+    assert component.version == 1
+    component.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [checkpoints.STATE]
     assert (tmp_path / checkpoints.STATE).read_text() == json.dumps(data, sort_keys=True, indent=1)
 
@@ -73,7 +75,26 @@ def test_a_long_state_is_verified_and_read_from_a_checkpoint(tmp_path: Path) -> 
     folder = tmp_path / saved.folder
     checkpoints.verify(folder, saved.sha256)
     assert checkpoints.open_checkpoint(folder, {"choice": 1}).read_json("choice") == expected
-    assert len(list((folder / "choice").glob("long-*"))) == 2  # the names once, and the means
+    held = {path.name for path in (folder / "choice").glob("long-*")}
+    assert held == {"long-str.json", "long-float.npy"}
+    assert len(json.loads((folder / "choice" / "long-str.json").read_text())) == len(arms), "the names stand once"
     (folder / "choice" / INDEX).write_text("[]")
     with pytest.raises(CheckpointError, match=r"long\.json has changed"):
         checkpoints.verify(folder, saved.sha256)
+
+
+def test_many_lists_that_are_long_together_are_arrays_too(tmp_path: Path) -> None:
+    data = {f"bandit{k}": {"mean": dict.fromkeys(map(str, range(2000)), k / 3)} for k in range(LEAST // 2000)}
+    saved = checkpoints.save(tmp_path, "step-1", [json_component("choice", 1, data)])
+    folder = tmp_path / saved.folder
+    assert (folder / "choice" / INDEX).is_file()
+    assert checkpoints.open_checkpoint(folder, {"choice": 1}).read_json("choice") == data
+
+
+def test_with_arrays_a_component_has_a_version_that_others_refuse_in_words(tmp_path: Path) -> None:
+    saved = checkpoints.save(tmp_path, "step-1", [json_component("choice", 1, [0.5] * (LEAST + 1))])
+    folder = tmp_path / saved.folder
+    checkpoints.open_checkpoint(folder, {"choice": 1})
+    for other in (2, 101 + checkpoints.ARRAYS):
+        with pytest.raises(CheckpointError, match=f"choice has version 101, expected {other}.*Resume with the version"):
+            checkpoints.open_checkpoint(folder, {"choice": other})

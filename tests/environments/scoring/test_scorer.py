@@ -268,3 +268,31 @@ def test_closing_gives_up_what_is_under_way():
         assert under_way.cancelled()
         assert time.monotonic() - start < 10
         assert scorer.turns(jobs_of(OBEDIENT, "hopeless"))[0].score.value is not None
+
+
+def test_a_process_builds_an_environment_before_its_first_job_and_outside_its_limit(tmp_path):
+    (tmp_path / "marked.py").write_text(
+        "import os, time\nfrom pathlib import Path\nfrom tests.environments import fakes\n"
+        "def create(name, character='obedient'):\n"
+        f"    if os.getpid() != {os.getpid()}:\n"
+        f"        with Path({str(tmp_path / 'built')!r}).open('a') as file: file.write(name + '\\n')\n"
+        f"        time.sleep({TIMEOUT_S + 0.3})\n"
+        "    return fakes.create(name, character=character)\n"
+    )
+    one, other = (EnvironmentSource(name, f"{tmp_path / 'marked.py'}:create") for name in ("one", "other"))
+    with scorer_of(one, other) as scorer:
+        for source in (other, other):
+            assert [turn.score for turn in scorer.turns(jobs_of(source, "hopeless"))] == [Score.of(0.0)]
+        assert (tmp_path / "built").read_text().split() == ["other"]
+        both = [jobs_of(source, *["hopeless"] * 6) for source in (one, other)]
+        mixed = [job for pair in zip(*both, strict=True) for job in pair]
+        assert [turn.score for turn in scorer.turns(mixed)] == [Score.of(0.0)] * 12
+        assert (tmp_path / "built").read_text().split() == ["other", "one"]
+        assert len(scorer._pool.pids()) == 1
+
+
+def test_after_a_build_a_score_still_has_its_limits():
+    with scorer_of(OBEDIENT, PATIENT) as scorer:
+        scorer.turns([*jobs_of(OBEDIENT, "hopeless"), *jobs_of(PATIENT, "hopeless")])
+        scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "greedy", "hanging", "hopeless"))]
+    assert scores == [Score.unscorable("out of memory"), Score.unscorable("timed out"), Score.of(0.0)]

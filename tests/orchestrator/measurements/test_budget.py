@@ -138,6 +138,25 @@ def test_too_small_a_share_is_told_with_the_numbers_and_what_to_lower() -> None:
     assert all(word in said for word in ("`evaluate.items` (5)", "`samples` (4)", "`within` (4)", "`evaluate.every`"))
 
 
+def test_of_a_hundred_environments_it_is_told_what_evaluating_them_all_takes_and_a_share_is_kept() -> None:
+    names = [f"env{k:03}" for k in range(100)]
+
+    def planned(steps: int, **evaluate: Any) -> LookingPlan:
+        curriculum = {"stages": 20, "scheduler": "uniform", "stage": {"steps": steps}}
+        environments = {name: {"type": "codebook", "categories": {"2": 2}} for name in names}
+        made = spec(curriculum=curriculum, environments=environments, evaluate={"items": 5, "samples": 4, **evaluate})
+        return plan_looking(made, dict.fromkeys(names, 25), dict.fromkeys(names, 1.0), names)
+
+    found = planned(100)
+    (said,) = found.warnings
+    assert "all 100 environments, and that takes 164% of the training's compute: `evaluate.share: 0.3`" in said
+    assert planned(1000).warnings == ()
+    kept = planned(400, share=0.3)
+    assert kept.warnings == ()
+    assert kept.share <= 0.3
+    assert 25 <= len(kept.evaluation.at(1, [names[0]])) < 100
+
+
 def test_what_is_evaluated_inside_stages_is_of_the_same_share() -> None:
     section = {"items": 5, "samples": 4, "share": 0.24, "within": 8}
     without, with_it = (plan(spec(evaluate=section | more)) for more in ({}, {"every": 5}))

@@ -10,7 +10,7 @@ import pytest
 from environments import Box, Environment, EnvironmentFault, Task, TaskStream, pool_of
 from orchestrator import random_streams
 from orchestrator.bandits.contracts import Pick
-from orchestrator.errors import SpecError
+from orchestrator.errors import SpecError, UserError
 from orchestrator.played_group import Slot
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.spec.model import CurriculumSection
@@ -56,6 +56,27 @@ def test_cursors_survive_json_at_any_step() -> None:
         other.load_state(json.loads(json.dumps(one.state())))
         assert keys(other) == keys(one)
     assert one.state()["small/one"]["epoch"] > 0, "the small category began again on the way"
+
+
+def test_many_cursors_are_lists_and_go_on_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = drawing()
+    keys(one)
+    few = json.loads(json.dumps(one.state()))
+    monkeypatch.setattr("orchestrator.rollout.task_sampler.LEAST", len(few) - 1)
+    many = json.loads(json.dumps(one.state()))
+    assert list(many) == ["cursors"]
+    assert dict(zip(many["cursors"]["of"], many["cursors"]["position"], strict=True)) == {
+        arm: where["position"] for arm, where in few.items()
+    }
+    drawn = keys(one)
+    for state in (few, many):
+        other = drawing()
+        assert other.load_state(state) == []
+        assert keys(other) == drawn
+    many["cursors"]["of"][0] = "small/gone"
+    with pytest.raises(UserError, match="environment small has no category 'gone' to train on any more"):
+        drawing().load_state(many)
+    assert drawing(selection="plr").load_state(json.loads(json.dumps(one.state()))) == ["the choice of tasks"]
 
 
 def test_other_seeds_draw_other_tasks() -> None:
