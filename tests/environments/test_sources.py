@@ -118,10 +118,12 @@ def test_two_budgets_of_tokens_that_differ_are_refused():
 def test_a_factory_is_not_given_what_is_said_of_its_episodes(folder):
     made = EnvironmentSource("parity", "parity_game:create", {}, str(folder), episodes={"max_tokens": 5}).create()
     assert made.max_tokens is None, "nor is its environment"
-    (folder / "mine.py").write_text(CUSTOM.replace("below=10", "episodes=10, below=10"))
-    EnvironmentSource("mine", "mine:create", {}, str(folder)).create()
-    with pytest.raises(EnvironmentFault, match="mine:create has a parameter `episodes`, which is a word of the spec"):
-        EnvironmentSource("mine", "mine:create", {}, str(folder), episodes={"max_turns": 3}).create()
+    (folder / "own_episodes.py").write_text(CUSTOM.replace("below=10", "episodes=10, below=10"))
+    EnvironmentSource("mine", "own_episodes:create", {}, str(folder)).create()
+    with pytest.raises(
+        EnvironmentFault, match="own_episodes:create has a parameter `episodes`, which is a word of the spec"
+    ):
+        EnvironmentSource("mine", "own_episodes:create", {}, str(folder), episodes={"max_turns": 3}).create()
 
 
 @pytest.mark.parametrize(

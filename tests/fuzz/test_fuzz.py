@@ -11,7 +11,7 @@ from tests.fuzz.cases import make_case
 from tests.fuzz.values import OTHERS, odd
 from tests.orchestrator.specs import alone
 
-CASES = 40
+CASES = 80
 
 
 def test_odd_specs_overrides_and_arguments_are_accepted_or_refused_in_words(tmp_path: Path) -> None:
