@@ -94,6 +94,7 @@ def started(environments: Mapping[str, Any], num_steps: int, mode: str = "staged
         "sampler": {"type": "transformers", "max_tokens": 1},
         "evaluate": {"items": 1, "samples": 4},
         "checkpoint": {"every_steps": 0},
+        "tracker": "none",  # its process would start on the same core while the first steps are timed
     }
     with tempfile.TemporaryDirectory() as home:
         marks = Marks(home, num_steps)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -55,3 +56,15 @@ def test_controllers_may_read_every_finite_number_of_the_update_by_its_name() ->
     assert found["loss"] == 0.5
     assert "clip_frac" not in found, "nothing was counted"
     assert "grad_norm" not in found
+
+
+def test_what_is_known_of_parts_too_is_read_of_the_whole_and_by_environment() -> None:
+    told = replace(
+        REPORT,
+        sums={"kl_ref": (3.0, 4.0), "kl_ref/words": (1.0, 2.0)},
+        covariance={"": (6.0, 3.0), "words/3": (2.0, 2.0), "book/2": (4.0, 1.0)},
+    )
+    found = step_metrics.readable(step_metrics.of_update(told))
+    assert found["covariance"] == 2.0
+    assert (found["kl_ref"], found["kl_ref/words"]) == (0.75, 0.5)
+    assert found.keys().isdisjoint({"covariance/words", "covariance/book"}), "those are of categories"
