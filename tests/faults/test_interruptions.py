@@ -17,7 +17,7 @@ from tests.faults.interruptions import ANYWHERE, Aim, Case, differences, interru
 from tests.faults.settings import setting
 from tests.orchestrator.specs import alone
 
-FEW = 3
+FEW = 2
 
 
 def test_runs_interrupted_at_random_end_as_those_that_nobody_interrupted(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from orchestrator.webhook import Webhook
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, component, ending, newest_checkpoint, series, told
 from tests.orchestrator.specs import alone, small, written
+from tests.shares import share
 
 ONE = ["learner.updates=1", "checkpoint.every_steps=1"]
 
@@ -115,7 +116,7 @@ def test_weights_that_are_damaged_are_not_gone_back_to(tmp_path: Path) -> None:
     assert "has changed since it was written" in str(outcome.reason)
 
 
-@pytest.mark.parametrize("n", range(1, 9))
+@pytest.mark.parametrize("n", share(range(1, 9), 2))
 def test_what_guards_do_is_the_same_in_a_run_that_was_killed(tmp_path: Path, n: int) -> None:
     spec = guarded(BACK, {"when": "entropy_token > .1 x start", "action": "lower", "most": 99})
     every = ["checkpoint.every_steps=2", "learner.updates=1"]

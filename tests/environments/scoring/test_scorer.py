@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from environments import EnvironmentFault, EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
 from environments.scoring import process
 from tests.environments.fakes import TURN_S
+from tests.shares import slow
 
 FAKES = "tests.environments.fakes:create"
 TIMEOUT_S = 0.6
@@ -118,10 +119,10 @@ def one_by_one(scorer, jobs):
     [
         ("connection", 3, [[None, None, None]]),
         ("connection", 6, [["raised ConnectionResetError: the judge is away"] * 3, [None, None, None]]),
-        ("crash", 1, [[None, None, None]]),
+        slow(("crash", 1, [[None, None, None]])),
         ("crash", 2, [[None, "crashed", None]]),
-        ("crash", 3, [[None, "crashed", "crashed"]]),
-        ("crash", 4, [["crashed"] * 3]),
+        slow(("crash", 3, [[None, "crashed", "crashed"]])),
+        slow(("crash", 4, [["crashed"] * 3])),
         ("crash", 6, [["crashed"] * 3, [None, "crashed", None]]),
         ("value", 1, [["raised ValueError: the judge is away", None, None]]),
     ],

@@ -70,7 +70,7 @@ def vocabulary() -> int:
     return len(random_policy().tokenizer)
 
 
-@pytest.mark.parametrize("preset", share(PRESETS, 12))
+@pytest.mark.parametrize("preset", share(PRESETS, 6))
 def test_where_one_environment_is_played_it_is_the_objective_itself(preset: str) -> None:
     section = {"preset": preset, "max_length": 12}
     rows = played(vocabulary(), ["words"])
