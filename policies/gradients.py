@@ -57,7 +57,7 @@ def weigh_components(
     passes: ForwardPasses, objective: AnyObjective, trajectories: Sequence[Trajectory], batch: Batch
 ) -> None:
     """Give the gradients' inner products to an objective that weighs components of the score by them."""
-    for one, own_trajectories, own_batch in objective.shares(trajectories, batch):
+    for one, own_trajectories, own_batch in objective.by_objective(trajectories, batch):
         if components := one.components(own_trajectories, own_batch):
             products = gradient_products(passes, own_batch, list(components.values())).tolist()
             rows = [dict(zip(components, row, strict=True)) for row in products]

@@ -202,7 +202,7 @@ def totals_by_objective(
     return replace(whole, drift=drift.get(None), own=own)
 
 
-def parts_of(objective: AnyObjective, batch: Batch, num: int | None) -> list[Tensor]:
+def rows_of_updates(objective: AnyObjective, batch: Batch, num: int | None) -> list[Tensor]:
     """The rows of each update: `num` of them, or as many as an objective is made for, its rows in the first ones."""
     split = objective.split(batch)
     if not split:
@@ -413,7 +413,7 @@ class Learner:
                 "prepare it with the learner's `reference_lp`"
             )
         num_updates = self.config.updates or objective.updates
-        parts = parts_of(objective, batch, self.config.updates)
+        parts = rows_of_updates(objective, batch, self.config.updates)
         looks_back = len(parts) > 1 or "step" in needs or (is_off_policy and "mean_lp" in needs)
         step = Step(
             batch=batch,

@@ -201,7 +201,10 @@ def of_plans(batch: RolloutBatch) -> list[MetricRecord]:
         num_rows = sum(len(side.taught) for side in batch.sides)
         num_samples = sum(len(side.group.samples) for side in batch.sides)
         records.append(MetricRecord("tempered_rows", num_rows, n=num_samples))
-        records.append(MetricRecord("tempered_temperature", batch.sides[0].temperature))
+        temperatures = {side.group.task.environment: side.temperature for side in batch.sides}
+        is_one = len(set(temperatures.values())) == 1  # else each environment's objective has its own
+        places = {None: batch.sides[0].temperature} if is_one else temperatures
+        records += [MetricRecord("tempered_temperature", value, name) for name, value in places.items()]
     return records
 
 

@@ -14,7 +14,7 @@ it is made for, its rows in the first of them, unless the learner's section says
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -27,6 +27,7 @@ from policies.objectives.entropy_reading import EntropyReading
 from policies.objectives.errors import ObjectiveError, expect_keys
 from policies.objectives.objective import Objective
 from policies.objectives.padding import pad
+from policies.objectives.statistics import rows_by_environment
 
 
 class ObjectiveByEnvironment:
@@ -74,9 +75,9 @@ class ObjectiveByEnvironment:
 
     def split(self, batch: Batch) -> Mapping[str, Tensor]:
         """Which rows of a batch are of which objective, bool [B]; those without any are left out."""
-        return _split(batch.arm_B, batch.arms)
+        return rows_by_environment(batch.arm_B, batch.arms)
 
-    def shares(
+    def by_objective(
         self, trajectories: Sequence[Trajectory], batch: Batch
     ) -> Iterator[tuple[Objective, Sequence[Trajectory], Batch]]:
         """Give each objective with its rows of a step."""
@@ -106,7 +107,7 @@ class ObjectiveByEnvironment:
             batch = replace(batch, lp_ref_BT=reference(batch))
         advantage_BT = torch.zeros_like(batch.lp_roll_BT)
         rows = self.split(batch).values()
-        for is_own_B, (one, own, own_batch) in zip(rows, self.shares(trajectories, batch), strict=True):
+        for is_own_B, (one, own, own_batch) in zip(rows, self.by_objective(trajectories, batch), strict=True):
             advantage_BT[is_own_B] = one.advantages(own_batch, own).to(advantage_BT)
         return replace(batch, advantage_BT=advantage_BT)
 
@@ -114,7 +115,7 @@ class ObjectiveByEnvironment:
         """Let each look at its rows of the whole step; its numbers go by its name and theirs."""
         tokens: dict[str, Tensor] = {}
         numbers, log, surprisal = dict[str, float](), dict[str, float](), dict[str, tuple[float, float]]()
-        for name, is_own_B in _split(rows.arm_B, totals.arms).items():
+        for name, is_own_B in self._rows(rows, totals):
             found = self._every[name].survey(rows.take(is_own_B), totals.own[name])
             for key, own_BT in found.tokens.items():
                 whole_BT = tokens.setdefault(key, own_BT.new_zeros(rows.mask_BT.shape))
@@ -134,7 +135,7 @@ class ObjectiveByEnvironment:
         fills_k = False
         sums: dict[str, tuple[float, float]] = {}
         maxima: dict[str, float] = {}
-        for name, is_own_B in _split(rows.arm_B, totals.arms).items():
+        for name, is_own_B in self._rows(rows, totals):
             found = self._every[name].coefficients(rows.take(is_own_B), totals.own[name], totals)
             w_BT[is_own_B] = found.w_BT.to(w_BT)
             if found.k_BT is not None:
@@ -183,6 +184,10 @@ class ObjectiveByEnvironment:
         for name, own in state["by"].items():
             self._every[name].load_state(own)
 
+    def _rows(self, rows: ShapedRows, totals: Totals) -> ItemsView[str, Tensor]:
+        assert rows.arm_B is not None, "the learner gives it"
+        return rows_by_environment(rows.arm_B, totals.arms).items()
+
 
 AnyObjective: TypeAlias = Objective | ObjectiveByEnvironment
 
@@ -190,15 +195,6 @@ AnyObjective: TypeAlias = Objective | ObjectiveByEnvironment
 def make_objective(config: ObjectiveConfig, environments: Sequence[str] = (), seed: int = 0) -> AnyObjective:
     """Make what a section describes, for these environments."""
     return ObjectiveByEnvironment(config, environments, seed) if config.by else Objective(config, seed)
-
-
-def _split(arm_B: Tensor | None, arms: Sequence[str]) -> dict[str, Tensor]:
-    """The rows of every environment present, bool [B], in alphabetical order."""
-    assert arm_B is not None, "the learner gives it"
-    numbers: dict[str, list[int]] = {}
-    for arm in sorted(set(arm_B.tolist())):
-        numbers.setdefault(arms[arm].split("/")[0], []).append(arm)
-    return {name: torch.isin(arm_B, arm_B.new_tensor(own)) for name, own in sorted(numbers.items())}
 
 
 def _labelled(key: str, environment: str) -> str:

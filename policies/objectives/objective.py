@@ -129,7 +129,7 @@ class Objective:
         """Which rows, bool [B], are of an environment with an objective of its own: none."""
         return {}
 
-    def shares(
+    def by_objective(
         self, trajectories: Sequence[Trajectory], batch: Batch
     ) -> Iterator[tuple[Objective, Sequence[Trajectory], Batch]]:
         """Give each objective with its rows of a step: all of them."""

@@ -6,6 +6,7 @@ over all tokens of a step belongs in a survey, which sees all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -48,17 +49,24 @@ def _numbered(group_B: Tensor) -> tuple[Tensor, int]:
     return index_B, len(unique_N)
 
 
+def rows_by_environment(arm_B: Tensor, arms: Sequence[str], among_B: Tensor | None = None) -> dict[str, Tensor]:
+    """The rows of every environment present, bool [B], by its name, in alphabetical order.
+
+    `arm_B`: places in `arms`; `among_B`: the rows that count, all if None.
+    """
+    numbers: dict[str, list[int]] = {}
+    for arm in sorted(set((arm_B if among_B is None else arm_B[among_B]).tolist())):
+        numbers.setdefault(arms[arm].split("/")[0], []).append(arm)
+    found = {name: (arm_B[:, None] == arm_B.new_tensor(own)).any(-1) for name, own in sorted(numbers.items())}
+    return found if among_B is None else {name: is_own_B & among_B for name, is_own_B in found.items()}
+
+
 def environments(rows: ShapedRows, totals: Totals) -> dict[str, Tensor]:
     """The sequences of every environment that wrote a token, by its name, in alphabetical order: bool [B]."""
     has_tokens_B = rows.mask_BT.any(-1)
     if rows.arm_B is None:
         return {"": has_tokens_B} if bool(has_tokens_B.any()) else {}
-    found: dict[str, Tensor] = {}
-    for arm in set(rows.arm_B[has_tokens_B].tolist()):
-        name = totals.arms[arm].split("/")[0]
-        is_of_arm_B = (rows.arm_B == arm) & has_tokens_B
-        found[name] = found[name] | is_of_arm_B if name in found else is_of_arm_B
-    return dict(sorted(found.items()))
+    return rows_by_environment(rows.arm_B, totals.arms, has_tokens_B)
 
 
 def start_entropy(rows: ShapedRows, part: str) -> Tensor:

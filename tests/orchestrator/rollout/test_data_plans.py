@@ -258,6 +258,11 @@ def test_side_rows_are_rows_of_the_update_and_of_no_group(policy: Policy) -> Non
     assert is_off_policy(rows[:4], version=5)
     found = {record.name: record.value for record in step_metrics.of_plans(played)}
     assert found == {"tempered_rows": 3, "tempered_temperature": 1.2}
+    first, *others = played.sides
+    elsewhere = replace(first.group, task=replace(first.group.task, environment="book"))
+    two = replace(played, sides=[replace(first, group=elsewhere, temperature=0.9), *others])
+    told = {(one.environment, one.value) for one in step_metrics.of_plans(two) if one.name == "tempered_temperature"}
+    assert told == {("book", 0.9), ("words", 1.2)}, "of each environment, where its objective has its own"
     assert found.keys() <= METRICS.keys()
 
 
