@@ -43,6 +43,9 @@ class LibraryCache:
         self.past = prompts
         place_U = torch.arange(len(group_size_U), device=group_size_U.device)
         self.past.reorder_cache(place_U.repeat_interleave(group_size_U))
+        if self.mask_RK is not None:  # or the library asks at each token whether the mask hides anything, and waits
+            for layer in self.past.layers:
+                layer.is_compileable = True
 
     def attending(self) -> AbstractContextManager[None]:
         """Set the model up for decoding with this cache, while a block lasts: here nothing."""

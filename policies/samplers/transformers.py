@@ -4,8 +4,7 @@ Equal prompts are read once, rows that have ended leave the batch, every row has
 log-probs and exact entropies under the sampling distribution come from the same pass, in float32 whatever the
 model's dtype. Plain attention is played on memory allocated once, all else on the library's own cache. Weights are the
 learner's own, unless `ahead: 1` asks for a copy that plays while the learner updates. On any device; a GPU is waited
-for every 16 tokens (for unequal prompts on the library's cache at each, by the library); large models on a GPU belong
-to `vllm`.
+for every 16 tokens; large models on a GPU belong to `vllm`.
 """
 
 from __future__ import annotations
