@@ -36,7 +36,7 @@ from orchestrator.progress import Progress
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.runs.catalog import request_stop
 from orchestrator.runs.environments import trainable
-from orchestrator.spec.model import CurriculumSection
+from orchestrator.spec.sections import CurriculumSection
 from store import checkpoints
 from store.checkpoints import json_component
 from store.records import StepRecord

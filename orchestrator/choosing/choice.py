@@ -32,8 +32,8 @@ from orchestrator.progress import Progress
 from orchestrator.schedulers.clusters import ClusteredScheduler, clusters_of
 from orchestrator.schedulers.guards import GuardConfig
 from orchestrator.schedulers.rewards import Scores
-from orchestrator.spec.model import CurriculumSection
-from orchestrator.spec.model import Replay as ReplaySection
+from orchestrator.spec.sections import CurriculumSection
+from orchestrator.spec.sections import Replay as ReplaySection
 from store.records import EVERYTHING, CellRecord, HoldoutQueryRecord, ItemRecord, Role
 
 Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable categories, by environment

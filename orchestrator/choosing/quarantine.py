@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.played_group import PlayedGroup
-from orchestrator.spec.model import Quarantine as QuarantineSection
+from orchestrator.spec.sections import Quarantine as QuarantineSection
 
 REASONS = 2  # named of each place
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.spec.model import ReplayRule
+from orchestrator.spec.sections import ReplayRule
 from store.metrics import metric
 from store.records import CellRecord, HoldoutQueryRecord, ItemRecord
 from store.turnover import is_solved

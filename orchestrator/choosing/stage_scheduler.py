@@ -14,7 +14,7 @@ from orchestrator.progress import Progress
 from orchestrator.schedulers.clusters import ClusteredScheduler
 from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 from orchestrator.schedulers.rewards import Scores, StageOutcome, rewards_of
-from orchestrator.spec.model import Stage
+from orchestrator.spec.sections import Stage
 from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
 

@@ -28,7 +28,8 @@ from statistics import fmean
 from environments import Environment
 from orchestrator.schedulers.round_robin import Config as RoundRobinConfig
 from orchestrator.schedulers.sequence import Config as SequenceConfig
-from orchestrator.spec.model import Evaluate, Spec
+from orchestrator.spec.model import Spec
+from orchestrator.spec.sections import Evaluate
 from store.sentences import listed, percent
 
 FORWARD, UPDATE = 1.0, 3.0  # passes of a sample: through the model, and through it and back

@@ -25,7 +25,7 @@ from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, 
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
-from orchestrator.spec.model import Evaluate
+from orchestrator.spec.sections import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling
 from store.answers import counted, normalised, pass_at_k

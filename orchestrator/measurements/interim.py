@@ -15,7 +15,7 @@ from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
-from orchestrator.spec.model import Evaluate
+from orchestrator.spec.sections import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from store.metrics import INTERIM
 from store.records import EventRecord, MetricRecord

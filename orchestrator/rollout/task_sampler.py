@@ -21,7 +21,7 @@ from orchestrator.rollout.task_sources import (
     TeacherTaskSource,
 )
 from orchestrator.selections.contracts import SelectionConfig
-from orchestrator.spec.model import CurriculumSection
+from orchestrator.spec.sections import CurriculumSection
 from orchestrator.teachers.random import Config as RandomConfig
 from store.long_values import LEAST
 

@@ -104,8 +104,8 @@ def sections_of(spec: Path) -> Sections:
 
 def kept_sections(home: Home, run: str) -> Sections:
     """Where the ledger and the tracker of a run are, as its file says; the defaults where that cannot be read."""
-    from orchestrator.spec.model import Ledger as LedgerSection
-    from orchestrator.spec.model import Tracker as TrackerSection
+    from orchestrator.spec.sections import Ledger as LedgerSection
+    from orchestrator.spec.sections import Tracker as TrackerSection
 
     try:
         kept = sections_of(home.run_folder(run) / SPEC_FILE)

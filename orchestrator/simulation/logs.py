@@ -23,7 +23,7 @@ from orchestrator import registry
 from orchestrator.bandits.contracts import ArmInfo, signals_of
 from orchestrator.choosing.choice import Arms, make_choice
 from orchestrator.errors import SpecError, UserError
-from orchestrator.spec.model import CurriculumSection
+from orchestrator.spec.sections import CurriculumSection
 from store.ledger import Reading
 from store.ledger.query_rows import GroupScores, PickRow
 from store.records import EVERYTHING

@@ -13,7 +13,7 @@ import orchestrator
 from orchestrator.callbacks import Callback, Watchers
 from orchestrator.choosing.quarantine import Quarantine
 from orchestrator.progress import Progress
-from orchestrator.spec.model import Quarantine as QuarantineSection
+from orchestrator.spec.sections import Quarantine as QuarantineSection
 from store.records import StepRecord
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.rollout.episodes import earning

@@ -13,7 +13,7 @@ from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
 from orchestrator.errors import SpecError
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
-from orchestrator.spec.model import CurriculumSection
+from orchestrator.spec.sections import CurriculumSection
 from tests.orchestrator.rollout.episodes import earning, group, in_slot
 
 NAMES = {"words": ["3", "4", "5"], "book": ["2", "8"], "maze": ["one"]}

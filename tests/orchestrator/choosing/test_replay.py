@@ -10,7 +10,7 @@ import pytest
 from orchestrator.choosing.choice import Choice, make_choice
 from orchestrator.choosing.replay import SPREAD, Replay
 from orchestrator.progress import Progress
-from orchestrator.spec.model import CurriculumSection, ReplayRule
+from orchestrator.spec.sections import CurriculumSection, ReplayRule
 from store.records import CellRecord, HoldoutQueryRecord, ItemRecord
 from tests.orchestrator.choosing.test_choice import CATEGORIES
 

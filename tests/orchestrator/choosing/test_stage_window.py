@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.progress import Progress, StageWindow
-from orchestrator.spec.model import Stage
+from orchestrator.spec.sections import Stage
 from orchestrator.stop_rules.contracts import WindowStats
 from tests.orchestrator.rollout.episodes import earning
 

@@ -15,7 +15,7 @@ from orchestrator.measurements.evaluation import Evaluation, means
 from orchestrator.played_group import Group
 from orchestrator.progress import Progress
 from orchestrator.runs.environments import find_held_out
-from orchestrator.spec.model import Evaluate
+from orchestrator.spec.sections import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import SamplerOptions, Sampling
 from store.records import CellRecord

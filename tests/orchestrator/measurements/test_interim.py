@@ -12,7 +12,7 @@ from orchestrator.measurements.interim import InterimEvaluation, InterimFindings
 from orchestrator.progress import Progress
 from orchestrator.runs.environments import find_held_out
 from orchestrator.spec import load_spec
-from orchestrator.spec.model import Evaluate
+from orchestrator.spec.sections import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from store.metrics import INTERIM, METRICS
 from tests.environments.fakes import create

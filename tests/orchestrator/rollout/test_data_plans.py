@@ -23,7 +23,7 @@ from orchestrator.rollout import batch, data_plans
 from orchestrator.rollout.batch import RolloutBatch, TemperedRows, ThinkTag
 from orchestrator.rollout.data_plans import BatchInPlay
 from orchestrator.spec.load import load_spec
-from orchestrator.spec.model import CurriculumSection
+from orchestrator.spec.sections import CurriculumSection
 from orchestrator.stopwatch import Stopwatch
 from policies.objectives.contracts import is_off_policy
 from policies.objectives.plans.dynamic_sampling import DynamicSampling

@@ -13,7 +13,7 @@ from orchestrator.bandits.contracts import Pick
 from orchestrator.errors import SpecError, UserError
 from orchestrator.played_group import Slot
 from orchestrator.rollout.task_sampler import TaskSampler
-from orchestrator.spec.model import CurriculumSection
+from orchestrator.spec.sections import CurriculumSection
 from tests.environments.fakes import Fake, create
 from tests.environments.rows.making import made, sums
 from tests.orchestrator.rollout.episodes import of_task

@@ -11,7 +11,7 @@ from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback
 from orchestrator.choosing.choice import make_choice
 from orchestrator.simulation.candidates import CandidateName, read_named
 from orchestrator.simulation.logs import BanditLog, LoggedPick, LoggedStep, RunLog
-from orchestrator.spec.model import CurriculumSection
+from orchestrator.spec.sections import CurriculumSection
 
 MEANS = {"a": 0.2, "b": 0.6}
 

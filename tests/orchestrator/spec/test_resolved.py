@@ -11,7 +11,7 @@ from orchestrator.errors import SpecError
 from orchestrator.runs.kept_spec import as_yaml
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
-from orchestrator.spec.model import CurriculumSection, Stage
+from orchestrator.spec.sections import CurriculumSection, Stage
 from tests.orchestrator.specs import EXAMPLES, flat, small
 
 BOOK = {"environments": {"book": {"type": "codebook"}}}
