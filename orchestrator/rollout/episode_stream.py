@@ -1,7 +1,8 @@
 """Episodes that go on by themselves: one waits for its environment while others write, or wait for theirs.
 
-Rows and scores come from other threads; all that is said of an episode is said here, in the player's. What an episode
-plays depends on its names alone, so neither the order in which answers come nor who is slow changes a token.
+One loop, in the player's thread, hears of rows and scores; those of servers and processes come from other threads, an
+engine of this process writes a token of each row in between. What an episode plays depends on its names alone, so
+neither the order in which answers come nor who is slow changes a token.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class EpisodeStream:
                     self._ask(number)
             while self._writing or self._scoring:
                 with watch("play" if self._writing else "score"):
-                    self._take(*self._answers.get())
+                    self._go_on()
             with watch("play"):
                 again = [self._episodes[number] for number in sorted(self._rows.finish())]
         except BaseException:
@@ -87,6 +88,13 @@ class EpisodeStream:
         self._writing.add(number)
         row = self._rows.submit(episode.request(self._names.seed(episode)), number)
         row.add_done_callback(lambda done: self._answers.put((number, done)))
+
+    def _go_on(self) -> None:
+        """Have the rows written a little further, or wait for the next answer; take what has come."""
+        if not (self._writing and self._rows.advance()):
+            self._take(*self._answers.get())
+        while not self._answers.empty():
+            self._take(*self._answers.get())
 
     def _take(self, number: int, answer: Future[Any]) -> None:
         """Take a generation or a turn, whichever the episode waits for, and have it go on."""

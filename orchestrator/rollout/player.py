@@ -1,7 +1,7 @@
 """Playing: tasks become scored groups. Prompts, seeds and order are here; engines and scorers are not.
 
-With an engine that takes rows one by one each episode goes on by itself (`EpisodeStream`). Else all live episodes
-write a turn together, then the environments answer together. Both play the same tokens.
+With an engine that takes rows one by one, as both of vLLM do, each episode goes on by itself (`EpisodeStream`). Else
+all live episodes write a turn together, then the environments answer together. Both play the same tokens.
 """
 
 from __future__ import annotations

@@ -141,6 +141,10 @@ class RowStream(ABC):
         What `generate` raises is the future's to raise.
         """
 
+    def advance(self) -> bool:
+        """Write a little more of the rows, where that takes the caller's thread; give whether it does."""
+        return False
+
     @abstractmethod
     def finish(self) -> frozenset[int]:
         """End, once all rows are there; give the episodes to play anew: other weights than those meant had a part.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from unittest import SkipTest
 
 import numpy as np
 import torch
@@ -122,6 +123,28 @@ class SamplerSuite(ABC):
         assert [g.ids for g in alone] == [g.ids for g in together[8:16]]
         assert [g.ids for g in reverse] == [g.ids for g in together]
         for a, b in zip([*alone, *reverse], [*together[8:16], *together], strict=True):
+            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=self.tolerance)
+
+    def test_rows_asked_for_one_by_one_are_those_of_a_batch(self) -> None:
+        """Also where some join while others are being written; without effect on global state."""
+        policy = random_policy()
+        sampler, requests = self.make(policy), some_requests(policy)
+        together = sampler.generate(requests, Sampling())
+        before = _global_state(policy)
+        rows = sampler.stream(Sampling())
+        if rows is None:
+            raise SkipTest("plays whole batches only")
+        futures = [rows.submit(request, number) for number, request in enumerate(requests[:9])]
+        for _ in range(3):
+            rows.advance()
+        futures += [rows.submit(request, number) for number, request in enumerate(requests[9:], 9)]
+        while not all(future.done() for future in futures) and rows.advance():
+            pass
+        found = [future.result(60) for future in futures]
+        assert rows.finish() == frozenset()
+        assert _global_state(policy) == before
+        assert [(g.ids, g.finish, g.spans) for g in found] == [(g.ids, g.finish, g.spans) for g in together]
+        for a, b in zip(found, together, strict=True):
             np.testing.assert_allclose(a.logprobs, b.logprobs, atol=self.tolerance)
 
     def test_equal_prompts_with_other_seeds_give_other_tokens(self) -> None:

@@ -10,7 +10,9 @@ whole weights only, no adapters and nothing quantised. On a GPU not verified.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from importlib.util import find_spec
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling, Span
+from policies.samplers.contracts import Generation, Request, RowStream, Sampler, SamplerOptions, Sampling, Span
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -98,17 +100,16 @@ class VllmSampler(Sampler):
 
         if not requests:
             return []
-        played_with = f"{self.policy.name} is played with a context of"
-        remedy = "lower max_tokens, shorten the prompts or raise max_model_len"
-        self.require_fitting(requests, self.context, played_with, remedy)
-        stop_ids, top_k = self.policy.stop_ids, self.config.entropy_top_k
-        # top_k log-probs beside that of the sampled token
-        options = {"stop": None, "logprobs": top_k, "flat_logprobs": True, "detokenize": False}
-        fields = [{**sampling_fields(request, sampling, stop_ids), **options} for request in requests]
+        self._require_fitting(requests)
+        fields = [self._fields(request, sampling) for request in requests]
         played = self._run([request.ids for request in requests], fields)
-        generations = [_generation(output.outputs[0], top_k) for output in played]
+        generations = [self._generation(output) for output in played]
         require_finite([one.logprobs for one in generations], self.version, "that were played")
         return generations
+
+    def stream(self, sampling: Sampling) -> RowStream:
+        """Begin a batch whose rows are asked for one by one."""
+        return EngineRows(self, sampling)
 
     def sync(self, version: int) -> None:
         """Load the learner's weights, which are of this version; checked by the probe."""
@@ -154,6 +155,19 @@ class VllmSampler(Sampler):
         if llm is not None:
             shut_down(llm)
 
+    def _require_fitting(self, requests: Sequence[Request]) -> None:
+        played_with = f"{self.policy.name} is played with a context of"
+        remedy = "lower max_tokens, shorten the prompts or raise max_model_len"
+        self.require_fitting(requests, self.context, played_with, remedy)
+
+    def _fields(self, request: Request, sampling: Sampling) -> dict[str, Any]:
+        """Say how a row is sampled, with the log-probs of the likeliest tokens beside that of the sampled one."""
+        options = {"stop": None, "logprobs": self.config.entropy_top_k, "flat_logprobs": True, "detokenize": False}
+        return {**sampling_fields(request, sampling, self.policy.stop_ids), **options}
+
+    def _generation(self, output: Any) -> Generation:
+        return _generation(output.outputs[0], self.config.entropy_top_k)
+
     def _run(self, prompts: Sequence[tuple[int, ...]], fields: Sequence[dict[str, Any]]) -> Any:
         from vllm import SamplingParams
 
@@ -162,6 +176,50 @@ class VllmSampler(Sampler):
         with untouched():
             rows = [{"prompt_token_ids": list(ids)} for ids in prompts]
             return self.llm.generate(rows, [SamplingParams(**one) for one in fields], use_tqdm=False)
+
+
+class EngineRows(RowStream):
+    """Rows that the engine writes a token at a time, in the thread that asks for them."""
+
+    def __init__(self, sampler: VllmSampler, sampling: Sampling) -> None:
+        self._sampler, self._sampling = sampler, sampling
+        self._numbers = count()
+        self._futures: dict[str, Future[Generation]] = {}  # of the rows that are not written yet, by number
+
+    def submit(self, request: Request, episode: int) -> Future[Generation]:
+        """Ask for a row; it joins those that are being written."""
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        self._sampler._require_fitting([request])
+        name = str(next(self._numbers))
+        fields = self._sampler._fields(request, self._sampling)
+        params = SamplingParams(**fields, output_kind=RequestOutputKind.FINAL_ONLY)
+        self._sampler.llm.llm_engine.add_request(name, tokens_input(list(request.ids)), params)
+        self._futures[name] = Future()
+        return self._futures[name]
+
+    def advance(self) -> bool:
+        """Write a token of each row that the engine has room for."""
+        from policies.forward import require_finite
+        from policies.samplers.vllm_engine import untouched
+
+        with untouched():
+            outputs = self._sampler.llm.llm_engine.step()
+        for output in outputs:
+            generation = self._sampler._generation(output)
+            require_finite([generation.logprobs], self._sampler.version, "that were played")
+            self._futures.pop(output.request_id).set_result(generation)
+        return True
+
+    def finish(self) -> frozenset[int]:
+        """Give no episodes: the engine's weights change between batches only."""
+        return frozenset()
+
+    def abandon(self) -> None:
+        """Take the rows that are not written out of the engine."""
+        self._sampler.llm.llm_engine.abort_request(list(self._futures))
 
 
 def create(config: Config, policy: Policy) -> VllmSampler:

@@ -58,6 +58,36 @@ class Rows(RowStream):
         self.is_abandoned = True
 
 
+class Stepping(Streaming):
+    """Writes the same a row at a time, when it is told to get on."""
+
+    def stream(self, sampling: Sampling) -> RowStream:
+        self.streams.append(SteppedRows(self))
+        return self.streams[-1]
+
+
+class SteppedRows(Rows):
+    def __init__(self, sampler: Streaming) -> None:
+        super().__init__(sampler)
+        self.waiting: list[tuple[Request, Future[Generation]]] = []
+
+    def submit(self, request: Request, episode: int) -> Future[Generation]:
+        self.sampler.rows.append((episode, request))
+        self.waiting.append((request, Future()))
+        return self.waiting[-1][1]
+
+    def advance(self) -> bool:
+        request, future = self.waiting.pop()
+        future.set_result(self.sampler._written(request))
+        return True
+
+
+@pytest.fixture(params=[Streaming, Stepping])
+def engine(request: pytest.FixtureRequest) -> type[Streaming]:
+    kind: type[Streaming] = request.param
+    return kind
+
+
 def play(player: Player, watch: Stopwatch | None = None) -> list[Group]:
     tasks = [
         one.task(category.name, index)
@@ -76,9 +106,9 @@ def require_same(groups: list[Group], others: list[Group]) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"max_turns": 2}, {"turn_tokens": 3}, {"max_tokens": 9}, {"cut_off": "zero"}])
-def test_the_same_is_played_as_turn_by_turn(options: dict[str, Any]) -> None:
+def test_the_same_is_played_as_turn_by_turn(engine: type[Streaming], options: dict[str, Any]) -> None:
     policy = small_policy()
-    streaming, together = Streaming(policy), Scripted(policy, chance)
+    streaming, together = engine(policy), Scripted(policy, chance)
     groups = play(player_of(streaming, chats(1, 2, 3, 4), **options))
     require_same(groups, play(player_of(together, chats(1, 2, 3, 4), **options)))
     assert len(streaming.rows) == sum(map(len, together.calls))
@@ -86,14 +116,14 @@ def test_the_same_is_played_as_turn_by_turn(options: dict[str, Any]) -> None:
     assert streaming.calls == []
 
 
-def test_one_slow_environment_holds_nobody() -> None:
+def test_one_slow_environment_holds_nobody(engine: type[Streaming]) -> None:
     sources = [
         EnvironmentSource("slow", FAKES, {"character": "slow_turns"}),
         EnvironmentSource("quick", FAKES, {"character": "many_turns"}),
     ]
     environments = {source.name: source.create() for source in sources}
     policy, watch = small_policy(), Stopwatch()
-    sampler = Streaming(policy, lambda request, call: "a")
+    sampler = engine(policy, lambda request, call: "a")
     with Scorer(sources, environments, ScoringOptions(workers=2, timeout_s=5)) as scorer:
         tasks = [environments[name].task("easy", 0) for name in ("slow", "quick", "quick")]
         scorer.turns([ScoringJob(tasks[0], ("a",))] * 2)  # the processes are there
@@ -106,9 +136,9 @@ def test_one_slow_environment_holds_nobody() -> None:
     assert watch.seconds["score"] > watch.seconds["play"]
 
 
-def test_what_was_not_played_as_it_should_is_played_anew() -> None:
+def test_what_was_not_played_as_it_should_is_played_anew(engine: type[Streaming]) -> None:
     policy = small_policy()
-    streaming, together = Streaming(policy), Scripted(policy, chance)
+    streaming, together = engine(policy), Scripted(policy, chance)
     streaming.doubts = [frozenset({1, 5}), frozenset({0})]
     groups = play(player_of(streaming, chats(1, 3)))
     require_same(groups, play(player_of(together, chats(1, 3))))
@@ -117,7 +147,7 @@ def test_what_was_not_played_as_it_should_is_played_anew() -> None:
 
 
 @pytest.mark.parametrize("error", [PolicyError("no server is there"), KeyboardInterrupt()])
-def test_what_the_sampler_raises_ends_all(error: BaseException) -> None:
+def test_what_the_sampler_raises_ends_all(engine: type[Streaming], error: BaseException) -> None:
     num = [0]
 
     def script(request: Request, call: int) -> str:
@@ -126,20 +156,20 @@ def test_what_the_sampler_raises_ends_all(error: BaseException) -> None:
             raise error
         return "well"
 
-    streaming = Streaming(small_policy(), script)
+    streaming = engine(small_policy(), script)
     with pytest.raises(type(error)):
         play(player_of(streaming, chats(2, 3)))
     assert [stream.is_abandoned for stream in streaming.streams] == [True]
 
 
-def test_a_fault_of_an_environment_ends_all() -> None:
+def test_a_fault_of_an_environment_ends_all(engine: type[Streaming]) -> None:
     class Broken(Scorer):
         def submit(self, job: ScoringJob) -> Future[Turn]:
             found = Future[Turn]()
             found.set_exception(EnvironmentFault("chat: it is none"))
             return found
 
-    streaming = Streaming(small_policy())
+    streaming = engine(small_policy())
     player = player_of(streaming, chats(2))
     player = replace(player, scorer=Broken([], player.environments))
     with pytest.raises(EnvironmentFault, match="it is none"):
