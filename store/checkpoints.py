@@ -236,21 +236,23 @@ def thinnable(records: Records) -> list[CheckpointRecord]:
     return [record for record in records if record.kind in LASTING and record.step > 0][NUM_WHOLE:]
 
 
-def superfluous(records: Records, keep: int, boundaries: bool = False) -> list[CheckpointRecord]:
-    """Choose what to delete: not the newest, nor `keep` between boundaries, nor those of boundaries unless asked.
+def superfluous(records: Records, keep: int, boundaries: int | None = None) -> list[CheckpointRecord]:
+    """Choose what to delete: not the newest, nor `keep` between boundaries, nor those of so many boundaries; None: all.
 
-    What an intervention made of a boundary counts as the boundary's.
+    What an intervention made of a boundary is the boundary's.
     """
     between = [record for record in records if record.kind not in LASTING]
-    kept = {record.folder for record in (*records[:1], *between[:keep])}
-    return [record for record in (records if boundaries else between) if record.folder not in kept]
+    lasting = [record for record in records if record.kind in LASTING]
+    newest = list(dict.fromkeys(record.num_boundaries for record in lasting))[:boundaries]
+    kept = [*records[:1], *between[:keep], *(record for record in lasting if record.num_boundaries in newest)]
+    return [record for record in records if record not in kept]
 
 
 def prune(
     run_folder: Path,
     records: Records,
     keep: int,
-    boundaries: bool = False,
+    boundaries: int | None = None,
     remove: Callable[[Path], object] = remove_folder,
 ) -> list[CheckpointRecord]:
     """Delete the folders of superfluous checkpoints; returns their records, for the ledger to forget."""

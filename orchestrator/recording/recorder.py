@@ -288,8 +288,10 @@ class RunRecorder:
         self.ledger.record_checkpoint(self.run, record)
         self._saved = (record.step, record.num_boundaries)
         records, section = self.ledger.checkpoints(self.run), parts.spec.checkpoint
-        for old in checkpoints.prune(self.folder, records, section.keep, remove=self._writer.remove):
-            self.ledger.forget_checkpoint(self.run, old)
+        num_lasting = checkpoints.NUM_WHOLE if section.boundaries == "none" else None
+        old = records[:-1] if parts.spec.interventions else records  # these may read the first
+        for one in checkpoints.prune(self.folder, old, section.keep, num_lasting, self._writer.remove):
+            self.ledger.forget_checkpoint(self.run, one)
         for older in checkpoints.thinnable(records):
             if section.thins(older.num_bytes):
                 self._writer.thin(self.folder / older.folder)

@@ -25,7 +25,7 @@ class DiskUse:
 
     checkpoint_bytes: int | None  # of a whole one; None: the model's size is not known here
     thinned_bytes: int  # what all but the newest boundaries do not keep
-    num_boundaries: int  # each leaves a checkpoint that stays, and another where the policy is changed
+    num_boundaries: int  # whose checkpoints stay; where the policy is changed there is one before and one after
     num_periodic: int  # checkpoints that stay besides, at most
     keep: int  # of a run's periodic ones, as the spec says
     ledger_bytes: int
@@ -49,7 +49,7 @@ class DiskUse:
         return cls(
             checkpoint_bytes=whole,
             thinned_bytes=num_older * size.optimizer_bytes if size and is_thinned else 0,
-            num_boundaries=num_boundaries,
+            num_boundaries=sum(map(num_lasting, runs)),
             num_periodic=len(runs) * spec.checkpoint.keep,
             keep=spec.checkpoint.keep,
             ledger_bytes=num_groups * LEDGER_BYTES_PER_GROUP + num_items * LEDGER_BYTES_PER_ITEM,
@@ -87,6 +87,13 @@ class DiskUse:
             f"{size_in_words(self.free_bytes)} are free in {self.place}. {keep}{thinner}fewer `curriculum.stages` make "
             "fewer checkpoints, `evergreen prune` frees what finished runs do not need, and `--home` names another disk"
         )
+
+
+def num_lasting(spec: Spec) -> int:
+    """Count the boundaries whose checkpoints stay."""
+    if spec.checkpoint.boundaries != "none":
+        return spec.num_boundaries
+    return min(spec.num_boundaries, NUM_WHOLE + bool(spec.interventions))
 
 
 def items_of(spec: Spec, environments: Mapping[str, Environment]) -> int:

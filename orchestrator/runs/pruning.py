@@ -82,7 +82,8 @@ def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool
     records = known[len(damaged) :]
     needed = _read_by_interventions(ledger.reading.spec(name), records)
     records = [one for one in records if one is records[0] or one.folder not in needed]
-    doomed = checkpoints.superfluous(records, 0, boundaries)
+    num_lasting = 0 if boundaries else None
+    doomed = checkpoints.superfluous(records, 0, num_lasting)
     void = []  # damaged ones that the run went back behind: whole ones that no row names wait for `resume`
     for path in unrecorded(folder, known):
         try:
@@ -93,7 +94,7 @@ def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool
     num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *left])
     if not dry_run:
         run = ledger.open_run(name)
-        for record in checkpoints.prune(folder, records, 0, boundaries):
+        for record in checkpoints.prune(folder, records, 0, num_lasting):
             ledger.forget_checkpoint(run, record)
         remove_leftovers(folder / checkpoints.FOLDER)
         for path in void:

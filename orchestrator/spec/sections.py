@@ -321,11 +321,17 @@ class Checkpointing(Section):
     every_minutes: float = Field(
         10.0, ge=0, description="Minutes after which one is made all the same; 0: none by time."
     )
-    keep: int = Field(3, ge=1, description="Periodic checkpoints that stay, the newest; those of boundaries all stay.")
-    boundaries: Literal["full", "weights"] | None = Field(
+    keep: int = Field(
+        3, ge=1, description="Periodic checkpoints that stay, the newest; `boundaries` says what stays of the others."
+    )
+    boundaries: Annotated[
+        Literal["all", "weights", "none"] | None,
+        BeforeValidator(lambda raw: "all" if raw == "full" else raw),  # as earlier versions called it
+    ] = Field(
         None,
-        description="What stays of all but the two newest boundaries: `full`, or `weights`, a third of it, and a "
-        "fork's optimiser begins anew; null: `full` up to 1 GB a checkpoint.",
+        description="What stays of all but the two newest boundaries. `all`; `weights`, a third of it, and a fork's "
+        "optimiser begins anew; `none`: no run is forked from them. Null: `all` up to 1 GB a checkpoint, then "
+        "`weights`.",
     )
     background: bool = Field(
         True,

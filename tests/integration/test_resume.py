@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.callbacks import Callback
+from orchestrator.errors import UserError
 from orchestrator.progress import Progress
 from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
@@ -198,6 +199,19 @@ def test_older_boundaries_may_keep_weights_only(finished: Path) -> None:
     assert ending(finished, "thin-fork") != ending(finished, "small")
     assert fork("thin", 2, overrides=["name=whole-fork"], home=finished).status == "finished"
     assert ending(finished, "whole-fork") == ending(finished, "small")
+
+
+@pytest.mark.parametrize("interventions", [[], ["reset_optimizer"]])
+def test_older_boundaries_may_go(finished: Path, interventions: list[str]) -> None:
+    name = f"few-{len(interventions)}"
+    changed = [f"name={name}", "checkpoint.boundaries=none", f"curriculum.boundary.interventions={interventions}", HERE]
+    folder = run(SPECS["small"], changed, home=finished).folder / checkpoints.FOLDER
+    places = sorted({int(path.name.split("-")[3]) for path in folder.iterdir() if is_boundary(path)})
+    assert places == ([1] if interventions else []) + [3, 4], "the first may be read by interventions"
+    with pytest.raises(UserError, match=r"no checkpoint of the boundary after stage 1; there are: (0, )?2, 3$"):
+        fork(name, 1, home=finished)
+    if not interventions:
+        assert ending(finished, name) == ending(finished, "small")
 
 
 def is_boundary(folder: Path) -> bool:

@@ -27,8 +27,10 @@ COMPONENTS = (WEIGHTS, json_component("bandits", 2, STATE))
 EXPECTED = {"weights": 1, "bandits": 2}
 
 
-def _record(folder: str, sha256: str = "", kind: str = "periodic", step: int = 1) -> CheckpointRecord:
-    return CheckpointRecord(step, 1, kind, folder, sha256, 0)  # type: ignore[arg-type]
+def _record(
+    folder: str, sha256: str = "", kind: str = "periodic", step: int = 1, num_boundaries: int = 1
+) -> CheckpointRecord:
+    return CheckpointRecord(step, num_boundaries, kind, folder, sha256, 0)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -232,15 +234,19 @@ def test_the_hash_of_the_weights_sees_the_weights_alone(tmp_path: Path, folder: 
 @pytest.mark.parametrize(
     ("keep", "boundaries", "deleted"),
     [
-        (3, False, []),
-        (1, False, ["p4", "s2"]),
-        (0, False, ["p4", "s2"]),  # the newest stays
-        (1, True, ["p4", "b3", "s2", "b0"]),
+        (3, None, []),
+        (1, None, ["p4", "s2"]),
+        (0, None, ["p4", "s2"]),  # the newest stays
+        (1, 0, ["p4", "i3", "b3", "s2", "b0"]),
+        (1, 1, ["p4", "s2", "b0"]),
     ],
 )
-def test_boundaries_and_the_newest_stay(keep: int, boundaries: bool, deleted: list[str]) -> None:
-    kinds = {"p": "periodic", "b": "boundary", "s": "stop"}
-    records = [_record(name, kind=kinds[name[0]]) for name in ("p5", "p4", "b3", "s2", "b0")]
+def test_so_many_between_boundaries_and_of_them_stay_and_the_newest(
+    keep: int, boundaries: int | None, deleted: list[str]
+) -> None:
+    kinds = {"p": "periodic", "b": "boundary", "s": "stop", "i": "intervention"}
+    names = ("p5", "p4", "i3", "b3", "s2", "b0")
+    records = [_record(name, kind=kinds[name[0]], num_boundaries=1 + (int(name[1]) > 2)) for name in names]
     chosen = checkpoints.superfluous(records, keep, boundaries)
     assert [record.folder for record in chosen] == deleted
 

@@ -190,13 +190,16 @@ def test_without_a_size_or_with_room_nothing_is_said_of_the_disk() -> None:
 
 
 def test_older_boundaries_of_weights_only_take_less_of_a_disk() -> None:
-    whole, thin = plan(small(), "checkpoint.boundaries=full"), plan(small(), "checkpoint.boundaries=weights")
+    whole, thin = plan(small(), "checkpoint.boundaries=all"), plan(small(), "checkpoint.boundaries=weights")
     assert whole.saved_bytes is not None
     assert thin.saved_bytes is not None
     assert whole.saved_bytes == whole.num_checkpoints * (whole.checkpoint_bytes or 0)
     weights = 4 * (whole.parameters or 0)
     assert whole.saved_bytes - thin.saved_bytes == pytest.approx(2 * 2 * weights, rel=0.05), "two of four boundaries"
     assert "older boundaries weights only" in "\n".join(thin.lines())
+    newest = plan(small(), "checkpoint.boundaries=none")
+    assert newest.num_checkpoints == whole.num_checkpoints - 2
+    assert newest.saved_bytes == newest.num_checkpoints * (whole.checkpoint_bytes or 0)
 
 
 def test_a_plan_knows_what_every_measurement_of_ours_will_take(tmp_path: Path) -> None:
