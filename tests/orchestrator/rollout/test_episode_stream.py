@@ -132,7 +132,8 @@ def test_one_slow_environment_holds_nobody(engine: type[Streaming]) -> None:
     assert [group.samples[0].num_turns for group in groups] == [3, 3, 3]
     order = [episode for episode, _ in sampler.rows]
     assert order[:3] == [0, 1, 2]
-    assert order[-2:] == [0, 0], f"the slow one's second turn came before others were done: {order}"
+    before = order[: order.index(0, 1)]  # the slow one's second turn
+    assert max(before.count(1), before.count(2)) == 3, f"the slow one's second turn came before others were done: {order}"
     assert watch.seconds["score"] > watch.seconds["play"]
 
 

@@ -56,7 +56,8 @@ def test_one_slow_environment_holds_nobody(sampler: VllmSampler, monkeypatch: py
         groups = player.play(tasks, 1, Sampling(), "train", 0, Stopwatch())
     assert [group.samples[0].num_turns for group in groups] == [3, 3, 3]
     assert order[:3] == [0, 1, 2]
-    assert order[-2:] == [0, 0], f"the slow one's second turn came before others were done: {order}"
+    before = order[: order.index(0, 1)]  # the slow one's second turn
+    assert max(before.count(1), before.count(2)) == 3, f"the slow one's second turn came before others were done: {order}"
 
 
 def test_rows_given_up_leave_the_engine(sampler: VllmSampler) -> None:
