@@ -134,14 +134,15 @@ def processor_of(process: subprocess.Popen[str]) -> float:
 
 def process_started(environments: Mapping[str, Any], folder: Path) -> tuple[Spent, Spent]:
     """Start `evergreen run`: what it took up to the first task that is played, and to the end of the first step."""
-    spec = folder / "many.yaml"
-    spec.write_text(json.dumps(spec_of(environments, 1)), "utf-8")
+    sections, spec = spec_of(environments, 1), folder / "many.yaml"
+    sections["curriculum"]["stage"]["steps"] = 1  # the last step of a run is always told
+    spec.write_text(json.dumps(sections), "utf-8")
     command = [sys.executable, "-c", "from orchestrator.cli import main; main()", "run", str(spec)]
     found = list[Spent]()
     with tempfile.TemporaryDirectory() as home:
         begun = time.perf_counter()
         shown = subprocess.Popen(
-            [*command, "--home", home, "--until-step", "1"],
+            [*command, "--home", home],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -149,9 +150,12 @@ def process_started(environments: Mapping[str, Any], folder: Path) -> tuple[Spen
         )
         assert shown.stdout is not None
         for line in shown.stdout:
-            if f"  {('evaluating', 'step ')[len(found) > 0]}" in line and len(found) < 2:
+            if f"  {('evaluating', 'step ')[len(found)]}" in line:
                 found.append(Spent(time.perf_counter() - begun, processor_of(shown)))
-        shown.wait()
+            if len(found) == 2:
+                break
+        shown.terminate()  # it would evaluate once more
+        shown.communicate()
     task, step = found
     return task, step
 
