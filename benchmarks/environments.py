@@ -1,15 +1,18 @@
 """What a hundred environments cost: their start, a step, and a checkpoint of a million arms.
 
-    taskset -c 1 python -m benchmarks.environments             # all of it, some minutes; or: start step checkpoint
+    taskset -c 1 python -m benchmarks.environments             # all of it, some minutes; or: process start build ...
 
-- start: 100 environments of 5 categories, half of them files of rows, half a factory's, up to the first task that is
-  played and up to the end of the first step; the first time of a process, which loads modules, and once more.
+- process: `evergreen run`, 100 environments of 5 categories, half of them files of rows, half a factory's, from the
+  start of its process up to the first task that is played and up to the end of the first step; the same with 1.
+- start: the same 100 in a process that has loaded its modules.
+- build: one environment of each type, and the tasks of it that a start asks for: for `tiny`'s vocabulary, to evaluate.
 - step: 100 environments of 5 categories beside 3, in turn, 16 groups of 4 answers of one token: the ratio of each pair.
 - checkpoint: all that grows with arms, the bandits' state and where every category's tasks stand, written and read;
   of one bandit (flat), and of a hundred (staged).
 
 One process, one thread; seconds of the clock and of the processor, as others may be at work too. Exits 1 where seconds
-of the processor are above what is asked: a start of 5, a step of 1.1 times as much, a checkpoint written in 2.
+of the processor are above what is asked: a start of 5 with modules loaded, a step of 1.1 times as much, a checkpoint
+written in 2.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import gc
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,15 +39,19 @@ from orchestrator.choosing.choice import make_choice
 from orchestrator.progress import Progress
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.runs.catalog import request_stop
-from orchestrator.runs.environments import trainable
+from orchestrator.runs.environments import build_environments, find_held_out, trainable, vocabulary_sample
+from orchestrator.spec import load_spec
 from orchestrator.spec.sections import CurriculumSection
 from store import checkpoints
 from store.checkpoints import json_component
 from store.records import StepRecord
+from tests.example_server import example_server
 
 MANY, FEW, CATEGORIES = 100, 3, 5
 ROWS = 500  # of a file
 WARM, MEASURED, PAIRS = 3, 12, 7  # steps; runs of each
+STARTS = 7  # of a process, and in one
+LONG = 20_000  # rows of a file that is built alone
 ARMS = 1_000_000
 MOST_START_S, MOST_RATIO, MOST_WRITE_S = 5.0, 1.1, 2.0
 
@@ -83,9 +91,8 @@ class Marks(Callback):
             request_stop("many", self.home)
 
 
-def started(environments: Mapping[str, Any], num_steps: int, mode: str = "staged") -> Marks:
-    """Run some steps in these environments."""
-    spec: dict[str, Any] = {
+def spec_of(environments: Mapping[str, Any], num_steps: int, mode: str = "staged") -> dict[str, Any]:
+    return {
         "name": "many",
         "environments": environments,
         "curriculum": {"mode": mode, "stages": 1, "stage": {"steps": 2 * num_steps}},
@@ -96,6 +103,11 @@ def started(environments: Mapping[str, Any], num_steps: int, mode: str = "staged
         "checkpoint": {"every_steps": 0},
         "tracker": "none",  # its process would start on the same core while the first steps are timed
     }
+
+
+def started(environments: Mapping[str, Any], num_steps: int, mode: str = "staged") -> Marks:
+    """Run some steps in these environments."""
+    spec = spec_of(environments, num_steps, mode)
     with tempfile.TemporaryDirectory() as home:
         marks = Marks(home, num_steps)
         orchestrator.run(spec, home=home, watcher=marks)
@@ -115,17 +127,111 @@ def rows(num: int, folder: Path) -> dict[str, dict[str, Any]]:
     return {f"rows{k:03}": {**options, "train": str(folder / f"{k}.jsonl")} for k in range(num)}
 
 
-def of_start() -> bool:
-    """Time a start twice; whether it takes too long."""
-    is_late = False
+def processor_of(process: subprocess.Popen[str]) -> float:
+    """Seconds of a process on processors, so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def process_started(environments: Mapping[str, Any], folder: Path) -> tuple[Spent, Spent]:
+    """Start `evergreen run`: what it took up to the first task that is played, and to the end of the first step."""
+    sections, spec = spec_of(environments, 1), folder / "many.yaml"
+    sections["curriculum"]["stage"]["steps"] = 1  # the last step of a run is always told
+    spec.write_text(json.dumps(sections), "utf-8")
+    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", "run", str(spec)]
+    found = list[Spent]()
+    with tempfile.TemporaryDirectory() as home:
+        begun = time.perf_counter()
+        shown = subprocess.Popen(
+            [*command, "--home", home],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert shown.stdout is not None
+        for line in shown.stdout:
+            if f"  {('evaluating', 'step ')[len(found)]}" in line:
+                found.append(Spent(time.perf_counter() - begun, processor_of(shown)))
+            if len(found) == 2:
+                break
+        shown.terminate()  # it would evaluate once more
+        shown.communicate()
+    task, step = found
+    return task, step
+
+
+def told(
+    what: str, took: Sequence[tuple[Spent, Spent]], marks: tuple[str, str] = ("first task", "first step done")
+) -> None:
+    """Print the least and the median of what was measured several times."""
+    ends = []
+    for end, spent in zip(marks, zip(*took, strict=True), strict=True):
+        clock, processor = ([getattr(one, name) for one in spent] for name in Spent._fields)
+        ends.append(
+            f"{end} after {min(clock):.3f} s, median {statistics.median(clock):.3f} "
+            f"(of the processor {min(processor):.3f}, {statistics.median(processor):.3f})"
+        )
+    print(f"{what}, {len(took)} times: {'; '.join(ends)}", flush=True)
+
+
+def of_process() -> bool:
+    """Time whole processes; never too long, as most of it is the import of torch and transformers."""
     with tempfile.TemporaryDirectory() as folder:
         mixed = dice(MANY // 2) | rows(MANY - MANY // 2, Path(folder))
-        for which in ("the first time of a process", "again"):
+        process_started(dice(1), Path(folder))  # from now on the disk's cache has what is loaded
+        many, one = [], []
+        for _ in range(STARTS):
+            many.append(process_started(mixed, Path(folder)))
+            one.append(process_started(dice(1), Path(folder)))
+    told(f"`evergreen run`, {MANY} x {CATEGORIES}", many)
+    told(f"`evergreen run`, 1 x {CATEGORIES}", one)
+    return False
+
+
+def of_start() -> bool:
+    """Time starts where modules are loaded; whether they take too long."""
+    with tempfile.TemporaryDirectory() as folder:
+        mixed = dice(MANY // 2) | rows(MANY - MANY // 2, Path(folder))
+        started(mixed, 1)
+        took = []
+        for _ in range(STARTS):
             marks = started(mixed, 1)
-            task, step = marks.first_task.since(marks.begun), marks.steps[0].since(marks.begun)
-            print(f"start, {MANY} x {CATEGORIES}, {which}: first task after {task}, first step done after {step}")
-        is_late = step.processor > MOST_START_S
-    return is_late
+            took.append((marks.first_task.since(marks.begun), marks.steps[0].since(marks.begun)))
+    told(f"start, {MANY} x {CATEGORIES}, modules loaded", took)
+    return statistics.median(step.processor for _, step in took) > MOST_START_S
+
+
+def of_build() -> bool:
+    """Time how long a start builds an environment of each type, and how long it asks it for tasks."""
+    with tempfile.TemporaryDirectory() as folder, example_server() as url:
+        path = Path(folder, "long.jsonl")
+        sums = ({"prompt": f"{i} + {i % 7} =", "answer": str(i + i % 7), "topic": f"t{i % 5}"} for i in range(LONG))
+        path.write_text("".join(json.dumps(row) + "\n" for row in sums), "utf-8")
+        words = {str(k): {"min_word_len": k, "max_word_len": k} for k in range(3, 3 + CATEGORIES)}
+        numbers = {str(k): {"max_value": k} for k in range(10, 10 + CATEGORIES)}
+        kinds: dict[str, dict[str, Any]] = {
+            f"rows, {LONG:,} of them": {"type": "rows", "category": "topic", "reward": "exact", "train": str(path)},
+            f"rows, {ROWS} of them": rows(1, Path(folder))["rows000"],
+            "reasoning_gym, which reads a list of words": {"dataset": "spell_backward", "categories": words},
+            "reasoning_gym, which does not": {"dataset": "gcd", "categories": numbers},
+            "codebook": {"type": "codebook", "categories": {str(k): k for k in (2, 4, 8, 16, 32)}},
+            "gymnasium": {"type": "gymnasium", "id": "FrozenLake-v1"},
+            "http": {"type": "http", "urls": [url]},
+            "a factory": dice(1)["dice000"],
+        }
+        for what, section in kinds.items():
+            took = []
+            for _ in range(STARTS):
+                spec = load_spec(spec_of({"one": {"type": "reasoning_gym"} | section}, 1))
+                begun = Spent.now()
+                built = build_environments(spec)[1]
+                build, begun = Spent.now().since(begun), Spent.now()
+                vocabulary_sample(built)
+                find_held_out(built, "anchor", spec.evaluate.items)
+                took.append((build, Spent.now().since(begun)))
+            told(f"build, {what}", took, ("built", "asked for tasks"))
+    return False
 
 
 def of_step(mode: str) -> bool:
@@ -138,11 +244,11 @@ def of_step(mode: str) -> bool:
             took = [end.since(begun) for begun, end in pairwise(ends)]
             of.append(Spent(*(statistics.median(seconds) for seconds in zip(*took, strict=True))))
         ratios.append(Spent(of[1].clock / of[0].clock, of[1].processor / of[0].processor))
-    told = []
+    found = []
     for what, values in zip(("clock", "processor"), zip(*ratios, strict=True), strict=True):
-        told.append(f"{what} {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+        found.append(f"{what} {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
     print(
-        f"step, {mode}, {MANY} environments over {FEW}, median and range of {PAIRS} pairs: {', '.join(told)}; "
+        f"step, {mode}, {MANY} environments over {FEW}, median and range of {PAIRS} pairs: {', '.join(found)}; "
         f"{1000 * of[1].clock:.0f} ms, {1000 * of[1].processor:.0f} of the processor",
         flush=True,
     )
@@ -176,7 +282,9 @@ def of_checkpoint(mode: str, num_arms: int) -> bool:
 
 
 PARTS: Mapping[str, Callable[[], list[bool]]] = {
+    "process": lambda: [of_process()],
     "start": lambda: [of_start()],
+    "build": lambda: [of_build()],
     "step": lambda: [of_step(mode) for mode in ("staged", "flat")],
     "checkpoint": lambda: [of_checkpoint(mode, arms) for mode in ("flat", "staged") for arms in (ARMS // 10, ARMS)],
 }

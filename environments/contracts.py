@@ -87,9 +87,11 @@ def is_whole(value: Any) -> bool:
     """Say whether all texts in plain data can be written as UTF-8: half an emoji, a lone surrogate, cannot."""
     if isinstance(value, str):
         return value.isascii() or not _SURROGATE.search(value)
-    if isinstance(value, Mapping):
-        return all(is_whole(key) and is_whole(one) for key, one in value.items())
-    return not isinstance(value, list | tuple) or all(map(is_whole, value))
+    if isinstance(value, list | tuple):
+        return all(map(is_whole, value))
+    if isinstance(value, dict | Mapping):  # most are dicts, and an abstract class is slow to ask
+        return all(map(is_whole, value)) and all(map(is_whole, value.values()))
+    return True
 
 
 def most_bytes(conversation: bytes) -> int:

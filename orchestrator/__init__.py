@@ -9,6 +9,7 @@ packages are claimed (`package_names`).
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,13 @@ def __getattr__(name: str) -> Any:
         return import_module("orchestrator.bandits")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"orchestrator.{_MODULES[name]}"), name)
+    is_collecting = gc.isenabled()
+    gc.disable()  # what modules make stays: looking for garbage in it is a seventh of loading torch and transformers
+    try:
+        return getattr(import_module(f"orchestrator.{_MODULES[name]}"), name)
+    finally:
+        if is_collecting:
+            gc.enable()
 
 
 def __dir__() -> list[str]:

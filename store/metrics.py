@@ -281,9 +281,11 @@ NUMBERED = ("pass", "maj", "distinct")  # of these a member is a number: pass_8
 
 def metric(name: str) -> Metric:
     """Look a metric up. Raises `UnknownMetric` with the nearest name."""
+    if name in METRICS:
+        return METRICS[name]
     family, _, member = name.partition("_")
     is_member = member.isdigit() if family in NUMBERED else member and family in FAMILIES
-    if name in METRICS or is_member:
-        return METRICS.get(name) or replace(METRICS[family], name=name)
+    if is_member:
+        return replace(METRICS[family], name=name)
     hint = did_you_mean(name, METRICS)
     raise UnknownMetric(f"There is no metric {name!r}.{hint} A new one is a line in store/metrics.py.")

@@ -8,28 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import overload
+from typing import NamedTuple, overload
 
 from orchestrator.bandits.contracts import Bandit
 from store.records import ArmRecord
 
 
-class ArmStates(Sequence[ArmRecord]):
-    """The arms of these bandits, by the bandits' names, as they stand now; later feedback changes nothing here."""
+class Standing(NamedTuple):
+    """How the arms of a bandit stand; later feedback changes nothing here."""
 
-    def __init__(self, bandits: Mapping[str, Bandit]) -> None:
-        self._read = [(name, one.probabilities(), one.values(), one.num_picks) for name, one in bandits.items()]
+    probabilities: Mapping[str, float]
+    values: Mapping[str, float | None]
+    num_picks: Mapping[str, int]
+
+    @classmethod
+    def of(cls, bandit: Bandit) -> Standing:
+        """Read them."""
+        return cls(bandit.probabilities(), bandit.values(), bandit.num_picks)
+
+
+class ArmStates(Sequence[ArmRecord]):
+    """The arms of bandits as these stood, by the bandits' names."""
+
+    def __init__(self, standings: Mapping[str, Standing]) -> None:
+        self._standings = dict(standings)
 
     @cached_property
     def _records(self) -> list[ArmRecord]:
         return [
             ArmRecord(name, arm, probability, values[arm], num_picks[arm])
-            for name, probabilities, values, num_picks in self._read
+            for name, (probabilities, values, num_picks) in self._standings.items()
             for arm, probability in probabilities.items()
         ]
 
     def __len__(self) -> int:
-        return sum(len(probabilities) for _, probabilities, _, _ in self._read)
+        return sum(len(one.probabilities) for one in self._standings.values())
 
     @overload
     def __getitem__(self, at: int) -> ArmRecord: ...

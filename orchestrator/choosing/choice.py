@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from orchestrator import random_streams, registry
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, signals_of
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Pick, signals_of
 from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
-from orchestrator.choosing.arm_states import ArmStates
+from orchestrator.choosing.arm_states import ArmStates, Standing
 from orchestrator.choosing.quarantine import Quarantine
 from orchestrator.choosing.replay import Replay
 from orchestrator.choosing.stage_scheduler import (
@@ -70,6 +70,7 @@ class Choice(ABC):
         self._form, self._reads_value = given.signal, given.signal_reward == "value"
         self._is_scaled = given.signal_scale == "quantile"
         self._scales: dict[str, QuantileScale] = {}
+        self._standings: dict[str, Standing] = {}  # of bandits that nothing was picked from or taught since
 
     @abstractmethod
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
@@ -97,6 +98,8 @@ class Choice(ABC):
             feedback[slot.bandit].append(Feedback(slot.pick, reward, len(own), mean_of(group.score for group in own)))
         for name, bandit in self.bandits.items():
             bandit.learn(feedback[name])
+            if feedback[name]:
+                self._standings.pop(name, None)
 
     def set_aside(self, groups: Sequence[PlayedGroup], step: int) -> list[str]:
         """Pick no more what cannot be scored, and again what was set aside for long enough; say what changed."""
@@ -107,7 +110,13 @@ class Choice(ABC):
 
     def arms(self) -> ArmStates:
         """The present state of every arm of every bandit, and of the scheduler's."""
-        return ArmStates(self.bandits | ({EVERYTHING: self.scheduler.scheduler} if self.scheduler else {}))
+        read = {name: self._standings.get(name) or Standing.of(bandit) for name, bandit in self.bandits.items()}
+        self._standings = dict(read)
+        return ArmStates(read | ({EVERYTHING: Standing.of(self.scheduler.scheduler)} if self.scheduler else {}))
+
+    def _picks(self, bandit: str, n: int) -> list[Pick]:
+        self._standings.pop(bandit, None)
+        return self.bandits[bandit].pick(n)
 
     def next_environment(self) -> StageChoice:
         """Pick the next stage's environment; no pick in flat mode."""
@@ -149,6 +158,7 @@ class Choice(ABC):
         An environment that joined since keeps its fresh bandit. Where everything was in quarantine, which stopped the
         run, all of it is tried again: it may be mended by now.
         """
+        self._standings.clear()
         saved = state.get("bandits", state)  # flat runs of 0.1 kept nothing else
         self.quarantine.load_state(state.get("quarantine", {}))
         if not self.quarantine.open_environments:
@@ -176,6 +186,7 @@ class Choice(ABC):
 
     def _offer_what_is_open(self) -> None:
         """Have every bandit pick among what is not in quarantine; one of which all is there keeps what it had."""
+        self._standings.clear()
         for name, bandit in self.bandits.items():
             offer(bandit, self._open_arms(name))
         if self.scheduler:
@@ -233,7 +244,7 @@ class Staged(Choice):
         slots: list[Slot] = []
         for name, count in counts.items():
             role: Role = "main" if name == environment else "replay"
-            for pick in self.bandits[name].pick(count) if count else ():
+            for pick in self._picks(name, count) if count else ():
                 slots.append(Slot(len(slots), name, pick.arm, role, "category", name, pick, chances.get(name)))
         return slots
 
@@ -276,7 +287,7 @@ class Flat(Choice):
     @override
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
         slots = []
-        for index, pick in enumerate(self.bandits[EVERYTHING].pick(n)):
+        for index, pick in enumerate(self._picks(EVERYTHING, n)):
             name, _, category = pick.arm.partition("/")  # a category's name may hold a slash
             slots.append(Slot(index, name, category, "main", "flat", EVERYTHING, pick))
         return slots

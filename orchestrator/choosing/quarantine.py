@@ -28,7 +28,10 @@ class _Watched:
 
 
 class Quarantine:
-    """Which categories, and so which environments, are not picked; `categories`: the trainable ones, by environment."""
+    """Which categories, and so which environments, are not picked; `categories`: the trainable ones, by environment.
+
+    Every environment has one.
+    """
 
     def __init__(self, section: QuarantineSection | None, categories: Mapping[str, Collection[str]]) -> None:
         self.section = section
@@ -50,7 +53,7 @@ class Quarantine:
     @property
     def open_environments(self) -> list[str]:
         """Those with something to pick."""
-        return [name for name in self.categories if self.is_open(name)]
+        return [*self.categories] if self.is_empty else [name for name in self.categories if self.is_open(name)]
 
     def judges(self, groups: Sequence[PlayedGroup]) -> bool:
         """Whether it is for it to say what these groups mean; not where the sampler lost all of them."""

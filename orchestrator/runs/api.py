@@ -25,7 +25,7 @@ from orchestrator.runs.dry_run import refuse_unusable
 from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
-from orchestrator.runs.session import Outcome, RunSession, ended
+from orchestrator.runs.session import Outcome, RunSession, collecting_rarely, ended
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
@@ -45,6 +45,7 @@ from store.report import write as write_report
 __all__ = ["Outcome", "fork", "resume", "run"]
 
 
+@collecting_rarely()
 def run(
     spec: str | Path | Mapping[str, Any] | Spec,
     overrides: Sequence[str] = (),
@@ -110,6 +111,7 @@ def find_run(
     return checked.name, *changes_on_resume(kept.spec, checked)
 
 
+@collecting_rarely()
 def resume(
     name: str,
     overrides: Sequence[str] = (),
@@ -156,6 +158,7 @@ def resume(
     return _with_baseline(outcome, spec, place, watcher)
 
 
+@collecting_rarely()
 def fork(
     name: str,
     stage: int,

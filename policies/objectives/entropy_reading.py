@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 from policies.objectives.errors import ObjectiveError, expect_keys
@@ -39,6 +40,7 @@ Mode = Literal["corrected", "recent", "raw"]
 ENTROPY, ENTROPY_NATS, ENTROPY_RAW = "entropy_reading", "entropy_reading_nats", "entropy_reading_raw"
 
 Step = Mapping[str, tuple[float, float]]  # "environment/category" -> (sum of token entropies in nats, tokens)
+ByEnvironment = dict[str, list[float]]  # a number of each of its categories
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,10 @@ class MixCorrectedEntropy:
         nats, raw = self._uncorrected(measured)
         if self.mode == "raw":
             return EntropyReading(raw, nats, raw)
-        counted = {key: v for key, v in self._visits.items() if self._mode_of(key) != "recent" or v.age < RECENT}
-        relative = self.relative()
-        absolute = {key: visits.mean for key, visits in counted.items()}
-        fractions = {key: relative[key] for key in counted}
-        own = {ENTROPY: _by_environment(fractions), ENTROPY_NATS: _by_environment(absolute)}
-        played = frozenset(key.split("/")[0] for key in measured)
-        return EntropyReading(_mean([*fractions.values()]), _mean([*absolute.values()]), raw, own, played)
+        fractions, absolute = self._counted()
+        own = {ENTROPY: _means(fractions), ENTROPY_NATS: _means(absolute)}
+        played = frozenset(map(_environment_of, measured))
+        return EntropyReading(_mean_of_all(fractions), _mean_of_all(absolute), raw, own, played)
 
     def reads_as(self, state: Mapping[str, Any]) -> bool:
         """Whether a saved state was read in the same way."""
@@ -164,8 +163,21 @@ class MixCorrectedEntropy:
         self._visits = {key: _Visits(**visits) for key, visits in state["visits"].items()}
         self._pooled_baseline = state["pooled_baseline"]
 
-    def _mode_of(self, key: str) -> Mode:
-        return self.modes.get(key.split("/")[0], self.mode)
+    def _counted(self) -> tuple[ByEnvironment, ByEnvironment]:
+        """H_k / H0_k and H_k of the categories that count, by environment: all are gone through in every step."""
+        fractions: ByEnvironment = {}
+        absolute: ByEnvironment = {}
+        forgets = "recent" in (self.mode, *self.modes.values())
+        for key, visits in self._visits.items():
+            name = _environment_of(key)
+            if forgets and visits.age >= RECENT and self.modes.get(name, self.mode) == "recent":
+                continue
+            if name not in absolute:
+                fractions[name], absolute[name] = [], []
+            nats = visits.mean
+            fractions[name].append(_ratio(nats, self._baseline[key]))
+            absolute[name].append(nats)
+        return fractions, absolute
 
     def _uncorrected(self, measured: Step) -> tuple[float, float]:
         """The mean over the step's tokens in nats, and divided by that of the starts under the first mix."""
@@ -177,12 +189,17 @@ class MixCorrectedEntropy:
         return nats, _ratio(nats, self._pooled_baseline)
 
 
-def _by_environment(values: Mapping[str, float]) -> dict[str, float]:
+def _environment_of(key: str) -> str:
+    return key.partition("/")[0]
+
+
+def _means(values: ByEnvironment) -> dict[str, float]:
     """The mean of every environment's categories, each weighing the same."""
-    found: dict[str, list[float]] = {}
-    for key, value in values.items():
-        found.setdefault(key.split("/")[0], []).append(value)
-    return {name: _mean(own) for name, own in found.items()}
+    return {name: _mean(own) for name, own in values.items()}
+
+
+def _mean_of_all(values: ByEnvironment) -> float:
+    return _mean([*chain.from_iterable(values.values())])
 
 
 def _mean(values: Sequence[float]) -> float:

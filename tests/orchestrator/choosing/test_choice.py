@@ -237,3 +237,39 @@ def test_the_state_of_many_arms_is_read_at_once(monkeypatch: pytest.MonkeyPatch)
     chosen = make_choice(CurriculumSection.model_validate({"mode": "flat", "stages": 1}), many, 0)
     assert len(chosen.arms()) == 500
     assert reads == {"num_picks": 1}
+
+
+def test_bandits_that_no_slot_came_from_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Counter[str]()
+    whole = Bandit.probabilities
+
+    def counted(bandit: Bandit) -> dict[str, float]:
+        reads[bandit.arms[0]] += 1
+        return whole(bandit)
+
+    many = {f"env{k}": {f"only{k}": ArmInfo(), f"other{k}": ArmInfo()} for k in range(100)}
+    section = {"stages": 1, "stage": {"replay": 0}}
+    chosen = make_choice(CurriculumSection.model_validate(section), many, 0)
+    chosen.arms()
+    monkeypatch.setattr(Bandit, "probabilities", counted)
+    slots = chosen.slots(8, 1, "env7", [])
+    picked = list(chosen.arms())
+    chosen.learn(played(slots, [0.5] * 8))
+    learnt = list(chosen.arms())
+    assert [reads[f"only{k}"] for k in range(100)] == [2 if k == 7 else 0 for k in range(100)]
+    assert sum(arm.num_picks for arm in picked) == 8
+    assert {arm.value for arm in picked} == {None} != {arm.value for arm in learnt if arm.bandit == "env7"}
+    assert (len(learnt), learnt[0].bandit, learnt[-1].bandit) == (300, "env0", EVERYTHING)
+
+
+def test_arms_are_read_anew_from_a_state_and_after_a_quarantine() -> None:
+    taught, fresh = choice(), choice()
+    fresh.arms()
+    taught.learn(played(taught.slots(8, 1, "words", ["words"]), [0.5] * 8))
+    fresh.load_state(taught.state())
+    assert list(fresh.arms()) == list(taught.arms())
+    stopped = choice(quarantine={"after": 1, "steps": 10})
+    before = len(stopped.arms())
+    unscored = [in_slot(group([None]), slot) for slot in stopped.slots(8, 1, "words", ["words"])]
+    assert stopped.set_aside(unscored, 1)
+    assert len(stopped.arms()) < before

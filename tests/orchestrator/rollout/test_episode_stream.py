@@ -133,7 +133,7 @@ def test_one_slow_environment_holds_nobody(engine: type[Streaming]) -> None:
     order = [episode for episode, _ in sampler.rows]
     assert order[:3] == [0, 1, 2]
     before = order[: order.index(0, 1)]  # the slow one's second turn
-    assert max(before.count(1), before.count(2)) == 3, f"the slow one's second turn came before others were done: {order}"
+    assert max(before.count(1), before.count(2)) == 3, f"its second turn came before others were done: {order}"
     assert watch.seconds["score"] > watch.seconds["play"]
 
 

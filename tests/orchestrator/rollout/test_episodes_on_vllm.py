@@ -57,7 +57,7 @@ def test_one_slow_environment_holds_nobody(sampler: VllmSampler, monkeypatch: py
     assert [group.samples[0].num_turns for group in groups] == [3, 3, 3]
     assert order[:3] == [0, 1, 2]
     before = order[: order.index(0, 1)]  # the slow one's second turn
-    assert max(before.count(1), before.count(2)) == 3, f"the slow one's second turn came before others were done: {order}"
+    assert max(before.count(1), before.count(2)) == 3, f"its second turn came before others were done: {order}"
 
 
 def test_rows_given_up_leave_the_engine(sampler: VllmSampler) -> None:
