@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) with $(PYTHON): a minute or two, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,gymnasium,rewards,adapters,ray,wandb,tensorboard,postgresql,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,gymnasium,textarena,verifiers,rewards,adapters,ray,wandb,tensorboard,postgresql,dev]'
 	@touch $@
 
 demo: install ## Train a small language model with an adaptive curriculum: a few minutes, no GPU

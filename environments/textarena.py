@@ -3,7 +3,8 @@
 What the game says since the last turn is what the policy reads; a reply is its move, in square brackets where it has
 none. Invalid moves are the game's own business: most allow one in a row, and end at the next. `opponent:
 ./mine.py:opponent` is called as `opponent(observation, rng)` and returns a move, for the same observation and generator
-always the same. Games that would download word lists are refused. See docs/environments.md.
+always the same; where it raises, or its illegal move ends the game, the game is unscorable. Games that would download
+word lists are refused. See docs/environments.md.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import numpy as np
 from pydantic import field_validator, model_validator
 
 from environments.contracts import Category, Environment, EnvironmentFault, Episode, Score, Task, Turn
+from environments.display import brief
 from environments.games import GameOptions, code_digest, require_index
 from environments.plugins import ENVIRONMENTS
 from environments.registry import function_of
 from environments.surroundings import OwnRandomState, import_apart
-from environments.user_code import is_user_code, raised
+from environments.user_code import is_user_code, raised, uncallable
 
 SOURCE = "https://github.com/LeonGuertler/TextArena, arXiv 2504.11442"
 
-ADAPTER_VERSION = "1"
+ADAPTER_VERSION = "2"
 RAW = "-raw"  # the end of a game's name without TextArena's wrappers
 LONGEST = 1000  # characters of a reply that are read as a move
 MOST_OPPOSING = 100  # moves of an opponent in a row
@@ -50,7 +52,8 @@ class Config(GameOptions):
     @field_validator("id")
     @classmethod
     def _is_known(cls, id_: str) -> str:
-        known = library().envs.registration.ENV_REGISTRY
+        registered = library().envs.registration.ENV_REGISTRY
+        known = [name for name in registered if f"{name}{RAW}" in registered]
         if id_ not in known:
             near = difflib.get_close_matches(id_, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "`textarena.pprint_registry_detailed()` lists them"
@@ -81,6 +84,8 @@ class TextArena(Environment):
         own = [config.opponent] if config.opponent else []
         for one in own:
             self.opponent = function_of(ENVIRONMENTS, one, config.folder, "opponent(observation, rng), a move")  # type: ignore[assignment]
+            if (wrong := uncallable(self.opponent, object, ("observation", "rng"), {})) is not None:
+                raise EnvironmentFault(f"environment {name}: {one} is called as opponent(observation, rng): {wrong}")
         for category in config.option_sets:
             self._try(category)
         code = f"+{code_digest(own, config.folder)}" if own else ""
@@ -119,6 +124,10 @@ class TextArena(Environment):
             raise EnvironmentFault(f"environment {self.name}, category {category}: game 0 ends before the policy moves")
 
 
+class OpponentError(Exception):
+    """What an opponent did, by which a game says nothing about the policy."""
+
+
 class Game:
     """One game from its seed on: the engine, what it said since the policy's last move."""
 
@@ -130,7 +139,10 @@ class Game:
         with self._inside():
             self._engine = library().make(f"{self._config.id}{RAW}", **self._config.arguments(category))
             self._engine.reset(num_players=self._config.num_players, seed=seed)
-            self._go_on()
+            try:
+                self._go_on()
+            except OpponentError as error:
+                raise EnvironmentFault(f"{environment.name}, category {category}, game {index}: {error}") from error
 
     def step(self, move: str) -> None:
         """Make the policy's move, and the opponent's until it is the policy's turn."""
@@ -154,11 +166,21 @@ class Game:
             if self._environment.opponent is None or player == self._config.seat:
                 self.seen = text
                 return
-            move = self._environment.opponent(text, self._rng)
-            if not isinstance(move, str):
-                raise EnvironmentFault(f"{self._config.opponent} returned {move!r}, no move: expected a text")
+            move = self._answer(self._environment.opponent, text)
             self.is_over = bool(self._engine.step(bracketed(move))[0])
+            if self.is_over and self._engine.state.game_info.get(player, {}).get("invalid_move"):
+                raise OpponentError(f"{self._config.opponent} ended it by an illegal move, {brief(move, 40)!r}")
         raise EnvironmentFault(f"{self._config.opponent} moved {MOST_OPPOSING} times in a row: let it make legal moves")
+
+    def _answer(self, opponent: Opponent, text: str) -> str:
+        """Ask the opponent for its move."""
+        try:
+            move = opponent(text, self._rng)
+        except Exception as error:  # the user's own code
+            raise OpponentError(f"{self._config.opponent} raised {raised(error)}") from error
+        if not isinstance(move, str):
+            raise EnvironmentFault(f"{self._config.opponent} returned {move!r}, no move: expected a text")
+        return move
 
     def _written(self, player: int, said: Any) -> str:
         """Write what a player hears: not its own moves, which it knows."""
@@ -188,7 +210,10 @@ class Play(Episode):
     def step(self, completion: str) -> Turn:
         """Make the move that a completion says; without the marks of `answer` it is an empty one."""
         self._num_turns += 1
-        self._game.step((self._config.read(completion) or "")[:LONGEST])
+        try:
+            self._game.step((self._config.read(completion) or "")[:LONGEST])
+        except OpponentError as error:
+            return Turn(score=Score.unscorable(str(error)))
         turns = {"turns": float(self._num_turns)}
         if self._game.is_over:
             return Turn(score=self._config.score(self._game.reward, **turns))

@@ -152,6 +152,9 @@ class Verifiers(Environment):
 
     def _taskset_class(self, vf: Any) -> Any:
         name = self._config.taskset
+        if name.endswith(".py"):
+            place = name if "/" in name else f"./{name}"
+            raise self._fault(f"it names a file, and no class in it: write {place}:MyTaskset")
         if is_user_code(name):
             found: Any = function_of(ENVIRONMENTS, name, self._config.folder, "MyTaskset(config)")
             if not inspect.isclass(found) or not issubclass(found, vf.Taskset):

@@ -124,7 +124,9 @@ def answers_of(
     others = first_tasks(environment, category, "train", OTHER_TASKS) or list(tasks)
     known = [task for task in others if task.answer is not None]
     if not known:
-        remedy = "give the text with --text" if policy == "constant" else "implement legal_answer(task, rng)"
+        remedy = "give the text with --text"
+        if policy == "random":
+            remedy = "play `constant` with --text, or implement legal_answer(task, rng) in an environment of your own"
         raise UserError(f"{name}, category {category}: no task has an `answer` that could be given: {remedy}")
     if policy == "constant":
         (most, _), *_ = Counter(str(task.answer) for task in known).most_common(1)

@@ -12,7 +12,8 @@ from environments.plugins import ENVIRONMENTS
 from environments.registry import types
 from tests.environments.checker.here import findings_here
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "environments.md").read_text()
 SECTIONS = dict(section.split("\n", 1) for section in GUIDE.split("\n## ")[1:])
 NEEDS = {name: name for name in ("gymnasium", "textarena", "verifiers", "reasoning_gym")}
 PASTED = {
@@ -53,6 +54,13 @@ def test_every_type_has_its_section():
     assert {kind for kind, _ in SPECS} == set(SECTIONS) - {TOGETHER}
     assert "python examples/env_server.py 8400 &\nevergreen run served.yaml" in SECTIONS["http"]
     assert SERVED_AT in dict(PASTED["http"])["served.yaml"]
+
+
+def test_what_a_kind_needs_is_there_after_make_install():
+    extras = re.findall(r"`evergreen-rl\[([\w-]+)\]`", GUIDE.split("\n## ")[0])
+    (installed,) = re.findall(r"--editable '\.\[([\w,-]+,dev)\]'", (ROOT / "Makefile").read_text())
+    assert set(extras) == {"gymnasium", "textarena", "verifiers", "reasoning-gym"}
+    assert set(extras) <= set(installed.split(","))
 
 
 @pytest.mark.parametrize(("kind", "name"), SPECS)

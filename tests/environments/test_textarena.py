@@ -21,6 +21,15 @@ def first_free(observation, rng):
 
 def stubborn(observation, rng):
     return None
+
+def lost(observation, rng):
+    raise RuntimeError("no idea")
+
+def illegal(observation, rng):
+    return "[9]"
+
+def without_generator(observation):
+    return "[0]"
 """
 
 
@@ -93,6 +102,9 @@ def test_games_that_download_are_refused_by_name():
     ("options", "said"),
     [
         ({"id": "TicTacTo-v0"}, "did you mean TicTacToe-v0"),
+        ({"id": "FrozenLakes-v0"}, "did you mean FrozenLake-v0[^-]"),
+        ({"id": "FrozenLake-v0-raw"}, "no game 'FrozenLake-v0-raw'; did you mean FrozenLake-v0[^-]"),
+        ({"id": "FrozenLake-v0-train"}, "no game 'FrozenLake-v0-train'; did you mean .*FrozenLake-v0 or"),
         ({"id": "TicTacToe-v0", "seat": 1}, "name an `opponent`"),
         ({"id": "TicTacToe-v0", "opponent": "random"}, "`opponent` is a function"),
     ],
@@ -109,3 +121,23 @@ def test_what_cannot_be_played_is_refused_when_it_is_made(folder):
         source({"id": "FrozenLake-v0", "kwargs": {"sizes": 4}}).create()
     with pytest.raises(EnvironmentFault, match="returned None, no move"):
         source({**NOUGHTS, "opponent": "./other.py:stubborn", "seat": 1}, folder).create()
+    with pytest.raises(EnvironmentFault, match=r"game, category default, game 0: ./other.py:lost raised RuntimeError"):
+        source({**NOUGHTS, "opponent": "./other.py:lost", "seat": 1}, folder).create()
+    with pytest.raises(EnvironmentFault, match=r"opponent\(observation, rng\): too many positional arguments"):
+        source({**NOUGHTS, "opponent": "./other.py:without_generator"}, folder).create()
+    with pytest.raises(EnvironmentFault, match=r"other\.py has no function 'nobody'"):
+        source({**NOUGHTS, "opponent": "./other.py:nobody"}, folder).create()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lost", "./other.py:lost raised RuntimeError: no idea, in other.py:11"),
+        ("illegal", "./other.py:illegal ended it by an illegal move, '[9]'"),
+    ],
+)
+def test_a_game_that_the_opponent_spoils_says_nothing_of_the_policy(folder, name, said):
+    environment = source({**NOUGHTS, "opponent": f"./other.py:{name}"}, folder).create()
+    (turn,) = played(environment, ["[4]"])
+    assert (turn.done, turn.score.value, turn.score.reason) == (True, None, said)
+    assert said in " ".join(map(str, findings_here(source({**NOUGHTS, "opponent": f"./other.py:{name}"}, folder))))

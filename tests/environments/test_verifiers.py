@@ -155,6 +155,21 @@ def test_what_needs_a_harness_is_refused_by_name(made, name, why):
         made(taskset=f"./sums.py:{name}", category=None, reference=None)
 
 
+@pytest.mark.parametrize(
+    ("taskset", "said"),
+    [
+        ("sums.py", r"names a file, and no class in it: write \./sums\.py:MyTaskset"),
+        ("./sums.py", r"names a file, and no class in it: write \./sums\.py:MyTaskset"),
+        ("sums.py:Sums", r"names a file without its folder: write \./sums\.py:Sums"),
+        ("./sums.py:Sum", r"has no function 'Sum'"),
+        ("./sums.py:SumTask", r"no class derived from verifiers\.v1\.Taskset"),
+    ],
+)
+def test_what_names_no_task_set_is_refused_with_what_to_write(made, taskset, said):
+    with pytest.raises(EnvironmentFault, match=said):
+        made(taskset=taskset)
+
+
 @pytest.mark.parametrize("taskset", ["textarena", "harbor", "no-such-set"])
 def test_installed_ones_are_found_by_their_ids_and_refused_where_they_need_more(made, taskset):
     with pytest.raises(EnvironmentFault, match=f"task set {taskset}: "):

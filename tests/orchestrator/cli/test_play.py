@@ -81,6 +81,15 @@ def test_options_that_mean_nothing_are_refused(evergreen: Evergreen, words: tupl
     assert said in " ".join(result.stderr.split())
 
 
+def test_where_no_task_has_an_answer_a_constant_text_can_be_played(evergreen: Evergreen) -> None:
+    pytest.importorskip("gymnasium")
+    words = ("play", "gymnasium", "--set", "id=FrozenLake-v1", "--tasks", "2", "--policy")
+    result = evergreen(*words, "random")
+    assert result.exit_code == 2
+    assert "play `constant` with --text" in " ".join(result.stderr.split())
+    assert evergreen(*words, "constant", "--text", "2").exit_code == 0
+
+
 def test_a_run_keeps_floor_and_ceiling_and_its_report_draws_them(tmp_path: Path, evergreen: Evergreen) -> None:
     spec, home = written(tmp_path, small("levels")), tmp_path / "home"
     assert orchestrator.run(spec, home=home).status == "finished"
