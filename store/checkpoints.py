@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,31 +236,32 @@ def thinnable(records: Records) -> list[CheckpointRecord]:
     return [record for record in records if record.kind in LASTING and record.step > 0][NUM_WHOLE:]
 
 
-def superfluous(records: Records, keep: int, boundaries: int | None = None) -> list[CheckpointRecord]:
+def read_by_interventions(records: Records) -> set[str]:
+    """Name the folders that interventions may still read: of the first boundary, and of the newest."""
+    boundaries = [record for record in records if record.kind == "boundary"]
+    return {record.folder for record in (*boundaries[:1], *boundaries[-1:])}
+
+
+def superfluous(
+    records: Records, keep: int, boundaries: int | None = None, needed: Collection[str] = ()
+) -> list[CheckpointRecord]:
     """Choose what to delete: not the newest, nor `keep` between boundaries, nor those of so many boundaries; None: all.
 
-    What an intervention made of a boundary is the boundary's.
+    What an intervention made of a boundary is the boundary's. `needed`: folders that stay in any case.
     """
     between = [record for record in records if record.kind not in LASTING]
     lasting = [record for record in records if record.kind in LASTING]
     newest = list(dict.fromkeys(record.num_boundaries for record in lasting))[:boundaries]
     kept = [*records[:1], *between[:keep], *(record for record in lasting if record.num_boundaries in newest)]
-    return [record for record in records if record not in kept]
+    stays = {record.folder for record in kept} | set(needed)
+    return [record for record in records if record.folder not in stays]
 
 
-def prune(
-    run_folder: Path,
-    records: Records,
-    keep: int,
-    boundaries: int | None = None,
-    remove: Callable[[Path], object] = remove_folder,
-) -> list[CheckpointRecord]:
-    """Delete the folders of superfluous checkpoints; returns their records, for the ledger to forget."""
-    doomed = superfluous(records, keep, boundaries)
-    for record in doomed:
+def delete(run_folder: Path, records: Records, remove: Callable[[Path], object] = remove_folder) -> None:
+    """Delete the folders of these checkpoints, as far as they are there; the ledger still knows them."""
+    for record in records:
         if (run_folder / record.folder).exists():
             remove(run_folder / record.folder)
-    return doomed
 
 
 def _present(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,7 +228,10 @@ class Bandit(Stateful, ABC):
         return picks
 
     def learn(self, feedback: Sequence[Feedback]) -> None:
-        """Learn from feedback, once a pick, also late; raises ValueError at a non-finite reward and learns nothing."""
+        """Learn from feedback, once a pick, also late; without any, nothing of the bandit changes.
+
+        Raises ValueError at a non-finite reward, and learns nothing.
+        """
         for item in feedback:
             if item.num_groups and not math.isfinite(item.reward):
                 raise ValueError(f"the reward of pick {item.pick.id} ({item.pick.arm}) is {item.reward}: refused")

@@ -179,6 +179,14 @@ class BanditSuite(ABC):
         copy.load_state(json.loads(json.dumps(bandit.state())))
         assert copy.pick(16) == bandit.pick(16)
 
+    def test_without_feedback_nothing_changes(self) -> None:
+        """Who reads probabilities and values may keep them until something is picked or learnt."""
+        bandit = self._made()
+        _play(bandit, {"a": 0.3, "b": 0.1})
+        before = json.dumps([bandit.state(), bandit.probabilities(), bandit.values()])
+        bandit.learn([])
+        assert json.dumps([bandit.state(), bandit.probabilities(), bandit.values()]) == before
+
     def test_picks_are_drawn_with_the_recorded_probabilities(self) -> None:
         """Chi-square over many first picks of the same state, at 1e-3."""
         bandit = self._made()

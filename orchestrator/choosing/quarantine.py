@@ -28,9 +28,9 @@ class _Watched:
 
 
 class Quarantine:
-    """Which categories, and so which environments, are not picked; `categories`: the trainable ones, by environment.
+    """Which categories, and so which environments, are not picked.
 
-    Every environment has one.
+    `categories`: the trainable ones, by environment; each environment has at least one.
     """
 
     def __init__(self, section: QuarantineSection | None, categories: Mapping[str, Collection[str]]) -> None:

@@ -289,9 +289,11 @@ class RunRecorder:
         self._saved = (record.step, record.num_boundaries)
         records, section = self.ledger.checkpoints(self.run), parts.spec.checkpoint
         num_lasting = checkpoints.NUM_WHOLE if section.boundaries == "none" else None
-        old = records[:-1] if parts.spec.interventions else records  # these may read the first
-        for one in checkpoints.prune(self.folder, old, section.keep, num_lasting, self._writer.remove):
-            self.ledger.forget_checkpoint(self.run, one)
+        needed = checkpoints.read_by_interventions(records) if parts.spec.interventions else set()
+        superfluous = checkpoints.superfluous(records, section.keep, num_lasting, needed)
+        checkpoints.delete(self.folder, superfluous, self._writer.remove)
+        for old in superfluous:
+            self.ledger.forget_checkpoint(self.run, old)
         for older in checkpoints.thinnable(records):
             if section.thins(older.num_bytes):
                 self._writer.thin(self.folder / older.folder)

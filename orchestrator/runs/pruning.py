@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import find_run, is_run, opened
@@ -17,7 +16,6 @@ from store.files import leftovers, remove_folder, remove_leftovers
 from store.home import Home
 from store.ledger import Ledger
 from store.lock import holder, run_lock
-from store.records import CheckpointRecord
 
 OURS = re.compile(r"[0-9a-f]{32}|\.writing-.*")  # a warm start by its key; what earlier versions wrote aside
 
@@ -80,10 +78,9 @@ def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool
     known = ledger.reading.checkpoints(name)
     _, damaged = checkpoints.newest_valid(folder, known)  # they are no reason to delete one that is whole
     records = known[len(damaged) :]
-    needed = _read_by_interventions(ledger.reading.spec(name), records)
-    records = [one for one in records if one is records[0] or one.folder not in needed]
-    num_lasting = 0 if boundaries else None
-    doomed = checkpoints.superfluous(records, 0, num_lasting)
+    may_intervene = ledger.reading.spec(name)["curriculum"]["boundary"].get("interventions")
+    needed = checkpoints.read_by_interventions(records) if may_intervene else set()
+    doomed = checkpoints.superfluous(records, 0, 0 if boundaries else None, needed)
     void = []  # damaged ones that the run went back behind: whole ones that no row names wait for `resume`
     for path in unrecorded(folder, known):
         try:
@@ -94,21 +91,14 @@ def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool
     num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *left])
     if not dry_run:
         run = ledger.open_run(name)
-        for record in checkpoints.prune(folder, records, 0, num_lasting):
+        checkpoints.delete(folder, doomed)
+        for record in doomed:
             ledger.forget_checkpoint(run, record)
         remove_leftovers(folder / checkpoints.FOLDER)
         for path in void:
             remove_folder(path)
     kept = len(known) - len(damaged) - len(doomed)
     return Freed(name, len(doomed) + len(left), num_bytes, f"{kept} checkpoint{'' if kept == 1 else 's'}")
-
-
-def _read_by_interventions(spec: Mapping[str, Any], records: Sequence[CheckpointRecord]) -> set[str]:
-    """Name the checkpoints that interventions may still read: of the start, and of the newest boundary."""
-    if not spec["curriculum"]["boundary"].get("interventions"):
-        return set()
-    boundaries = [one for one in records if one.kind == "boundary"]
-    return {one.folder for one in (*boundaries[:1], *boundaries[-1:])}
 
 
 def size_on_disk(paths: Iterable[Path]) -> int:

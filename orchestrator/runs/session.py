@@ -69,9 +69,9 @@ def ended(name: str, folder: Path, watcher: Callback, reason: str | None) -> Out
 
 @contextmanager
 def collecting_rarely() -> Iterator[None]:
-    """Look for garbage in cycles rarely, and not among what is there already: up to a tenth of a small step's time.
+    """Look for garbage in cycles rarely, and not among what is there already.
 
-    Of a start with a hundred environments, whose objects all stay, it is a fifth.
+    That is up to a tenth of the time of a small step, and a fifth of a start with a hundred environments.
     """
     thresholds = gc.get_threshold()
     gc.freeze()

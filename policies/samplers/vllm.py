@@ -96,16 +96,15 @@ class VllmSampler(Sampler):
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """Generate one row a request, in their order. Raises `NonFiniteLogits`: the policy has diverged."""
-        from policies.forward import require_finite
-
-        if not requests:
-            return []
-        self._require_fitting(requests)
-        fields = [self._fields(request, sampling) for request in requests]
-        played = self._run([request.ids for request in requests], fields)
-        generations = [self._generation(output) for output in played]
-        require_finite([one.logprobs for one in generations], self.version, "that were played")
-        return generations
+        rows = EngineRows(self, sampling)
+        try:
+            futures = [rows.submit(request, number) for number, request in enumerate(requests)]
+            while rows.are_under_way:
+                rows.advance()
+        except BaseException:
+            rows.abandon()
+            raise
+        return [future.result() for future in futures]
 
     def stream(self, sampling: Sampling) -> RowStream:
         """Begin a batch whose rows are asked for one by one."""
@@ -127,13 +126,19 @@ class VllmSampler(Sampler):
 
     def probe_gap(self) -> float:
         """Measure how far the engine's log-probs are from those of the learner's weights as they are now, in nats."""
+        from vllm import SamplingParams
+
+        from policies.samplers.vllm_engine import untouched
         from policies.samplers.weight_check import probe_gap
 
         def score(probe: WeightCheck) -> NDArray[np.float32]:
             """Score the tokens of a probe through the prefix cache."""
-            fields = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "logprob_token_ids": list(probe.tokens)}
-            output = self._run([probe.prompt], [{**fields, "detokenize": False}])[0].outputs[0]
-            return np.array([output.logprobs[0][token].logprob for token in probe.tokens], dtype=np.float32)
+            options = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "detokenize": False}
+            params = SamplingParams(**options, logprob_token_ids=list(probe.tokens))
+            with untouched():
+                (output,) = self.llm.generate([{"prompt_token_ids": list(probe.prompt)}], [params], use_tqdm=False)
+            found = output.outputs[0].logprobs[0]
+            return np.array([found[token].logprob for token in probe.tokens], dtype=np.float32)
 
         return probe_gap(self.policy, self.probe, score)
 
@@ -155,36 +160,19 @@ class VllmSampler(Sampler):
         if llm is not None:
             shut_down(llm)
 
-    def _require_fitting(self, requests: Sequence[Request]) -> None:
-        played_with = f"{self.policy.name} is played with a context of"
-        remedy = "lower max_tokens, shorten the prompts or raise max_model_len"
-        self.require_fitting(requests, self.context, played_with, remedy)
-
-    def _fields(self, request: Request, sampling: Sampling) -> dict[str, Any]:
-        """Say how a row is sampled, with the log-probs of the likeliest tokens beside that of the sampled one."""
-        options = {"stop": None, "logprobs": self.config.entropy_top_k, "flat_logprobs": True, "detokenize": False}
-        return {**sampling_fields(request, sampling, self.policy.stop_ids), **options}
-
-    def _generation(self, output: Any) -> Generation:
-        return _generation(output.outputs[0], self.config.entropy_top_k)
-
-    def _run(self, prompts: Sequence[tuple[int, ...]], fields: Sequence[dict[str, Any]]) -> Any:
-        from vllm import SamplingParams
-
-        from policies.samplers.vllm_engine import untouched
-
-        with untouched():
-            rows = [{"prompt_token_ids": list(ids)} for ids in prompts]
-            return self.llm.generate(rows, [SamplingParams(**one) for one in fields], use_tqdm=False)
-
 
 class EngineRows(RowStream):
     """Rows that the engine writes a token at a time, in the thread that asks for them."""
 
     def __init__(self, sampler: VllmSampler, sampling: Sampling) -> None:
         self._sampler, self._sampling = sampler, sampling
-        self._numbers = count()
+        self._engine, self._numbers = sampler.llm.llm_engine, count()
         self._futures: dict[str, Future[Generation]] = {}  # of the rows that are not written yet, by number
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether there are rows to write."""
+        return bool(self._futures)
 
     def submit(self, request: Request, episode: int) -> Future[Generation]:
         """Ask for a row; it joins those that are being written."""
@@ -192,23 +180,30 @@ class EngineRows(RowStream):
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
-        self._sampler._require_fitting([request])
+        sampler, policy = self._sampler, self._sampler.policy
+        played_with = f"{policy.name} is played with a context of"
+        remedy = "lower max_tokens, shorten the prompts or raise max_model_len"
+        sampler.require_fitting([request], sampler.context, played_with, remedy)
+        params = SamplingParams(
+            **sampling_fields(request, self._sampling, policy.stop_ids),
+            **{"stop": None, "detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY},
+            # of the likeliest tokens, beside that of the sampled one
+            **{"logprobs": sampler.config.entropy_top_k, "flat_logprobs": True},
+        )
         name = str(next(self._numbers))
-        fields = self._sampler._fields(request, self._sampling)
-        params = SamplingParams(**fields, output_kind=RequestOutputKind.FINAL_ONLY)
-        self._sampler.llm.llm_engine.add_request(name, tokens_input(list(request.ids)), params)
+        self._engine.add_request(name, tokens_input(list(request.ids)), params)
         self._futures[name] = Future()
         return self._futures[name]
 
     def advance(self) -> bool:
-        """Write a token of each row that the engine has room for."""
+        """Write a token of each row that the engine has room for. Raises `NonFiniteLogits`."""
         from policies.forward import require_finite
         from policies.samplers.vllm_engine import untouched
 
         with untouched():
-            outputs = self._sampler.llm.llm_engine.step()
+            outputs = self._engine.step()
         for output in outputs:
-            generation = self._sampler._generation(output)
+            generation = _generation(output.outputs[0], self._sampler.config.entropy_top_k)
             require_finite([generation.logprobs], self._sampler.version, "that were played")
             self._futures.pop(output.request_id).set_result(generation)
         return True
@@ -219,7 +214,7 @@ class EngineRows(RowStream):
 
     def abandon(self) -> None:
         """Take the rows that are not written out of the engine."""
-        self._sampler.llm.llm_engine.abort_request(list(self._futures))
+        self._engine.abort_request(list(self._futures))
 
 
 def create(config: Config, policy: Policy) -> VllmSampler:

@@ -36,7 +36,7 @@ from tests.store.tracker.content import series
 
 PLACES = {  # where a run is killed: what people call it, and the functions it is in then
     "checkpoint": ["store.checkpoints:save", "store.checkpoints:_write_component"],
-    "checkpoints forgotten": ["store.checkpoints:prune", "store.checkpoints:thin"],
+    "checkpoints forgotten": ["store.checkpoints:delete", "store.checkpoints:thin"],
     "transaction": ["store.ledger.ledger:_insert"],
     "evaluation": ["orchestrator.measurements.evaluation:Evaluation.run"],
     "probe": ["orchestrator.measurements.trainability:Probe.run"],

@@ -249,6 +249,10 @@ def test_so_many_between_boundaries_and_of_them_stay_and_the_newest(
     records = [_record(name, kind=kinds[name[0]], num_boundaries=1 + (int(name[1]) > 2)) for name in names]
     chosen = checkpoints.superfluous(records, keep, boundaries)
     assert [record.folder for record in chosen] == deleted
+    needed = checkpoints.read_by_interventions(records)
+    assert needed == {"b3", "b0"}
+    chosen = checkpoints.superfluous(records, keep, boundaries, needed)
+    assert [record.folder for record in chosen] == [name for name in deleted if name not in needed]
 
 
 def test_of_a_checkpoint_that_lies_elsewhere_only_the_link_is_deleted(tmp_path: Path, folder: Path) -> None:
@@ -256,7 +260,7 @@ def test_of_a_checkpoint_that_lies_elsewhere_only_the_link_is_deleted(tmp_path: 
     folder.symlink_to(elsewhere)
     records = [_record("checkpoints/newer"), _record("checkpoints/step-1")]
     checkpoints.verify(folder)
-    assert checkpoints.prune(tmp_path, records, keep=1) == records[1:]
+    checkpoints.delete(tmp_path, records[1:])
     assert list((tmp_path / "checkpoints").iterdir()) == []
     checkpoints.verify(elsewhere)
 
@@ -265,7 +269,7 @@ def test_pruning_deletes_folders_and_may_be_repeated_after_a_crash(tmp_path: Pat
     names = ("three", "two", "one")
     records = [_record(checkpoints.save(tmp_path, name, COMPONENTS).folder) for name in names]
     for _ in range(2):
-        assert checkpoints.prune(tmp_path, records, keep=1) == records[1:]
+        checkpoints.delete(tmp_path, records[1:])
         assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["three"]
 
 
