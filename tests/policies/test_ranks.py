@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.registry import OBJECTIVES, listing
 from tests.policies.families import FAMILIES
+from tests.shares import slow
 
 PRESETS = [method.name for method in listing(OBJECTIVES)]
 WAYS: list[dict[str, Any]] = [
@@ -69,6 +70,7 @@ CASES = [
     *WAYS,
     *({"name": f"a {one}", "objective": {"preset": "repo_r"}, "steps": 2, "family": one} for one in FAMILIES),
 ]
+QUICK = [{**case, "reads": False} for case in CASES[: len(PRESETS) + 5]]  # every preset, and the first five ways
 SHORT: dict[str, Any] = {"objective": {"preset": "repo_r"}, "steps": 4, "learner": {"lr": 1e-4}}
 SPOILT: dict[str, Any] = {"objective": {"preset": "repo_adaptive"}, "steps": 3, "spoils": 1}
 OTHERS = [
@@ -98,11 +100,11 @@ def require_equal(found: dict[str, dict[str, Any]], cases: list[dict[str, Any]])
 
 def test_two_ranks_learn_together_what_one_process_learns(two: dict[str, dict[str, Any]]) -> None:
     require_equal(two, CASES)
-    require_files(two, 2)
+    require_files(two, CASES, 2)
 
 
-def require_files(found: dict[str, dict[str, Any]], size: int) -> None:
-    for case in CASES:
+def require_files(found: dict[str, dict[str, Any]], cases: list[dict[str, Any]], size: int) -> None:
+    for case in cases:
         assert found[case["name"]]["num_files"] == (1 if "adapter" in case else size), case["name"]
 
 
@@ -121,11 +123,11 @@ def test_replicas_stay_the_same_to_the_last_bit_and_shards_are_not(two: dict[str
     assert first == second
 
 
-@pytest.mark.slow
-def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path) -> None:
-    found = run(tmp_path, 3, CASES)
-    require_equal(found, CASES)
-    require_files(found, 3)
+@pytest.mark.parametrize("cases", [QUICK, slow(CASES)], ids=["quick", "all"])
+def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path, cases: list[dict[str, Any]]) -> None:
+    found = run(tmp_path, 3, cases)
+    require_equal(found, cases)
+    require_files(found, cases, 3)
 
 
 @pytest.mark.slow
