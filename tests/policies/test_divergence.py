@@ -19,7 +19,7 @@ from policies.samplers.testing import random_policy, some_requests
 from policies.samplers.token_distribution import draw
 from policies.samplers.transformers import Config, TransformersSampler
 from policies.samplers.vllm import Config as VllmConfig
-from policies.samplers.vllm import VllmSampler
+from policies.samplers.vllm import EngineRows, VllmSampler
 from policies.samplers.weight_check import make_server_check, require_healthy
 from tests.policies.fakes import Surrogate, random_batch
 
@@ -127,12 +127,13 @@ def test_servers_are_not_asked_to_prove_what_the_policy_itself_cannot() -> None:
         make_server_check(broken())
 
 
-def test_what_vllm_plays_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_vllm_plays_is_looked_at() -> None:
     span, logprobs = SimpleNamespace(version=3, start=0, end=2), SimpleNamespace(logprobs=[-0.5, NAN])
-    output = SimpleNamespace(finish_reason="stop", weight_versions=[span], logprobs=logprobs, token_ids=[5, 6])
-    monkeypatch.setattr(VllmSampler, "_run", lambda *asked: [SimpleNamespace(outputs=[output])])
+    row = SimpleNamespace(finish_reason="stop", weight_versions=[span], logprobs=logprobs, token_ids=[5, 6])
+    written = SimpleNamespace(request_id="0", outputs=[row])
     sampler = VllmSampler.__new__(VllmSampler)
-    sampler.policy, sampler.config, sampler.version, sampler.context = random_policy(), VllmConfig(), 3, 99
+    sampler.llm = SimpleNamespace(llm_engine=SimpleNamespace(step=lambda: [written]))
+    sampler.config, sampler.version = VllmConfig(), 3
     with pytest.raises(NonFiniteLogits, match="in 1 of 1 rows") as error:
-        sampler.generate([Request((1, 2), 0, 2)], Sampling())
+        EngineRows(sampler, Sampling()).advance()
     assert error.value.version == 3
