@@ -111,7 +111,8 @@ def test_weights_that_are_damaged_are_not_gone_back_to(tmp_path: Path) -> None:
         (weights_file,) = (tmp_path / "alone" / "checkpoints" / "step-000000-boundary-001").rglob("model.safetensors")
         weights_file.write_bytes(weights_file.read_bytes()[:-1])
 
-    outcome = orchestrator.run(guarded(BACK), ONE, home=tmp_path, watcher=At(1, damage, ["step"]))
+    at_once = [*ONE, "checkpoint.background=false"]  # so that it is there by the first step
+    outcome = orchestrator.run(guarded(BACK), at_once, home=tmp_path, watcher=At(1, damage, ["step"]))
     assert outcome.status == "stopped"
     assert "has changed since it was written" in str(outcome.reason)
 

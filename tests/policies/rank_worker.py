@@ -12,6 +12,7 @@ learnt is then saved and read before the next.
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import math
@@ -220,11 +221,15 @@ def main(size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
     others = [forked.Process(target=do_all, args=(rank, size, folder, cases), daemon=True) for rank in range(1, size)]
     for one in others:
         one.start()
-    do_all(0, size, folder, cases)
-    for one in others:
-        one.join()
-    assert [one.exitcode for one in others] == [0] * len(others)
+    try:
+        do_all(0, size, folder, cases)
+    finally:  # rank 0 fails too where another has: what that one said, and how it ended, is the cause
+        for one in others:
+            one.join(10 if sys.exc_info()[0] else None)
+        print("the other ranks ended with", [one.exitcode for one in others], file=sys.stderr)
+    assert not any(one.exitcode for one in others)
 
 
 if __name__ == "__main__":
+    faulthandler.enable()
     main(int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
