@@ -48,6 +48,7 @@ from tests.policies.families import FAMILIES, SHAPE
 
 ENVIRONMENTS = ("words", "book")
 STEPS = 2
+THREADS = Path("/proc/self/task")  # Linux
 
 
 def trained(
@@ -217,6 +218,8 @@ def do_all(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> N
 
 
 def main(size: int, folder: Path, cases: list[dict[str, Any]]) -> None:
+    if THREADS.is_dir():
+        assert len(list(THREADS.iterdir())) == 1, "a process that is forked beside another thread may hang or crash"
     forked = multiprocessing.get_context("fork")
     others = [forked.Process(target=do_all, args=(rank, size, folder, cases), daemon=True) for rank in range(1, size)]
     for one in others:
