@@ -265,7 +265,7 @@ def what_looking_cost(read: Reading, name: str, spec: Mapping[str, Any], seconds
 
     A sample forward is a pass, forward and backward are 3; one that is played and trained on is 4.
     """
-    training = {"passes": 4.0 * num_trained(read, name, spec)}
+    training = {"passes": 4.0 * num_trained(read, name)}
     training["seconds"] = sum(seconds.get(f"seconds_{part}", 0.0) for part in PARTS)
     parts: dict[str, Facts] = {}
     for row in read.measurements(name):
@@ -283,12 +283,9 @@ def what_looking_cost(read: Reading, name: str, spec: Mapping[str, Any], seconds
     return {"training": training, "parts": parts, "shares": planned}
 
 
-def num_trained(read: Reading, name: str, spec: Mapping[str, Any]) -> int:
-    """Count the samples trained on: steps x groups x group size, or as played where an environment has its own size."""
-    if any((one.get("episodes") or {}).get("group_size") for one in spec.get("environments", {}).values()):
-        return sum(row.num_samples for row in read.allocation(name))
-    step = spec.get("step") or {"groups": 0, "group_size": 0}
-    return int(read.run(name).num_steps * step["groups"] * step["group_size"])
+def num_trained(read: Reading, name: str) -> int:
+    """Count the samples trained on, as played: environments may have groups of their own size, and a fork another."""
+    return sum(step.num_samples for step in read.steps(name))
 
 
 def _warm_start(section: Mapping[str, Any]) -> Facts | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from typer.testing import CliRunner, Result
 
 from store.ledger import engine
@@ -17,6 +18,8 @@ from tests.orchestrator.specs import flat, small
 Evergreen = Callable[..., Result]
 PRAGMAS = engine._PRAGMAS
 
+settings.register_profile("any machine", deadline=None)  # what an example takes says how busy the machine is
+settings.load_profile("any machine")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: more threads, other last bits
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background; tests send it, children inherit

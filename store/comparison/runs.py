@@ -20,6 +20,7 @@ from store.sentences import listed, num, what_is_missing
 
 # What may differ between runs of one setting: it has no part in what is learnt, or is what is averaged over.
 LEFT_OUT = frozenset({"name", "seed", "resources", "tracker", "ledger", "checkpoint", "baseline"})
+BUDGETS = frozenset({"max_tokens", "turn_tokens", "max_turns", "cut_off"})  # an environment's own, for its episodes
 SHORT = {  # what people call fields; in labels their value says enough
     "objective": "objective.preset",
     "bandit": "curriculum.bandit.type",
@@ -118,6 +119,7 @@ def refuse_what_is_measured_otherwise(
         boundaries = reading.boundaries(run)
         return boundaries[-1].settings if boundaries else {}
 
+    specs = {entry.run.name: entry.spec for entry in entries}
     ours = evaluation(first)
     tasks = _tasks(reading, first, pool) if is_held_out else {}
     for name in others:
@@ -130,6 +132,11 @@ def refuse_what_is_measured_otherwise(
                 f"{differences}. Run one of them again with the same `evaluate` and `sampler.max_tokens`."
             )
         changed = _changed(tasks, _tasks(reading, name, pool) if is_held_out else {})
+        if is_held_out and (unequal := _other_budgets(specs[first], specs[name])):
+            raise ComparisonError(
+                f"{first} and {name} were evaluated with different budgets, so {measure} cannot be compared: "
+                f"{listed(unequal)}. `train_accuracy` can."
+            )
         if changed:
             raise ComparisonError(
                 f"{first} and {name} were evaluated on different tasks of {listed(changed)}, so {measure} cannot be "
@@ -162,7 +169,7 @@ def _finished(reading: Reading, home: Home, runs: Iterable[RunRow]) -> tuple[lis
     for run in runs:
         if run.status == "finished":
             spec = reading.spec(run.name)
-            entries.append(ComparedRun(run, flat(spec), num_trained(reading, run.name, spec)))
+            entries.append(ComparedRun(run, flat(spec), num_trained(reading, run.name)))
         else:
             stands = status(run.status, home.run_folder(run.name))
             left_out.append(LeftOutRun(run.name, f"{stands} at step {run.num_steps:,}"))
@@ -226,6 +233,21 @@ def _tasks(reading: Reading, run: str, pool: Pool = "anchor") -> dict[str, list[
     found = by_key(shown, lambda row: row.environment)
     hashes = {name: [(row.category, row.purpose, row.sha256) for row in rows] for name, rows in found.items()}
     return {name: sorted(own) for name, own in hashes.items()}
+
+
+def _other_budgets(ours: Flat, theirs: Flat) -> list[str]:
+    """Say which budgets of environments that both have differ."""
+
+    def names(spec: Flat) -> set[str]:
+        return {field.split(".")[1] for field in spec if field.startswith("environments.")}
+
+    both = names(ours) & names(theirs)
+    fields = sorted(
+        f"environments.{name}.{place}{budget}" for name in both for place in ("", "episodes.") for budget in BUDGETS
+    )
+    return [
+        f"{field} {ours.get(field)} and {theirs.get(field)}" for field in fields if ours.get(field) != theirs.get(field)
+    ]
 
 
 def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:

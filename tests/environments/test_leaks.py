@@ -287,7 +287,7 @@ def test_bands_leave_the_recall_and_stay_within_the_number_of_hashes(threshold: 
     assert 1 - (1 - threshold**rows) ** num >= RECALL
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.sampled_from([0.5, 0.8, 0.95]))
 def test_pairs_above_the_threshold_become_candidates(seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from environments import EnvironmentSource, belongs, first_tasks, pool_of
@@ -29,7 +29,6 @@ def test_another_process_splits_the_same_way():
     assert done.stdout.split() == [pool_of(str(i)) for i in range(200)]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(POOLS), st.integers(1, 30), st.integers(1, 200), st.sampled_from([None, 7, 150]))
 def test_first_tasks_are_distinct_and_of_their_pool(pool, n, distinct, size):
     fake = fakes.create("fake", distinct=distinct, size=size)

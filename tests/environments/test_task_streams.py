@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from environments import EnvironmentFault, EnvironmentSource, TaskStream, pool_of
@@ -69,7 +69,6 @@ def test_when_all_is_to_be_avoided_the_order_goes_on_as_if_nothing_was():
     assert TaskStream(fake, "easy", seed=5).draw(6, avoid) == plain
 
 
-@settings(deadline=None)
 @given(st.sampled_from([None, 5, 40]), st.integers(0, 2**40), st.lists(st.integers(1, 12), max_size=6))
 def test_a_stream_goes_on_where_its_state_was_taken(size, seed, draws):
     fake = fakes.create("fake", size=size)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store import checkpoints
@@ -49,7 +49,6 @@ def through(data: Any, folder: Path, long: int) -> Any:
     return put_back(json.loads(text), folder)
 
 
-@settings(deadline=None)  # it writes files
 @given(DATA, st.integers(0, 4))
 def test_whatever_is_long_comes_back_as_json_alone_would_give_it(data: Any, long: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

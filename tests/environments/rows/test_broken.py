@@ -336,7 +336,7 @@ def test_beyond_a_thousand_broken_rows_are_counted_by_reason(tmp_path):
     assert told[LISTED - 1].startswith(f"train.jsonl:{LISTED}: ")
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.fixed_dictionaries(

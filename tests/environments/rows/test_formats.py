@@ -241,7 +241,7 @@ def test_prompts_that_all_hold_tables_are_how_the_data_are(tmp_path):
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
-no_faults = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+no_faults = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @no_faults

@@ -50,7 +50,7 @@ def test_symbols_are_one_token_wherever_they_stand() -> None:
     assert tokens("go northgo south") == ["go north", *"go south"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=40))
 def test_an_open_vocabulary_reads_every_text_and_gives_it_back(text: str) -> None:
     assert OPEN.decode(OPEN(text).input_ids) == text

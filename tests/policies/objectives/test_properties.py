@@ -25,7 +25,7 @@ PUSHES_WITHOUT_SIGNAL = {"repo", "repo_adaptive", "repo_d", "entropy_bonus", "sk
 PUSHES_BY_DRIFT = {"disco", "drpo", "siren"}  # or by the distance to an anchor: sometimes
 seeds = st.integers(0, 2**31 - 1)
 Change = Callable[[Tensor], Tensor]
-few = settings(max_examples=20, deadline=None, derandomize=True)
+few = settings(max_examples=20, derandomize=True)
 a_few = settings(few, max_examples=2)  # of every preset
 
 

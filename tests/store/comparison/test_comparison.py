@@ -278,6 +278,25 @@ def test_runs_evaluated_on_different_tasks_are_refused_for_held_out_numbers(
     assert compare(f"{x}a", f"{x}b", metric="train_accuracy").pairs
 
 
+def test_environments_with_other_budgets_are_refused_for_held_out_numbers(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    more = {"environments": {"book": {"type": "made_up", "episodes": {"max_tokens": 9}}, "words": {"type": "made_up"}}}
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", spec=more))
+    with pytest.raises(
+        ComparisonError, match=r"different budgets.*environments\.book\.episodes\.max_tokens None and 9"
+    ):
+        compare(f"{x}a", f"{x}b")
+    assert compare(f"{x}a", f"{x}b", metric="train_accuracy").pairs
+
+
+def test_samples_are_counted_as_played(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", spec={"step": {"groups": 4, "group_size": 7}}))
+    assert compare(f"{x}a", f"{x}b", by=["objective"]).warnings == []
+
+
 def test_different_budgets_are_said(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", lengths=(4, 8)))

@@ -120,7 +120,7 @@ def test_a_lock_is_waited_for_and_told_once(url: str) -> None:
 
 
 def test_when_patience_is_over_it_is_over_for_good(url: str) -> None:
-    with Ledger.open(url, patience=Patience(0.1)) as ledger:
+    with Ledger.open(url, patience=Patience(0.5)) as ledger:
         run = example.begin(ledger, "puzzles")
         with locked(url):
             with pytest.raises(LedgerAway, match=r"database is locked.*Waited 0 s for it"):
@@ -128,7 +128,7 @@ def test_when_patience_is_over_it_is_over_for_good(url: str) -> None:
             begun = time.monotonic()
             with pytest.raises(LedgerAway):
                 ledger.set_status(run, "stopped")
-            assert time.monotonic() - begun < 0.09
+            assert time.monotonic() - begun < 0.45
 
 
 def test_whoever_asks_to_stop_ends_the_wait(url: str) -> None:
