@@ -23,6 +23,7 @@ from tests.shares import share
 def test_a_run_ended_by_sigkill_resumes_to_the_same_end(finished: Path, tmp_path: Path, moment: int) -> None:
     name = f"sigkill-{moment}"
     spec = small(name, objective="repo_r", scoring={"isolation": "none"})
+    spec["checkpoint"]["background"] = False  # one that is written beside the run may not be there by the next step
     process = Process(tmp_path, spec, finished, moment, call=run_and_be_killed)
     assert process.end()[0] == -signal.SIGKILL
     assert told(finished, name)["num_boundaries"] > 0
