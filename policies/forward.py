@@ -5,8 +5,8 @@ state), V vocabulary, K the likeliest of it. Logits are at least float32 before 
 log-probs bias the ratios) and divided by the sampling temperature: these are the log-probs the sampler drew with.
 
 The head, by far the widest layer of a small model, sees the N tokens alone; where their logits would fill
-`CHUNK_ELEMENTS` they are made a chunk at a time, and again in the backward pass. What is made of them (`Reduction`) is
-one number a token: nothing as wide as the vocabulary leaves this module.
+`CHUNK_ELEMENTS` they are made a chunk at a time, and those of all chunks but one again in the backward pass. What is
+made of them (`Reduction`) is one number a token: nothing as wide as the vocabulary leaves this module.
 """
 
 from __future__ import annotations
@@ -106,14 +106,13 @@ def score_features(model: Any, features_NF: Tensor, place_N: Tensor, ids_BT: Ten
     head, target_N = head_of(model), ids_BT.flatten().index_select(0, place_N)
     num_logits = features_NF.shape[1] if head is None else head.weight.shape[0]
     most = max(1, CHUNK_ELEMENTS // num_logits)
-    reduced: Sequence[Any]
-    if len(features_NF) <= most:
-        reduced = _reduce(head, features_NF, target_N, reduction)
-    else:  # a chunk of tokens at a time, made again in the backward pass
-        redone = partial(checkpoint, _reduce, head, use_reentrant=False, preserve_rng_state=False)
-        chunks = zip(torch.split(features_NF, most), torch.split(target_N, most), strict=True)
-        parts = [redone(features, target, reduction) for features, target in chunks]
-        reduced = [None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True)]
+    sizes = [len(features_NF) % most or most, *[most] * ((len(features_NF) - 1) // most)]
+    # the backward pass begins with the last chunk, which is kept for it; the others are made again, one after another
+    redone = partial(checkpoint, _reduce, use_reentrant=False, preserve_rng_state=False)
+    calls = [*[redone] * (len(sizes) - 1), _reduce]
+    chunks = zip(calls, torch.split(features_NF, sizes), torch.split(target_N, sizes), strict=True)
+    parts = [call(head, features, target, reduction) for call, features, target in chunks]
+    reduced = [None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True)]
     return Scored(*reduced).map(
         lambda value_N: value_N.new_zeros(ids_BT.numel()).index_copy(0, place_N, value_N).view(ids_BT.shape)
     )
