@@ -301,7 +301,7 @@ def test_a_large_vocabulary_is_never_kept_for_all_tokens(entropy: EntropyMode, m
             loss = scored.lp_BT.sum() if scored.entropy_BT is None else (scored.lp_BT + scored.entropy_BT).sum()
         chunk_bytes = min(most, num_tokens * vocabulary) * 4
         own = sum(size for size in kept.sizes.values() if size != vocabulary * 16 * 4)  # without the head's weights
-        assert chunk_bytes <= own < 3.1 * chunk_bytes, "one chunk, and what is made of it"
+        assert chunk_bytes <= own < 3.5 * chunk_bytes, "one chunk, and what is made of it"
         loss.backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
