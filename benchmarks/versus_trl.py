@@ -105,17 +105,19 @@ def sides(
     alone, pair = {options.core}, {options.core, *_cores()[:2]}
     steps = str(num_steps)
     every = {
-        TRL: ([trl_python(), "-m", "benchmarks.trl_side", folder, case, steps, str(options.trl_rows)], alone),
-        OURS: ([sys.executable, "-m", "benchmarks.evergreen_side", folder, case], alone),
-        PLAIN: ([sys.executable, "-m", "benchmarks.plain", folder, case], alone),
-        RUN: ([sys.executable, "-m", "benchmarks.run_side", folder, case, steps, "0"], alone),
-        AHEAD: ([sys.executable, "-m", "benchmarks.run_side", folder, case, steps, "1"], pair),
+        TRL: (["-m", "benchmarks.trl_side", folder, case, steps, str(options.trl_rows)], alone),
+        OURS: (["-m", "benchmarks.evergreen_side", folder, case], alone),
+        PLAIN: (["-m", "benchmarks.plain", folder, case], alone),
+        RUN: (["-m", "benchmarks.run_side", folder, case, steps, "0"], alone),
+        AHEAD: (["-m", "benchmarks.run_side", folder, case, steps, "1"], pair),
     }
     wanted = options.sides.split(",") if options.sides else [*every][: 3 if options.quick else 5]
     unknown = set(wanted) - set(every)
     if unknown:
         sys.exit(f"there is no side {', '.join(unknown)}; there are: {', '.join(every)}")
-    return {side: every[side] for side in wanted}
+    return {
+        side: ([trl_python() if side == TRL else sys.executable, *every[side][0]], every[side][1]) for side in wanted
+    }
 
 
 def _cores() -> list[int]:
