@@ -1,50 +1,84 @@
-"""transformers' models are imported without scikit-learn, which they want for assisted decoding alone.
+"""transformers' models are imported without SciPy's optimisers and scikit-learn, which hardly anybody calls there.
 
-`transformers.generation.candidate_generator` imports `sklearn.metrics` wherever it is installed, for the `roc_curve` of
-a draft model's confidence. With pandas and pyarrow, which that brings, it is a fifth of importing a model, and pyarrow
-starts a thread, beside which a process is not safely forked. Nothing here decodes with a draft model; whoever does in
-the same process has its threshold stay where it was set, as on a machine without scikit-learn.
+`transformers.generation` takes one function of scikit-learn's for assisted decoding, `transformers.loss` one of SciPy's
+for object detection, and both are imported with any model. They and the pandas and pyarrow that come with them are a
+quarter of that import, and pyarrow starts a thread, beside which a process is not safely forked. Here each function is
+imported when it is first called, and nothing else changes.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
+from typing import Any
 
-MODULE = "transformers.generation.candidate_generator"
+
+@dataclass(frozen=True)
+class LateFunction:
+    """What modules import where a function of the library's, `available`, says that the package is there."""
+
+    modules: str  # all whose names begin so
+    available: str
+    package: str
+    name: str
+
+    def called(self, *given: Any, **options: Any) -> Any:
+        """Import it, and call it."""
+        return getattr(import_module(self.package), self.name)(*given, **options)
 
 
-class WithoutSklearn(SourceFileLoader):
-    """Loads a module that finds scikit-learn not installed; what is imported after it finds what there is."""
+LATE_FUNCTIONS = (
+    LateFunction("transformers.generation.candidate_generator", "is_sklearn_available", "sklearn.metrics", "roc_curve"),
+    LateFunction("transformers.loss.loss_", "is_scipy_available", "scipy.optimize", "linear_sum_assignment"),
+)
+
+
+class LateLoader(SourceFileLoader):
+    """Runs a module as if the package were not there, and then gives it what it would have had."""
+
+    def __init__(self, fullname: str, path: str, late: LateFunction) -> None:
+        super().__init__(fullname, path)
+        self.late = late
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's code."""
-        import transformers.utils as library
+        from transformers import utils as library
+        from transformers.utils import import_utils
 
-        is_available, library.is_sklearn_available = library.is_sklearn_available, lambda: False
+        late = self.late
+        is_there: Callable[[], bool] = getattr(import_utils, late.available)
+        before = getattr(library, late.available)  # not that one, where another of these modules imports this one
+        setattr(library, late.available, lambda: False)
         try:
             super().exec_module(module)
         finally:
-            library.is_sklearn_available = is_available
+            setattr(library, late.available, before)
+        if late.available in vars(module):
+            setattr(module, late.available, is_there)
+            if is_there():
+                setattr(module, late.name, late.called)
 
 
-class LeanImports(MetaPathFinder):
-    """Finds that one module."""
+class LateFinder(MetaPathFinder):
+    """Finds those modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find it as Python does, to be loaded in this way; None: another module, or one that is not a source file."""
-        spec = PathFinder.find_spec(fullname, path, target) if fullname == MODULE else None
-        if spec is not None and type(spec.loader) is SourceFileLoader:
-            spec.loader = WithoutSklearn(fullname, spec.loader.path)
-            return spec
-        return None
+        """Find one as Python does, to be loaded in this way; None: another module, or one that is not a source file."""
+        late = next((one for one in LATE_FUNCTIONS if fullname.startswith(one.modules)), None)
+        spec = None if late is None else PathFinder.find_spec(fullname, path, target)
+        if late is None or spec is None or type(spec.loader) is not SourceFileLoader:
+            return None
+        spec.loader = LateLoader(fullname, spec.loader.path, late)
+        return spec
 
 
 def install() -> None:
     """Have models that are imported from now on imported so."""
-    sys.meta_path.insert(0, LeanImports())
+    sys.meta_path.insert(0, LateFinder())

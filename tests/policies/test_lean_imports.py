@@ -1,4 +1,4 @@
-"""transformers without what it imports for assisted decoding alone."""
+"""transformers without what its models hardly ever call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.studies.run_processes import IMPORTED
-from policies.lean_imports import LeanImports
+from policies.lean_imports import LateFinder
 
 
 def printed(program: str) -> str:
@@ -17,29 +17,36 @@ def printed(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_a_model_brings_neither_sklearn_nor_pandas_and_both_are_there_for_whoever_asks() -> None:
-    heavy = "[one for one in ('sklearn', 'pandas', 'pyarrow') if one in sys.modules]"
+def test_a_model_brings_none_of_the_heavy_packages() -> None:
+    heavy = "[one for one in ('sklearn', 'scipy.optimize', 'pandas', 'pyarrow') if one in sys.modules]"
     assert printed(f"import sys, policies.policy, policies.learner; print({heavy})") == "[]"
-    asks = "import policies.policy, sklearn.metrics, transformers.utils as u; print(u.is_sklearn_available())"
-    assert printed(asks) == "True"
 
 
-def test_assisted_decoding_is_as_without_sklearn() -> None:
+def test_the_modules_have_the_names_that_they_have_without_us() -> None:
     program = """
-import policies.policy, torch
-from transformers import AutoModelForCausalLM, LlamaConfig
-small = dict(vocab_size=32, hidden_size=8, intermediate_size=8, num_attention_heads=2, eos_token_id=None)
-main, draft = (AutoModelForCausalLM.from_config(LlamaConfig(num_hidden_layers=layers, **small)) for layers in (2, 1))
-draft.generation_config.update(num_assistant_tokens_schedule="constant", assistant_confidence_threshold=0.4)
-given = dict(input_ids=torch.tensor([[1, 2, 3]]), max_new_tokens=8, do_sample=False)
-assert main.generate(**given).equal(main.generate(**given, assistant_model=draft))
-print(draft.generation_config.assistant_confidence_threshold)
+import {first}, importlib, pkgutil, transformers.loss as loss
+names = ["transformers.generation.candidate_generator"]
+names += [f"transformers.loss.{{one.name}}" for one in pkgutil.iter_modules(loss.__path__)]
+print({{name: sorted(vars(importlib.import_module(name))) for name in names}})
 """
-    assert float(printed(program)) == 0.4
+    ours = printed(program.format(first="policies.policy"))
+    assert ours.count("'linear_sum_assignment'") > 3
+    assert ours == printed(program.format(first="transformers"))
+
+
+def test_the_functions_are_imported_when_they_are_called() -> None:
+    program = """
+import policies.policy, numpy, transformers.utils
+from transformers.generation.candidate_generator import is_sklearn_available, roc_curve
+from transformers.loss.loss_for_object_detection import is_scipy_available, linear_sum_assignment
+assert is_sklearn_available() and is_scipy_available() and transformers.utils.is_sklearn_available()
+print(linear_sum_assignment(numpy.array([[3, 1], [1, 3]]))[1].tolist(), roc_curve([0, 1], [0.2, 0.7])[1].tolist())
+"""
+    assert printed(program) == "[1, 0] [0.0, 1.0, 1.0]"
 
 
 def test_other_modules_are_found_as_ever() -> None:
-    finder = LeanImports()
+    finder = LateFinder()
     assert finder.find_spec("json", None) is None
     assert finder.find_spec("transformers.generation.candidate_generator", []) is None  # where it is not
 
