@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -223,7 +223,8 @@ class RunSession:
 
         with catching_signals(self.watcher.stopping) as signalled:
             self.ledger.patience.interruption = lambda: self._asked(signalled)
-            with assemble(foundation, self.home, self.watcher, lambda: stop(progress)) as parts:
+            named = replace(foundation, spec=self.spec)  # it was laid before the run had its name
+            with assemble(named, self.home, self.watcher, lambda: stop(progress)) as parts:
                 anew = restore(parts, progress, opened) if opened else []
                 at = (progress.step, progress.num_boundaries)
                 saved = at if opened else None

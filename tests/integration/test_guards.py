@@ -106,6 +106,15 @@ def test_weights_go_back_to_where_the_stage_began(tmp_path: Path) -> None:
     assert "back to the weights with which stage 1 began" in said(tmp_path)[0]
 
 
+def test_weights_go_back_to_those_of_this_run_beside_another_of_the_specs_name(tmp_path: Path) -> None:
+    orchestrator.run(guarded(BACK), [*ONE, "seed=9"], home=tmp_path, until_step=1)
+    again = orchestrator.run(guarded(BACK), ONE, home=tmp_path, until_step=2)
+    assert again.name == "alone-2"
+    start = next((again.folder / "checkpoints").glob("step-000000-boundary-001"))
+    now = weights(newest_checkpoint(tmp_path, again.name))
+    assert all(torch.equal(one, weights(start)[name]) for name, one in now.items())
+
+
 def test_weights_that_are_damaged_are_not_gone_back_to(tmp_path: Path) -> None:
     def damage() -> None:
         (weights_file,) = (tmp_path / "alone" / "checkpoints" / "step-000000-boundary-001").rglob("model.safetensors")
