@@ -91,6 +91,12 @@ class Config(GameOptions):
             raise ValueError("`action` reads replies itself: leave `actions` out, and say them in `instructions`")
         if (self.penalty is None) == (self.invalid == "penalty"):
             raise ValueError("`invalid: penalty` and `penalty: NUMBER` belong together: write both or neither")
+        if (self.invalid, self.unfinished) == ("ignore", "rewards") and self.reward_range[1] <= 0:
+            raise ValueError(
+                "a game whose steps cost and that is paid where it is cut off (`unfinished: rewards`) pays best for "
+                "replies that are no action, which cost nothing: say `invalid: end`, or `invalid: penalty` and what "
+                "each of them costs as `penalty`"
+            )
         return self
 
     def unfinished_score(self, total: float, **components: float) -> Score:

@@ -48,9 +48,9 @@ def belongs(environment: Environment, task: Task, pool: Pool) -> bool:
 
 
 def make_task(environment: Environment, category: str, index: int) -> Task:
-    """Make a task; whatever the environment raises becomes an EnvironmentFault that says what to do."""
+    """Make a task; what the environment raises, or gives in its place, becomes a fault that says what to do."""
     try:
-        return environment.task(category, index)
+        task: object = environment.task(category, index)
     except EnvironmentFault:
         raise
     except Exception as error:  # foreign code; whoever wrote it can do something about it
@@ -58,6 +58,12 @@ def make_task(environment: Environment, category: str, index: int) -> Task:
             f"{environment.name}: task({category!r}, {index}) raised {type(error).__name__}: {error};"
             " mend the environment, then run or resume"
         ) from error
+    if not isinstance(task, Task):
+        raise EnvironmentFault(
+            f"{environment.name}: task({category!r}, {index}) returned a {type(task).__name__}, not an"
+            " environments.Task; mend the environment, then run or resume"
+        )
+    return task
 
 
 TOO_LONG = "tasks with prompts too long"

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from environments.contracts import Category, Environment, EnvironmentFault, Message, Score, Task
+from environments.contracts import ROLES, Category, Environment, EnvironmentFault, Message, Score, Task
 from environments.display import Tell
 from environments.games import RewardRange, code_digest, scaled
 from environments.options import Options
@@ -35,7 +35,6 @@ SOURCE = "https://github.com/PrimeIntellect-ai/verifiers"
 
 ADAPTER_VERSION = "1"
 ALL = "all"  # the one category of tasks that are not told apart
-ROLES = ("system", "user", "assistant")
 PREPARING = ("setup", "finalize", "stage_verifier")  # methods of a task that work on a runtime
 
 Fields = Annotated[str, AfterValidator(lambda text: Expression(text).text)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import keyword
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.errors import UserError
@@ -99,7 +100,7 @@ MANY_TURNS = Origin(
 def write_environment(name: str, folder: Path, many_turns: bool = False) -> list[Path]:
     """Write NAME.py, its test and NAME.yaml into a folder, made if need be; nothing is overwritten.
 
-    Raises UserError where the name can be no module and no environment, or a file is there.
+    Raises UserError where the name can be no module and no environment or hides another, or a file is there.
     """
     if not NAME.fullmatch(name) or keyword.iskeyword(name):
         raise UserError(
@@ -108,6 +109,9 @@ def write_environment(name: str, folder: Path, many_turns: bool = False) -> list
         )
     if name in OURS:
         raise UserError(f"{name!r} is a package of Evergreen's: take another name")
+    hidden = find_spec(name)
+    if hidden is not None and (hidden.origin is None or Path(hidden.origin).parent != folder.resolve()):
+        raise UserError(f"{name}.py would hide the module {name!r} that is installed: take another name")
     origin = MANY_TURNS if many_turns else ONE_TURN
     spec = SPEC.format(name=name) if origin.spec is None else _renamed(origin.spec, origin, name)
     return write_new(

@@ -85,8 +85,10 @@ def what_was_learnt(facts: Facts) -> str:
     """
     measured = {name: of for name, of in facts["environments"].items() if of["accuracy_change"] is not None}
     changes = {name: round(of["accuracy_change"], 2) for name, of in measured.items()}
-    if not changes or facts["num_boundaries"] < 2:
+    if facts["num_boundaries"] < 2:
         return "No stage is finished yet."
+    if not changes:
+        return "Nothing has a held-out accuracy from before training and from after a stage."
     moved = sorted(
         (name for name, change in changes.items() if change >= GAINED or change < LOST), key=lambda n: changes[n]
     )

@@ -1,3 +1,0 @@
-"""Tests by the package they are of, and of several together."""
-
-import policies as policies  # before a test imports transformers, whose models then come as they do in a run

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from typer.testing import CliRunner, Result
 
+import policies as policies  # before a test imports transformers, whose models then come as they do in a run
 from store.ledger import engine
 from tests.example_server import example_server
 from tests.orchestrator.specs import flat, small

@@ -82,6 +82,10 @@ def check_attributes(context: CheckContext) -> None:
         except ValidationError:
             found = quoted(getattr(environment, name))
             context.find("attribute", f"{name} must be {expected}, found {found}")
+    for flaw in environment.flaws:
+        context.find("data-left-out", str(flaw))
+    for remark in environment.remarks:
+        context.find("data-remark", str(remark))
     flags = {"closed": bool(environment.closed), "scores_in_process": bool(environment.scores_in_process)}
     context.facts |= {"version": version, **flags}
 
@@ -140,7 +144,8 @@ def check_pools(context: CheckContext) -> None:
         pools: dict[str, Pool] = {}  # by content key
         scan = context.limits.scan
         known = [context.environment.indices(category, pool) for pool in get_args(Pool)]
-        own = [int(index) for some in known if some is not None for index in some[: scan // len(known)]]
+        each = scan if sum(len(some) for some in known if some is not None) <= scan else scan // len(known)
+        own = [int(index) for some in known if some is not None for index in some[:each]]
         # the first of every pool where the environment says which those are
         indices = sorted(own) if own else range(min(scan, facts.size or scan))
         num_looked_at = 0

@@ -37,7 +37,7 @@ RULES: dict[str, Rule] = {
     "build-slow": Rule("warning", "build quickly: every scoring process builds it again"),
     "build-heavy": Rule("warning", "keep less in memory: every scoring process holds a copy"),
     "raises": Rule("error", "mend the environment: this ends a run"),
-    "hangs": Rule("error", "make it come back: nothing can interrupt it in a run"),
+    "hangs": Rule("error", "make it come back: what is not scored aside cannot be interrupted in a run"),
     "ends-process": Rule("error", "never end the process: raise an exception that says what is wrong"),
     "prints": Rule("warning", "write nothing to the terminal: it disturbs what the run prints"),
     "random-state": Rule("error", "use a generator of your own: numpy.random.default_rng([seed, index])"),
@@ -55,6 +55,8 @@ RULES: dict[str, Rule] = {
     "size-honest": Rule("error", "let size(category) say how many indices work, None if all do"),
     "max-tokens": Rule("warning", "raise max_tokens, or leave it out so that the sampler's counts"),
     "max-tokens-tight": Rule("note", "fine for a policy with longer tokens; otherwise raise max_tokens"),
+    "data-left-out": Rule("warning", "mend these rows, or leave them out yourself: nothing is learnt from them"),
+    "data-remark": Rule("note", "change the options where that is not meant"),
     # tasks
     "task-fails": Rule("error", "let task(category, index) return a Task for every index below the size"),
     "task-slow": Rule("warning", "make tasks faster, or lay them out when building: a step needs one for every group"),

@@ -18,8 +18,8 @@ from typing import cast
 import numpy as np
 
 from environments.checker.findings import CheckContext, Severity, quoted
-from environments.checker.tasks import REPLYING, fingerprint, message_fault, task_fingerprints
-from environments.contracts import BAD_VALUE, CORRECT_AT, Episode, Score, Task, Turn
+from environments.checker.tasks import fingerprint, message_fault, task_fingerprints
+from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Episode, Score, Task, Turn
 from environments.display import clean
 from environments.options import FRAMES
 from environments.scoring import ScoringJob
@@ -354,6 +354,10 @@ def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bo
         for fault in filter(None, (message_fault(message, REPLYING) for message in replayed.messages)):
             context.find_in(task, "episode", f"in turn {number}, {fault}")
         if replayed.done:
+            score = replayed.score  # of a first turn it has been looked at
+            if replies[0] == UNSURE and number > 1 and score is not None and _is_right(score):
+                words = f"an episode of {number} replies that answer nothing {_scores(score)}"
+                context.find_in(task, "paid-wrong", words)
             return True
     context.find_in(task, "episode-endless", f"not over after {MOST_TURNS} turns")
     return True

@@ -16,10 +16,8 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from environments.checker.findings import CheckContext, Prints, error_text, quoted
-from environments.contracts import Environment, Message, Task
+from environments.contracts import ROLES, Environment, Message, Task
 
-ROLES = ("system", "user", "assistant")
-REPLYING = (*ROLES, "tool")  # of what an environment answers
 SLOW_MS = 500.0
 HEAVY_BYTES = 2**20
 FAILED = object()  # in place of a task that could not be made

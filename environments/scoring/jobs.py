@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from environments.contracts import BAD_VALUE, Environment, EnvironmentFault, Score, Task, Turn, is_whole
+from environments.contracts import BAD_VALUE, REPLYING, Environment, EnvironmentFault, Score, Task, Turn, is_whole
 from environments.display import brief
 
 LONGEST_REASON = 500  # characters that are kept
@@ -64,7 +64,12 @@ def checked(turn: object) -> Turn:
     """Look at what an episode returned: a turn in form, or one that is unscorable and says what is wrong."""
     if not isinstance(turn, Turn):
         return unscorable(f"{BAD_VALUE}: step() returned a {type(turn).__name__}, not an environments.Turn")
-    messages = tuple({key: str(message[key]) for key in ("role", "content")} for message in turn.messages)
+    messages = tuple({key: message[key] for key in ("role", "content")} for message in turn.messages)
+    for message in messages:
+        if message["role"] not in REPLYING:
+            return unscorable(f"{BAD_VALUE}: a message of the role {message['role']!r}, not of {', '.join(REPLYING)}")
+        if not isinstance(message["content"], str):
+            return unscorable(f"{BAD_VALUE}: a message's content is a {type(message['content']).__name__}, not a text")
     if not is_whole(messages):
         return unscorable(HALF_REPLY)
     if turn.score is None and turn.done:

@@ -112,6 +112,15 @@ def test_a_game_that_does_not_end_is_worth_nothing_unless_its_steps_pay():
     assert [turn.done for turn in paid] == [False, False, True]
 
 
+def test_a_game_in_which_doing_nothing_would_pay_best_is_refused():
+    car = {"id": "MountainCar-v0", "turns": 10, "unfinished": "rewards", "reward_range": [-10, 0]}
+    with pytest.raises(ValidationError, match=r"replies that are no action.*`invalid: end`.*`penalty`"):
+        source(**car).create()
+    dear = played(source(**car, invalid="penalty", penalty=1).create(), ["jump"] * 10)
+    assert dear[-1].score.value == 0.0
+    assert played(source(**car, invalid="end").create(), ["jump"])[-1].score.value == 0.0
+
+
 def test_an_invalid_reply_does_what_the_spec_says():
     still = played(source(**LAKE).create(), ["jump", *TO_THE_GOAL])
     assert still[0].messages[0]["content"] == (

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from environments import EnvironmentSource, belongs, first_tasks, pool_of
+from environments import Environment, EnvironmentFault, EnvironmentSource, belongs, first_tasks, pool_of
+from environments.pools import make_task
 from tests.environments import fakes
 
 POOLS = ("train", "anchor", "select", "final")
@@ -38,6 +39,23 @@ def test_first_tasks_are_distinct_and_of_their_pool(pool, n, distinct, size):
     assert all(pool_of(key) == pool for key in keys)
     number_there = len({k for i in range(size or 500) if pool_of(k := fake.task("easy", i).key) == pool})
     assert len(keys) == min(n, number_there)
+
+
+def test_what_is_given_in_the_place_of_a_task_is_a_fault_that_says_so():
+    class Lost(Environment):
+        name = "lost"
+        categories = ()
+
+        def size(self, category):
+            return None
+
+        def task(self, category, index):
+            return None
+
+    with pytest.raises(
+        EnvironmentFault, match=r"lost: task\('easy', 3\) returned a NoneType, not an environments.Task"
+    ):
+        make_task(Lost(), "easy", 3)
 
 
 def test_pools_never_meet():

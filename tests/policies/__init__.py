@@ -1,0 +1,3 @@
+"""Tests of `policies`."""
+
+import policies as policies  # before a test imports transformers, whose models then come as they do in a run

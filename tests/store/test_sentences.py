@@ -108,10 +108,16 @@ def test_what_was_lost_since_its_best_is_told_where_it_is_more() -> None:
     )
 
 
-@pytest.mark.parametrize("facts", [{"num_boundaries": 1}, {"environments": {}}])
-def test_nothing_is_claimed_before_a_stage_is_finished(facts: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"num_boundaries": 1}, "No stage is finished yet."),
+        ({"environments": {}}, "Nothing has a held-out accuracy from before training and from after a stage."),
+    ],
+)
+def test_nothing_is_claimed_of_what_was_not_measured(facts: dict[str, Any], said: str) -> None:
     told = sentences.in_words(story({"a": (0.1, 0.1)}, {"a": (1, 1)}, **facts))
-    assert told["Learnt"] == "No stage is finished yet."
+    assert told["Learnt"] == said
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from environments import Category, Environment, Episode, Score, Task, Turn
+from environments.contracts import Flaw
 
 QUESTION = "user"
 
@@ -636,6 +637,31 @@ class turns_without_end(Good):
         episode = Three(task)
         episode.step = lambda completion: Turn(task.messages, None, done=False)  # type: ignore[method-assign]
         return episode
+
+
+@fault
+class waiting_is_paid(Good):
+    def start(self, task: Task) -> Any:
+        episode, heard = Three(task), list[str]()
+
+        def step(completion: str) -> Turn:
+            heard.append(completion)
+            value = float(completion == task.answer or len(heard) == 3)
+            over = len(heard) == 3 or completion == task.answer
+            return Turn(score=Score.of(value)) if over else Turn(({"role": "user", "content": "go on"},), None, False)
+
+        episode.step = step  # type: ignore[method-assign]
+        return episode
+
+
+@fault
+class rows_left_out(Good):
+    flaws = (Flaw("the truth is missing", 30, "sums.jsonl:7: null"),)
+
+
+@fault
+class data_to_mind(Good):
+    remarks = ("90 rows left out: of categories that `categories` does not name",)
 
 
 @fault

@@ -82,6 +82,21 @@ def test_a_turn_that_nothing_can_come_after_ends_its_episode(monkeypatch, turn, 
     assert played("many_turns", "a", "b") == Turn(score=Score.unscorable(checked), done=True)
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            {"role": "robot", "content": "go on"},
+            "bad value: a message of the role 'robot', not of system, user, assistant, tool",
+        ),
+        ({"role": "user", "content": 5}, "bad value: a message's content is a int, not a text"),
+    ],
+)
+def test_a_message_that_no_template_knows_ends_an_episode_with_the_reason(monkeypatch, message, reason):
+    monkeypatch.setattr(fakes.Countdown, "step", lambda episode, completion: Turn((message,), None, done=False))
+    assert played("many_turns", "a").score == Score.unscorable(reason)
+
+
 def test_a_turn_before_the_last_may_say_what_the_episode_is_worth_so_far(monkeypatch):
     so_far = Turn((AGAIN,), Score.of(0.5), done=False)
     monkeypatch.setattr(fakes.Countdown, "step", lambda episode, completion: so_far)

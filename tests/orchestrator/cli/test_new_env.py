@@ -49,8 +49,17 @@ def test_files_that_are_there_are_named_and_nothing_is_written(tmp_path: Path, e
     assert (tmp_path / "test_sums.py").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("name", "why"), [("2x", "cannot name both"), ("class", "cannot name"), ("store", "package")])
-def test_a_name_that_is_no_module_or_one_of_ours_is_refused(
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("2x", "cannot name both"),
+        ("class", "cannot name"),
+        ("store", "package"),
+        ("random", "would hide"),
+        ("numpy", "would hide"),
+    ],
+)
+def test_a_name_that_is_no_module_or_another_ones_is_refused(
     tmp_path: Path, evergreen: Evergreen, name: str, why: str
 ) -> None:
     result = evergreen("new-env", name, "--dir", tmp_path / "own")
