@@ -60,7 +60,10 @@ class EnvironmentSource:
         asked, own = self.episodes.get("max_tokens"), made.max_tokens
         if None not in (asked, own) and asked != own:
             said = f"its own `max_tokens` is {own}, and {asked} under `episodes`"
-            raise self._fault(f"{said}, of which one would not hold: leave one out")
+            which = (
+                "leave one out" if "max_tokens" in self.options else "leave out the latter, the type needs the former"
+            )
+            raise self._fault(f"{said}, of which one would not hold: {which}")
         return made
 
     def build(self) -> Environment:

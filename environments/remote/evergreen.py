@@ -141,8 +141,8 @@ class EvergreenProtocol(Protocol):
         name = self._client.name
         if not found:
             raise EnvironmentFault(
-                f"environment {name}: no server answers at {', '.join(silent)}: start it, or mend the URLs"
-                " (examples/env_server.py is one to try: `python env_server.py PORT`)"
+                f"environment {name}: no server answers as one of environments at {', '.join(silent)}: start it, mend"
+                " it or the URLs (examples/env_server.py is one to try: `python env_server.py PORT`)"
             )
         (first, description), *others = found
         for url, other in others:

@@ -564,7 +564,10 @@ def _relative(section: Any, folder: str | None) -> Any:
 def slug(name: str, what: str) -> str:
     """Refuse a name that cannot be a folder's, a link's and a metric's at once."""
     if not SLUG.fullmatch(name):
-        raise refuse(f"{what} has lower-case letters, digits and `_ . -` only, not {shown(name)}")
+        raise refuse(
+            f"{what} has lower-case letters, digits and `_ . -` only, and begins with one of the first two, not "
+            f"{shown(name)}"
+        )
     if len(name) > LONGEST_NAME:
         raise refuse(f"{what} has at most {LONGEST_NAME} characters, not {len(name):,}")
     return name

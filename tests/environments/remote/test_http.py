@@ -118,7 +118,7 @@ def test_options_that_cannot_be_used_are_refused(options, said):
 
 def test_nobody_answers():
     game = EnvironmentSource("game", "http", {"urls": ["http://127.0.0.1:9"], **QUICK})
-    said = r"game: no server answers at http://127.0.0.1:9 \(connection refused\): start it"
+    said = r"game: no server answers as one of environments at http://127.0.0.1:9 \(connection refused\): start it"
     with pytest.raises(EnvironmentFault, match=said):
         game.create()
     game.build()  # to score with it asks for nothing
