@@ -110,7 +110,7 @@ def test_a_factory_that_cannot_be_used_says_why(type_, options, message):
 
 
 def test_two_budgets_of_tokens_that_differ_are_refused():
-    with pytest.raises(EnvironmentFault, match=r"its own `max_tokens` is 1, and 5 under `episodes`.*leave out the latter"):
+    with pytest.raises(EnvironmentFault, match=r"`max_tokens` is 1, and 5 under `episodes`.*leave out the latter"):
         EnvironmentSource("red", "codebook", episodes={"max_tokens": 5}).create()
     assert EnvironmentSource("red", "codebook", episodes={"max_tokens": 1}).create().max_tokens == 1
 
