@@ -51,7 +51,10 @@ class LateLoader(SourceFileLoader):
         from transformers.utils import import_utils
 
         late = self.late
-        is_there: Callable[[], bool] = getattr(import_utils, late.available)
+        is_there: Callable[[], bool] | None = getattr(import_utils, late.available, None)
+        if is_there is None or not hasattr(library, late.available):  # another version of the library
+            super().exec_module(module)
+            return
         before = getattr(library, late.available)  # not that one, where another of these modules imports this one
         setattr(library, late.available, lambda: False)
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
 from orchestrator.studies.run_processes import IMPORTED
-from policies.lean_imports import LateFinder
+from policies.lean_imports import LateFinder, LateFunction, LateLoader
 
 
 def printed(program: str) -> str:
@@ -43,6 +44,17 @@ assert is_sklearn_available() and is_scipy_available() and transformers.utils.is
 print(linear_sum_assignment(numpy.array([[3, 1], [1, 3]]))[1].tolist(), roc_curve([0, 1], [0.2, 0.7])[1].tolist())
 """
     assert printed(program) == "[1, 0] [0.0, 1.0, 1.0]"
+
+
+def test_a_library_that_says_otherwise_what_is_there_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("found = 1\n")
+    loader = LateLoader("mine", str(file), LateFunction("mine", "is_abacus_available", "abacus", "count"))
+    spec = spec_from_file_location("mine", file, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    assert (module.found, hasattr(module, "count")) == (1, False)
 
 
 def test_other_modules_are_found_as_ever() -> None:
