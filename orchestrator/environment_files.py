@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from orchestrator.errors import UserError
@@ -109,8 +110,7 @@ def write_environment(name: str, folder: Path, many_turns: bool = False) -> list
         )
     if name in OURS:
         raise UserError(f"{name!r} is a package of Evergreen's: take another name")
-    hidden = find_spec(name)
-    if hidden is not None and (hidden.origin is None or Path(hidden.origin).parent != folder.resolve()):
+    if name in sys.stdlib_module_names or name in packages_distributions():
         raise UserError(f"{name}.py would hide the module {name!r} that is installed: take another name")
     origin = MANY_TURNS if many_turns else ONE_TURN
     spec = SPEC.format(name=name) if origin.spec is None else _renamed(origin.spec, origin, name)
