@@ -4,6 +4,6 @@ Needs torch, transformers, numpy, safetensors and pydantic, and none of the othe
 host. Options live in `config`, which imports none of the heavy ones.
 """
 
-from policies import lean_imports
+from policies import late_imports
 
-lean_imports.install()  # before any of transformers' models
+late_imports.install()  # before any of transformers' models

@@ -109,9 +109,9 @@ def score_features(model: Any, features_NF: Tensor, place_N: Tensor, ids_BT: Ten
     sizes = [len(features_NF) % most or most, *[most] * ((len(features_NF) - 1) // most)]
     # the backward pass begins with the last chunk, which is kept for it; the others are made again, one after another
     redone = partial(checkpoint, _reduce, use_reentrant=False, preserve_rng_state=False)
-    calls: list[Callable[..., Any]] = [*[redone] * (len(sizes) - 1), _reduce]
-    chunks = zip(calls, torch.split(features_NF, sizes), torch.split(target_N, sizes), strict=True)
-    parts = [call(head, features, target, reduction) for call, features, target in chunks]
+    reducing: list[Callable[..., Any]] = [*[redone] * (len(sizes) - 1), _reduce]
+    chunks = zip(reducing, torch.split(features_NF, sizes), torch.split(target_N, sizes), strict=True)
+    parts = [reduce(head, features, target, reduction) for reduce, features, target in chunks]
     reduced: list[Any] = [None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True)]
     return Scored(*reduced).map(
         lambda value_N: value_N.new_zeros(ids_BT.numel()).index_copy(0, place_N, value_N).view(ids_BT.shape)

@@ -239,7 +239,8 @@ def _other_budgets(ours: Flat, theirs: Flat) -> list[str]:
     """Say which budgets of environments that both have differ."""
 
     def names(spec: Flat) -> set[str]:
-        return {field.removesuffix(".type") for field in spec if field.startswith("environments.")}  # names hold dots
+        ends = (field.removesuffix(".type") for field in spec if field.endswith(".type"))  # a name may hold dots
+        return {name for name in ends if name.startswith("environments.")}
 
     both = names(ours) & names(theirs)
     fields = sorted(f"{name}.{place}{budget}" for name in both for place in ("", "episodes.") for budget in BUDGETS)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import environments.checker
-from environments.checker.findings import RULES
+from environments import pool_of
+from environments.checker.checker import CHECKS, run_check
+from environments.checker.findings import RULES, CheckContext, CheckLimits
 from tests.environments.checker.bad import FAULTS
 from tests.environments.checker.here import bad, findings_here
 
@@ -177,3 +179,22 @@ def test_every_fault_is_in_a_table():
 
     faults = {fault for fault in FAULTS if not fault.startswith("none")}
     assert faults == EXPECTED.keys() | ELSEWHERE.keys()
+
+
+class Listed(FAULTS["none"]):
+    """One that knows its pools without making tasks, of twenty tasks that are all looked at."""
+
+    def size(self, category):
+        return 20
+
+    def indices(self, category, pool):
+        of = [index for index in range(20) if pool_of(self.task(category, index).key) == pool]
+        return np.array(of, np.int64)
+
+
+def test_all_tasks_are_counted_where_all_may_be_looked_at(monkeypatch):
+    monkeypatch.setitem(FAULTS, "listed", Listed)
+    context = CheckContext(bad("listed"), CheckLimits(tasks=8, scan=40, budget_s=5.0), list, lambda words: None)
+    for name in ("build", "categories", "sizes", "tasks", "pools"):
+        run_check(CHECKS[name], context)
+    assert [facts.num_looked_at for facts in context.counts.values()] == [20, 20]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.studies.run_processes import IMPORTED
-from policies.lean_imports import LateFinder, LateFunction, LateLoader
+from policies.late_imports import LateFinder, LateFunction, LateLoader
 
 
 def printed(program: str) -> str:

@@ -2,8 +2,8 @@
 
 `transformers.generation` takes one function of scikit-learn's for assisted decoding, `transformers.loss` one of SciPy's
 for object detection, and both are imported with any model. They and the pandas and pyarrow that come with them are a
-quarter of that import, and pyarrow starts a thread, beside which a process is not safely forked. Here each function is
-imported when it is first called, and nothing else changes.
+quarter of that import (`python -X importtime`), and pyarrow starts a thread, beside which a process is not safely
+forked. Here each function is imported when it is first called, and nothing else changes.
 """
 
 from __future__ import annotations
