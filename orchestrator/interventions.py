@@ -198,7 +198,6 @@ class Interventions:
             self.player.sampler.make_room()
             with torch.no_grad():
                 change = one.intervention.apply(self._subject(one, at, watch))
-            self.learner.optimizer.copy_back()
             done.append(Done(one, why, change.text, change.is_any))
             self.learner.policy.version += moves_weights(done[-1:])  # engines get them, the next of the list too
         reference = self.learner.reference

@@ -209,10 +209,9 @@ class NumericGuards:
             at.guard_stop = f"a guard goes back to the start of stage {at.stage}, and cannot: {damaged}"
             return
         optimizer = self.learner.optimizer
-        with torch.no_grad():
+        with torch.no_grad(), optimizer.whole_weights() as weights:
             for name, weight in weights_in(folder, optimizer.weights).items():
-                optimizer.masters[name].copy_(weight)
-        optimizer.copy_back()
+                weights[name].copy_(weight)
         optimizer.reset()
         self.learner.policy.version += 1  # engines get them
 

@@ -103,6 +103,11 @@ def is_of_adapter(name: str) -> bool:
     return f".{SET}." in name and ".lora_" in name
 
 
+def stands_beside(name: str) -> bool:
+    """Whether a parameter of this name is the weight of a layer that has an adapter, which a merge changes."""
+    return name.endswith(f"{WRAPPED}.weight")
+
+
 def plain_name(name: str) -> str:
     """Name a parameter as the model without adapters does."""
     return name.replace(WRAPPED, "")

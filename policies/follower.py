@@ -68,17 +68,11 @@ def run_commands(work: Ranks, learner: Learner, objective: AnyObjective) -> None
                 learner.follow(objective, data, tensors)
             except NonFiniteLogits:
                 continue
-        elif command == "save":
-            assert isinstance(learner.optimizer, ShardedOptimizer)
-            learner.optimizer.save_share(Path(data["folder"]), data["is_copied"])
-        elif command == "load":
-            learner.optimizer.load(Path(data["folder"]))
-        elif command == "reset":
-            assert isinstance(learner.optimizer, ShardedOptimizer)
-            learner.optimizer.copy_adapters(tensors)
-            learner.optimizer.reset()
+        elif command == "free":
+            learner.follow_freeing()
         else:
-            raise PolicyError(f"rank 0 tells {command!r}, which is not known here: do all ranks run the same version?")
+            assert isinstance(learner.optimizer, ShardedOptimizer)
+            learner.optimizer.follow(command, data, tensors)
 
 
 def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, Any]]:
@@ -104,7 +98,8 @@ def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> None:
     """Make the updates of a run together with the other ranks."""
     objective = make_objective(ObjectiveConfig.model_validate(settings["objective"]), settings["environments"])
     config = LearnerConfig.model_validate(settings["learner"])
-    learner = Learner(policy, config, settings["temperature"], work=work, replicas=settings["replicas"])
+    about = {name: settings[name] for name in ("temperature", "optimizes_on_host", "replicas")}
+    learner = Learner(policy, config, work=work, **about)
     run_commands(work, learner, objective)
 
 

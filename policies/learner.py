@@ -32,6 +32,7 @@ from policies.config import LearnerConfig
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored, can_recompute
 from policies.gradients import weigh_components
+from policies.hardware import free_cached_memory
 from policies.learning_rate import Span, fall, rise
 from policies.micro_batches import (
     ForwardPasses,
@@ -292,9 +293,11 @@ class Learner:
             if self.work.leads:  # through the host: the device need not hold a second one
                 sharded = replace(policy, model=copy.deepcopy(policy.model.cpu()))
                 policy.model.to(self.work.device)
-            shard(sharded.model, self.work.device, replicas)
+                policy.free_memory = self._free_memory
+            shard(sharded.model, self.work.device, replicas, has_masters=optimizes_on_host)
             self.update_passes = replace(self.passes, policy=sharded, work=self.work)
-            self.optimizer: Optimizer = ShardedOptimizer(self.work, is_short, policy.model, sharded.model, *options)
+            about = (self.work, is_short, policy.model)
+            self.optimizer: Optimizer = ShardedOptimizer(*about, sharded.model, *options, optimizes_on_host)
         else:
             self.optimizer = Optimizer(policy.model, *options, optimizes_on_host)
 
@@ -361,6 +364,17 @@ class Learner:
             surprisal=step.noted.surprisal,
             covariance=covariances(step.batch),
         )
+
+    def _free_memory(self) -> None:
+        """As rank 0: give back what all ranks' GPUs keep for later tensors; it is free when this returns."""
+        with self.work.naming_lost_rank():
+            self.work.send("free")
+            self.follow_freeing()
+
+    def follow_freeing(self) -> None:
+        """Give back what this rank's GPU keeps for later tensors, and wait until all have."""
+        free_cached_memory()
+        self.work.total(torch.zeros(1))
 
     def _send(self, batch: Batch, objective: AnyObjective, is_off_policy: bool, span: Span | None) -> None:
         """Have the other ranks do the same update."""

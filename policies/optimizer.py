@@ -8,8 +8,8 @@ the host, where there is room for 16 bytes a weight that a GPU has not. Source o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from policies.errors import CheckpointError
 from policies.host_copies import HostCopies
-from policies.ranks import full_tensor
+from policies.ranks import full_tensor, local_tensor
 from policies.tensor_files import Piece, SavedTensors, write
 
 STATE_FILES, COUNTERS_FILE = "optimizer*.safetensors", "optimizer.json"
@@ -98,7 +98,7 @@ class Optimizer:
             weight = self.weights[name]
             if weight is not master and weight.grad is not None:
                 assert master.grad is not None
-                master.grad += weight.grad.to(master.device)
+                local_tensor(master.grad).add_(local_tensor(weight.grad).to(master.device))
                 weight.grad = None
 
     def step(self, lr: float, refuses: Callable[[float], bool] = lambda norm: False) -> tuple[float, bool]:
@@ -116,6 +116,15 @@ class Optimizer:
         self.clear_gradients()
         return norm, is_applied
 
+    @contextmanager
+    def whole_weights(self) -> Iterator[Mapping[str, Tensor]]:
+        """Lend all weights by name, at least float32, to be changed in place; the model follows when the block ends."""
+        yield self.masters
+        self.copy_back()
+
+    def take_base(self) -> None:
+        """Let what is frozen beside adapters follow the policy's; in one process it is the policy's own."""
+
     def forget(self, name: str, dim: int, places: Tensor) -> None:
         """Clear the moments of some slices of a weight along a dimension, and the count of its updates.
 
@@ -123,7 +132,7 @@ class Optimizer:
         """
         if (state := self.adam.state.get(self.masters[name])) is not None:
             for moment in MOMENTS:
-                state[moment].index_fill_(dim, places, 0.0)
+                self._clear(state[moment], dim, places)
             state["step"].zero_()
 
     def snapshot(self, aside: Path, copies: HostCopies | None = None) -> Callable[[Path], Mapping[str, str]]:
@@ -183,7 +192,10 @@ class Optimizer:
         with torch.no_grad():
             for name, master in self.masters.items():
                 if self.weights[name] is not master:
-                    self.weights[name].copy_(master)
+                    local_tensor(self.weights[name]).copy_(local_tensor(master))
+
+    def _clear(self, moment: Tensor, dim: int, places: Tensor) -> None:
+        moment.index_fill_(dim, places.to(moment.device), 0.0)
 
     def _copied(self, weight: Tensor) -> Tensor:
         """Make a weight's master: at least float32."""

@@ -20,6 +20,7 @@ from policies import adapters
 from policies.config import AdapterConfig
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError
+from policies.hardware import free_cached_memory
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
 BASE = "base"  # folder, in that of adapters, of the model that they stand beside, if it is not the named one
@@ -41,6 +42,7 @@ class Policy:
     num_merges: int = 0  # how often adapters were merged into the model
     kernels: Literal["torch", "liger"] = "torch"  # what computes norms, rotary embeddings and gated MLPs
     base_fingerprint: str | None = None  # of what is frozen, while it is the model of this name; None: it is not
+    free_memory: Callable[[], None] = free_cached_memory  # gives back what GPUs keep for later tensors of its learner
 
     def __post_init__(self) -> None:
         require_template(self.tokenizer, self.template, self.name)

@@ -212,6 +212,10 @@ class Ranks(Alone):
         dist.broadcast(taken, src=0)
         return bool(taken)
 
+    def broadcast(self, tensor: Tensor) -> None:
+        """Fill a tensor with what rank 0 has in its own; as bytes, since not every backend sends every type."""
+        dist.broadcast(tensor.view(-1).view(torch.uint8), src=0)
+
     def send(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
         """As rank 0: have the others do something; `data` as JSON, and tensors."""
         there = {name: one.cpu().contiguous() for name, one in tensors.items() if one is not None}
@@ -259,3 +263,9 @@ def full_tensor(tensor: Tensor) -> Tensor:
     """Gather a tensor that may be sharded; every rank has to ask."""
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
+
+
+def local_tensor(tensor: Tensor) -> Tensor:
+    """Give what of a tensor that may be sharded is here, in the same memory."""
+    to_local = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()

@@ -8,7 +8,8 @@ added up once an update. Source: arXiv 2304.11277.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -29,16 +30,16 @@ from policies.host_copies import HostCopies
 from policies.layers import decoder_layers
 from policies.micro_batches import SCORE, score_whole
 from policies.optimizer import Optimizer, OptimizerState, Part
-from policies.ranks import Ranks
+from policies.ranks import Ranks, full_tensor, local_tensor
 from policies.tensor_files import Piece, SavedTensors, Sizes
 
 
-def shard(model: Any, device: torch.device, replicas: int = 1) -> None:
+def shard(model: Any, device: torch.device, replicas: int = 1, *, has_masters: bool = False) -> None:
     """Spread a model's weights over the ranks of each replica, in place, to their devices: each layer, then the rest.
 
     Weights below float32 become float32 ones that are cast when they are gathered: they are their own masters, and
-    gradients are added up in float32; those that are frozen beside adapters stay as they are. Raises PolicyError: an
-    architecture whose layers are not found, replicas that ranks cannot be dealt to.
+    gradients are added up in float32. Those stay as they are that are frozen beside adapters or have masters elsewhere.
+    Raises PolicyError: an architecture whose layers are not found, replicas that ranks cannot be dealt to.
     """
     layers = decoder_layers(model)
     if not layers:
@@ -49,8 +50,11 @@ def shard(model: Any, device: torch.device, replicas: int = 1) -> None:
     for adapter in learnt:
         adapter.data = adapter.data.to(device)
     if torch.finfo(dtype).bits < 32 and not learnt:
-        model.float()
-        precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        if has_masters:
+            precision = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+        else:
+            model.float()
+            precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in layers.values():
         fully_shard(layer, mesh=mesh, mp_policy=precision, ignored_params=learnt)
     fully_shard(model, mesh=mesh, mp_policy=precision, ignored_params=learnt)
@@ -81,29 +85,115 @@ def _score(model: Any, *given: Any) -> tuple[Tensor | None, ...]:
 class ShardedOptimizer(Optimizer):
     """The optimiser of a sharded model; each rank saves its shards, and any number of ranks reads them.
 
-    Rank 0's tells the others to do the same. `source`: on rank 0, the policy that plays, whose adapters may have been
-    changed since the last update; None: its weights are those of the updates.
+    Rank 0's tells the others to do the same, and they `follow`. `source`: on rank 0 the model that plays, which may be
+    changed between updates; on the others the sharded one itself.
     """
 
     def __init__(self, work: Ranks, is_short: bool, source: Any, model: Any, *options: Any) -> None:
-        self.work, self.is_short, self._sends = work, is_short, False
-        self.source: Any = source if adapters.adapter_weights(model) else None
+        self.work, self.is_short, self.source, self.model, self._sends = work, is_short, source, model, False
         self._copies, self._saving = HostCopies(), Thread()
+        self._host_mesh: DeviceMesh | None = None
         super().__init__(model, *options)
         self._sends = work.leads
 
+    def follow(self, command: str, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """As another rank: do what rank 0's does. Raises PolicyError: a command that is not known."""
+        if command == "save":
+            self._save_share(Path(data["folder"]), data["is_copied"])
+        elif command == "load":
+            self.load(Path(data["folder"]))
+        elif command == "reset":
+            self._copy_adapters(tensors)
+            self.reset()
+        elif command == "forget":
+            self.forget(data["name"], data["dim"], tensors["places"])
+        elif command == "gather":
+            self._gather()
+        elif command == "spread":
+            self._spread({})
+        elif command == "base":
+            self._spread_base()
+        else:
+            raise PolicyError(f"rank 0 tells {command!r}, which is not known here: do all ranks run the same version?")
+
     def reset(self) -> None:
         """Forget all moments and the updates before, on all ranks; take adapters as they are now."""
-        fresh = {} if self.source is None else adapters.adapter_weights(self.source)
+        fresh = adapters.adapter_weights(self.source)
         self._send("reset", fresh)
-        self.copy_adapters(fresh)
+        self._copy_adapters(fresh)
         super().reset()
 
-    def copy_adapters(self, source: Mapping[str, Tensor]) -> None:
-        """Set adapters, by name, to these values."""
+    def _copy_adapters(self, source: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, one in source.items():
                 self.weights[name].copy_(one)
+
+    @contextmanager
+    def whole_weights(self) -> Iterator[Mapping[str, Tensor]]:
+        """As rank 0: lend all weights as `Optimizer` does, gathered on the host; every rank then takes its share."""
+        self._send("gather")
+        with self.work.naming_lost_rank():
+            whole = self._gather()
+        yield whole
+        self._send("spread")
+        with self.work.naming_lost_rank():
+            self._spread(whole)
+        own = dict(self.source.named_parameters())
+        with torch.no_grad():
+            for name, one in whole.items():
+                own[name].copy_(one)
+
+    def _gather(self) -> dict[str, Tensor]:
+        """Gather all weights, a tensor at a time; rank 0 keeps them."""
+        whole = {}
+        for name, master in self.masters.items():
+            one = full_tensor(master.detach())
+            if self.work.leads:
+                whole[name] = one.to("cpu", copy=True)
+        return whole
+
+    def _spread(self, whole: Mapping[str, Tensor]) -> None:
+        """Take this rank's share of all weights, which rank 0 has."""
+        for name, master in self.masters.items():
+            self._take_share(master, whole.get(name))
+        self.copy_back()
+
+    def take_base(self) -> None:
+        """As rank 0: have what is frozen beside adapters, on all ranks, follow the model that plays."""
+        self._send("base")
+        with self.work.naming_lost_rank():
+            self._spread_base()
+
+    def _spread_base(self) -> None:
+        whole = dict(self.source.named_parameters()) if self.work.leads else {}
+        for name, weight in self.model.named_parameters():
+            if adapters.stands_beside(name):
+                self._take_share(weight, whole.get(name))
+
+    @torch.no_grad()
+    def _take_share(self, own: Tensor, whole: Tensor | None) -> None:
+        """Fill a tensor, of a sharded one this rank's rows, from rank 0's whole one; None: on the others."""
+        here = local_tensor(own)
+        sent = torch.empty(own.shape, dtype=own.dtype, device=here.device)
+        if whole is not None:
+            sent.copy_(whole)
+        self.work.broadcast(sent)
+        if isinstance(own, DTensor):
+            for dim, (size, first) in enumerate(zip(*place_of(own), strict=True)):
+                sent = sent.narrow(dim, min(first, sent.shape[dim]), size)
+        here.copy_(sent)
+
+    def forget(self, name: str, dim: int, places: Tensor) -> None:
+        """Clear some slices' moments as `Optimizer` does, on every rank those that it has."""
+        self._send("forget", {"places": places}, name=name, dim=dim)
+        super().forget(name, dim, places)
+
+    def _clear(self, moment: Tensor, dim: int, places: Tensor) -> None:
+        if isinstance(moment, DTensor):
+            shape, offset = place_of(moment)
+            is_here = (places >= offset[dim]) & (places < offset[dim] + shape[dim])
+            moment, places = moment.to_local(), places[is_here] - offset[dim]
+        super()._clear(moment, dim, places)
 
     def step(self, lr: float, refuses: Callable[[float], bool] = lambda norm: False) -> tuple[float, bool]:
         """Apply the gathered gradients as `Optimizer.step` does, those of adapters added up over the ranks first."""
@@ -125,8 +215,8 @@ class ShardedOptimizer(Optimizer):
 
         return save
 
-    def save_share(self, aside: Path, is_copied: bool) -> None:
-        """As another rank: write its share in a thread; unless it is copied, rank 0 waits before it goes on."""
+    def _save_share(self, aside: Path, is_copied: bool) -> None:
+        """Write this rank's share in a thread; unless it is copied, rank 0 waits before it goes on."""
         if not aside.is_dir():
             raise PolicyError(f"rank {self.work.rank} does not see {aside}: have the home where all machines see it")
         if self._saving.ident is not None:
@@ -151,8 +241,17 @@ class ShardedOptimizer(Optimizer):
             with self.work.naming_lost_rank():
                 self.work.send(command, data, **(tensors or {}))
 
-    def copy_back(self) -> None:
-        """Do nothing: shards are their own masters, in the model as well."""
+    def _copied(self, weight: Tensor) -> Tensor:
+        """Make a weight's master on the host; of a sharded one, a tensor that is sharded alike."""
+        if not isinstance(weight, DTensor):
+            return super()._copied(weight)
+        mesh = weight.device_mesh
+        if mesh.device_type != "cpu":
+            if self._host_mesh is None:
+                self._host_mesh = init_device_mesh("cpu", mesh.shape, mesh_dim_names=mesh.mesh_dim_names)
+            mesh = self._host_mesh
+        own = super()._copied(weight.to_local()).detach()
+        return _like(weight, own, mesh).requires_grad_()
 
     def _own(self, state: OptimizerState) -> OptimizerState:
         """Give this rank's share: its shards, and what is whole on each rank to the first."""
@@ -169,12 +268,16 @@ class ShardedOptimizer(Optimizer):
         if not isinstance(like, DTensor):
             return super()._read(saved, name, like)
         shape, offset = place_of(like)
-        own = saved.read(name, offset, shape).to(like.device)
-        mesh, placements = like.device_mesh, like.placements
-        return DTensor.from_local(own, mesh, placements, run_check=False, shape=like.shape, stride=like.stride())
+        return _like(like, saved.read(name, offset, shape).to(like.device), like.device_mesh)
 
     def _short_names(self) -> list[str]:
         return list(self.weights) if self.is_short else []
+
+
+def _like(tensor: DTensor, own: Tensor, mesh: DeviceMesh) -> DTensor:
+    """Make a tensor that is sharded as this one is, of this rank's part."""
+    shape, stride = tensor.shape, tensor.stride()
+    return DTensor.from_local(own, mesh, tensor.placements, run_check=False, shape=shape, stride=stride)
 
 
 def place_of(tensor: DTensor) -> tuple[Sizes, Sizes]:

@@ -179,9 +179,14 @@ def _parts(spec: Spec, memory: ModelMemory, gpu: Gpu) -> Iterator[Part]:
     if num_ranks > 1:
         yield Part("weights that play and are measured, on the first", memory.weights)
         own = "float32 weights, gradients, two moments" if is_whole else "frozen weights, and all of the adapters"
-        num_shards = spec.resources.num_shards
+        num_shards, is_on_host = spec.resources.num_shards, spec.resources.offload == "optimizer"
         share = f"1/{num_shards} of " if num_shards > 1 else ""
-        yield Part(f"{share}{own}", memory.sharded(num_shards))
+        if is_on_host and is_whole:
+            own = "the weights that learn"
+        yield Part(f"{share}{own}", memory.sharded(num_shards, on_host=is_on_host))
+        if is_on_host:
+            gradients = memory.trained // num_shards if is_whole else memory.trained
+            yield Part("gradients of the last backward pass", gradients, "update")
         yield Part("weights while they are gathered", memory.gathered, "update")
     else:
         masters = "float32 masters, their " if memory.is_short and is_whole else ""
@@ -254,7 +259,7 @@ def _changes(spec: Spec) -> Iterator[tuple[str, Any]]:
     if replicas > 1:
         fewer = max(number for number in range(1, replicas) if ranks % number == 0)
         yield f"`resources.replicas: {fewer}`", within("resources", replicas=fewer)
-    if ranks == 1 and spec.resources.offload == "none":
+    if spec.resources.offload == "none":
         yield "`resources.offload: optimizer`", within("resources", offload="optimizer")
     if any(getattr(one, "kind", None) in COPYING for one in spec.measure.of):
         left = tuple(one for one in spec.measure.of if getattr(one, "kind", None) not in COPYING)

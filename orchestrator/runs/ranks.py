@@ -121,6 +121,7 @@ def _write_start(folder: Path, spec: Spec, policy: Policy) -> None:
         threads=spec.resources.threads,
         size=spec.resources.ranks,
         replicas=spec.resources.replicas,
+        optimizes_on_host=spec.resources.offload == "optimizer",
         search_path=spec.resources.search_path,
     )
 

@@ -411,31 +411,10 @@ class Spec(Section):
         if self.resources.ranks == 1:
             return self
         key = f"resources.ranks: {self.resources.ranks}"
-        if self.resources.offload != "none":
-            raise refuse(f"{key}: resources.offload: {self.resources.offload} is for one process: say `none`")
-        adapter = self.policy.adapter
-        if adapter is not None and adapter.boundary == "merge":
-            raise refuse(
-                f"{key}: policy.adapter.boundary: merge changes weights that are spread over ranks: say `carry` or "
-                "`reset`"
-            )
         if type_of(self.sampler) == "vllm":
             raise refuse(
                 f"{key}: sampler vllm is in the process of rank 0, whose GPU the learner fills: take `vllm_server`"
             )
-        if (level := getattr(self.sampler, "sleep_level", None)) is not None:
-            raise refuse(
-                f"{key}: sampler.sleep_level: {level} has servers sleep on the learner's GPU, and those of other ranks "
-                "do not give their memory back: leave it out, and have servers on other GPUs"
-            )
-        for number, one in enumerate(self.curriculum.boundary.interventions):
-            if type_of(one) not in ("reset_optimizer", "reset_adapters"):
-                raise refuse(
-                    f"{key}: curriculum.boundary.interventions.{number}: {type_of(one)} changes weights that are "
-                    "spread over ranks: leave it out, or say `ranks: 1`"
-                )
-        if any(one.action == "roll_back" for one in self.guards.of):
-            raise refuse(f"{key}: a guard's `roll_back` changes weights that are spread over ranks: say `stop`")
         return self
 
     @model_validator(mode="after")

@@ -38,7 +38,8 @@ class Average(Intervention):
 
         share, origin = self.config.share, self.config.of
         if share < 1:
-            mix(subject.optimizer.masters, share, subject.weights_of(origin))
+            with subject.optimizer.whole_weights() as weights:
+                mix(weights, share, subject.weights_of(origin))
         whose = {"previous": "the boundary before", "base": "the base"}[origin]
         return Change(f"{share:g} of the weights, {1 - share:g} of those of {whose}", share < 1)
 

@@ -39,7 +39,8 @@ class BaseFusion(Intervention):
 
         alpha = self.config.alpha
         if alpha < 1:
-            mix(subject.optimizer.masters, alpha, subject.weights_of("base"))
+            with subject.optimizer.whole_weights() as weights:
+                mix(weights, alpha, subject.weights_of("base"))
         return Change(f"{alpha:g} of the weights, {1 - alpha:g} of the base", alpha < 1)
 
 

@@ -47,8 +47,8 @@ class Row:
 class Subject:
     """What is given to an intervention: the policy to change, and what it may ask for.
 
-    `optimizer.masters` are the weights that it changes, in place and by name: float32 whatever the model's dtype. The
-    model follows afterwards. Gradients are off.
+    `with optimizer.whole_weights() as weights:` lends what it changes, in place and by name: float32 whatever the
+    model's dtype, and whole where ranks share them. The model follows at the end of the block. Gradients are off.
     """
 
     policy: Policy  # in eval mode; to read, adapters apart

@@ -26,6 +26,7 @@ class MergeAdapters(Intervention):
     def apply(self, subject: Subject) -> Change:
         num_updates = subject.optimizer.num_updates
         subject.policy.merge_adapters(subject.generator)
+        subject.optimizer.take_base()
         subject.optimizer.reset()
         return Change(f"what {num_updates:,} updates taught the adapters is in the model", num_updates > 0)
 

@@ -14,7 +14,7 @@ Source: The Dormant Neuron Phenomenon in Deep Reinforcement Learning, arXiv 2302
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,11 +51,12 @@ class Redo(Intervention):
         mlps = mlps_of(subject.model)
         activity = mean_activity(subject.model, mlps, subject.rows(self.config.rows))
         num_units = num_reborn = 0
-        for mlp, activity_U in zip(mlps, activity, strict=True):
-            dormant = dormant_units(activity_U, self.config.tau)
-            num_units, num_reborn = num_units + mlp.num_units, num_reborn + len(dormant)
-            if len(dormant):
-                revive(subject, mlp, dormant)
+        with subject.optimizer.whole_weights() as weights:
+            for mlp, activity_U in zip(mlps, activity, strict=True):
+                dormant = dormant_units(activity_U, self.config.tau)
+                num_units, num_reborn = num_units + mlp.num_units, num_reborn + len(dormant)
+                if len(dormant):
+                    revive(subject, weights, mlp, dormant)
         said = "is" if num_reborn == 1 else "are"
         found = f"{num_reborn:,} of {num_units:,} units {said} {self.config.tau:g}-dormant"
         return Change(f"{found}, and born again" if num_reborn else found, num_reborn > 0)
@@ -123,27 +124,26 @@ def _watching(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def revive(subject: Subject, mlp: Mlp, units: Tensor) -> None:
+def revive(subject: Subject, weights: Mapping[str, Tensor], mlp: Mlp, units: Tensor) -> None:
     """Draw the incoming weights of some units again, let nothing go out of them, forget what Adam knew of both."""
     import torch
 
     optimizer = subject.optimizer
     std = getattr(subject.model.config.get_text_config(), "initializer_range", None) or 0.02
     for layer in mlp.incoming:
-        master = optimizer.masters[f"{layer}.weight"]
-        width = master.shape[mlp.incoming_dim]
-        places = torch.cat([units + first for first in range(0, width, mlp.num_units)]).to(master.device)
-        size = [len(places), master.shape[1 - mlp.incoming_dim]]
+        weight = weights[f"{layer}.weight"]
+        width = weight.shape[mlp.incoming_dim]
+        places = torch.cat([units + first for first in range(0, width, mlp.num_units)])
+        size = [len(places), weight.shape[1 - mlp.incoming_dim]]
         fresh = std * torch.randn(size, generator=subject.generator)
-        master.index_copy_(mlp.incoming_dim, places, _along(fresh, mlp.incoming_dim).to(master))
+        weight.index_copy_(mlp.incoming_dim, places.to(weight.device), _along(fresh, mlp.incoming_dim).to(weight))
         optimizer.forget(f"{layer}.weight", mlp.incoming_dim, places)
-        if (bias := optimizer.masters.get(f"{layer}.bias")) is not None:
-            bias.index_fill_(0, places, 0.0)
+        if (bias := weights.get(f"{layer}.bias")) is not None:
+            bias.index_fill_(0, places.to(bias.device), 0.0)
             optimizer.forget(f"{layer}.bias", 0, places)
     name = f"{mlp.outgoing}.weight"
-    places = units.to(optimizer.masters[name].device)
-    optimizer.masters[name].index_fill_(mlp.outgoing_dim, places, 0.0)
-    optimizer.forget(name, mlp.outgoing_dim, places)
+    weights[name].index_fill_(mlp.outgoing_dim, units.to(weights[name].device), 0.0)
+    optimizer.forget(name, mlp.outgoing_dim, units)
 
 
 def _along(fresh: torch.Tensor, dim: int) -> Tensor:

@@ -41,8 +41,9 @@ class ShrinkPerturb(Intervention):
         from policies.interventions.weight_mixture import mix, perturb
 
         keep, sigma, towards = self.config.keep, self.config.noise, self.config.towards
-        mix(subject.optimizer.masters, keep, subject.weights_of("base") if self.reads else None)
-        perturb(subject.optimizer.masters, sigma, subject.generator)
+        with subject.optimizer.whole_weights() as weights:
+            mix(weights, keep, subject.weights_of("base") if self.reads else None)
+            perturb(weights, sigma, subject.generator)
         added = f", plus noise of {sigma:g}" if sigma else ""
         return Change(f"{keep:g} of the weights, {1 - keep:g} of the {towards}{added}", keep < 1 or sigma > 0)
 

@@ -108,16 +108,16 @@ class ModelMemory:
         layer = max(0, self.num_parameters - ends // 2) // self.num_layers
         return (ends + 2 * layer) * self.bytes_each + (ends + layer) * FLOAT32
 
-    def sharded(self, num_shards: int) -> int:
+    def sharded(self, num_shards: int, *, on_host: bool = False) -> int:
         """Of what one rank has for updates: its share of float32 weights, gradients and two moments.
 
         `num_shards`: ranks of a replica. With adapters: its share of the weights that are frozen, and all of the
-        adapters', which no rank shares.
+        adapters', which no rank shares. `on_host`: all but its share of the weights, in their own type, is there.
         """
         if self.num_adapted is not None:
-            own = self.num_adapted * FLOAT32 * 4
+            own = self.num_adapted * FLOAT32 * (1 if on_host else 4)
             return self.num_parameters * self.bytes_each // num_shards + own
-        return 4 * FLOAT32 * self.num_parameters // num_shards
+        return (self.bytes_each if on_host else 4 * FLOAT32) * self.num_parameters // num_shards
 
     def activations(self, num_tokens: int, *, recomputes: bool) -> int:
         """Of what a forward pass over so many tokens keeps, with what the backward pass of a layer adds.

@@ -209,10 +209,8 @@ class VllmServerSampler(Sampler):
 
     def _bring_up(self) -> list[FleetMember]:
         """Bring the servers there are up to the weights; give those that play. They wake into memory that is free."""
-        from policies.hardware import free_cached_memory
-
         if self.config.sleep_level is not None:
-            free_cached_memory()
+            self.policy.free_memory()
         self._look_up_servers()
         return self._loop.run(self._fleet.bring_up())
 

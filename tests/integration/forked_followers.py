@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from tests.integration.processes import server
 class ForkedFollower:
     """What `orchestrator.runs.ranks` asks of a process that it started."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self._process = server().Process(target=_follow, args=(folder, rank, dict(os.environ)), daemon=True)
+    def __init__(self, folder: Path, rank: int, first: Callable[[], None] | None = None) -> None:
+        given = (folder, rank, dict(os.environ), first)
+        self._process = server().Process(target=_follow, args=given, daemon=True)
         self._process.start()
 
     @property
@@ -38,18 +40,20 @@ class ForkedFollower:
         self._process.kill()
 
 
-def _follow(folder: Path, rank: int, environment: dict[str, str]) -> None:
+def _follow(folder: Path, rank: int, environment: dict[str, str], first: Callable[[], None] | None) -> None:
     os.environ.clear()
     os.environ.update(environment)
     with ranks._said(folder, rank).open("wb") as said:
         for descriptor in (1, 2):
             os.dup2(said.fileno(), descriptor)
+    if first is not None:
+        first()
     follower.main(folder, rank)
 
 
 @contextmanager
-def forked_followers() -> Iterator[None]:
-    """Have runs of this process fork their followers."""
+def forked_followers(first: Callable[[], None] | None = None) -> Iterator[None]:
+    """Have runs of this process fork their followers, each of which does this first."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ranks, "_start", ForkedFollower)
+        patched.setattr(ranks, "_start", partial(ForkedFollower, first=first))
         yield

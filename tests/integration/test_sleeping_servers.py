@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -17,7 +20,9 @@ from orchestrator.measurements.trainability import Probe
 from orchestrator.runs.api import resume, run
 from orchestrator.runs.assembly import lay_foundation
 from orchestrator.spec import load_spec
+from policies import learner
 from policies.learner import Learner
+from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process
 from tests.integration.runs import told
 from tests.orchestrator.specs import FAKE, Raw, small
@@ -80,6 +85,29 @@ def test_it_sleeps_whenever_the_learner_computes_and_plays_the_same(
     assert run(curriculum("awake", sampler=on(server, None), measure=looks), home=tmp_path).status == "finished"
     assert told(tmp_path, "sleeps")["digest_all"] == told(tmp_path, "awake")["digest_all"]
     assert not told_of_servers(tmp_path, "sleeps")
+
+
+def note_freeing(url: str, note: Path) -> None:
+    """Have this process note what a server says of its sleep whenever memory of the GPU is given back."""
+
+    def noting() -> None:
+        with urlopen(f"{url}/is_sleeping") as answer:
+            is_asleep = json.load(answer)["is_sleeping"]
+        with note.open("a") as file:
+            print("asleep" if is_asleep else "awake", file=file)
+
+    learner.free_cached_memory = noting
+
+
+def test_other_ranks_give_their_gpus_memory_back_before_servers_wake(tmp_path: Path, server: FakeServer) -> None:
+    given, note = curriculum("ranks", sampler=on(server, 2)), tmp_path / "note"
+    with forked_followers(partial(note_freeing, server.url, note)):
+        assert run(given, home=tmp_path, overrides=["resources.ranks=2"]).status == "finished"
+    assert server.is_asleep
+    freed = note.read_text().split()
+    assert freed.count("asleep") >= 4, "before what is played after each update"
+    assert server.called.count("/wake_up") == freed.count("asleep")
+    assert not told_of_servers(tmp_path, "ranks")
 
 
 def told_of_servers(home: Path, name: str) -> list[str]:

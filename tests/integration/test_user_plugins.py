@@ -119,8 +119,9 @@ class Scale(Intervention):
     def __init__(self, factor):
         self.factor = factor
     def apply(self, subject):
-        for master in subject.optimizer.masters.values():
-            master.mul_(self.factor)
+        with subject.optimizer.whole_weights() as weights:
+            for weight in weights.values():
+                weight.mul_(self.factor)
         return Change(f"times {self.factor:g}")
 
 def create(factor):

@@ -89,7 +89,8 @@ def trained_at_once(
     objective = make_objective(ObjectiveConfig.model_validate(case["objective"]), ENVIRONMENTS)
     config = LearnerConfig(**options).resolved(PolicyConfig())
     keeps_reference = objective.may_need_reference and work.rank == 0
-    learner = Learner(policy, config, 1.0, keeps_reference, work, replicas=case.get("replicas", 1))
+    is_on_host = case.get("on_host", False)
+    learner = Learner(policy, config, 1.0, keeps_reference, work, is_on_host, case.get("replicas", 1))
     reports = []
     if case.get("spoils") is not None and work.rank == (case["spoils_rank"] if work.size > 1 else 0):
         spoil(learner, case["spoils"])
@@ -101,9 +102,8 @@ def trained_at_once(
         learner.optimizer.load(before / "state" / "whole")
     first = case.get("first", 0)
     for seed in range(first, first + case.get("steps", STEPS)):
-        if seed and case.get("resets"):
-            adapters.reset(policy.model, torch.Generator().manual_seed(seed))
-            learner.optimizer.reset()
+        if seed and (change := case.get("change")) is not None:
+            change_weights(learner, change, torch.Generator().manual_seed(seed))
         trajectories = [
             replace(one, arm=f"{ENVIRONMENTS[one.group % 2]}/{one.group // 2 % 2}")
             for one in random_trajectories(len(policy.tokenizer), seed=seed)
@@ -115,6 +115,36 @@ def trained_at_once(
         require_same_after_loading(learner, folder)
     work.send("end")
     return learner, reports, state
+
+
+@torch.no_grad()
+def change_weights(learner: Learner, change: str, generator: torch.Generator) -> None:
+    """Do to a policy between two steps what interventions do."""
+    policy, optimizer = learner.policy, learner.optimizer
+    if change == "adapters are reset":
+        adapters.reset(policy.model, generator)
+        optimizer.reset()
+    elif change == "adapters are merged":
+        policy.merge_adapters(generator)
+        optimizer.take_base()
+        optimizer.reset()
+    elif change == "weights are moved":
+        with optimizer.whole_weights() as weights:
+            for one in weights.values():
+                one.mul_(0.9).add_(torch.randn(one.shape, generator=generator).to(one), alpha=0.01)
+    elif change == "units are forgotten":
+        with optimizer.whole_weights() as weights:
+            for name, one in list(weights.items()):
+                for dim in range(one.ndim):
+                    places = torch.randperm(one.shape[dim], generator=generator)[: one.shape[dim] // 3]
+                    one.index_fill_(dim, places, 0.0)
+                    optimizer.forget(name, dim, places)
+    else:
+        raise ValueError(change)
+    own = dict(policy.model.named_parameters())
+    with optimizer.whole_weights() as weights:
+        for name, one in weights.items():
+            assert torch.equal(own[name], one.to(own[name].dtype)), "what plays follows"
 
 
 def saved(learner: Learner, folder: Path, copies: HostCopies | None = None) -> OptimizerState:

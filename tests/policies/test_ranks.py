@@ -23,7 +23,30 @@ WAYS: list[dict[str, Any]] = [
     {"name": "fewer micro-batches than ranks", "objective": {"preset": "grpo"}, "learner": {"micro_tokens": 4096}},
     {"name": "adapters", "objective": {"preset": "repo_r"}, "adapter": {"rank": 4}},
     {"name": "adapters, shared prompts", "objective": {"preset": "entropy_bonus"}, "adapter": 2, "shares": True},
-    {"name": "adapters that are reset", "objective": {"preset": "rloo"}, "adapter": 4, "resets": True},
+    {"name": "adapters that are reset", "objective": {"preset": "rloo"}, "adapter": 4, "change": "adapters are reset"},
+    {
+        "name": "adapters that are merged",
+        "objective": {"preset": "rloo"},
+        "adapter": 4,
+        "change": "adapters are merged",
+    },
+    {"name": "weights that are moved", "objective": {"preset": "repo_r"}, "change": "weights are moved"},
+    {"name": "units that are forgotten", "objective": {"preset": "rloo"}, "change": "units are forgotten"},
+    {"name": "an optimiser on the host", "objective": {"preset": "repo_r"}, "on_host": True},
+    {
+        "name": "an optimiser on the host, weights that are moved",
+        "objective": {"preset": "repo_adaptive"},
+        "learner": {"updates": 2, "clip_norm": 1e-3},
+        "on_host": True,
+        "change": "weights are moved",
+    },
+    {
+        "name": "adapters that are merged, their optimiser on the host",
+        "objective": {"preset": "repo_r"},
+        "adapter": 4,
+        "on_host": True,
+        "change": "adapters are merged",
+    },
     {"name": "adapters with a KL", "objective": {"preset": "grpo", "kl": 0.1}, "adapter": 4},
     {"name": "a KL", "objective": {"preset": "grpo", "kl": 0.1}},
     {
@@ -37,6 +60,8 @@ REPLICATED: list[dict[str, Any]] = [
     {"name": "a clipped gradient", "objective": {"preset": "rloo"}, "learner": {"clip_norm": 1e-3}},
     {"name": "fewer micro-batches than ranks", "objective": {"preset": "grpo"}, "learner": {"micro_tokens": 4096}},
     {"name": "adapters", "objective": {"preset": "repo_r"}, "adapter": 4},
+    {"name": "weights that are moved", "objective": {"preset": "repo_r"}, "change": "weights are moved"},
+    {"name": "an optimiser on the host", "objective": {"preset": "repo_r"}, "on_host": True},
 ]
 
 
@@ -76,6 +101,8 @@ SPOILT: dict[str, Any] = {"objective": {"preset": "repo_adaptive"}, "steps": 3, 
 OTHERS = [
     {"name": "float32", "dtype": "float32", **SHORT, "steps": 10},
     {"name": "bfloat16", "dtype": "bfloat16", **SHORT},
+    {"name": "bfloat16 with masters on the host", "dtype": "bfloat16", "on_host": True, **SHORT},
+    {"name": "bfloat16 that is moved", "dtype": "bfloat16", "change": "weights are moved", **SHORT},
     {"name": "adapters beside bfloat16", "dtype": "bfloat16", "adapter": 4, **SHORT},
     {"name": "replicas of bfloat16", "dtype": "bfloat16", "replicas": 2, **SHORT},
     *({"name": f"spoilt by {rank}", "spoils_rank": rank, **SPOILT} for rank in (0, 1)),
@@ -145,6 +172,8 @@ def test_four_ranks_are_two_replicas_of_two_shards(tmp_path: Path) -> None:
 def test_in_less_precision_they_agree_to_its_rounding(two: dict[str, dict[str, Any]]) -> None:
     assert two["float32"]["weights"] < 1e-6
     assert two["bfloat16"]["weights"] < 2e-2
+    assert two["bfloat16 with masters on the host"]["weights"] < 2e-2
+    assert two["bfloat16 that is moved"]["weights"] < 2e-2
     assert two["replicas of bfloat16"]["weights"] < 2e-2
     assert two["adapters beside bfloat16"]["weights"] < 2e-4
 

@@ -29,7 +29,7 @@ SERVERS = {"type": "vllm_server", "urls": ["http://localhost:8000"]}
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of usual shapes without weights: a folder each."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("1.5B", "3B", "7B"):
+    for name in ("1.5B", "3B", "7B", "32B"):
         architecture(name).save_pretrained(folder / name)
         build_tokenizer(VocabularySample({}), False).save_pretrained(folder / name)
     return folder
@@ -202,6 +202,26 @@ def test_what_ranks_share_is_divided_and_what_the_first_does_alone_is_not(shapes
     assert shared.peak < alone.peak
     assert shared.update_tokens_s == pytest.approx(4 * (alone.update_tokens_s or 0))
     assert any("4 ranks" in note for note in shared.notes)
+
+
+def test_ranks_with_the_optimiser_on_the_host_have_a_share_of_the_weights_alone(shapes: Path) -> None:
+    resources = {**small()["resources"], "ranks": 4}
+    plan = planned(large(shapes, "32B", sampler=SERVERS, resources=resources))
+    assert not plan.fits
+    assert "`resources.offload: optimizer` would take" in plan.verdict
+    resources["offload"] = "optimizer"
+    on_host = planned(large(shapes, "7B", sampler=SERVERS, resources=resources))
+    sizes = {part.name: part.num_bytes for part in on_host.parts}
+    memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
+    assert sizes["1/4 of the weights that learn"] == memory.weights // 4
+    assert sizes["gradients of the last backward pass"] == memory.weights // 4
+    given = large(shapes, "7B", sampler=SERVERS, resources=resources)
+    given["policy"]["adapter"] = 32
+    adapted = {part.name: part.num_bytes for part in planned(given).parts}
+    memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16", adapter={"rank": 32}))
+    assert adapted["gradients of the last backward pass"] == memory.trained
+    frozen = 2 * memory.num_parameters // 4
+    assert adapted["1/4 of frozen weights, and all of the adapters"] == frozen + memory.trained
 
 
 def test_replicas_are_counted_whole_and_are_made_fewer_where_they_do_not_fit(shapes: Path) -> None:
