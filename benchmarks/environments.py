@@ -6,6 +6,7 @@
   start of its process up to the first task that is played and up to the end of the first step; the same with 1.
 - start: the same 100 in a process that has loaded its modules.
 - build: one environment of each type, and the tasks of it that a start asks for: for `tiny`'s vocabulary, to evaluate.
+- types: the start of a run with 100 environments of one type, for each type; once, nothing is asked of it.
 - step: 100 environments of 5 categories beside 3, in turn, 16 groups of 4 answers of one token: the ratio of each pair.
 - checkpoint: all that grows with arms, the bandits' state and where every category's tasks stand, written and read;
   of one bandit (flat), and of a hundred (staged).
@@ -26,7 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -202,28 +204,45 @@ def of_start() -> bool:
     return statistics.median(step.processor for _, step in took) > MOST_START_S
 
 
-def of_build() -> bool:
-    """Time how long a start builds an environment of each type, and how long it asks it for tasks."""
+@contextmanager
+def types() -> Iterator[dict[str, dict[str, Any]]]:
+    """Give an environment of each type, with its data and server."""
     with tempfile.TemporaryDirectory() as folder, example_server() as url:
         path = Path(folder, "long.jsonl")
         sums = ({"prompt": f"{i} + {i % 7} =", "answer": str(i + i % 7), "topic": f"t{i % 5}"} for i in range(LONG))
         path.write_text("".join(json.dumps(row) + "\n" for row in sums), "utf-8")
         words = {str(k): {"min_word_len": k, "max_word_len": k} for k in range(3, 3 + CATEGORIES)}
         numbers = {str(k): {"max_value": k} for k in range(10, 10 + CATEGORIES)}
-        kinds: dict[str, dict[str, Any]] = {
+        gym = {"type": "reasoning_gym", "max_tokens": 8}
+        yield {
             f"rows, {LONG:,} of them": {"type": "rows", "category": "topic", "reward": "exact", "train": str(path)},
             f"rows, {ROWS} of them": rows(1, Path(folder))["rows000"],
-            "reasoning_gym, which reads a list of words": {"dataset": "spell_backward", "categories": words},
-            "reasoning_gym, which does not": {"dataset": "gcd", "categories": numbers},
+            "reasoning_gym, which reads a list of words": {**gym, "dataset": "spell_backward", "categories": words},
+            "reasoning_gym, which does not": {**gym, "dataset": "gcd", "categories": numbers},
             "codebook": {"type": "codebook", "categories": {str(k): k for k in (2, 4, 8, 16, 32)}},
             "gymnasium": {"type": "gymnasium", "id": "FrozenLake-v1"},
             "http": {"type": "http", "urls": [url]},
             "a factory": dice(1)["dice000"],
         }
-        for what, section in kinds.items():
+
+
+def of_types() -> bool:
+    """Time the start of a run with a hundred environments of one type, each type in turn."""
+    with types() as known:
+        for what, section in known.items():
+            marks = started({f"one{k:03}": section for k in range(MANY)}, 1)
+            took = marks.first_task.since(marks.begun), marks.steps[0].since(marks.begun)
+            told(f"start, {MANY} x {what}, modules loaded", [took])
+    return False
+
+
+def of_build() -> bool:
+    """Time how long a start builds an environment of each type, and how long it asks it for tasks."""
+    with types() as known:
+        for what, section in known.items():
             took = []
             for _ in range(STARTS):
-                spec = load_spec(spec_of({"one": {"type": "reasoning_gym"} | section}, 1))
+                spec = load_spec(spec_of({"one": section}, 1))
                 begun = Spent.now()
                 built = build_environments(spec)[1]
                 build, begun = Spent.now().since(begun), Spent.now()
@@ -285,6 +304,7 @@ PARTS: Mapping[str, Callable[[], list[bool]]] = {
     "process": lambda: [of_process()],
     "start": lambda: [of_start()],
     "build": lambda: [of_build()],
+    "types": lambda: [of_types()],
     "step": lambda: [of_step(mode) for mode in ("staged", "flat")],
     "checkpoint": lambda: [of_checkpoint(mode, arms) for mode in ("flat", "staged") for arms in (ARMS // 10, ARMS)],
 }

@@ -10,6 +10,7 @@ never makes a task `correct`.
 from __future__ import annotations
 
 import difflib
+import importlib
 import io
 import random
 import re
@@ -48,6 +49,7 @@ KEPT_TASKS = 4096  # making a task anew costs from .01 ms (spell_backward) to 20
 LEVEL = "level"  # the key that holds a category's level, beside the options
 OURS = ("trainable", "parameters", LEVEL)  # keys of a category that are no options of the data set
 JOIN = "+"
+FACTORY = "reasoning_gym.factory"
 MOST_PARAMETERS = 6  # so that every corner can be tried
 REFUSALS = (AssertionError, TypeError, ValueError)  # what a data set raises at options
 
@@ -167,7 +169,7 @@ class Config(TextOptions):
 
 
 class ReasoningGym(Environment):
-    """One data set, built once for each category, and for each cell of a box when it is asked for."""
+    """One data set, built for each category, and each cell of a box, when a task of it is first made or scored."""
 
     def __init__(self, name: str, config: Config) -> None:
         self.name = name
@@ -175,12 +177,9 @@ class ReasoningGym(Environment):
         self.max_tokens, self.max_prompt_tokens = config.max_tokens, config.max_prompt_tokens
         self._config = config
         self._option_sets = config.option_sets
-        self._boxes, self._datasets = dict[str, Box](), dict[str, Any]()
-        for category, options in self._option_sets.items():
-            if "parameters" in options:
-                self._boxes[category] = box_of_category(config.dataset, options)
-            else:
-                self._datasets[category] = self._build(category)
+        boxes = {name: options for name, options in self._option_sets.items() if "parameters" in options}
+        self._boxes = {name: box_of_category(config.dataset, options) for name, options in boxes.items()}
+        self._datasets = dict[str, Any]()
         self._cell_dataset = lru_cache(maxsize=KEPT_CELLS)(self._build)
         # the base class looks whether an answer is the reference answer, or contains it
         own, base = library().DATASETS[config.dataset][0], library().ProceduralDataset
@@ -231,8 +230,11 @@ class ReasoningGym(Environment):
         return Score.of(value)
 
     def _dataset(self, category: str, index: int) -> Any:
-        box = self._boxes.get(category)
-        return self._datasets[category] if box is None else self._cell_dataset(category, box.cell(index))
+        if (box := self._boxes.get(category)) is not None:
+            return self._cell_dataset(category, box.cell(index))
+        if category not in self._datasets:
+            self._datasets[category] = self._build(category)
+        return self._datasets[category]
 
     def _build(self, category: str, cell: int | None = None) -> Any:
         size = self.size(category)
@@ -264,9 +266,11 @@ class ReasoningGym(Environment):
 
 def library() -> Any:
     """Import `reasoning_gym.factory`; raises EnvironmentFault if it is not installed."""
+    if sys.modules.get(FACTORY) is not None:
+        return importlib.import_module(FACTORY)
     needs = "environments of type reasoning_gym need the package reasoning-gym"
     with undisturbed(0):  # something that it imports draws from `random`
-        return import_extra("reasoning_gym.factory", needs, "'evergreen-rl[reasoning-gym]'")
+        return import_extra(FACTORY, needs, "'evergreen-rl[reasoning-gym]'")
 
 
 @contextmanager
