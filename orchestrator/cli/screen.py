@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial, partialmethod
 from pathlib import Path
@@ -28,6 +28,7 @@ from orchestrator.progress import Progress
 from store.records import EVERYTHING, BoundaryRecord, StepRecord
 
 EVERY_S = 5.0  # between two lines of steady progress
+MOST_NAMED, NAMED_ENDS = 12, 3  # environments of a line that names all; of a longer list the lowest, and the highest
 
 
 class Screen(Callback):
@@ -135,10 +136,23 @@ class Screen(Callback):
 
 
 def _held_out(values: Mapping[tuple[str, str], float | None]) -> str:
-    """What was found of environments on held-out tasks, in words: accuracy and, in brackets, entropy."""
-    names = dict.fromkeys(name for name, _ in values)
-    of = ((name, number(values.get((name, "pass_1"))), number(values.get((name, "entropy_token")))) for name in names)
-    return f"accuracy (entropy) {', '.join(f'{name} {accuracy} ({entropy})' for name, accuracy, entropy in of)}"
+    """What was found of environments on held-out tasks, in words: accuracy and, in brackets, entropy.
+
+    Of more than fit on a line or two their mean, and the lowest and the highest.
+    """
+
+    def said(names: Iterable[str]) -> str:
+        of = [(name, *(number(values.get((name, metric))) for metric in ("pass_1", "entropy_token"))) for name in names]
+        return ", ".join(f"{name} {accuracy} ({entropy})" for name, accuracy, entropy in of)
+
+    names = list(dict.fromkeys(name for name, _ in values))
+    if len(names) <= MOST_NAMED:
+        return f"accuracy (entropy) {said(names)}"
+    found = {name: value for name in names if (value := values.get((name, "pass_1"))) is not None}
+    ranked = sorted(found, key=lambda name: found[name])
+    mean = number(sum(found.values()) / len(found)) if found else number(None)
+    ends = f"lowest {said(ranked[:NAMED_ENDS])}; highest {said(reversed(ranked[-NAMED_ENDS:]))}"
+    return f"accuracy (entropy) of {len(found)} environments, mean {mean}; {ends}"
 
 
 Recall = Callable[[str], Course]  # a run's course up to now, by its name

@@ -40,6 +40,19 @@ def test_after_a_run_only_the_plain_lines_are_left(
     assert without_clock("\n".join(terminal.screen.shown())) == plain
 
 
+def test_of_many_environments_the_lowest_and_the_highest_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = alone(steps=1, stages=1)
+    spec["environments"] = {f"one{k:02}": spec["environments"]["one"] for k in range(screen.MOST_NAMED + 1)}
+    orchestrator.run(spec, home=tmp_path, watcher=Screen(tmp_path))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "before training" in line)
+    assert f"accuracy (entropy) of {screen.MOST_NAMED + 1} environments, mean " in line
+    named = re.findall(r"one\d\d (\S+) \(", line)
+    assert len(named) == 2 * screen.NAMED_ENDS
+    assert [float(one) for one in named] == sorted(float(one) for one in named)
+
+
 def test_the_view_shows_the_moment_while_the_run_goes(tmp_path: Path) -> None:
     terminal = FakeTerminal(100, 40)
 
