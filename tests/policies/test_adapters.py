@@ -27,6 +27,7 @@ from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_batch, random_trajectories
 
 SMALL = AdapterConfig(rank=4, alpha=8)
+ROUNDING = 4e-6  # of float32 log-probs, of the largest of them; which bits are lost depends on the CPU
 
 
 def adapted(config: AdapterConfig = SMALL, dtype: torch.dtype = torch.float32, has_own_base: bool = True) -> Policy:
@@ -100,7 +101,7 @@ def test_one_merged_model_computes_the_same(tmp_path: Path) -> None:
     now = lp(policy.model)
     policy.save_merged(tmp_path)
     read = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert gap(lp(read), now) < 1e-6
+    assert gap(lp(read), now) < ROUNDING
     exact = adapted(dtype=torch.float64)
     trained(exact)
     there = lp(exact.model)
@@ -108,7 +109,7 @@ def test_one_merged_model_computes_the_same(tmp_path: Path) -> None:
     assert gap(lp(exact.model), there) < 1e-13
     assert dict(adapters.merged_weights(policy.model)).keys() == dict(read.named_parameters()).keys()
     policy.merge_adapters(generator(7))
-    assert gap(lp(policy.model), now) < 1e-6
+    assert gap(lp(policy.model), now) < ROUNDING
     assert policy.has_own_base
     assert not any(one.any() for name, one in adapters.adapter_weights(policy.model).items() if ".lora_B." in name)
 
@@ -144,7 +145,7 @@ def test_saved_ones_are_read_by_us_and_by_peft(tmp_path: Path, has_own_base: boo
     assert torch.equal(lp(ours.model), now)
     assert ours.has_own_base == has_own_base
     write_merged(config, tmp_path / "own", tmp_path / "merged")
-    assert gap(lp(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), now) < 1e-6
+    assert gap(lp(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), now) < ROUNDING
     assert (tmp_path / "merged" / "tokenizer.json").is_file()
     assert not (tmp_path / "merged" / adapters.WEIGHTS_FILE).exists()
 
@@ -213,7 +214,7 @@ def test_a_probe_trains_fresh_ones_on_a_copy_of_what_the_policy_is() -> None:
     trained(policy)
     state = {name: one.clone() for name, one in policy.model.state_dict().items()}
     with full_copy(policy) as copy:
-        assert gap(lp(copy.model), lp(policy.model)) < 1e-6
+        assert gap(lp(copy.model), lp(policy.model)) < ROUNDING
         own = adapters.adapter_weights(copy.model)
         assert not any(one.any() for name, one in own.items() if ".lora_B." in name)
         trained(copy)
@@ -250,7 +251,7 @@ def test_conv1d_layers_are_merged_the_other_way_round() -> None:
         torch.nn.init.normal_(one, std=0.1, generator=generator(0))
     now = lp(model)
     adapters.merge(model, generator(0))
-    assert gap(lp(model), now) < 1e-6
+    assert gap(lp(model), now) < ROUNDING
 
 
 def test_the_head_is_still_found_and_never_adapted() -> None:

@@ -173,7 +173,7 @@ def test_replicas_are_those_of_the_ranks_that_machines_make(tmp_path: Path, ever
         ),
         (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.ranks=3"], "2 machines make 4"),
         (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.replicas=3"], "4 ranks cannot be 3"),
-        (["--on", "slurm", "--nodes", "2", "--set", "curriculum.boundary.interventions=[redo]"], "resources.ranks: 2"),
+        (["--on", "slurm", "--nodes", "2", "--set", "sampler=vllm"], "resources.ranks: 2"),
         (["--on", "kubernetes", "--nodes", "2"], "PyTorchJob"),
     ],
 )
