@@ -152,7 +152,7 @@ def plan_gpu(spec: Spec, environments: Mapping[str, Environment], memory: ModelM
     num_tokens = spec.curriculum.stage.steps * spec.step.groups * a_group
     stage_s = num_tokens / play_s + num_tokens / update_s if play_s and update_s else None
     has_adapters = spec.policy.adapter is not None
-    plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec)), has_adapters=has_adapters)
+    plan = GpuPlan(gpu, parts, update_s, play_s, stage_s, notes=tuple(_notes(spec, memory)), has_adapters=has_adapters)
     if plan.fits:
         return plan
     changes, smaller = dict[str, str](), spec
@@ -273,8 +273,12 @@ def _with_server(spec: Spec) -> Spec:
     return spec.model_copy(update={"sampler": server})
 
 
-def _notes(spec: Spec) -> Iterator[str]:
+def _notes(spec: Spec, memory: ModelMemory) -> Iterator[str]:
     """Say what is not in the plan."""
+    if spec.resources.offload == "optimizer":
+        each = ", for each rank that is on it" if spec.resources.ranks > 1 else ""
+        on_host = size_in_words(memory.on_host(spec.resources.num_shards))
+        yield f"masters, gradients and moments take {on_host} of the host's memory{each}"
     if spec.resources.ranks > 1:
         replicas = spec.resources.replicas
         layout = f" in {replicas} replicas" if replicas > 1 else ""

@@ -119,6 +119,12 @@ class ModelMemory:
             return self.num_parameters * self.bytes_each // num_shards + own
         return (self.bytes_each if on_host else 4 * FLOAT32) * self.num_parameters // num_shards
 
+    def on_host(self, num_shards: int) -> int:
+        """Of what one rank has on its host where the optimiser is there: its share of masters, gradients, moments."""
+        if self.num_adapted is not None:
+            return 4 * FLOAT32 * self.num_adapted
+        return 4 * FLOAT32 * self.num_parameters // num_shards
+
     def activations(self, num_tokens: int, *, recomputes: bool) -> int:
         """Of what a forward pass over so many tokens keeps, with what the backward pass of a layer adds.
 

@@ -111,6 +111,7 @@ def test_7b_in_full_fits_80_gb_with_the_optimiser_on_the_host(shapes: Path) -> N
     memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
     assert on_host.fits
     assert plan.peak - on_host.peak == 16 * memory.num_parameters
+    assert any("take 122 GB of the host's memory" in note for note in on_host.notes)
 
 
 def test_a_probe_that_trains_a_copy_takes_as_much_again(shapes: Path) -> None:
@@ -215,6 +216,7 @@ def test_ranks_with_the_optimiser_on_the_host_have_a_share_of_the_weights_alone(
     memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
     assert sizes["1/4 of the weights that learn"] == memory.weights // 4
     assert sizes["gradients of the last backward pass"] == memory.weights // 4
+    assert any("take 30 GB of the host's memory, for each rank" in note for note in on_host.notes)
     given = large(shapes, "7B", sampler=SERVERS, resources=resources)
     given["policy"]["adapter"] = 32
     adapted = {part.name: part.num_bytes for part in planned(given).parts}
