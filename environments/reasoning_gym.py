@@ -222,8 +222,9 @@ class ReasoningGym(Environment):
             return Score.of(0.0)
         entry, dataset = task.data["entry"], self._config.dataset
         value, silent = 0.0, redirect_stdout(io.StringIO()) if dataset in PRINTING else nullcontext()
+        built = self._dataset(task.category, task.index)
         with silent, suppress(*UNREADABLE if dataset in RAISING else ()):
-            value = float(self._dataset(task.category, task.index).score_answer(answer, entry))
+            value = float(built.score_answer(answer, entry))
         same, credit = GENEROUS.get(dataset, (None, 0.0))
         if same is not None and value >= CORRECT_AT and not same(answer, entry["answer"]):
             value = credit

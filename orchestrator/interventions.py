@@ -196,8 +196,15 @@ class Interventions:
         done = []
         for one, why in due:
             self.player.sampler.make_room()
+            optimizer = self.learner.optimizer
+            num_changes = optimizer.num_changes
             with torch.no_grad():
                 change = one.intervention.apply(self._subject(one, at, watch))
+            if change.is_any and one.intervention.moves_weights and optimizer.num_changes == num_changes:
+                raise UserError(
+                    f"curriculum.boundary.interventions.{one.number}: {one.kind} says that it changed weights, and did "
+                    "not ask for them: it changes what `subject.optimizer.whole_weights()` lends (docs/extend.md)"
+                )
             done.append(Done(one, why, change.text, change.is_any))
             self.learner.policy.version += moves_weights(done[-1:])  # engines get them, the next of the list too
         reference = self.learner.reference
@@ -211,7 +218,7 @@ class Interventions:
         def weights_of(origin: Origin) -> Mapping[str, torch.Tensor]:
             folder = self._folder(one, origin, at)
             checkpoints.verify(folder.parent)
-            return weights_in(folder, self.learner.optimizer.weights)
+            return weights_in(folder, self.learner.weights)
 
         def rows(num: int) -> list[Row]:
             tasks = self._training_tasks(num)

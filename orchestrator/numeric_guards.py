@@ -210,7 +210,7 @@ class NumericGuards:
             return
         optimizer = self.learner.optimizer
         with torch.no_grad(), optimizer.whole_weights() as weights:
-            for name, weight in weights_in(folder, optimizer.weights).items():
+            for name, weight in weights_in(folder, self.learner.weights).items():
                 weights[name].copy_(weight)
         optimizer.reset()
         self.learner.policy.version += 1  # engines get them

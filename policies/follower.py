@@ -108,7 +108,7 @@ def follow_launched(process: LaunchedProcess) -> None:
     _leave_signals_to_rank_0()
     work = Ranks.join_launched(process)
     try:
-        with work.naming_lost_rank():
+        with work.together():
             command, data, _ = work.receive()
             if command == "end":  # there was nothing to update
                 return

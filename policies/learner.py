@@ -301,6 +301,12 @@ class Learner:
         else:
             self.optimizer = Optimizer(policy.model, *options, optimizes_on_host)
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the policy that learn, by name, whole and in its own type."""
+        own = dict(self.policy.model.named_parameters())
+        return {name: own[name] for name in self.optimizer.weights}
+
     def learn(
         self,
         trajectories: Sequence[Trajectory],
@@ -336,9 +342,9 @@ class Learner:
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
         if self.work.leads:
-            with self.work.naming_lost_rank():
+            with self.work.together():
                 self._send(batch, objective, is_off_policy, span)
-        with self.work.naming_lost_rank(), self.update_passes.prepared():
+        with self.work.together(), self.update_passes.prepared():
             step = self._begin(batch, objective, is_off_policy, span)
             tally = step.tally
             for rows, share in zip(step.parts, step.falls, strict=True):
@@ -367,7 +373,7 @@ class Learner:
 
     def _free_memory(self) -> None:
         """As rank 0: give back what all ranks' GPUs keep for later tensors; it is free when this returns."""
-        with self.work.naming_lost_rank():
+        with self.work.together():
             self.work.send("free")
             self.follow_freeing()
 

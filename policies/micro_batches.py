@@ -252,6 +252,9 @@ class ForwardPasses:
                 continue
             for into_BT, own_BT in zip(whole.tensors, scored.tensors, strict=True):
                 into_BT[micro.rows, : own_BT.shape[1]] = own_BT.cpu()
+        # FSDP keeps what no layer holds gathered until a backward pass: what moves the shards next would not reach it
+        if (reshard := getattr(model, "reshard", None)) is not None:
+            reshard()
         return self.work.union(whole)
 
     def finite_lp(self, batch: Batch, rows: Tensor, version: int, where: str) -> Tensor:

@@ -71,6 +71,7 @@ class Optimizer:
         self.on_host = on_host
         self.weights: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.betas, self.weight_decay, self.clip_norm = betas, weight_decay, clip_norm
+        self.num_changes = 0  # how often weights were lent to be changed, or taken as somebody else had changed them
         self.reset()
 
     def reset(self) -> None:
@@ -83,6 +84,7 @@ class Optimizer:
             list(self.masters.values()), betas=self.betas, weight_decay=self.weight_decay, fused=True
         )
         self.num_updates = 0
+        self.num_changes += 1
         self.clear_gradients()
 
     def clear_gradients(self) -> None:
@@ -118,7 +120,8 @@ class Optimizer:
 
     @contextmanager
     def whole_weights(self) -> Iterator[Mapping[str, Tensor]]:
-        """Lend all weights by name, at least float32, to be changed in place; the model follows when the block ends."""
+        """Lend what learns by name, at least float32, to be changed in place; the model follows when the block ends."""
+        self.num_changes += 1
         yield self.masters
         self.copy_back()
 

@@ -84,8 +84,8 @@ class Alone:
     def send(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
         """As rank 0: have the others do something; `data` as JSON, and tensors."""
 
-    def naming_lost_rank(self) -> AbstractContextManager[None]:
-        """Raise `RankLost`, with its name, where something inside the block failed because a rank has ended."""
+    def together(self) -> AbstractContextManager[None]:
+        """Work with the other ranks; raise `RankLost`, with its name, where that fails because one has ended."""
         return nullcontext()
 
 
@@ -103,6 +103,7 @@ class Ranks(Alone):
         self.device, self._lost, self._commands = device, lost, commands
         self._found: str | None = None  # which other process has ended, once a failure told
         self._sending = threading.Lock()
+        self._num_together = 0  # blocks under way in which the others work too, and hear no command
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.leads = self.rank == 0
 
@@ -128,11 +129,16 @@ class Ranks(Alone):
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
-        """As rank 0: let the others know, inside the block, that it is there; they wait for no longer than `HEARD`."""
+        """As rank 0: let the others know, inside the block, that it is there; they wait for no longer than `HEARD`.
+
+        Not while they work: what is sent to a rank that does not hear it fails after as long, and all that follows.
+        """
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(BEAT_S):
+                if self._num_together:
+                    continue
                 with suppress(RuntimeError):  # one that is lost is told by whoever needs it
                     self.send(HEARTBEAT)
 
@@ -147,8 +153,9 @@ class Ranks(Alone):
         dist.destroy_process_group()
 
     @contextmanager
-    def naming_lost_rank(self) -> Iterator[None]:
-        """Raise `RankLost`, with its name, where something inside the block failed because a rank has ended."""
+    def together(self) -> Iterator[None]:
+        """Work with the other ranks; raise `RankLost`, with its name, where that fails because one has ended."""
+        self._num_together += 1
         try:
             yield
         except RuntimeError as error:
@@ -156,6 +163,8 @@ class Ranks(Alone):
                 raise
             self._found = who
             raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
+        finally:
+            self._num_together -= 1
 
     def lost(self) -> str | None:
         """Say which rank has ended, as far as it is known by now; a thread may ask beside the updates."""

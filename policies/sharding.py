@@ -130,13 +130,14 @@ class ShardedOptimizer(Optimizer):
 
     @contextmanager
     def whole_weights(self) -> Iterator[Mapping[str, Tensor]]:
-        """As rank 0: lend all weights as `Optimizer` does, gathered on the host; every rank then takes its share."""
+        """As rank 0: lend what learns as `Optimizer` does, gathered on the host; every rank then takes its share."""
+        self.num_changes += 1
         self._send("gather")
-        with self.work.naming_lost_rank():
+        with self.work.together():
             whole = self._gather()
         yield whole
         self._send("spread")
-        with self.work.naming_lost_rank():
+        with self.work.together():
             self._spread(whole)
         own = dict(self.source.named_parameters())
         with torch.no_grad():
@@ -161,7 +162,7 @@ class ShardedOptimizer(Optimizer):
     def take_base(self) -> None:
         """As rank 0: have what is frozen beside adapters, on all ranks, follow the model that plays."""
         self._send("base")
-        with self.work.naming_lost_rank():
+        with self.work.together():
             self._spread_base()
 
     def _spread_base(self) -> None:
@@ -231,27 +232,25 @@ class ShardedOptimizer(Optimizer):
         self._send("load", folder=str(folder))
         before, self._sends = self._sends, False  # of the `reset` inside
         try:
-            with self.work.naming_lost_rank():
+            with self.work.together():
                 super().load(folder)
         finally:
             self._sends = before
 
     def _send(self, command: str, tensors: Mapping[str, Tensor] | None = None, **data: Any) -> None:
         if self._sends:
-            with self.work.naming_lost_rank():
+            with self.work.together():
                 self.work.send(command, data, **(tensors or {}))
 
     def _copied(self, weight: Tensor) -> Tensor:
         """Make a weight's master on the host; of a sharded one, a tensor that is sharded alike."""
         if not isinstance(weight, DTensor):
             return super()._copied(weight)
-        mesh = weight.device_mesh
-        if mesh.device_type != "cpu":
-            if self._host_mesh is None:
-                self._host_mesh = init_device_mesh("cpu", mesh.shape, mesh_dim_names=mesh.mesh_dim_names)
-            mesh = self._host_mesh
+        if self._host_mesh is None:
+            mesh = weight.device_mesh
+            self._host_mesh = init_device_mesh("cpu", tuple(mesh.shape), mesh_dim_names=mesh.mesh_dim_names)
         own = super()._copied(weight.to_local()).detach()
-        return _like(weight, own, mesh).requires_grad_()
+        return _like(weight, own, self._host_mesh).requires_grad_()
 
     def _own(self, state: OptimizerState) -> OptimizerState:
         """Give this rank's share: its shards, and what is whole on each rank to the first."""

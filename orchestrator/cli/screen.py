@@ -146,11 +146,11 @@ def _held_out(values: Mapping[tuple[str, str], float | None]) -> str:
         return ", ".join(f"{name} {accuracy} ({entropy})" for name, accuracy, entropy in of)
 
     names = list(dict.fromkeys(name for name, _ in values))
-    if len(names) <= MOST_NAMED:
-        return f"accuracy (entropy) {said(names)}"
     found = {name: value for name in names if (value := values.get((name, "pass_1"))) is not None}
+    if len(found) <= MOST_NAMED:
+        return f"accuracy (entropy) {said(found if len(names) > MOST_NAMED else names)}"
     ranked = sorted(found, key=lambda name: found[name])
-    mean = number(sum(found.values()) / len(found)) if found else number(None)
+    mean = number(sum(found.values()) / len(found))
     ends = f"lowest {said(ranked[:NAMED_ENDS])}; highest {said(reversed(ranked[-NAMED_ENDS:]))}"
     return f"accuracy (entropy) of {len(found)} environments, mean {mean}; {ends}"
 

@@ -22,6 +22,7 @@ import torch
 from orchestrator.spec import Spec
 from policies.errors import PolicyError, RankLost
 from policies.follower import MEETING, POLICY, READY, write_settings
+from policies.hardware import free_cached_memory
 from policies.launchers import LaunchedProcess
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
@@ -43,6 +44,7 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
     if _launched is not None:
         with _telling_the_start(spec, policy, run_folder, _launched):
             yield _launched
+        policy.free_memory = free_cached_memory
         return
     if size == 1:
         yield Alone()
@@ -64,6 +66,7 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
             for one in followers:
                 one.wait(ENDING_S)
         finally:
+            policy.free_memory = free_cached_memory  # and no longer the others' too
             for one in followers:
                 one.kill()
                 one.wait()
@@ -104,7 +107,7 @@ def _telling_the_start(spec: Spec, policy: Policy, run_folder: Path, work: Ranks
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=START, dir=run_folder) as name:
         _write_start(Path(name), spec, policy)
-        with work.naming_lost_rank():
+        with work.together():
             work.send("begin", {"folder": str(Path(name).absolute()), "device": policy.device.type})
             work.total(torch.zeros(1))  # all have read it
     yield

@@ -413,7 +413,8 @@ class Spec(Section):
         key = f"resources.ranks: {self.resources.ranks}"
         if type_of(self.sampler) == "vllm":
             raise refuse(
-                f"{key}: sampler vllm is in the process of rank 0, whose GPU the learner fills: take `vllm_server`"
+                f"{key}: sampler vllm makes a group of processes of its own, and that of rank 0 is in one: take "
+                "`vllm_server`"
             )
         return self
 

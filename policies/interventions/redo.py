@@ -50,13 +50,13 @@ class Redo(Intervention):
     def apply(self, subject: Subject) -> Change:
         mlps = mlps_of(subject.model)
         activity = mean_activity(subject.model, mlps, subject.rows(self.config.rows))
-        num_units = num_reborn = 0
-        with subject.optimizer.whole_weights() as weights:
-            for mlp, activity_U in zip(mlps, activity, strict=True):
-                dormant = dormant_units(activity_U, self.config.tau)
-                num_units, num_reborn = num_units + mlp.num_units, num_reborn + len(dormant)
-                if len(dormant):
-                    revive(subject, weights, mlp, dormant)
+        dormant = [dormant_units(activity_U, self.config.tau) for activity_U in activity]
+        num_units, num_reborn = sum(mlp.num_units for mlp in mlps), sum(map(len, dormant))
+        if num_reborn:
+            with subject.optimizer.whole_weights() as weights:
+                for mlp, units in zip(mlps, dormant, strict=True):
+                    if len(units):
+                        revive(subject, weights, mlp, units)
         said = "is" if num_reborn == 1 else "are"
         found = f"{num_reborn:,} of {num_units:,} units {said} {self.config.tau:g}-dormant"
         return Change(f"{found}, and born again" if num_reborn else found, num_reborn > 0)

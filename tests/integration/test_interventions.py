@@ -18,6 +18,7 @@ from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.pruning import prune
 from policies.interventions.base_fusion import BaseFusion
+from policies.interventions.contracts import Change, Subject
 from policies.policy import Policy
 from store.ledger import Ledger
 from store.ledger.tables import task_group
@@ -328,3 +329,16 @@ def test_short_forms_and_the_plan(tmp_path: Path, evergreen: Any) -> None:
     plan = " ".join(checked.stdout.split())
     assert "changes: redo after every stage; base_fusion if pass_1 <= 1; never after the last stage" in plan
     assert "disk: 9 checkpoints" in plan, "4 of boundaries, 2 after interventions, 3 between"
+
+
+def test_one_that_changes_weights_that_it_was_not_lent_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def apply(self: BaseFusion, subject: Subject) -> Change:
+        for master in subject.optimizer.masters.values():
+            master.mul_(0.5)
+        return Change("halved")
+
+    monkeypatch.setattr(BaseFusion, "apply", apply)
+    with pytest.raises(UserError, match=r"interventions\.0: base_fusion says that it changed weights, and did not ask"):
+        run(treated("halved", "base_fusion"), home=tmp_path)

@@ -1,6 +1,6 @@
-"""One of two processes of a launcher: rank 0 keeps silent for some seconds, or has a heartbeat; rank 1 waits for it.
+"""One of two processes of a launcher: rank 0 keeps silent for some seconds, has a heartbeat, or works with rank 1.
 
-    python -m tests.policies.launched_worker beats|is_silent
+    python -m tests.policies.launched_worker beats|is_silent|works
 
 Limits are a hundredth of what they are in a run. Rank 1 ends with 0 where it heard "end", and else with what it says.
 """
@@ -25,8 +25,12 @@ def main(how: str) -> None:
     assert process is not None
     work = ranks.Ranks.join_launched(process)
     if work.leads:
-        if how == "beats":
+        if how in ("beats", "works"):
             with work.heartbeat():
+                if how == "works":
+                    work.send("update")
+                    with work.together():
+                        time.sleep(SILENCE_S)
                 time.sleep(SILENCE_S)
                 work.send("end")
         else:
@@ -34,8 +38,11 @@ def main(how: str) -> None:
         return
     start = time.monotonic()
     try:
-        with work.naming_lost_rank():
-            assert work.receive()[0] == "end"
+        with work.together():
+            if (told := work.receive()[0]) == "update":
+                time.sleep(SILENCE_S)
+                told = work.receive()[0]
+            assert told == "end"
     except RankLost as error:
         waited = time.monotonic() - start
         sys.exit(f"{error} after {'less' if waited < SILENCE_S else 'more'} than the silence")

@@ -31,10 +31,11 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
-from policies import adapters
 from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.follower import run_commands
 from policies.host_copies import HostCopies
+from policies.interventions import average, base_fusion, merge_adapters, redo, reset_adapters, shrink_perturb
+from policies.interventions.contracts import Intervention, Row, Subject
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import MicroBatcher
 from policies.objectives.by_environment import make_objective
@@ -48,6 +49,16 @@ from tests.policies.families import FAMILIES, SHAPE
 
 ENVIRONMENTS = ("words", "book")
 STEPS = 2
+INTERVENTIONS: dict[str, list[Intervention]] = {
+    "adapters are reset": [reset_adapters.create(reset_adapters.Config())],
+    "adapters are merged": [merge_adapters.create(merge_adapters.Config())],
+    "weights are moved": [
+        shrink_perturb.create(shrink_perturb.Config(noise=0.01)),
+        redo.create(redo.Config(tau=0.9, rows=4)),
+        average.create(average.Config(share=0.7)),
+        base_fusion.create(base_fusion.Config(alpha=0.9)),
+    ],
+}
 THREADS = Path("/proc/self/task")  # Linux
 
 
@@ -100,13 +111,14 @@ def trained_at_once(
         return learner, [], None
     if before is not None:
         learner.optimizer.load(before / "state" / "whole")
-    first = case.get("first", 0)
+    first, start = case.get("first", 0), weights_of(learner)
     for seed in range(first, first + case.get("steps", STEPS)):
         if seed and (change := case.get("change")) is not None:
-            change_weights(learner, change, torch.Generator().manual_seed(seed))
+            change_weights(learner, change, torch.Generator().manual_seed(seed), start)
+        spread = {"spread": 0.0} if seed == case.get("silent") else {}
         trajectories = [
             replace(one, arm=f"{ENVIRONMENTS[one.group % 2]}/{one.group // 2 % 2}")
-            for one in random_trajectories(len(policy.tokenizer), seed=seed)
+            for one in random_trajectories(len(policy.tokenizer), seed=seed, **spread)
         ]
         reports.append(learner.learn(trajectories, objective))
     state = saved(learner, folder / "state")
@@ -118,20 +130,14 @@ def trained_at_once(
 
 
 @torch.no_grad()
-def change_weights(learner: Learner, change: str, generator: torch.Generator) -> None:
-    """Do to a policy between two steps what interventions do."""
+def change_weights(learner: Learner, change: str, generator: torch.Generator, start: dict[str, torch.Tensor]) -> None:
+    """Do to a policy between two steps what interventions do; `start`: its weights before the first."""
     policy, optimizer = learner.policy, learner.optimizer
-    if change == "adapters are reset":
-        adapters.reset(policy.model, generator)
-        optimizer.reset()
-    elif change == "adapters are merged":
-        policy.merge_adapters(generator)
-        optimizer.take_base()
-        optimizer.reset()
-    elif change == "weights are moved":
-        with optimizer.whole_weights() as weights:
-            for one in weights.values():
-                one.mul_(0.9).add_(torch.randn(one.shape, generator=generator).to(one), alpha=0.01)
+    rows = [Row(one.ids, one.mask) for one in random_trajectories(len(policy.tokenizer), seed=9)]
+    subject = Subject(policy, optimizer, lambda origin: start, lambda num: rows[:num], generator)
+    if change in INTERVENTIONS:
+        for one in INTERVENTIONS[change]:
+            assert one.apply(subject).is_any
     elif change == "units are forgotten":
         with optimizer.whole_weights() as weights:
             for name, one in list(weights.items()):

@@ -31,6 +31,14 @@ WAYS: list[dict[str, Any]] = [
         "change": "adapters are merged",
     },
     {"name": "weights that are moved", "objective": {"preset": "repo_r"}, "change": "weights are moved"},
+    {"name": "a step without signal", "objective": {"preset": "clip_cov"}, "steps": 3, "silent": 1},
+    {
+        "name": "weights that are moved after a step without signal",
+        "objective": {"preset": "clip_cov"},
+        "steps": 3,
+        "silent": 0,
+        "change": "weights are moved",
+    },
     {"name": "units that are forgotten", "objective": {"preset": "rloo"}, "change": "units are forgotten"},
     {"name": "an optimiser on the host", "objective": {"preset": "repo_r"}, "on_host": True},
     {
