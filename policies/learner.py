@@ -341,10 +341,9 @@ class Learner:
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
-        if self.work.leads:
-            with self.work.together():
-                self._send(batch, objective, is_off_policy, span)
         with self.work.together(), self.update_passes.prepared():
+            if self.work.leads:
+                self._send(batch, objective, is_off_policy, span)
             step = self._begin(batch, objective, is_off_policy, span)
             tally = step.tally
             for rows, share in zip(step.parts, step.falls, strict=True):

@@ -137,10 +137,10 @@ class Ranks(Alone):
 
         def beat() -> None:
             while not over.wait(BEAT_S):
-                if self._num_together:
-                    continue
-                with suppress(RuntimeError):  # one that is lost is told by whoever needs it
-                    self.send(HEARTBEAT)
+                # asked under the lock: who begins to work together has said so before it sends the command
+                with self._sending, suppress(RuntimeError):  # one that is lost is told by whoever needs it
+                    if not self._num_together:
+                        self._send(HEARTBEAT, {})
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
         try:
@@ -227,14 +227,17 @@ class Ranks(Alone):
 
     def send(self, command: str, data: Mapping[str, Any] | None = None, **tensors: Tensor | None) -> None:
         """As rank 0: have the others do something; `data` as JSON, and tensors."""
+        with self._sending:  # the heartbeat has a thread of its own
+            self._send(command, data or {}, **tensors)
+
+    def _send(self, command: str, data: Mapping[str, Any], **tensors: Tensor | None) -> None:
         there = {name: one.cpu().contiguous() for name, one in tensors.items() if one is not None}
         shapes = {name: [str(one.dtype).removeprefix("torch."), list(one.shape)] for name, one in there.items()}
-        text = json.dumps({"command": command, "data": data or {}, "tensors": shapes}).encode()
-        with self._sending:  # the heartbeat has a thread of its own
-            dist.broadcast(torch.tensor([len(text)]), src=0, group=self._commands)
-            dist.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8), src=0, group=self._commands)
-            for one in there.values():
-                dist.broadcast(_sendable(one), src=0, group=self._commands)
+        text = json.dumps({"command": command, "data": data, "tensors": shapes}).encode()
+        dist.broadcast(torch.tensor([len(text)]), src=0, group=self._commands)
+        dist.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8), src=0, group=self._commands)
+        for one in there.values():
+            dist.broadcast(_sendable(one), src=0, group=self._commands)
 
     def receive(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         """As another rank: wait for what rank 0 tells; that it is there is nothing to do."""

@@ -132,12 +132,12 @@ class ShardedOptimizer(Optimizer):
     def whole_weights(self) -> Iterator[Mapping[str, Tensor]]:
         """As rank 0: lend what learns as `Optimizer` does, gathered on the host; every rank then takes its share."""
         self.num_changes += 1
-        self._send("gather")
         with self.work.together():
+            self._send("gather")
             whole = self._gather()
         yield whole
-        self._send("spread")
         with self.work.together():
+            self._send("spread")
             self._spread(whole)
         own = dict(self.source.named_parameters())
         with torch.no_grad():
@@ -161,8 +161,8 @@ class ShardedOptimizer(Optimizer):
 
     def take_base(self) -> None:
         """As rank 0: have what is frozen beside adapters, on all ranks, follow the model that plays."""
-        self._send("base")
         with self.work.together():
+            self._send("base")
             self._spread_base()
 
     def _spread_base(self) -> None:
@@ -229,13 +229,13 @@ class ShardedOptimizer(Optimizer):
 
     def load(self, folder: Path) -> None:
         """Go on from a state that was saved; every rank reads the folder."""
-        self._send("load", folder=str(folder))
-        before, self._sends = self._sends, False  # of the `reset` inside
-        try:
-            with self.work.together():
+        with self.work.together():
+            self._send("load", folder=str(folder))
+            before, self._sends = self._sends, False  # of the `reset` inside
+            try:
                 super().load(folder)
-        finally:
-            self._sends = before
+            finally:
+                self._sends = before
 
     def _send(self, command: str, tensors: Mapping[str, Tensor] | None = None, **data: Any) -> None:
         if self._sends:
