@@ -274,12 +274,12 @@ def of_step(mode: str) -> bool:
     return statistics.median(one.processor for one in ratios) > MOST_RATIO
 
 
-def of_checkpoint(mode: str, num_arms: int) -> bool:
+def of_checkpoint(mode: str, num_arms: int, bandit: str) -> bool:
     """Time what a checkpoint has of arms; whether writing takes too long."""
     from benchmarks.growth import create
 
     environments = {name: create(name, num_arms // MANY) for name in dice(MANY)}
-    section = CurriculumSection.model_validate({"mode": mode, "bandit": "sec"})
+    section = CurriculumSection.model_validate({"mode": mode, "bandit": bandit})
     choice = make_choice(section, trainable(environments), 0)
     tasks = TaskSampler(environments, section, 0)
     tasks.draw(choice.slots(BATCH, 1, next(iter(environments)), []))
@@ -295,7 +295,8 @@ def of_checkpoint(mode: str, num_arms: int) -> bool:
         read = Spent.now().since(begun)
     gc.unfreeze()
     print(
-        f"checkpoint, {mode}, {num_arms:,} arms: write {write}, read {read}, {saved.num_bytes / 1e6:.1f} MB", flush=True
+        f"checkpoint, {mode}, {bandit}, {num_arms:,} arms: write {write}, read {read}, {saved.num_bytes / 1e6:.1f} MB",
+        flush=True,
     )
     return write.processor > MOST_WRITE_S
 
@@ -306,7 +307,12 @@ PARTS: Mapping[str, Callable[[], list[bool]]] = {
     "build": lambda: [of_build()],
     "types": lambda: [of_types()],
     "step": lambda: [of_step(mode) for mode in ("staged", "flat")],
-    "checkpoint": lambda: [of_checkpoint(mode, arms) for mode in ("flat", "staged") for arms in (ARMS // 10, ARMS)],
+    "checkpoint": lambda: [
+        of_checkpoint(mode, arms, bandit)
+        for bandit in ("headroom", "sec")
+        for mode in ("flat", "staged")
+        for arms in (ARMS // 10, ARMS)
+    ],
 }
 
 

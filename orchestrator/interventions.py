@@ -218,7 +218,7 @@ class Interventions:
         def weights_of(origin: Origin) -> Mapping[str, torch.Tensor]:
             folder = self._folder(one, origin, at)
             checkpoints.verify(folder.parent)
-            return weights_in(folder, self.learner.weights)
+            return weights_in(folder, self.learner.weights, self.learner.policy.model)
 
         def rows(num: int) -> list[Row]:
             tasks = self._training_tasks(num)

@@ -210,7 +210,8 @@ class NumericGuards:
             return
         optimizer = self.learner.optimizer
         with torch.no_grad(), optimizer.whole_weights() as weights:
-            for name, weight in weights_in(folder, self.learner.weights).items():
+            then = weights_in(folder, self.learner.weights, self.learner.policy.model)
+            for name, weight in then.items():
                 weights[name].copy_(weight)
         optimizer.reset()
         self.learner.policy.version += 1  # engines get them

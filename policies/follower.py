@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from policies import kernels
-from policies.config import AdapterConfig, LearnerConfig
+from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.errors import NonFiniteLogits, PolicyError
 from policies.hardware import use_threads
 from policies.launchers import LaunchedProcess
@@ -84,7 +84,9 @@ def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, An
     if settings["search_path"] is not None:
         sys.path.append(settings["search_path"])  # parts of the user's own
     saved, adapter = folder / POLICY, settings["adapter"]
-    model = read_model(str(saved if adapter is None else saved / BASE), getattr(torch, settings["dtype"]))
+    config = PolicyConfig.model_validate(settings["policy_config"])
+    source = str(saved if adapter is None else saved / BASE)
+    model = read_model(source, getattr(torch, settings["dtype"]), trust_remote_code=config.trust_remote_code)
     if settings["kernels"] == "liger":
         kernels.put_into(model, settings["name"])
     policy = Policy(model, read_tokenizer(saved), settings["name"], settings["template"], kernels=settings["kernels"])

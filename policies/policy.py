@@ -212,7 +212,7 @@ class Policy:
             return
         state = self.model.state_dict()
         with without_progress_bars():
-            saved = read_model(str(folder), dtype=next(iter(state.values())).dtype).state_dict()
+            saved = read_model(str(folder), next(iter(state.values())).dtype, self.model).state_dict()
         there, here = ({name: tuple(one.shape) for name, one in found.items()} for found in (saved, state))
         if wrong := sorted({name for name, _ in there.items() ^ here.items()}):
             raise CheckpointError(
@@ -222,12 +222,12 @@ class Policy:
         self.model.load_state_dict(saved)
 
 
-def weights_in(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read weights that `save` wrote, by the names of these and in their dtype, on the CPU."""
+def weights_in(folder: Path, like: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """Read weights of a model that `save` wrote, by the names of these and in their dtype, on the CPU."""
     if any(map(adapters.is_of_adapter, like)):
         return adapters.saved(folder, like)
     with without_progress_bars():
-        saved = dict(read_model(str(folder), dtype=next(iter(like.values())).dtype).named_parameters())
+        saved = dict(read_model(str(folder), next(iter(like.values())).dtype, model).named_parameters())
     wrong = [name for name, one in like.items() if name not in saved or saved[name].shape != one.shape]
     if wrong:
         raise CheckpointError(
@@ -236,10 +236,14 @@ def weights_in(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: saved[name].detach() for name in like}
 
 
-def read_model(source: str, dtype: torch.dtype, **options: Any) -> Any:
-    """Read a model on the CPU, in eval mode; no global random state is moved."""
+def read_model(source: str, dtype: torch.dtype, like: Any = None, **options: Any) -> Any:
+    """Read a model on the CPU, in eval mode; no global random state is moved.
+
+    `like`: one of its class, so that no code of the folder's own is asked for.
+    """
+    kind = AutoModelForCausalLM if like is None else type(like)
     with torch.random.fork_rng(devices=[]), late_progress_bars():
-        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).eval()
+        return kind.from_pretrained(source, dtype=dtype, **options).eval()
 
 
 @contextmanager

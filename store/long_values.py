@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 INDEX = "long.json"
@@ -67,8 +68,13 @@ class LongValues:
         if not self.index:
             return
         for kind, arrays in self.arrays.items():
-            if arrays:
-                np.save(folder / FILES[kind], np.concatenate(arrays), allow_pickle=False)
+            if not arrays:
+                continue
+            of = {"shape": (self._ends[kind],), "fortran_order": False}
+            with (folder / FILES[kind]).open("wb") as file:  # as `np.save` writes them put together
+                npy.write_array_header_1_0(file, {"descr": npy.dtype_to_descr(arrays[0].dtype), **of})
+                for array in arrays:
+                    array.tofile(file)
         if self.strings:
             (folder / FILES["str"]).write_text(json.dumps(self.strings), "utf-8")
         (folder / INDEX).write_text(json.dumps(self.index, sort_keys=True, indent=1), "utf-8")
@@ -118,7 +124,13 @@ def put_back(data: Any, folder: Path) -> Any:
 
 
 def _held(values: Sequence[Any]) -> Held | None:
-    """Copy values of one type; None: of several, or of one that no array holds exactly."""
+    """Copy values of one type; None: of several, or of one that no array holds exactly.
+
+    A list that has its `array` is believed to be equal to it.
+    """
+    array = getattr(values, "array", None)
+    if array is not None and array.dtype in (np.float64, np.int64):
+        return np.array(array)
     types = set(map(type, values))
     if types == {float}:
         return np.array(values, np.float64)

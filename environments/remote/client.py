@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from environments.contracts import EnvironmentFault, RemoteFault
 from environments.display import brief
+from environments.remote.replay import LOST
 from environments.remote.servers import Servers
 
 CONNECT_S = 10.0
@@ -192,16 +193,17 @@ class Client:
     async def anywhere(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
         """Do a work at whichever server lets it, again and elsewhere where it is unanswered; also at which it was.
 
-        Raises what the work does; RemoteFault, "no server: ...", where none answers within the time for retries.
+        Raises what the work does; RemoteFault, "no server: ...", where none answers within the time for retries. Where
+        it is known that none does, only what was under way waits: a call that failed, an episode that was lost.
         """
         until, pause, tried = time.monotonic() + self.limits.retry_s, FIRST_PAUSE_S, set[str]()
-        cause: RemoteFault | None = None
+        cause: RemoteFault | None = LOST.get()
         while True:
             wait_s = 0.0
             try:
                 url = self.servers.pick(tried)
             except RemoteFault:
-                if cause is None:  # it is known that none answers: who comes now does not wait
+                if cause is None:
                     raise
                 wait_s = self.servers.next_s()
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 from environments.contracts import (
     Episode,
@@ -17,6 +18,9 @@ from environments.contracts import (
     Turn,
 )
 from environments.remote.event_loop import EventLoop
+
+# Why the episode was lost in whose place one is begun; None: it is the first.
+LOST: ContextVar[EpisodeLost | None] = ContextVar("LOST", default=None)
 
 BEGINNINGS = 3  # of one turn: an episode that is lost again and again is given up
 ENDS_EARLIER = "replayed, the episode ends earlier"
@@ -34,12 +38,15 @@ class RemotePlay:
 
     async def turn(self, completions: Sequence[str]) -> Turn:
         """Take the turn of the last completion after the others; raises RemoteFault where no server gives one."""
-        why = ""
+        why: EpisodeLost | None = None
         for _ in range(BEGINNINGS):
+            before = LOST.set(why)
             try:
                 return await self._turn(completions)
             except EpisodeLost as lost:
-                self._episode, why = None, str(lost)
+                self._episode, why = None, lost
+            finally:
+                LOST.reset(before)
         raise RemoteFault(f"episode lost: {why}")
 
     async def close(self) -> None:

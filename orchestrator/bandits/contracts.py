@@ -271,7 +271,7 @@ class Bandit(Stateful, ABC):
             "arms": list(self.arms),
             "clock": self.clock,
             "pending": [[p.id, p.arm, p.probability, p.step] for p in self._pending.values()],
-            **{name: array.tolist() if listed else self.by_arm(array) for name, array in numbers.items()},
+            **{name: ArrayList(array) if listed else self.by_arm(array) for name, array in numbers.items()},
             **super().state(),
         }
 
@@ -341,6 +341,14 @@ class Bandit(Stateful, ABC):
             num_picks=total(np.ones(size)),
             scatter=total(within + scored * (score - np.nan_to_num(scores)[arm]) ** 2),
         )
+
+
+class ArrayList(list[Any]):
+    """The numbers of an array [K] as a list, beside a copy of it: who writes them need not look at each."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        super().__init__(array.tolist())
+        self.array = array.copy()
 
 
 def proportional(weights: Floats, n: int, rng: np.random.Generator) -> NDArray[np.intp]:

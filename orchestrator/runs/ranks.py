@@ -119,6 +119,7 @@ def _write_start(folder: Path, spec: Spec, policy: Policy) -> None:
         policy,
         spec.learner,
         spec.objective.model_dump(mode="json", by_alias=True),
+        policy_config=spec.policy.model_dump(mode="json"),
         environments=list(spec.environments),
         temperature=spec.sampler.temperature,
         threads=spec.resources.threads,

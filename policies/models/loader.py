@@ -74,7 +74,8 @@ def write_merged(config: PolicyConfig, saved: Path, folder: Path) -> None:
     assert config.adapter is not None
     base = saved / BASE
     if base.is_dir():
-        model = read_model(str(base), getattr(torch, config.dtype))
+        dtype = getattr(torch, config.dtype)
+        model = read_model(str(base), dtype, trust_remote_code=config.trust_remote_code)
     else:
         model = _read_named(config, load_architecture(config))
         adapters.require_base(saved, adapters.fingerprint(model), config.model)

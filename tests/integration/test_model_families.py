@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,36 @@ def test_a_model_of_a_usual_family_is_trained_killed_resumed_and_read_elsewhere(
     assert any(not torch.equal(weight, began[name]) for name, weight in read.state_dict().items()), "it was trained"
     ids = AutoTokenizer.from_pretrained(out)("1 + 1?", return_tensors="pt").input_ids
     assert read.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > ids.shape[1]
+
+
+OWN_CODE = """from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own_llama"
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.parametrize(("ranks", "adapter"), [(1, None), slow((1, 4)), slow((2, None))])
+def test_a_model_with_code_of_its_own_is_killed_and_resumed(tmp_path: Path, ranks: int, adapter: int | None) -> None:
+    model = Path(saved(tmp_path / "model", "llama"))
+    (model / "modeling_own.py").write_text(OWN_CODE)
+    config = json.loads((model / "config.json").read_text())
+    of = {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    own = {"model_type": "own_llama", "architectures": ["OwnForCausalLM"], "auto_map": of}
+    (model / "config.json").write_text(json.dumps(config | own))
+    spec = alone("own", stages=2, steps=3)
+    spec["policy"] = {"model": str(model), "trust_remote_code": True, "adapter": adapter}
+    spec["resources"] = {**spec["resources"], "ranks": ranks}
+    spec["checkpoint"] = {"every_steps": 2}
+    interventions = [] if adapter else [{"type": "average", "share": 0.5}]
+    spec["curriculum"]["boundary"] = {"interventions": interventions}
+    assert orchestrator.run(spec, home=tmp_path / "whole").status == "finished"
+    with pytest.raises(Killed):
+        orchestrator.run(spec, home=tmp_path / "killed", watcher=At(4, kill, ["step"]))
+    assert orchestrator.resume("own", home=tmp_path / "killed").status == "finished"
+    assert ending(tmp_path / "killed", "own") == ending(tmp_path / "whole", "own")

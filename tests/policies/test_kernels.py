@@ -135,7 +135,7 @@ def test_a_policy_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_follower_computes_with_the_same_kernels(liger: StandIn, tmp_path: Path) -> None:
     policy = load(kernels="liger")
-    more = {"size": 2, "threads": 1, "temperature": 1.0, "search_path": None}
+    more = {"size": 2, "threads": 1, "temperature": 1.0, "search_path": None, "policy_config": {}}
     write_settings(tmp_path, policy, LearnerConfig().resolved(PolicyConfig()), {}, **more)
     follower, _ = read_start(tmp_path, torch.device("cpu"))
     assert liger.calls == [LOSSES_OFF, LOSSES_OFF]

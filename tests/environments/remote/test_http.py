@@ -391,6 +391,22 @@ def test_who_waits_for_a_server_is_served_when_it_is_back(server):
         assert all(future.result(10).messages for future in waiting)
 
 
+def test_episodes_under_way_are_begun_anew_by_a_server_that_was_away_for_seconds(server):
+    with scorer_of(source_of(server, retry_s=20)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        names = [f"row {i}" for i in range(20)]
+        first = [scorer._remote.submit(ScoringJob(task, ("a",), name)) for name in names]
+        assert all(future.result(10).messages for future in first)
+        server.stop()
+        server.episodes.clear()
+        second = [scorer._remote.submit(ScoringJob(task, ("a", "b"), name)) for name in names]
+        time.sleep(2.5)  # the first three failures set it aside
+        fresh = scorer._remote.submit(ScoringJob(task, ("a",), "a new one")).result(10)
+        assert fresh.score.reason == "no server: all are set aside"
+        server.start()
+        assert all(future.result(20).messages for future in second)
+
+
 def test_servers_are_set_aside_for_longer_each_time_and_tried_by_one(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(listing.time, "monotonic", lambda: now[0])
