@@ -294,4 +294,4 @@ def _notes(spec: Spec, memory: ModelMemory) -> Iterator[str]:
         else:
             yield "servers sleep while it learns, and take the share they were started with while they play: not in it"
     if registry.type_of(spec.sampler) == "transformers":
-        yield "how fast the `transformers` sampler plays on a GPU is not known: it launches the kernels of a layer one by one"
+        yield "how fast the `transformers` sampler plays on a GPU is not known: kernels are launched one by one"
