@@ -50,11 +50,9 @@ def shard(model: Any, device: torch.device, replicas: int = 1, *, has_masters: b
     for adapter in learnt:
         adapter.data = adapter.data.to(device)
     if torch.finfo(dtype).bits < 32 and not learnt:
-        if has_masters:
-            precision = MixedPrecisionPolicy(reduce_dtype=torch.float32)
-        else:
+        precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        if not has_masters:
             model.float()
-            precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in layers.values():
         fully_shard(layer, mesh=mesh, mp_policy=precision, ignored_params=learnt)
     fully_shard(model, mesh=mesh, mp_policy=precision, ignored_params=learnt)

@@ -115,9 +115,9 @@ class ModelMemory:
         adapters', which no rank shares. `on_host`: all but its share of the weights, in their own type, is there.
         """
         if self.num_adapted is not None:
-            own = self.num_adapted * FLOAT32 * (1 if on_host else 4)
+            own = self.trained if on_host else self.on_host(num_shards)
             return self.num_parameters * self.bytes_each // num_shards + own
-        return (self.bytes_each if on_host else 4 * FLOAT32) * self.num_parameters // num_shards
+        return self.weights // num_shards if on_host else self.on_host(num_shards)
 
     def on_host(self, num_shards: int) -> int:
         """Of what one rank has on its host where the optimiser is there: its share of masters, gradients, moments."""
