@@ -10,7 +10,6 @@ never makes a task `correct`.
 from __future__ import annotations
 
 import difflib
-import importlib
 import io
 import random
 import re
@@ -34,10 +33,10 @@ from environments.contracts import (
     EnvironmentFault,
     Score,
     Task,
-    import_extra,
 )
 from environments.display import Tell
 from environments.options import TextOptions
+from environments.surroundings import import_apart
 
 SOURCE = "https://github.com/open-thought/reasoning-gym, arXiv 2505.24760"
 
@@ -49,7 +48,6 @@ KEPT_TASKS = 4096  # making a task anew costs from .01 ms (spell_backward) to 20
 LEVEL = "level"  # the key that holds a category's level, beside the options
 OURS = ("trainable", "parameters", LEVEL)  # keys of a category that are no options of the data set
 JOIN = "+"
-FACTORY = "reasoning_gym.factory"
 MOST_PARAMETERS = 6  # so that every corner can be tried
 REFUSALS = (AssertionError, TypeError, ValueError)  # what a data set raises at options
 
@@ -267,11 +265,7 @@ class ReasoningGym(Environment):
 
 def library() -> Any:
     """Import `reasoning_gym.factory`; raises EnvironmentFault if it is not installed."""
-    if sys.modules.get(FACTORY) is not None:
-        return importlib.import_module(FACTORY)
-    needs = "environments of type reasoning_gym need the package reasoning-gym"
-    with undisturbed(0):  # something that it imports draws from `random`
-        return import_extra(FACTORY, needs, "'evergreen-rl[reasoning-gym]'")
+    return import_apart("reasoning_gym.factory", "reasoning-gym", "reasoning_gym")  # what it imports draws numbers
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def import_apart(module: str, package: str, type_: str) -> Any:
     try:
         with OwnRandomState(0).lent():
             needs = f"environments of type {type_} need the package {package}"
-            return import_extra(module, needs, f"'evergreen-rl[{type_}]'")
+            return import_extra(module, needs, f"'evergreen-rl[{type_.replace('_', '-')}]'")
     finally:
         for name in set(os.environ) - set(variables):
             del os.environ[name]
