@@ -48,7 +48,7 @@ from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Total
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
-from policies.ranks import Alone, Ranks, Share, full_tensor
+from policies.ranks import CPU, Alone, Ranks, Share, full_tensor
 from policies.reference import Reference
 
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
@@ -261,7 +261,8 @@ class Learner:
     under the weights as they are now (`lp_ref`). The model stays in eval mode: dropout is not in the sampler's
     log-probs. With `work` of several ranks a sharded copy learns, and rank 0's policy follows it: whatever else is done
     with a policy is done on rank 0 alone; the other ranks do what it tells them (`follow`), with a policy that is
-    sharded in place. `replicas`: how many times the ranks hold all of it.
+    sharded in place. `replicas`: how many times the ranks hold all of it. With `optimizes_on_host` masters and moments
+    lie in the host's memory, and so does rank 0's policy while a sharded copy is updated.
     """
 
     def __init__(
@@ -285,6 +286,7 @@ class Learner:
         self.passes = ForwardPasses(policy, temperature, config.micro_tokens, recomputes)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
         self.update_passes = self.passes  # what updates are made with
+        self._rests = False  # whether the policy lies on the host while its shards are updated
         options = (config.betas, config.weight_decay, config.clip_norm)
         if isinstance(self.work, Ranks):
             from policies.sharding import ShardedOptimizer, shard
@@ -296,6 +298,7 @@ class Learner:
                 policy.free_memory = self._free_memory
             shard(sharded.model, self.work.device, replicas, has_masters=optimizes_on_host)
             self.update_passes = replace(self.passes, policy=sharded, work=self.work)
+            self._rests = optimizes_on_host and self.work.leads
             about = (self.work, is_short, policy.model)
             self.optimizer: Optimizer = ShardedOptimizer(*about, sharded.model, *options, optimizes_on_host)
         else:
@@ -341,7 +344,7 @@ class Learner:
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
-        with self.work.together(), self.update_passes.prepared():
+        with self._resting(), self.work.together(), self.update_passes.prepared():
             if self.work.leads:
                 self._send(batch, objective, is_off_policy, span)
             step = self._begin(batch, objective, is_off_policy, span)
@@ -369,6 +372,18 @@ class Learner:
             surprisal=step.noted.surprisal,
             covariance=covariances(step.batch),
         )
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        """Have the policy that plays and is measured on the host inside the block, where the optimiser is there too."""
+        if not self._rests:
+            yield
+            return
+        self.policy.model.to(CPU)
+        try:
+            yield
+        finally:
+            self.policy.model.to(self.work.device)
 
     def _free_memory(self) -> None:
         """As rank 0: give back what all ranks' GPUs keep for later tensors; it is free when this returns."""
@@ -425,7 +440,7 @@ class Learner:
 
     def _begin(self, batch: Batch, objective: AnyObjective, is_off_policy: bool, span: Span | None) -> Step:
         """Look at a step's batch: which of its rows can move anything, and what has to be known about them."""
-        batch, needs = to_device(batch, torch.device("cpu")), objective.needs
+        batch, needs = to_device(batch, CPU), objective.needs
         if "lp_ref" in needs and batch.lp_ref_BT is None:
             raise PolicyError(
                 "this objective compares with a frozen reference policy, and the batch brings no log-probs of one: "
@@ -509,7 +524,7 @@ class Learner:
     def _backward(self, step: Step, share: Share[MicroBatch], totals: Totals) -> Tensor:
         """Gather the gradient of one micro-batch; give its share of the loss."""
         micro = share.micro
-        rows = to_device(step.batch.take(micro.rows), self.policy.device)
+        rows = to_device(step.batch.take(micro.rows), self.update_passes.policy.device)
         with step.tally.timing("forward"):
             scored = score_micro(self.update_passes.policy.model, rows, micro, step.reduction)
             now, width = scored.map(Tensor.detach), rows.ids_BT.shape[1]

@@ -49,13 +49,13 @@ def shard(model: Any, device: torch.device, replicas: int = 1, *, has_masters: b
     model.cpu()  # so that a device never holds more than a layer that is not spread yet
     for adapter in learnt:
         adapter.data = adapter.data.to(device)
-    if torch.finfo(dtype).bits < 32 and not learnt:
+    is_short = torch.finfo(dtype).bits < 32 and not learnt
+    if is_short:
         precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-        if not has_masters:
-            model.float()
-    for layer in layers.values():
-        fully_shard(layer, mesh=mesh, mp_policy=precision, ignored_params=learnt)
-    fully_shard(model, mesh=mesh, mp_policy=precision, ignored_params=learnt)
+    for module in (*layers.values(), model):
+        if is_short and not has_masters:
+            module.float()  # one after the other: the host never holds all of them in float32
+        fully_shard(module, mesh=mesh, mp_policy=precision, ignored_params=learnt)
     # what the learner calls goes through the body and the head, and not through the model's own forward
     setattr(model, SCORE, MethodType(_score, model))
     register_fsdp_forward_method(model, SCORE)

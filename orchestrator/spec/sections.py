@@ -471,7 +471,8 @@ class Resources(Section):
     offload: Literal["none", "optimizer"] = Field(
         "none",
         description="`optimizer`: masters, gradients and moments are on the host, which takes the step; slower, and a "
-        "GPU holds 4 bytes a weight of bfloat16 and not 20.",
+        "GPU holds 4 bytes a weight of bfloat16 and not 20. Of several ranks the first's policy, which plays and is "
+        "measured, is there too while they update.",
     )
     search_path: str | None = Field(
         None,
