@@ -3,6 +3,10 @@
 A worker works at one job after the other, and what it does wrong is that job's doing. A worker that ended is replaced
 when there is something to do. A thread hands out jobs and listens for as long as there are any: whoever submits one
 may wait for something else meanwhile.
+
+A job that is slow holds as little else as can be: what was sent behind it is given to another worker too, and the first
+answer counts; where all workers are held, and their number is ours to choose, one more is started. That one is the
+spare: environments whose replies are slow again and again leave it to the others.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import pickle
 import select
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -36,11 +40,14 @@ from environments.scoring.process import (
     passed_variables,
     with_hint,
 )
+from environments.scoring.waiting import WaitingJobs
 from environments.sources import EnvironmentSource
 
 LEAST_SHARE = 1 / 10  # of the limit that a score gets, however many have timed out before it
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
 FAILED_STARTS = 3  # in a row, after which no more are tried
+SPARE = 1  # workers that may be started beyond the default number
+OFTEN = 2  # slow replies of an environment in a row, after which it leaves the spare worker to others
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
 PIPE_BYTES = 65_536  # of a pipe that wakes, at most
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
@@ -59,7 +66,7 @@ class ScoringOptions(Options):
     isolation: Literal["auto", "process", "none"] = "auto"
     """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
     workers: int | None = Field(default=None, ge=1, le=1024)
-    """Processes; null: one less than there are cores, at least 1, at most 8."""
+    """Processes; null: one less than there are cores, from 1 to 8, and one more once slow replies hold all."""
     timeout_s: float = Field(default=2.0, gt=0, le=86_400)
     """Seconds that one score may take in a process."""
     memory_gib: float = Field(default=2.0, gt=0, le=65_536)
@@ -81,11 +88,13 @@ class KillablePool:
         self._numbers = count()  # of jobs
         self._jobs: dict[int, ScoringJob] = {}  # without a turn
         self._futures: dict[int, Future[Turn]] = {}  # of these
-        self._waiting: deque[int] = deque()  # those that no process has
+        self._waiting = WaitingJobs()  # those that no process has, or that others may do as well
         self._thread: threading.Thread | None = None  # while there are jobs
         self._wake: tuple[int, int] = (-1, -1)  # a pipe that the thread listens at
         self._is_closing = False
         self._timed_out = Counter[str]()  # by environment; half as many count in the next batch
+        self._slow = Counter[str]()  # replies in a row, by environment
+        self._num_spare = SPARE if options.workers is None else 0
         self._processes: list[ScoringProcess] = []
         self._ending: list[ScoringProcess] = []  # told to end
         self._num_failed = 0  # starts, since the last that succeeded
@@ -111,7 +120,7 @@ class KillablePool:
         with self._lock:
             number = next(self._numbers)
             self._jobs[number], self._futures[number] = job, future
-            self._waiting.append(number)
+            self._waiting.add(job.task.environment, number)
             if self._thread is None:
                 self._wake = os.pipe()
                 for end_of_pipe in self._wake:
@@ -153,12 +162,12 @@ class KillablePool:
         try:
             while self._goes_on():
                 self._ending = [process for process in self._ending if process.leader.poll() is None]
-                while len(self._processes) < min(self._num_workers, len(self._futures)):
+                self._see_what_is_slow()
+                while len(self._processes) < min(self._num_wanted(), len(self._futures)):
                     self._processes.append(self._start())
                 self._hand_out()
                 for number, turn in self._listen():
-                    del self._jobs[number]
-                    self._futures.pop(number).set_result(turn)
+                    self._settle(number, turn)
         except BaseException as failed:
             for process in list(self._processes):
                 self._let_go(process)
@@ -204,24 +213,92 @@ class KillablePool:
         self._variables = passed_variables(self._options.env)
         return ScoringProcess(pickle.dumps(setup), self._variables, self.output.writer, START_S)
 
+    def _settle(self, number: int, turn: Turn) -> None:
+        """Give a job its turn, the first that there is."""
+        with self._lock:
+            job, future = self._jobs.pop(number, None), self._futures.pop(number, None)
+            if job is not None:
+                self._waiting.remove(job.task.environment, number)  # it was to be done by others as well
+        if future is not None:
+            future.set_result(turn)
+
+    def _see_what_is_slow(self) -> None:
+        """Note the jobs that have become slow, and let others do what waits behind them."""
+        now = time.monotonic()
+        for process in self._processes:
+            if process.slow_at <= now:
+                process.is_slow = True
+                if job := self._jobs.get(process.jobs[0][0]):
+                    self._slow[job.task.environment] += 1
+                if self._num_workers + self._num_spare > 1:
+                    self._wait_again(process.share())
+
+    def _num_wanted(self) -> int:
+        """Say how many workers there should be, if there are jobs for them: a spare one where all others are held."""
+        own = self._processes[: self._num_workers]
+        if not self._num_spare or len(own) < self._num_workers or not all(process.is_slow for process in own):
+            return self._num_workers
+        is_needed = any(self._may_have_spare(name) for name in self._waiting.environments())
+        return self._num_workers + (self._num_spare if is_needed else 0)
+
+    def _may_have_spare(self, environment: str) -> bool:
+        return len(self._sources) == 1 or self._slow[environment] < OFTEN
+
     def _hand_out(self) -> None:
-        while self._waiting and (free := [process for process in self._processes if process.has_room]):
-            for process in sorted(free, key=lambda one: len(one.jobs))[: len(self._waiting)]:  # idle ones first
-                job = self._jobs[number := self._waiting[0]]
-                has_it = job.task.environment in process.built
-                if not has_it and process.jobs:  # it builds when it has done these; what waits, waits in its order
-                    return
+        """Give every process with room its next job, the idle ones first, until none can be given any more."""
+        passed_by = set[ScoringProcess]()
+        while self._waiting and (free := [one for one in self._processes if self._has_room(one)]):
+            if passed_by.issuperset(free):
+                return
+            for process in sorted(free, key=lambda one: len(one.jobs)):
+                environment = self._next_for(process)
+                if environment is None:
+                    passed_by.add(process)
+                    continue
+                number = self._waiting.first(environment)
+                job = self._jobs[number]
                 # The earlier turns of an episode are taken again, each within its own limit.
-                share = self._share_of_limit(job.task.environment)
-                limit_s = self._options.timeout_s * len(job.completions) * share
+                limit_s = self._options.timeout_s * len(job.completions) * self._share_of_limit(environment)
                 try:
-                    if has_it:
+                    if environment in process.built:
                         process.give(number, pickle.dumps(job), limit_s)
-                        self._waiting.popleft()
+                        with self._lock:
+                            self._waiting.remove(environment, number)
                     else:
-                        process.build(job.task.environment, START_S)
+                        process.build(environment, START_S)
                 except BrokenProcess:
                     self._let_go(process)
+
+    def _has_room(self, process: ScoringProcess) -> bool:
+        """Whether a process may be given a job; not behind one that is likely to be slow."""
+        last = self._jobs.get(process.jobs[-1][0]) if process.jobs else None
+        return process.has_room and not (last is not None and self._slow[last.task.environment])
+
+    def _next_for(self, process: ScoringProcess) -> str | None:
+        """Name the environment whose first job a process gets next, once it has built it; None: it gets none now.
+
+        The first process takes them in their order, so that nothing waits for ever; others take first what is quick.
+        An environment is built in an idle process: one that no process has ready is waited for until there is one, and
+        jobs of others pass by where one has it.
+        """
+        with self._lock:
+            names = self._waiting.environments()
+        place = self._processes.index(process)
+        if place > 0:
+            names.sort(key=lambda name: self._slow[name] > 0)
+        if place >= self._num_workers:
+            names = [name for name in names if self._may_have_spare(name)]
+        for name in names:
+            if name in process.built:
+                return name
+            if not any(name in other.built for other in self._processes if not other.is_slow):
+                return None if process.jobs else name
+        return names[0] if names and not process.jobs else None
+
+    def _wait_again(self, numbers: Sequence[int]) -> None:
+        with self._lock:
+            jobs = [(self._jobs[number].task.environment, number) for number in numbers if number in self._jobs]
+            self._waiting.put_back(jobs)
 
     def _share_of_limit(self, environment: str) -> float:
         """Say how much of its limit a score gets: the n-th that times out costs an n-th, a tenth at the least.
@@ -235,7 +312,7 @@ class KillablePool:
         poller.register(self._wake[0], select.POLLIN)
         for descriptor, process in at.items():
             poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.unsent else 0))
-        next_deadline = min((process.deadline for process in self._processes), default=0.0)
+        next_deadline = min((min(process.deadline, process.slow_at) for process in self._processes), default=0.0)
         left_s = max(0.0, next_deadline - time.monotonic())
         for descriptor, _ in poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s)):
             if descriptor == self._wake[0]:
@@ -245,7 +322,8 @@ class KillablePool:
         now = time.monotonic()
         for process in [one for one in self._processes if one.deadline <= now]:
             for number, turn in self._lose(process, "timed out"):
-                self._timed_out[self._jobs[number].task.environment] += 1
+                if job := self._jobs.get(number):  # nobody else was quicker
+                    self._timed_out[job.task.environment] += 1
                 yield number, turn
 
     def _hear(self, process: ScoringProcess) -> Found:
@@ -260,7 +338,7 @@ class KillablePool:
                     if turn.score is not None and turn.score.reason is not None:
                         reason = with_hint(turn.score.reason, self._variables)
                         turn = Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
-                    yield process.finish(), turn
+                    yield self._finish(process), turn
                 elif answer == READY:
                     process.is_ready, process.deadline = True, math.inf
                     if process.built:
@@ -272,10 +350,20 @@ class KillablePool:
         if process.is_worn and not process.jobs:
             self._let_go(process)
 
+    def _finish(self, process: ScoringProcess) -> int:
+        """Note that a worker has done a job, and whether that was slow; say which."""
+        was_slow, number = process.is_slow, process.finish()
+        if not was_slow and (job := self._jobs.get(number)):
+            self._slow.pop(job.task.environment, None)
+        return number
+
     def _lose(self, process: ScoringProcess, reason: str) -> Found:
         """End a worker; the score it worked at is lost with it, and its other jobs wait again."""
+        is_spare = self._processes.index(process) >= self._num_workers
         self._let_go(process)
-        if not process.is_ready:
+        if not process.is_ready and is_spare:
+            self._num_spare = 0  # there is no room for it; the others do without
+        elif not process.is_ready:
             self._num_failed += 1
             if not self._has_started or self._num_failed >= FAILED_STARTS:
                 where = f" to build {process.built[-1]}" if process.built else ""
@@ -289,9 +377,8 @@ class KillablePool:
                     " process imports the script; `scoring: {isolation: none}` scores without them"
                 )
         elif process.jobs:
-            (number, _), *others = process.jobs
-            self._waiting.extendleft(other for other, _ in reversed(others))
-            yield number, unscorable(reason)
+            self._wait_again(process.share())
+            yield process.jobs[0][0], unscorable(reason)
 
     def _let_go(self, process: ScoringProcess) -> None:
         """Tell a worker to end, without waiting for it."""

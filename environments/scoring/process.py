@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 
 from environments.display import brief
 from environments.scoring import leader
@@ -34,6 +35,7 @@ PIECE = 2**18  # bytes read at once
 MAX_JOBS = 10_000  # after so many a process is replaced, and with it whatever it leaked
 AHEAD = 8  # jobs that a process has at most
 QUICK_S = 0.005  # a job that took less is quick
+SLOW_S = 0.25  # one that takes more is slow: nothing waits behind it that another process could do
 END_S = leader.END_S + 1.0  # for a leader to end what it leads
 PIPE_BYTES = 2**20  # that fit into the pipe of what is printed, where the system lets us say
 TAIL_BYTES = 2000  # of the end of what is printed that are kept
@@ -139,6 +141,7 @@ class ScoringProcess:
     leader: subprocess.Popen[bytes]  # of its session
     unsent: bytearray  # while there is some, it is to be waited for until more can be sent
     deadline: float  # of its answer, on the monotonic clock; infinite while nothing is asked of it
+    is_slow: bool  # the job that it works at was found to be
 
     def __init__(self, first: bytes, variables: Mapping[str, str], output: int, limit_s: float) -> None:
         self.jobs: deque[tuple[int, float]] = deque()  # numbers and limits, seconds; it works at the first
@@ -147,7 +150,8 @@ class ScoringProcess:
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         self.unsent, self._unread = bytearray(), bytearray()
-        self._begun, self._is_quick = time.monotonic(), False
+        self._begun, self._is_quick, self.is_slow = time.monotonic(), False, False
+        self._shared = set[int]()  # jobs behind the first that others may do as well
         with theirs:
             self.leader = begin(WORKER, theirs.fileno(), output, variables)
         self.deadline = self._begun + limit_s
@@ -160,7 +164,13 @@ class ScoringProcess:
     @property
     def has_room(self) -> bool:
         """Whether it may be given a job."""
-        return self.is_ready and not self.is_worn and len(self.jobs) < (AHEAD if self._is_quick else 1)
+        most = AHEAD if self._is_quick and not self.is_slow else 1
+        return self.is_ready and not self.is_worn and len(self.jobs) < most
+
+    @property
+    def slow_at(self) -> float:
+        """When the job that it works at will be slow, on the monotonic clock; infinite where it is, or has none."""
+        return self._begun + SLOW_S if self.jobs and not self.is_slow else math.inf
 
     @property
     def is_worn(self) -> bool:
@@ -191,12 +201,19 @@ class ScoringProcess:
         if not self.jobs:
             raise BrokenProcess("an answer that nobody asked for")
         number, _ = self.jobs.popleft()
+        self._shared.discard(number)
         self._is_quick = time.monotonic() - self._begun < QUICK_S
         if self.jobs:
             self._begin(self.jobs[0][1])
         else:
-            self.deadline = math.inf
+            self.deadline, self.is_slow = math.inf, False
         return number
+
+    def share(self) -> list[int]:
+        """Name the jobs behind the first, once, for others to do as well: what it was sent it cannot give back."""
+        numbers = [number for number, _ in islice(self.jobs, 1, None) if number not in self._shared]
+        self._shared.update(numbers)
+        return numbers
 
     def push(self) -> None:
         """Send what can be sent now. That nobody hears it is noticed by who listens."""
@@ -237,7 +254,7 @@ class ScoringProcess:
             self.leader.terminate()
 
     def _begin(self, limit_s: float) -> None:
-        self._begun = time.monotonic()
+        self._begun, self.is_slow = time.monotonic(), False
         self.deadline = self._begun + limit_s
 
     def _send(self, message: bytes) -> None:

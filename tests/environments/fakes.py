@@ -32,6 +32,19 @@ def _slow(task: Task, completion: str) -> Score:
     return _learnable(task, completion)
 
 
+SLEEP_S, NAP_S = 1.5, 0.4  # of replies that take long, and no processor
+
+
+def _sleeping(task: Task, completion: str) -> Score:
+    time.sleep(SLEEP_S)
+    return Score.of(1.0)
+
+
+def _napping(task: Task, completion: str) -> Score:
+    time.sleep(NAP_S)
+    return Score.of(1.0)
+
+
 def _hanging(task: Task, completion: str) -> Score:
     while True:
         pass
@@ -96,6 +109,8 @@ BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "noisy": _noisy,
     "judged_by_several": _judged_by_several,
     "slow": _slow,
+    "sleeping": _sleeping,
+    "napping": _napping,
     "hanging": _hanging,
     "stuck_in_c": _stuck_in_c,
     "crashing": _crashing,

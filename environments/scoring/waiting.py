@@ -1,0 +1,47 @@
+"""Jobs that no process has yet: in their order, found by environment."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+
+class WaitingJobs:
+    """Numbers of jobs, which grow as jobs come; one that waits again stands where it stood."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, deque[int]] = {}  # by environment, ascending; none is empty
+
+    def __bool__(self) -> bool:
+        return bool(self._numbers)
+
+    def add(self, environment: str, number: int) -> None:
+        """Have a new job wait."""
+        self._numbers.setdefault(environment, deque()).append(number)
+
+    def put_back(self, jobs: Iterable[tuple[str, int]]) -> None:
+        """Have jobs wait again."""
+        for environment, number in jobs:
+            own = self._numbers.setdefault(environment, deque())
+            own.append(number)
+            self._numbers[environment] = deque(sorted(own))
+
+    def environments(self) -> list[str]:
+        """Name those of which jobs wait, in the order of their first jobs."""
+        return sorted(self._numbers, key=lambda name: self._numbers[name][0])
+
+    def first(self, environment: str) -> int:
+        """Give the first job of an environment, which goes on waiting."""
+        return self._numbers[environment][0]
+
+    def remove(self, environment: str, number: int) -> None:
+        """Have a job wait no more, if it does."""
+        own = self._numbers.get(environment)
+        if own and own[0] <= number and number in own:
+            own.remove(number)
+            if not own:
+                del self._numbers[environment]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._numbers.clear()
