@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         EpisodeLost,
         Flaw,
         Message,
+        NoTasks,
         Pool,
         RemoteEnvironment,
         RemoteEpisode,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL", "CORRECT_AT", "Admission", "Box", "Category", "Environment", "EnvironmentFault",
-    "EnvironmentSource", "Episode", "EpisodeLost", "Flaw", "Message", "Options", "PassedOver", "Pool",
+    "EnvironmentSource", "Episode", "EpisodeLost", "Flaw", "Message", "NoTasks", "Options", "PassedOver", "Pool",
     "RemoteEnvironment", "RemoteEpisode", "RemoteFault", "Score", "Scorer",
     "ScoringJob", "ScoringOptions", "SingleTurn", "Task", "TaskStream", "TextOptions", "Turn", "belongs",
     "canonical", "first_tasks", "make_task", "most_bytes", "pool_of", "training_roster", "types",

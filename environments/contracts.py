@@ -36,6 +36,17 @@ class EnvironmentFault(Exception):
     """An environment broke its contract; the message names it and says what to change."""
 
 
+class NoTasks(EnvironmentFault):
+    """What lives in servers has no task to give for now: an environment, or one category of it.
+
+    A run that has others goes on without it, and tries it again later.
+    """
+
+    def __init__(self, message: str, environment: str, category: str | None, reason: str) -> None:
+        super().__init__(message)
+        self.environment, self.category, self.reason = environment, category, reason
+
+
 def import_extra(module: str, needs: str, install: str) -> Any:
     """Import a module of an optional package; the fault says what `needs` the package and how to install it."""
     try:
@@ -339,6 +350,7 @@ class RemoteEnvironment(Environment):
     """
 
     lease_s: float = 300.0  # an episode that nobody asked for so long is closed
+    is_needed: bool = True  # False: there are others to go on with, so tasks are not waited for long (`NoTasks`)
 
     @abstractmethod
     async def begin(self, task: Task) -> RemoteEpisode:

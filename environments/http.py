@@ -20,6 +20,7 @@ from environments.contracts import (
     Category,
     EnvironmentFault,
     Episode,
+    NoTasks,
     RemoteEnvironment,
     RemoteEpisode,
     RemoteFault,
@@ -64,9 +65,10 @@ class Config(Options):
     timeout_s: float = Field(default=30.0, gt=0, le=86_400)
     """Seconds that one call may take."""
     retry_s: float = Field(default=30.0, ge=0, le=86_400)
-    """Seconds for which a call is made again, of any server, where none can be reached or all are busy."""
+    """Seconds for which a call is made again, of any server, where none can be reached or all are busy; and for which
+    tasks are waited for by a run that has other environments to go on with."""
     patience_s: float = Field(default=600.0, ge=0, le=604_800)
-    """Seconds for which tasks are waited for where no server answers: without any a run cannot go on."""
+    """Seconds for which tasks are waited for where no server answers and there is nothing else to train on."""
     concurrency: int = Field(default=256, ge=1, le=65_536)
     """Calls at the same time."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -182,17 +184,22 @@ class HttpEnvironment(RemoteEnvironment):
         await self._client.close()
 
     def _fetch(self, category: str, start: int, size: int | None) -> None:
-        num, until = self._protocol.page, time.monotonic() + self._config.patience_s
+        patience_s = self._config.patience_s if self.is_needed else self._config.retry_s
+        num, until = self._protocol.page, time.monotonic() + patience_s
         num = num if size is None else min(num, size - start)
         while True:
             try:
                 found = self._loop.run(self._protocol.tasks(category, start, num))
                 break
             except RemoteFault as fault:
-                if not str(fault).startswith("no server") or time.monotonic() > until:
-                    raise EnvironmentFault(
+                is_away = str(fault).startswith("no server")
+                if not is_away or time.monotonic() > until:
+                    raise NoTasks(
                         f"environment {self.name}: task {start} of category {category!r} cannot be had of its servers"
-                        f" ({fault})"
+                        f" ({fault})",
+                        self.name,
+                        None if is_away else category,
+                        str(fault),
                     ) from fault
             time.sleep(WAIT_S)
         for offset, text in enumerate(found):

@@ -18,8 +18,10 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -150,6 +152,22 @@ def raised(error: BaseException) -> str:
         return said  # says its file and line itself
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{said}, in {Path(last.filename).name}:{last.lineno}"
+
+
+def own_place(error: BaseException) -> str:
+    """Say in which line of a user's own code an error arose, the innermost: ", in mine.py:12"; empty: in none."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and not any(path.is_relative_to(place) for place in _not_the_users()):
+            return f", in {path.name}:{frame.lineno}"
+    return ""
+
+
+@cache
+def _not_the_users() -> list[Path]:
+    """List the folders of our packages, of Python's library and of what is installed."""
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return [*(ROOT / package for package in PACKAGES), *map(Path, installed)]
 
 
 def ambiguity(name: str, folder: str | None = None) -> str | None:

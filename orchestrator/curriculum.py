@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from environments import NoTasks
 from orchestrator.components import Components
 from orchestrator.interventions import moves_weights
 from orchestrator.measurements.contracts import Findings, Measurement
@@ -33,7 +34,7 @@ from orchestrator.rollout.batch import RolloutBatch
 from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
 from policies.objectives.entropy_reading import logged
-from store.records import MeasurementRecord
+from store.records import QUARANTINE, EventRecord, MeasurementRecord
 
 MAX_UNSCORABLE_STEPS = 3  # in a row: then something is broken, and going on would train on nothing
 
@@ -45,6 +46,7 @@ class Curriculum:
 
     def __init__(self, parts: Components, recorder: RunRecorder, progress: Progress) -> None:
         self.parts, self.recorder, self.at = parts, recorder, progress
+        self._missing: NoTasks | None = None  # what the latest step could not be drawn of
 
     def run(self, stop: Stop) -> str | None:
         """Go on to the end, or until `stop` gives a reason; then the state is saved and the reason returned."""
@@ -73,7 +75,13 @@ class Curriculum:
         """Play a batch, let the bandit learn its signals, update the policy, record the step."""
         parts, at, watch = self.parts, self.at, Stopwatch()
         at.begin_step()
-        batch = parts.rollouts.take(at, watch)  # each group: its pick, task, scored samples, mean |advantage|
+        try:
+            batch = parts.rollouts.take(at, watch)  # each group: its pick, task, scored samples, mean |advantage|
+        except NoTasks as missing:
+            at.take_back_step()
+            self.go_on_without(missing)
+            return
+        self._missing = None
         with watch("learn"):
             parts.choice.learn(batch.groups)
             parts.tasks.learn(batch.groups)
@@ -102,9 +110,25 @@ class Curriculum:
         said = choice.set_aside(batch.groups, at.step)
         if choice.quarantine.judges(batch.groups):
             at.num_unscorable_steps = 0
-        if at.environment and choice.quarantine.open_environments and not choice.quarantine.is_open(at.environment):
-            at.stop_reason = at.stop_reason or "quarantine"
+        self._end_stage_in_quarantine()
         return said
+
+    def go_on_without(self, missing: NoTasks) -> None:
+        """Put what gives no tasks into quarantine: the step of which nothing was played is done anew, without it.
+
+        Raises NoTasks where the spec has no quarantine.
+        """
+        said = self.parts.choice.do_without(missing, self.at.step)
+        if not said:
+            raise missing
+        self._missing = missing
+        self._end_stage_in_quarantine()
+        self.recorder.record_events(self.at, [EventRecord(QUARANTINE, text) for text in said])
+
+    def _end_stage_in_quarantine(self) -> None:
+        quarantine, at = self.parts.choice.quarantine, self.at
+        if at.environment and quarantine.open_environments and not quarantine.is_open(at.environment):
+            at.stop_reason = at.stop_reason or "quarantine"
 
     def update(self, batch: RolloutBatch, watch: Stopwatch) -> UpdateReport | None:
         """Turn what could be scored into an update of the policy; None when there is nothing to learn from."""
@@ -197,7 +221,7 @@ class Curriculum:
 
     def _nothing_trainable(self) -> str | None:
         if not self.parts.choice.quarantine.open_environments:
-            what = "no answer can be scored, in any environment"
+            what = str(self._missing or "no answer can be scored, in any environment")
         elif self.at.num_unscorable_steps >= MAX_UNSCORABLE_STEPS:
             what = f"no sample of the last {MAX_UNSCORABLE_STEPS} steps could be scored"
         else:

@@ -158,6 +158,10 @@ class Progress:
         """Count a step."""
         self.step, self.stage_step = self.step + 1, self.stage_step + 1
 
+    def take_back_step(self) -> None:
+        """Count a step no more, as nothing was played in it."""
+        self.step, self.stage_step = self.step - 1, self.stage_step - 1
+
     def end_step(self, groups: Sequence[PlayedGroup]) -> bool:
         """Take in what the step's groups earned, of the stage's own ones; whether that completed a window."""
         self.num_unscorable_steps = 0 if any(group.scored for group in groups) else self.num_unscorable_steps + 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from environments.contracts import BAD_VALUE, REPLYING, Environment, EnvironmentFault, Score, Task, Turn, is_whole
 from environments.display import brief
+from environments.user_code import own_place
 
 LONGEST_REASON = 500  # characters that are kept
 LONGEST_MESSAGE = 100  # of the first line of an exception's message
@@ -52,12 +53,12 @@ def play(environment: Environment, job: ScoringJob) -> Turn:
 
 
 def raised(error: BaseException) -> Turn:
-    """End an episode of which foreign code raised something; the reason is counted and reported."""
+    """End an episode of which foreign code raised something, and where; the reason is counted and reported."""
     try:
         first_line = brief(str(error).partition("\n")[0], LONGEST_MESSAGE)
     except Exception:  # foreign as well
         first_line = "its message cannot be read"
-    return unscorable(f"raised {type(error).__name__}: {first_line}")
+    return unscorable(f"raised {type(error).__name__}: {first_line}{own_place(error)}")
 
 
 def checked(turn: object) -> Turn:

@@ -215,10 +215,10 @@ class KillablePool:
 
     def _settle(self, number: int, turn: Turn) -> None:
         """Give a job its turn, the first that there is."""
+        self._wait_no_more(number)
         with self._lock:
-            job, future = self._jobs.pop(number, None), self._futures.pop(number, None)
-            if job is not None:
-                self._waiting.remove(job.task.environment, number)  # it was to be done by others as well
+            self._jobs.pop(number, None)
+            future = self._futures.pop(number, None)
         if future is not None:
             future.set_result(turn)
 
@@ -262,8 +262,7 @@ class KillablePool:
                 try:
                     if environment in process.built:
                         process.give(number, pickle.dumps(job), limit_s)
-                        with self._lock:
-                            self._waiting.remove(environment, number)
+                        self._wait_no_more(number)
                     else:
                         process.build(environment, START_S)
                 except BrokenProcess:
@@ -299,6 +298,12 @@ class KillablePool:
         with self._lock:
             jobs = [(self._jobs[number].task.environment, number) for number in numbers if number in self._jobs]
             self._waiting.put_back(jobs)
+
+    def _wait_no_more(self, number: int) -> bool:
+        """Have a job wait no more; whether it did."""
+        with self._lock:
+            job = self._jobs.get(number)
+            return job is not None and self._waiting.remove(job.task.environment, number)
 
     def _share_of_limit(self, environment: str) -> float:
         """Say how much of its limit a score gets: the n-th that times out costs an n-th, a tenth at the least.
@@ -353,7 +358,9 @@ class KillablePool:
     def _finish(self, process: ScoringProcess) -> int:
         """Note that a worker has done a job, and whether that was slow; say which."""
         was_slow, number = process.is_slow, process.finish()
-        if not was_slow and (job := self._jobs.get(number)):
+        if was_slow:  # it goes on with what nobody else has begun
+            process.shared = {one for one in process.shared if not self._wait_no_more(one)}
+        elif job := self._jobs.get(number):
             self._slow.pop(job.task.environment, None)
         return number
 

@@ -151,7 +151,7 @@ class ScoringProcess:
         self._socket.setblocking(False)
         self.unsent, self._unread = bytearray(), bytearray()
         self._begun, self._is_quick, self.is_slow = time.monotonic(), False, False
-        self._shared = set[int]()  # jobs behind the first that others may do as well
+        self.shared = set[int]()  # jobs that it has, and others may do as well
         with theirs:
             self.leader = begin(WORKER, theirs.fileno(), output, variables)
         self.deadline = self._begun + limit_s
@@ -201,7 +201,7 @@ class ScoringProcess:
         if not self.jobs:
             raise BrokenProcess("an answer that nobody asked for")
         number, _ = self.jobs.popleft()
-        self._shared.discard(number)
+        self.shared.discard(number)
         self._is_quick = time.monotonic() - self._begun < QUICK_S
         if self.jobs:
             self._begin(self.jobs[0][1])
@@ -211,8 +211,8 @@ class ScoringProcess:
 
     def share(self) -> list[int]:
         """Name the jobs behind the first, once, for others to do as well: what it was sent it cannot give back."""
-        numbers = [number for number, _ in islice(self.jobs, 1, None) if number not in self._shared]
-        self._shared.update(numbers)
+        numbers = [number for number, _ in islice(self.jobs, 1, None) if number not in self.shared]
+        self.shared.update(numbers)
         return numbers
 
     def push(self) -> None:

@@ -34,13 +34,15 @@ class WaitingJobs:
         """Give the first job of an environment, which goes on waiting."""
         return self._numbers[environment][0]
 
-    def remove(self, environment: str, number: int) -> None:
-        """Have a job wait no more, if it does."""
+    def remove(self, environment: str, number: int) -> bool:
+        """Have a job wait no more; whether it did."""
         own = self._numbers.get(environment)
-        if own and own[0] <= number and number in own:
-            own.remove(number)
-            if not own:
-                del self._numbers[environment]
+        if not own or number < own[0] or number not in own:
+            return False
+        own.remove(number)
+        if not own:
+            del self._numbers[environment]
+        return True
 
     def clear(self) -> None:
         """Forget all."""

@@ -207,6 +207,15 @@ class SlicedRemoteEnvironment(SlicedEnvironment, RemoteEnvironment):
         super().__init__(inside, options, folder, kept)
         self._remote, self.lease_s = inside, inside.lease_s
 
+    @property
+    def is_needed(self) -> bool:  # type: ignore[override]
+        """As of the environment inside."""
+        return self._remote.is_needed
+
+    @is_needed.setter
+    def is_needed(self, is_needed: bool) -> None:
+        self._remote.is_needed = is_needed
+
     async def begin(self, task: Task) -> RemoteEpisode:
         """As of the environment inside."""
         return await self._remote.begin(unsliced(task))

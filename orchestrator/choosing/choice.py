@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel
 from typing_extensions import override
 
+from environments import NoTasks
 from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Pick, signals_of
 from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
@@ -107,6 +108,18 @@ class Choice(ABC):
         if said:
             self._offer_what_is_open()
         return said
+
+    def do_without(self, missing: NoTasks, step: int) -> list[str]:
+        """Pick what gives no tasks no more for a while; say so, nothing where the spec has no quarantine."""
+        said = self.quarantine.put(missing, step)
+        if said:
+            self._offer_what_is_open()
+        return said
+
+    def take_back(self, slots: Sequence[Slot]) -> None:
+        """Have bandits wait no more for what these slots earn: they are not played."""
+        for name, bandit in self.bandits.items():
+            bandit.learn([Feedback(slot.pick, 0.0, num_groups=0) for slot in slots if slot.bandit == name])
 
     def arms(self) -> ArmStates:
         """The present state of every arm of every bandit, and of the scheduler's."""

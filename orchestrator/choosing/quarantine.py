@@ -1,8 +1,8 @@
 """Quarantine: what cannot be scored is not picked for a while, then tried again.
 
 A category goes there when no sample of its last steps could be scored, an environment when that is so of all its
-categories, or of whatever was played of it for twice as many steps. Each failure after it was tried again doubles the
-time. Samples that the sampler lost say nothing about an environment.
+categories, or of whatever was played of it for twice as many steps; what gives no tasks goes there at once. Each
+failure after it was tried again doubles the time. Samples that the sampler lost say nothing about an environment.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from environments import NoTasks
 from orchestrator.played_group import PlayedGroup
 from orchestrator.spec.sections import Quarantine as QuarantineSection
 
@@ -55,6 +56,11 @@ class Quarantine:
         """Those with something to pick."""
         return [*self.categories] if self.is_empty else [name for name in self.categories if self.is_open(name)]
 
+    @property
+    def leaves_others(self) -> bool:
+        """Whether there would be something to pick without one of the environments."""
+        return self.section is not None and len(self.open_environments) > 1
+
     def judges(self, groups: Sequence[PlayedGroup]) -> bool:
         """Whether it is for it to say what these groups mean; not where the sampler lost all of them."""
         return self.section is not None and bool(_by_place(groups))
@@ -75,17 +81,29 @@ class Quarantine:
             watched.failed += 1
             most = self.section.after * (2 if place in self.categories else 1)
             if watched.failed >= most or watched.times:
-                length = self.section.steps * 2**watched.times
-                said.append(
-                    f"{place} goes into quarantine for {length:,} steps: no sample of its last "
-                    f"{'step' if watched.failed == 1 else f'{watched.failed} steps'} could be scored{_why(own)}"
-                )
-                watched.failed, watched.times, watched.until = 0, watched.times + 1, step + length
-        for place, watched in self._watched.items():
+                num = "step" if watched.failed == 1 else f"{watched.failed} steps"
+                why = f"no sample of its last {num} could be scored{_why(own)}"
+                said.append(self._put(place, watched, self.section.steps, step, why))
+        for place, watched in sorted(self._watched.items()):  # in the same order after it was read from JSON
             if 0 < watched.until <= step:
                 watched.until = 0
                 said.append(f"{place} is tried again")
         return said
+
+    def put(self, missing: NoTasks, step: int) -> list[str]:
+        """Put what gives no tasks there, at once; say so. Nothing is said where there is no quarantine."""
+        if self.section is None:
+            return []
+        name, category = missing.environment, missing.category
+        place = f"{name}/{category}" if category in self.categories[name] else name
+        watched = self._watched.setdefault(place, _Watched())
+        return [self._put(place, watched, self.section.steps, step, f"it gives no tasks ({missing.reason})")]
+
+    @staticmethod
+    def _put(place: str, watched: _Watched, steps: int, step: int, why: str) -> str:
+        length = steps * 2**watched.times
+        watched.failed, watched.times, watched.until = 0, watched.times + 1, step + length
+        return f"{place} goes into quarantine for {length:,} steps: {why}"
 
     def lift(self) -> None:
         """Forget it all: whatever failed may be mended."""

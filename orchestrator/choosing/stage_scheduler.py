@@ -129,7 +129,7 @@ class StageScheduler:
             environment=at.pick.arm,
             signal=signal,
             num_groups=num_groups,
-            cost=at.stage_step / at.steps_per_stage,
+            cost=max(1, at.stage_step) / at.steps_per_stage,  # one whose environment gave no task has no step
             before=self._scores,
             after=scores,
             best=self._best,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from environments import Task
+from environments import NoTasks, Task
 from orchestrator.played_group import Group, PlayedGroup, Slot
 from orchestrator.rollout.batch import RolloutBatch, TemperedRows
 from orchestrator.rollout.player import Place, Player
@@ -88,8 +88,11 @@ class BatchInPlay:
             again = [slot for slot, group in zip(again, latest, strict=True) if self._is_played_again(group, num)]
             if not again:
                 break
-            with self._watch("draw"):
-                tasks = self._tasks.draw(again, beside=[group.task for group in groups])
+            try:
+                with self._watch("draw"):
+                    tasks = self._tasks.draw(again, beside=[group.task for group in groups], has_others=True)
+            except NoTasks:  # there is a batch without them
+                break
             latest = self._groups(tasks, again, f"train/{num}")
             groups = groups + [
                 replace(group, slot=replace(group.slot, index=place))

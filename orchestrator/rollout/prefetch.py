@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-from environments import Task
+from environments import NoTasks, Task
 from orchestrator.choosing.choice import Choice
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
@@ -45,6 +45,7 @@ class Prefetch:
         # lives as long as the run: scoring workers die with it
         self._thread: ThreadPoolExecutor | None = None
         self._under_way: Future[RolloutBatch] | None = None
+        self._missing: NoTasks | None = None  # why there is none, told when it is to be taken
 
     @contextmanager
     def running(self) -> Iterator[Prefetch]:
@@ -59,7 +60,13 @@ class Prefetch:
                 self._thread.shutdown(cancel_futures=True)
 
     def take(self, at: Progress, watch: Stopwatch) -> RolloutBatch:
-        """Give the batch of the step that has begun, played ahead or now; its groups are rated."""
+        """Give the batch of the step that has begun, played ahead or now; its groups are rated.
+
+        Raises NoTasks: servers give no tasks of what was picked. Nothing was played then, and the picks are taken back.
+        """
+        if self._missing is not None:
+            missing, self._missing = self._missing, None
+            raise missing
         if self._under_way is None:
             with watch("draw"):
                 slots, tasks = self._draw(at.step, at)
@@ -76,8 +83,12 @@ class Prefetch:
         if self._thread is None or at.stage_is_over:
             return
         step = at.step + 1
-        with watch("draw"):
-            slots, tasks = self._draw(step, at)
+        try:
+            with watch("draw"):
+                slots, tasks = self._draw(step, at)
+        except NoTasks as missing:
+            self._missing = missing
+            return
         with watch("play"):
             self.player.sync()  # here, while nobody changes the weights
         # the plans as they are now: of when the batch is begun, not of whenever the thread comes to it
@@ -100,7 +111,11 @@ class Prefetch:
 
     def _draw(self, step: int, at: Progress) -> tuple[list[Slot], list[Task]]:
         slots = self.choice.slots(self.spec.step.groups, step, at.environment, at.visited)
-        return slots, self.tasks.draw(slots)
+        try:
+            return slots, self.tasks.draw(slots, has_others=self.choice.quarantine.leaves_others)
+        except NoTasks:
+            self.choice.take_back(slots)
+            raise
 
     def _play_ahead(self, step: int, slots: Sequence[Slot], tasks: Sequence[Task], plans: Plans) -> RolloutBatch:
         watch = Stopwatch()

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from environments import ALL, Admission, Environment, EnvironmentFault, PassedOver, Task, training_roster
+from environments import (
+    ALL,
+    Admission,
+    Environment,
+    EnvironmentFault,
+    NoTasks,
+    PassedOver,
+    RemoteEnvironment,
+    Task,
+    training_roster,
+)
 from orchestrator import random_streams, registry
 from orchestrator.errors import SpecError, UserError
 from orchestrator.played_group import PlayedGroup, Slot
@@ -45,6 +55,7 @@ class TaskSampler:
         admission: Admission = ALL,
     ) -> None:
         self._admission = admission
+        self._remote = [one for one in environments.values() if isinstance(one, RemoteEnvironment)]
         self._sources: dict[str, TaskSource] = {}  # by environment/category
         self._types: dict[str, str] = {}  # of the method that each source goes by
         for name, environment in environments.items():
@@ -60,11 +71,28 @@ class TaskSampler:
                 " remove `teacher`"
             )
 
-    def draw(self, slots: Sequence[Slot], beside: Sequence[Task] = ()) -> list[Task]:
+    def draw(self, slots: Sequence[Slot], beside: Sequence[Task] = (), *, has_others: bool = False) -> list[Task]:
         """Draw a task for every slot; none twice in a batch while its category has others.
 
-        `beside`: what the batch has already.
+        `beside`: what the batch has already; `has_others`: without one of these environments there is something to
+        draw. Raises NoTasks where servers give none; a stream that was drawn from by then stands where it stood.
         """
+        arms = {f"{slot.environment}/{slot.category}" for slot in slots} if self._remote else set[str]()
+        streams = [one for one in map(self._sources.__getitem__, arms) if isinstance(one, StreamTaskSource)]
+        before = [stream.state() for stream in streams]
+        for environment in self._remote:
+            environment.is_needed = not has_others
+        try:
+            return self._draw(slots, beside)
+        except NoTasks:
+            for stream, state in zip(streams, before, strict=True):
+                stream.load_state(state)
+            raise
+        finally:
+            for environment in self._remote:
+                environment.is_needed = True
+
+    def _draw(self, slots: Sequence[Slot], beside: Sequence[Task]) -> list[Task]:
         drawn: dict[int, Task] = {}
         seen = {self._sources[f"{task.environment}/{task.category}"].environment.distinct(task) for task in beside}
         # sources by their first slots: the places each fills at once

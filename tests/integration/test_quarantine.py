@@ -15,10 +15,12 @@ from orchestrator.choosing.quarantine import Quarantine
 from orchestrator.progress import Progress
 from orchestrator.spec.sections import Quarantine as QuarantineSection
 from store.records import StepRecord
+from tests.integration.patchy import Patchy
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.rollout.episodes import earning
 from tests.orchestrator.specs import small
 from tests.shares import share
+from tests.source_lines import place
 
 HERE = "tests.integration.patchy:create"
 STEPS = 24
@@ -71,10 +73,10 @@ def test_a_category_that_cannot_be_scored_is_set_aside_tried_again_and_set_aside
     assert all("one/easy" in arms for arms in played.arms)
     assert [text for _, text in said(tmp_path)][:3] == [
         "one/hard goes into quarantine for 6 steps: no sample of its last 2 steps could be scored (raised "
-        "RuntimeError: the judge is away)",
+        f"RuntimeError: the judge is away{place(Patchy.score)})",
         "one/hard is tried again",
         "one/hard goes into quarantine for 12 steps: no sample of its last step could be scored (raised "
-        "RuntimeError: the judge is away)",
+        f"RuntimeError: the judge is away{place(Patchy.score)})",
     ]
     assert [step for step, _ in said(tmp_path)] == [2, 8, 9, 21, 22]
 

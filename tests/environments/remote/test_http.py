@@ -7,7 +7,7 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, ScoringOptions
+from environments import EnvironmentFault, EnvironmentSource, NoTasks, Scorer, ScoringJob, ScoringOptions
 from environments.checker import check
 from environments.checker.findings import CheckLimits
 from environments.contracts import RemoteEnvironment, RemoteFault
@@ -17,6 +17,7 @@ from environments.remote.servers import Servers
 from environments.scoring.remote import RemotePlays
 from tests.environments.checker.here import findings_here
 from tests.environments.remote.server import Server, hangs_up, says, sleeps, wait_until, writes
+from tests.source_lines import place
 
 QUICK = {"timeout_s": 0.5, "retry_s": 1.5, "patience_s": 0}
 
@@ -95,8 +96,17 @@ def test_a_server_may_give_shorter_pages(server):
 def test_tasks_that_cannot_be_had_are_a_fault(server):
     game = source_of(server).create()
     server.always("tasks", says(503))
-    with pytest.raises(EnvironmentFault, match=r"task 0 of category 'short' cannot be had .* \(no server: unavailable"):
+    with pytest.raises(NoTasks, match=r"task 0 of category 'short' cannot be had .* \(no server: unavailable") as none:
         game.task("short", 0)
+    assert (none.value.environment, none.value.category, none.value.reason) == (
+        "game", None, "no server: unavailable (503)",
+    )  # fmt: skip
+    server.troubles.clear()
+    time.sleep(0.4)
+    server.always("tasks", writes(b"<html>"))
+    with pytest.raises(NoTasks, match="bad reply: not JSON") as none:
+        game.task("long", 0)
+    assert none.value.category == "long", "the server answers: others of its categories may have tasks"
 
 
 @pytest.mark.parametrize(
@@ -381,6 +391,16 @@ def test_tasks_are_waited_for_while_a_run_goes_on(server, monkeypatch):
     assert game.task("short", 0).answer == "short 0"
 
 
+def test_tasks_are_not_waited_for_long_where_a_run_has_others_to_go_on_with(server):
+    game = source_of(server, retry_s=0.1, patience_s=60).create()
+    game.is_needed = False
+    server.always("tasks", says(503))
+    begun_at = time.monotonic()
+    with pytest.raises(NoTasks):
+        game.task("short", 0)
+    assert time.monotonic() - begun_at < 5
+
+
 def test_who_waits_for_a_server_is_served_when_it_is_back(server):
     with scorer_of(source_of(server, retry_s=20)) as scorer:
         task = scorer._environments["game"].task("short", 0)
@@ -454,7 +474,7 @@ def test_a_remote_environment_of_ones_own_may_raise_anything():
 
     plays = RemotePlays({"raising": Raising()})
     try:
-        assert plays.submit(Job("bug")).result().score.reason == "raised KeyError: 'bug'"
+        assert plays.submit(Job("bug")).result().score.reason == f"raised KeyError: 'bug'{place(Raising.begin)}"
         with pytest.raises(EnvironmentFault, match="broken"):
             plays.submit(Job("fault")).result()
     finally:

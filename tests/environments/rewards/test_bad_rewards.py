@@ -3,7 +3,9 @@
 import pytest
 
 from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, ScoringOptions
+from tests.environments.rewards.graders import bad
 from tests.environments.scoring.test_scorer import scorer_of
+from tests.source_lines import place
 
 GRADERS = "tests.environments.rewards.graders"
 
@@ -33,9 +35,9 @@ def scorer():
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("raise", "raised KeyError: 'no such column'"),
+        ("raise", "raised KeyError: 'no such column'" + place(bad)),
         ("hang", "timed out"),
-        ("exit", "raised SystemExit: 0"),
+        ("exit", "raised SystemExit: 0" + place(bad, "sys.exit")),
         ("negative", f"bad value: int below 0{REMEDY}"),
         ("nan", f"bad value: float, not finite{REMEDY}"),
         ("text", f"bad value: str, not a number{REMEDY}"),

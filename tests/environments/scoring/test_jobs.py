@@ -1,10 +1,12 @@
 import asyncio
+import json
 
 import pytest
 
-from environments import Score, ScoringJob, Turn
+from environments import Score, ScoringJob, SingleTurn, Turn
 from environments.scoring.jobs import play
 from tests.environments import fakes
+from tests.source_lines import place
 
 AGAIN = {"role": "user", "content": "again"}
 
@@ -23,8 +25,8 @@ def played(character, *completions):
         ("not_a_score", "bad value: the score is a float, not an environments.Score"),
         ("silent", "no score"),
         ("undecided", "judge not reachable"),
-        ("raising", "raised ValueError: cannot read this"),
-        ("exiting", "raised SystemExit: enough"),
+        ("raising", "raised ValueError: cannot read this" + place(fakes._raising)),
+        ("exiting", "raised SystemExit: enough" + place(fakes._exiting, "sys.exit")),
     ],
 )
 def test_what_is_no_score_is_unscorable_with_its_reason(character, reason):
@@ -57,7 +59,20 @@ def test_an_exception_that_cannot_be_told_is_told_so(monkeypatch):
         raise Mute
 
     monkeypatch.setitem(fakes.BEHAVIOURS, "mute", mute)
-    assert played("mute").score == Score.unscorable("raised Mute: its message cannot be read")
+    assert played("mute").score == Score.unscorable("raised Mute: its message cannot be read" + place(mute))
+
+
+def test_the_line_that_is_told_is_the_innermost_of_the_users_own(monkeypatch):
+    def misread(task, completion):
+        return json.loads("what?")  # raises in Python's own library
+
+    monkeypatch.setitem(fakes.BEHAVIOURS, "misread", misread)
+    assert played("misread").score.reason.endswith(f"(char 0){place(misread, 'json')}")
+    fake = fakes.create("fake")
+    monkeypatch.setattr(type(fake), "start", SingleTurn.step)  # raises in ours, called by none of the user's
+    turn = play(fake, ScoringJob(fake.task("easy", 3), ("3",)))
+    assert turn.score.reason.startswith("raised ")
+    assert ", in " not in turn.score.reason
 
 
 def test_earlier_completions_are_replayed():
@@ -108,7 +123,7 @@ def test_what_is_no_exception_is_caught_as_well(monkeypatch):
         raise asyncio.CancelledError("by itself")
 
     monkeypatch.setitem(fakes.BEHAVIOURS, "cancelled", cancelled)
-    assert played("cancelled").score == Score.unscorable("raised CancelledError: by itself")
+    assert played("cancelled").score == Score.unscorable("raised CancelledError: by itself" + place(cancelled))
 
 
 def test_an_interrupt_is_not_a_score(monkeypatch):

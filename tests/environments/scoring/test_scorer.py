@@ -8,11 +8,16 @@ from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
 from environments.scoring import process
+from tests.environments import fakes
+from tests.environments import flaky as flakes
 from tests.environments.fakes import TURN_S
 from tests.shares import slow
+from tests.source_lines import place
 
 FAKES = "tests.environments.fakes:create"
 TIMEOUT_S = 0.6
+RAISED = "raised ValueError: cannot read this" + place(fakes._raising)
+AWAY = place(flakes.Flaky.score)
 TOO_MUCH = "bad value: float above 1; a value lies in 0..1"
 
 
@@ -47,8 +52,8 @@ def scorer():
         ("stuck_in_c", "timed out"),
         ("crashing", "crashed"),
         ("greedy", "out of memory"),
-        ("raising", "raised ValueError: cannot read this"),
-        ("exiting", "raised SystemExit: enough"),
+        ("raising", RAISED),
+        ("exiting", "raised SystemExit: enough" + place(fakes._exiting, "sys.exit")),
         ("wrong_valued", TOO_MUCH),
         ("not_a_score", "bad value: the score is a float, not an environments.Score"),
         ("long_winded", f"\\x1b[2J \\u202eno\\x00 {'x' * 479}... (999,521 more characters)"),
@@ -66,7 +71,7 @@ def test_a_batch_wholly_unscorable_comes_back_in_order(scorer):
     turns = scorer.turns(jobs_of(OBEDIENT, "raising", "greedy", "crashing", "hanging", "wrong_valued"))
     reasons = [turn.score.reason for turn in turns if turn.score is not None]
     assert reasons == [
-        "raised ValueError: cannot read this", "out of memory", "crashed", "timed out", TOO_MUCH,
+        RAISED, "out of memory", "crashed", "timed out", TOO_MUCH,
     ]  # fmt: skip
     assert all(turn.done and turn.score.value is None for turn in turns if turn.score is not None)
 
@@ -119,13 +124,13 @@ def one_by_one(scorer, jobs):
     ("way", "failures", "batches"),
     [
         ("connection", 3, [[None, None, None]]),
-        ("connection", 6, [["raised ConnectionResetError: the judge is away"] * 3, [None, None, None]]),
+        ("connection", 6, [["raised ConnectionResetError: the judge is away" + AWAY] * 3, [None, None, None]]),
         slow(("crash", 1, [[None, None, None]])),
         ("crash", 2, [[None, "crashed", None]]),
         slow(("crash", 3, [[None, "crashed", "crashed"]])),
         slow(("crash", 4, [["crashed"] * 3])),
         ("crash", 6, [["crashed"] * 3, [None, "crashed", None]]),
-        ("value", 1, [["raised ValueError: the judge is away", None, None]]),
+        ("value", 1, [["raised ValueError: the judge is away" + AWAY, None, None]]),
     ],
 )
 def test_what_failed_for_a_cause_that_may_pass_is_tried_once_more(tmp_path, played, way, failures, batches):
@@ -181,7 +186,7 @@ def test_without_isolation_failures_are_told_apart_too():
     with scorer_of(OBEDIENT, isolation="none") as scorer:
         scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "raising", "wrong_valued", "hopeless"))]
     assert scores == [
-        Score.unscorable("raised ValueError: cannot read this"), Score.unscorable(TOO_MUCH), Score.of(0.0),
+        Score.unscorable(RAISED), Score.unscorable(TOO_MUCH), Score.of(0.0),
     ]  # fmt: skip
 
 

@@ -145,8 +145,8 @@ def test_jobs_wait_in_their_order_and_where_they_stood_when_they_wait_again():
     for environment, number in (("b", 0), ("a", 1), ("b", 2), ("a", 3)):
         waiting.add(environment, number)
     assert waiting.environments() == ["b", "a"]
-    waiting.remove("b", 0)
-    waiting.remove("b", 0)
+    assert waiting.remove("b", 0)
+    assert not waiting.remove("b", 0)
     assert (waiting.environments(), waiting.first("b")) == (["a", "b"], 2)
     waiting.put_back([("b", 0)])
     assert (waiting.environments(), waiting.first("b")) == (["b", "a"], 0)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from environments import EnvironmentFault, EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
+from tests.environments.fakes import _asking_for_a_key
+from tests.source_lines import place
 
 OBEDIENT = EnvironmentSource("obedient", "tests.environments.fakes:create", {"character": "obedient"})
 SECRETS = {
@@ -49,7 +51,8 @@ def test_a_variable_that_the_spec_names_is_seen():
 
 def test_a_scorer_that_misses_a_variable_is_told_how_to_get_it():
     assert scored("asking_for_a_key") == Score.unscorable(
-        "raised KeyError: 'JUDGE_API_KEY' (`scoring: {env: [JUDGE_API_KEY]}` passes this variable to scoring processes)"
+        f"raised KeyError: 'JUDGE_API_KEY'{place(_asking_for_a_key, 'JUDGE_API_KEY')}"
+        " (`scoring: {env: [JUDGE_API_KEY]}` passes this variable to scoring processes)"
     )
     assert scored("asking_for_a_key", env=["JUDGE_API_KEY"]) == Score.of(1.0)
 

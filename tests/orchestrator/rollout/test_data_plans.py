@@ -68,7 +68,7 @@ class Told:
             for task, size, (number, _first) in zip(tasks, sizes, more["places"], strict=True)
         ]
 
-    def draw(self, slots: Sequence[Slot], beside: Sequence[Task] = ()) -> list[Task]:
+    def draw(self, slots: Sequence[Slot], beside: Sequence[Task] = (), *, has_others: bool = False) -> list[Task]:
         self.drawn.append({"arms": [slot.category for slot in slots], "beside": [t.index for t in beside]})
         num = len(beside)
         return [task(slot.category, num + k) for k, slot in enumerate(slots)]

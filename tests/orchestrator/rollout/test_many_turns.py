@@ -16,6 +16,7 @@ from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampling
 from policies.samplers.random_numbers import sample_seed
 from policies.samplers.transformers import Config, TransformersSampler
+from tests import source_lines
 from tests.orchestrator.rollout.chats import (
     GUESS,
     LAKE,
@@ -23,6 +24,7 @@ from tests.orchestrator.rollout.chats import (
     WORTH,
     Chat,
     Scripted,
+    Talk,
     chats,
     generation,
     played,
@@ -30,6 +32,8 @@ from tests.orchestrator.rollout.chats import (
     small_policy,
 )
 from tests.policies import templates
+
+BOOM = source_lines.place(Talk.step)
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +272,7 @@ def test_a_prompt_of_no_tokens_has_no_score(policy: Policy, monkeypatch: pytest.
         ("mask", "half", Score.of(SO_FAR), False),
         ("mask", "ok", Score.of(0.0), False),
         ("zero", "half", Score.of(0.0), True),
-        ("zero", "boom", Score.unscorable("raised ValueError: boom"), True),
+        ("zero", "boom", Score.unscorable("raised ValueError: boom" + BOOM), True),
     ],
 )
 def test_an_episode_cut_off_is_worth_what_the_spec_says(
@@ -314,7 +318,7 @@ def test_what_ended_by_itself_is_never_masked_nor_worth_nothing(policy: Policy) 
 def test_a_fault_in_the_second_turn_makes_the_episode_unscorable_with_its_reason(policy: Policy) -> None:
     sampler = Scripted(policy, lambda request, call: "boom" if call else "ok")
     (group,) = played(player_of(sampler, chats(3)), [3])
-    assert group.samples[0].score == Score.unscorable("raised ValueError: boom")
+    assert group.samples[0].score == Score.unscorable("raised ValueError: boom" + BOOM)
     assert (group.samples[0].num_turns, group.scored) == (2, [])
 
 
