@@ -33,6 +33,7 @@ from environments.options import Options
 from environments.scoring import worker
 from environments.scoring.jobs import CRASHED, LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
 from environments.scoring.process import (
+    SLOW_S,
     BrokenProcess,
     ProcessOutput,
     ScoringProcess,
@@ -228,7 +229,7 @@ class KillablePool:
         for process in self._processes:
             if process.slow_at <= now:
                 process.is_slow = True
-                if job := self._jobs.get(process.jobs[0][0]):
+                if job := self._jobs.get(process.jobs[0].number):
                     self._slow[job.task.environment] += 1
                 if self._num_workers + self._num_spare > 1:
                     self._wait_again(process.share())
@@ -238,11 +239,12 @@ class KillablePool:
         own = self._processes[: self._num_workers]
         if not self._num_spare or len(own) < self._num_workers or not all(process.is_slow for process in own):
             return self._num_workers
-        is_needed = any(self._may_have_spare(name) for name in self._waiting.environments())
+        with self._lock:
+            is_needed = any(map(self._may_have_spare, self._waiting.environments()))
         return self._num_workers + (self._num_spare if is_needed else 0)
 
     def _may_have_spare(self, environment: str) -> bool:
-        return len(self._sources) == 1 or self._slow[environment] < OFTEN
+        return self._slow[environment] < OFTEN
 
     def _hand_out(self) -> None:
         """Give every process with room its next job, the idle ones first, until none can be given any more."""
@@ -261,7 +263,7 @@ class KillablePool:
                 limit_s = self._options.timeout_s * len(job.completions) * self._share_of_limit(environment)
                 try:
                     if environment in process.built:
-                        process.give(number, pickle.dumps(job), limit_s)
+                        process.give(number, environment, pickle.dumps(job), limit_s)
                         self._wait_no_more(number)
                     else:
                         process.build(environment, START_S)
@@ -270,7 +272,7 @@ class KillablePool:
 
     def _has_room(self, process: ScoringProcess) -> bool:
         """Whether a process may be given a job; not behind one that is likely to be slow."""
-        last = self._jobs.get(process.jobs[-1][0]) if process.jobs else None
+        last = self._jobs.get(process.jobs[-1].number) if process.jobs else None
         return process.has_room and not (last is not None and self._slow[last.task.environment])
 
     def _next_for(self, process: ScoringProcess) -> str | None:
@@ -360,7 +362,7 @@ class KillablePool:
         was_slow, number = process.is_slow, process.finish()
         if was_slow:  # it goes on with what nobody else has begun
             process.shared = {one for one in process.shared if not self._wait_no_more(one)}
-        elif job := self._jobs.get(number):
+        elif process.took_s < SLOW_S and (job := self._jobs.get(number)):
             self._slow.pop(job.task.environment, None)
         return number
 
@@ -385,7 +387,7 @@ class KillablePool:
                 )
         elif process.jobs:
             self._wait_again(process.share())
-            yield process.jobs[0][0], unscorable(reason)
+            yield process.jobs[0].number, unscorable(reason)
 
     def _let_go(self, process: ScoringProcess) -> None:
         """Tell a worker to end, without waiting for it."""

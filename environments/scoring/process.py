@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import NamedTuple
 
 from environments.display import brief
 from environments.scoring import leader
@@ -36,6 +37,7 @@ MAX_JOBS = 10_000  # after so many a process is replaced, and with it whatever i
 AHEAD = 8  # jobs that a process has at most
 QUICK_S = 0.005  # a job that took less is quick
 SLOW_S = 0.25  # one that takes more is slow: nothing waits behind it that another process could do
+FIRST_SLOW_S = 1.0  # the same of an environment's first in a process, which may import what it needs
 END_S = leader.END_S + 1.0  # for a leader to end what it leads
 PIPE_BYTES = 2**20  # that fit into the pipe of what is printed, where the system lets us say
 TAIL_BYTES = 2000  # of the end of what is printed that are kept
@@ -132,6 +134,12 @@ class BrokenProcess(Exception):
     """The process has ended, or says what no process of ours would."""
 
 
+class _Given(NamedTuple):
+    number: int
+    limit_s: float
+    slow_s: float  # after which it is slow
+
+
 class ScoringProcess:
     """One process, made with its first message. It works at one job after the other; quick ones are sent ahead.
 
@@ -144,13 +152,15 @@ class ScoringProcess:
     is_slow: bool  # the job that it works at was found to be
 
     def __init__(self, first: bytes, variables: Mapping[str, str], output: int, limit_s: float) -> None:
-        self.jobs: deque[tuple[int, float]] = deque()  # numbers and limits, seconds; it works at the first
+        self.jobs: deque[_Given] = deque()  # it works at the first
         self.num_jobs, self.is_ready = 0, False  # given so far; it has said that it is ready
         self.built: list[str] = []  # environments that it has; the last one it may be building
+        self._used = set[str]()  # of these, by a job
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         self.unsent, self._unread = bytearray(), bytearray()
-        self._begun, self._is_quick, self.is_slow = time.monotonic(), False, False
+        self._begun, self.is_slow = time.monotonic(), False
+        self.took_s = math.inf  # the last job that it has done
         self.shared = set[int]()  # jobs that it has, and others may do as well
         with theirs:
             self.leader = begin(WORKER, theirs.fileno(), output, variables)
@@ -164,26 +174,27 @@ class ScoringProcess:
     @property
     def has_room(self) -> bool:
         """Whether it may be given a job."""
-        most = AHEAD if self._is_quick and not self.is_slow else 1
+        most = AHEAD if self.took_s < QUICK_S and not self.is_slow else 1
         return self.is_ready and not self.is_worn and len(self.jobs) < most
 
     @property
     def slow_at(self) -> float:
         """When the job that it works at will be slow, on the monotonic clock; infinite where it is, or has none."""
-        return self._begun + SLOW_S if self.jobs and not self.is_slow else math.inf
+        return self._begun + self.jobs[0].slow_s if self.jobs and not self.is_slow else math.inf
 
     @property
     def is_worn(self) -> bool:
         """Whether it is to be replaced, once it has done what it has."""
         return self.num_jobs >= MAX_JOBS
 
-    def give(self, number: int, job: bytes, limit_s: float) -> None:
+    def give(self, number: int, environment: str, job: bytes, limit_s: float) -> None:
         """Send a job, whose time begins when those before it are done; BrokenProcess where it ended idle, or spoke."""
         if not self.jobs:
             for _ in self.answers():
                 raise BrokenProcess("an answer that nobody asked for")
             self._begin(limit_s)
-        self.jobs.append((number, limit_s))
+        self.jobs.append(_Given(number, limit_s, SLOW_S if environment in self._used else FIRST_SLOW_S))
+        self._used.add(environment)
         self.num_jobs += 1
         self._send(job)
 
@@ -200,18 +211,18 @@ class ScoringProcess:
         """Say which job it has done; the next one's time begins; raises BrokenProcess if it had none."""
         if not self.jobs:
             raise BrokenProcess("an answer that nobody asked for")
-        number, _ = self.jobs.popleft()
+        number = self.jobs.popleft().number
         self.shared.discard(number)
-        self._is_quick = time.monotonic() - self._begun < QUICK_S
+        self.took_s = time.monotonic() - self._begun
         if self.jobs:
-            self._begin(self.jobs[0][1])
+            self._begin(self.jobs[0].limit_s)
         else:
             self.deadline, self.is_slow = math.inf, False
         return number
 
     def share(self) -> list[int]:
         """Name the jobs behind the first, once, for others to do as well: what it was sent it cannot give back."""
-        numbers = [number for number, _ in islice(self.jobs, 1, None) if number not in self.shared]
+        numbers = [given.number for given in islice(self.jobs, 1, None) if given.number not in self.shared]
         self.shared.update(numbers)
         return numbers
 

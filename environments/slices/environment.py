@@ -208,7 +208,7 @@ class SlicedRemoteEnvironment(SlicedEnvironment, RemoteEnvironment):
         self._remote, self.lease_s = inside, inside.lease_s
 
     @property
-    def is_needed(self) -> bool:  # type: ignore[override]
+    def is_needed(self) -> bool:
         """As of the environment inside."""
         return self._remote.is_needed
 

@@ -79,7 +79,7 @@ def test_one_reply_that_sleeps_does_not_hold_its_own_environment():
 def test_several_environments_that_sleep_share_a_process_and_the_others_have_theirs():
     names = ("one", "two", "three")
     with scorer_of(*map(obedient, names), QUICK) as scorer:
-        for _ in range(2):  # it is learnt which they are
+        for _ in range(4):  # it is learnt which they are
             scores_of([future for name in names for future in submitted(scorer, name, "napping")])
         asleep = [future for name in names for future in submitted(scorer, name, *["napping"] * 4)]
         for _ in range(5):  # turns of an episode, one after the other
@@ -87,6 +87,12 @@ def test_several_environments_that_sleep_share_a_process_and_the_others_have_the
         assert num_done(asleep) <= 2
         assert scores_of(asleep) == [Score.of(1.0)] * 12
         assert len(scorer._pool.pids()) == 2
+
+
+def test_what_an_environment_imports_at_its_first_score_starts_no_other_process():
+    with scorer_of(QUICK) as scorer:
+        scores_of(submitted(scorer, "quick", "napping", *["noisy"] * 20))
+        assert len(scorer._pool.pids()) == 1
 
 
 def test_a_number_of_processes_that_is_asked_for_is_kept():
@@ -99,7 +105,7 @@ def test_a_number_of_processes_that_is_asked_for_is_kept():
 
 def test_a_second_process_that_does_not_start_is_done_without(monkeypatch):
     with scorer_of(obedient("sleeper"), QUICK) as scorer:
-        scores_of(submitted(scorer, "quick", "noisy"))
+        scores_of(submitted(scorer, "sleeper", "noisy"))
         real = scorer._pool._start
 
         def start():
@@ -116,6 +122,7 @@ def test_a_second_process_that_does_not_start_is_done_without(monkeypatch):
 
 def test_what_hangs_in_a_second_process_is_killed_there_and_costs_one_score():
     with scorer_of(obedient("sleeper"), QUICK) as scorer:
+        scores_of(submitted(scorer, "sleeper", "noisy"))
         hanging = submitted(scorer, "sleeper", "sleeping", "hanging", "noisy")
         assert scores_of(submitted(scorer, "quick", "noisy")) == expected("noisy")
         assert [score.reason for score in scores_of(hanging)] == [None, "timed out", None]
