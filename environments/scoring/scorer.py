@@ -17,6 +17,7 @@ from environments.scoring.retries import PAUSE_S, Retries
 from environments.sources import EnvironmentSource
 
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
+LONG_S = 10.0  # of one job in the trainer, after which people are told
 
 
 class Scorer:
@@ -38,6 +39,8 @@ class Scorer:
         self._pool = KillablePool(isolated, num_workers, self._options)
         self._remote = RemotePlays(environments)
         self._has_reported = False
+        self._long: dict[str, float] = {}  # environments of which a job took long in the trainer: seconds
+        self._told_of = set[str]()  # of these environments
         self._retries = Retries()
         self._pauses = set[threading.Timer]()  # before another try
 
@@ -100,7 +103,7 @@ class Scorer:
             return self._pool.submit(job)
         done = Future[Turn]()
         try:
-            done.set_result(play(environment, job))
+            done.set_result(self._play_here(job))
         except EnvironmentFault as fault:
             done.set_exception(fault)
         return done
@@ -127,17 +130,34 @@ class Scorer:
             if i in remote:
                 turns[i] = remote[i].result()
             elif i not in turns:
-                turns[i] = play(self._environments[job.task.environment], job)
+                turns[i] = self._play_here(job)
         return [turns[i] for i in range(len(jobs))]
 
+    def _play_here(self, job: ScoringJob) -> Turn:
+        begun = time.monotonic()
+        turn = play(self._environments[job.task.environment], job)
+        if (took_s := time.monotonic() - begun) > LONG_S:
+            self._long.setdefault(job.task.environment, took_s)
+        return turn
+
     def take_news(self) -> list[str]:
-        """Give what people should know and have not been told: that the processes print, which nobody reads."""
+        """Give what people should know and have not been told, once.
+
+        That the processes print, which nobody reads; and which environments take long where nothing cuts them off.
+        """
+        news = [
+            f"a reply of {name} took {took_s:.0f} s in the trainer, where nothing limits it and all else waits:"
+            " `scoring: {isolation: process}` scores it in a process that is cut off"
+            for name, took_s in self._long.items()
+            if name not in self._told_of
+        ]
+        self._told_of |= self._long.keys()
         output = self._pool.output
-        if self._has_reported or output is None or not output.num_bytes:
-            return []
-        self._has_reported = True
-        num, line = output.num_bytes, output.last_line()
-        return [f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}"]
+        if not self._has_reported and output is not None and output.num_bytes:
+            self._has_reported = True
+            num, line = output.num_bytes, output.last_line()
+            news.append(f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}")
+        return news
 
     def close(self) -> None:
         """End the processes and whatever they started, and episodes in servers; another job would start them anew."""

@@ -18,7 +18,8 @@ import pytest
 import orchestrator
 from environments import EnvironmentFault
 from environments.remote import servers as listing
-from orchestrator.callbacks import Watchers
+from orchestrator.callbacks import Callback, Watchers
+from orchestrator.progress import Progress
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.integration.test_quarantine import Played, said
 from tests.orchestrator.specs import FAKE, small
@@ -101,6 +102,7 @@ def test_a_server_that_is_killed_is_set_aside_and_the_run_goes_on_with_others(
     assert texts[0].startswith(f"game goes into quarantine for 4 steps: {gives_none}")
     assert texts[1] == "game is tried again"
     assert texts[2].startswith(f"game goes into quarantine for 8 steps: {gives_none}")
+    assert stages(tmp_path)[2] == ("game", "quarantine", 0)
     assert [one[:2] for one in stages(tmp_path)] == [
         ("game", "quarantine"),
         ("words", "budget"),
@@ -119,6 +121,23 @@ def test_a_server_that_comes_back_is_played_again(tmp_path: Path, server: Server
         "game goes into quarantine for 4 steps",
         "game is tried again",
     ]
+
+
+class AtGame(Callback):
+    """Kills the server when a stage on its environment begins."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+
+    def stage(self, at: Progress) -> None:
+        if at.environment == "game" and self.server.process.poll() is None:
+            self.server.kill()
+
+
+def test_a_stage_without_a_step_earns_its_scheduler_nothing(tmp_path: Path, server: ServerProcess) -> None:
+    spec = served(server, scheduler={"type": "discounted_ucb", "reward": "gain"})
+    assert orchestrator.run(spec, home=tmp_path, watcher=AtGame(server)).status == "finished"
+    assert ("game", "quarantine", 0) in stages(tmp_path)
 
 
 def test_in_one_batch_with_others_the_step_is_drawn_anew(tmp_path: Path, server: ServerProcess) -> None:

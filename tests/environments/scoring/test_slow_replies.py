@@ -8,6 +8,7 @@ import pytest
 from environments import EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
 from environments.scoring import scorer as scoring
 from environments.scoring.waiting import WaitingJobs
+from tests.environments.fakes import NAP_S
 
 FAKES = "tests.environments.fakes:create"
 QUICK = EnvironmentSource("quick", FAKES, {"character": "obedient"})
@@ -145,6 +146,18 @@ def test_an_environment_that_is_long_in_building_holds_none_that_another_process
         assert time.monotonic() - begun < build_s
         assert num_done(behind) == 0
         assert scores_of(behind)[0].reason is None
+
+
+def test_what_takes_long_in_the_trainer_is_told_once(monkeypatch):
+    monkeypatch.setattr(scoring, "LONG_S", NAP_S / 2)
+    with scorer_of(QUICK, isolation="none") as scorer:
+        scores_of(submitted(scorer, "quick", "noisy"))
+        assert scorer.take_news() == []
+        scores_of(submitted(scorer, "quick", "napping", "napping"))
+        (said,) = scorer.take_news()
+        assert said.startswith("a reply of quick took 0 s in the trainer, where nothing limits it")
+        scores_of(submitted(scorer, "quick", "napping"))
+        assert scorer.take_news() == []
 
 
 def test_jobs_wait_in_their_order_and_where_they_stood_when_they_wait_again():
