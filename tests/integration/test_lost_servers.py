@@ -84,7 +84,7 @@ def served(server: ServerProcess, name: str = "served", **changes: Any) -> dict[
 
 def stages(home: Path, name: str = "served") -> list[tuple[str, str, int]]:
     steps = told(home, name)["stages"]
-    return [(row["environment"], row["stop_reason"], row["num_steps"]) for row in steps]
+    return [(row["environment"], row["stop_reason"], row["end_step"] - row["start_step"]) for row in steps]
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
