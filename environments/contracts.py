@@ -304,7 +304,10 @@ class Environment(ABC):
         return SingleTurn(self, task)
 
     def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
-        """Give a random answer of the right form; a closed environment's warm start learns these."""
+        """Give a random answer of the right form; a closed environment's warm start learns these.
+
+        In a later turn `task.messages` goes on with what the policy and the environment have said since.
+        """
         raise EnvironmentFault(f"{self.name}: a closed environment must implement legal_answer(task, rng)")
 
 

@@ -3,7 +3,8 @@
 Two small functions of the user's own may do both, `observation: ./mine.py:to_text`, called as `to_text(observation,
 env)`, and `action: ./mine.py:to_action`, called as `to_action(text, env)`: None or a ValueError says that it is none.
 Without them observations are what the environment renders as text, or their values, and actions are read as the action
-space asks. Game number i begins with `env.reset(seed=seed + i)`. See docs/environments.md.
+space asks; `play --policy random` draws from it. Game number i begins with `env.reset(seed=seed + i)`. See
+docs/environments.md.
 """
 
 from __future__ import annotations
@@ -13,13 +14,25 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+import numpy as np
+from pydantic import Field, field_validator, model_validator
 
 from environments.contracts import Category, Environment, EnvironmentFault, Episode, Score, Task, Turn
-from environments.games import GameOptions, code_digest, require_index
+from environments.games import (
+    TO_ACTION,
+    TO_TEXT,
+    GameOptions,
+    NoAction,
+    ToAction,
+    ToText,
+    action_by,
+    code_digest,
+    require_function,
+    require_index,
+)
 from environments.plugins import ENVIRONMENTS
 from environments.registry import function_of
-from environments.spaces import NoAction, asked, library, read_action, require_writable, shown, written
+from environments.spaces import asked, drawn, library, read_action, require_writable, shown, written
 from environments.surroundings import OwnRandomState
 from environments.user_code import is_user_code, raised, wrong_name
 
@@ -28,9 +41,6 @@ SOURCE = "https://gymnasium.farama.org, arXiv 2407.17032"
 ADAPTER_VERSION = "1"
 LONGEST = 100_000  # characters of a reply that are read
 TEXT = "ansi"  # Gymnasium's name of rendering as text
-
-ToText = Callable[[Any, Any], str]
-ToAction = Callable[[str, Any], Any]
 
 
 class Config(GameOptions):
@@ -42,18 +52,10 @@ class Config(GameOptions):
     observation: str | None = None
     """`render`: what the environment renders as text, coloured cells in brackets; `values`: its numbers; or a function
     of your own, called as to_text(observation, env). Null: `render` where there is such a rendering, else `values`."""
-    action: str | None = None
-    """A function of your own, called as to_action(text, env); null: read as the action space asks."""
     actions: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of a discrete space's actions, in its order; null: their numbers."""
     instructions: str | None = None
     """How a prompt begins; null: the environment's name, and what a reply is to look like."""
-    invalid: Literal["ignore", "penalty", "end"] = "ignore"
-    """What follows a reply that is no action. `ignore`: the game stands still, the policy is told what is legal, and
-    the turn counts; `penalty`: the same, and `penalty` is taken off the rewards; `end`: the game is over, worth 0."""
-    penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """What `invalid: penalty` takes off the rewards for each such reply, down to the range; null: nothing."""
-
     unfinished: Literal["zero", "rewards"] = "zero"
     """What a game is worth that `turns` or a budget ends: `zero`: nothing, also where to lose is worth that; `rewards`:
     what it has earned so far, for games that pay by the step."""
@@ -70,13 +72,10 @@ class Config(GameOptions):
             raise ValueError(f"Gymnasium has no environment {id_!r}: {error}") from error
         return id_
 
-    @field_validator("observation", "action")
+    @field_validator("observation")
     @classmethod
-    def _is_a_function(cls, name: str | None, info: ValidationInfo) -> str | None:
-        words = ("render", "values") if info.field_name == "observation" else ()
-        if name is None or name in words or is_user_code(name):
-            return name
-        raise ValueError(f"expected {''.join(f'`{word}`, ' for word in words)}./file.py:function, found {name!r}")
+    def _is_a_function(cls, name: str | None) -> str | None:
+        return require_function(name, "render", "values")
 
     @field_validator("actions")
     @classmethod
@@ -89,8 +88,6 @@ class Config(GameOptions):
     def _says_one_thing(self) -> Self:
         if self.action is not None and self.actions is not None:
             raise ValueError("`action` reads replies itself: leave `actions` out, and say them in `instructions`")
-        if (self.penalty is None) == (self.invalid == "penalty"):
-            raise ValueError("`invalid: penalty` and `penalty: NUMBER` belong together: write both or neither")
         if (self.invalid, self.unfinished) == ("ignore", "rewards") and self.reward_range[1] <= 0:
             raise ValueError(
                 "a game whose steps cost and that is paid where it is cut off (`unfinished: rewards`) pays best for "
@@ -114,11 +111,9 @@ class Gymnasium(Environment):
         own = [one for one in own if wrong_name(one) is None]
         self._factory = self._function(config.id, "make(**kwargs)") if config.id in own else None
         is_own = config.observation is not None and is_user_code(config.observation)
-        self._to_text: ToText | None = (
-            self._function(config.observation, "to_text(observation, env)") if is_own else None
-        )
-        self._to_action: ToAction | None = self._function(config.action, "to_action(text, env)")
-        self._renders, self._asked = dict[str, bool](), dict[str, str]()
+        self._to_text: ToText | None = self._function(config.observation, TO_TEXT) if is_own else None
+        self._to_action: ToAction | None = self._function(config.action, TO_ACTION)
+        self._renders, self._asked, self._spaces = dict[str, bool](), dict[str, str](), dict[str, Any]()
         for category in config.option_sets:
             self._look_at(category)
         code = f"+{code_digest(own, config.folder)}" if own else ""
@@ -145,6 +140,15 @@ class Gymnasium(Environment):
     def start(self, task: Task) -> Episode:
         return Play(task, Game(self, task.category, task.index), self._config, self._asked[task.category])
 
+    def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
+        known = [] if self._to_action else [drawn(self._spaces[task.category], rng, self._config.actions)]
+        if (answer := self._config.legal_reply(rng, known)) is None:
+            raise self._fault(
+                f"what {self._config.action} reads as actions is not known: list some, `legal: [TEXT, ...]`",
+                task.category,
+            )
+        return answer
+
     def made(self, category: str, seed: int) -> Any:
         """Make a category's environment."""
         arguments = self._config.arguments(category)
@@ -164,13 +168,7 @@ class Gymnasium(Environment):
     def action_of(self, text: str, env: Any) -> Any:
         """Read an action; raises NoAction where a reply is none."""
         if self._to_action is not None:
-            try:
-                action = self._to_action(text, env)
-            except ValueError as error:
-                raise NoAction(str(error)) from error
-            if action is None:
-                raise NoAction("it is none that the game knows")
-            return action
+            return action_by(self._to_action, text, env)
         return read_action(text, env.action_space, self._config.actions)
 
     def seed_of(self, index: int) -> int:
@@ -200,6 +198,7 @@ class Gymnasium(Environment):
             self._asked[category] = "" if own else asked(env.action_space, self._config.actions)
         except ValueError as error:
             raise self._fault(str(error), category) from error
+        self._spaces[category] = env.action_space
         env.close()
 
     def _is_rendered(self, env: Any, category: str) -> bool:
@@ -275,10 +274,7 @@ class Play(Episode):
         return Turn(({"role": "user", "content": seen or "(nothing to be seen)"},), score, done=False)
 
     def _total(self) -> float:
-        if self._config.invalid != "penalty":
-            return self._game.total
-        low, total = self._config.reward_range[0], self._game.total
-        return max(min(low, total), total - (self._config.penalty or 0.0) * self._num_invalid)
+        return self._config.after_penalties(self._game.total, self._num_invalid)
 
     def _counts(self) -> dict[str, float]:
         return {"reward": self._game.total, "invalid": float(self._num_invalid)}

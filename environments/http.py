@@ -1,4 +1,4 @@
-"""Http: episodes that live in a server, which answers over HTTP; a server takes some 50 lines.
+"""Http: episodes that live in a server, which answers over HTTP; a server takes 40 lines.
 
 The server says what it is (version, categories, sizes), gives tasks by category and index, and plays episodes: begin,
 turn, close. docs/http_environments.md has the protocol, examples/env_server.py a server. Episodes are played in the

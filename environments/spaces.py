@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as text: what is observed written out, replies read as actions."""
+"""Gymnasium's spaces as text: what is observed written out, replies read as actions, and actions drawn as replies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from environments.games import NoAction
 from environments.surroundings import import_apart
 
 MOST_NUMBERS = 256  # of an observation that is written out: an image has more
@@ -16,10 +17,6 @@ DIGITS = 4  # significant ones of a number
 MARKED = re.compile(r"\x1b\[[0-9;]*[1-9][0-9;]*m(.*?)\x1b\[0?m", re.DOTALL)  # coloured in a terminal
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SEPARATOR = re.compile(r"[\s,;\[\]()]+")
-
-
-class NoAction(ValueError):
-    """A reply is no action; says why."""
 
 
 def library() -> Any:
@@ -116,6 +113,29 @@ def read_action(text: str, space: Any, names: list[str] | None = None) -> Any:
     if isinstance(space, spaces.Text):
         return _contained(text, space)
     return _from_plain([one for one in SEPARATOR.split(text.strip()) if one], space)
+
+
+def drawn(space: Any, rng: np.random.Generator, names: list[str] | None = None) -> str:
+    """Draw an action of a space, as a text that `read_action` reads as this action."""
+    spaces = library().spaces
+    space.seed(int(rng.integers(2**31)))
+    action = space.sample()
+    if names is not None:
+        return names[int(action) - int(space.start)].strip()
+    plain = _to_plain(action, space)
+    if isinstance(space, spaces.Tuple | spaces.Dict):
+        return json.dumps(plain)
+    return plain if isinstance(plain, str) else " ".join(map(repr, np.ravel(np.asarray(plain, object))))
+
+
+def _to_plain(action: Any, space: Any) -> Any:
+    """Make of an action what JSON holds."""
+    spaces = library().spaces
+    if isinstance(space, spaces.Dict):
+        return {key: _to_plain(action[key], one) for key, one in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return [_to_plain(one, inner) for one, inner in zip(action, space.spaces, strict=True)]
+    return action if isinstance(space, spaces.Text) else np.asarray(action).tolist()
 
 
 def _from_plain(value: Any, space: Any) -> Any:

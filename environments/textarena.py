@@ -1,7 +1,11 @@
 """Text games of TextArena: of one player, or of two against an opponent of your own, a function.
 
 What the game says since the last turn is what the policy reads; a reply is its move, in square brackets where it has
-none. Invalid moves are the game's own business: most allow one in a row, and end at the next. `opponent:
+none. Two small functions of the user's own may do both, as for `gymnasium`: `observation: ./mine.py:to_text`, called as
+`to_text(observation, env)` with what the game said since, a list of (sender, text, kind), and TextArena's environment;
+and `action: ./mine.py:to_action`, called as `to_action(text, env)`, which returns a move. Moves that are invalid are
+the game's own business: most allow one in a row, and end at the next. Replies that `action` takes for none never reach
+the game. `opponent:
 ./mine.py:opponent` is called as `opponent(observation, rng)` and returns a move, for the same observation and generator
 always the same; where it raises, or its illegal move ends the game, the game is unscorable. Games that would download
 word lists are refused. See docs/environments.md.
@@ -11,7 +15,8 @@ from __future__ import annotations
 
 import difflib
 import io
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from typing import Any, Literal, Self
@@ -21,7 +26,18 @@ from pydantic import field_validator, model_validator
 
 from environments.contracts import Category, Environment, EnvironmentFault, Episode, Score, Task, Turn
 from environments.display import brief
-from environments.games import GameOptions, code_digest, require_index
+from environments.games import (
+    TO_ACTION,
+    TO_TEXT,
+    GameOptions,
+    NoAction,
+    ToAction,
+    ToText,
+    action_by,
+    code_digest,
+    require_function,
+    require_index,
+)
 from environments.plugins import ENVIRONMENTS
 from environments.registry import function_of
 from environments.surroundings import OwnRandomState, import_apart
@@ -34,8 +50,11 @@ RAW = "-raw"  # the end of a game's name without TextArena's wrappers
 LONGEST = 1000  # characters of a reply that are read as a move
 MOST_OPPOSING = 100  # moves of an opponent in a row
 NOTHING = "(the game says nothing)"
+LISTED = re.compile(r"\b(?:available|valid|legal) (?:moves|actions):(.*)", re.IGNORECASE)  # as games list them
+MOVE = re.compile(r"\[[^\[\]]+\]")
 
 Opponent = Callable[[str, np.random.Generator], str]
+OPPONENT = "opponent(observation, rng)"  # how it is called
 
 
 class Config(GameOptions):
@@ -43,6 +62,8 @@ class Config(GameOptions):
 
     id: str
     """Name of the game, as TextArena has it: `GuessTheNumber-v0`, `TicTacToe-v0`."""
+    observation: str | None = None
+    """A function of your own, called as to_text(observation, env); null: what the game says, as it says it."""
     opponent: str | None = None
     """A function of your own that plays the other side of a game of two, called as opponent(observation, rng); null: a
     game of one player."""
@@ -59,6 +80,20 @@ class Config(GameOptions):
             hint = f"did you mean {' or '.join(near)}?" if near else "`textarena.pprint_registry_detailed()` lists them"
             raise ValueError(f"TextArena has no game {id_!r}; {hint}")
         return id_
+
+    @field_validator("observation")
+    @classmethod
+    def _is_a_function(cls, name: str | None) -> str | None:
+        return require_function(name)
+
+    @model_validator(mode="after")
+    def _judges_replies(self) -> Self:
+        if self.invalid != "ignore" and self.action is None:
+            raise ValueError(
+                "without an `action` of your own every reply is a move, which the game judges: leave `invalid` out, or "
+                "name a function that says which replies are no action, `action: ./mine.py:to_action`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_seats(self) -> Self:
@@ -80,12 +115,10 @@ class TextArena(Environment):
     def __init__(self, name: str, config: Config) -> None:
         self.name, self.config = name, config
         self.max_tokens, self.max_prompt_tokens = config.max_tokens, config.max_prompt_tokens
-        self.opponent: Opponent | None = None
-        own = [config.opponent] if config.opponent else []
-        for one in own:
-            self.opponent = function_of(ENVIRONMENTS, one, config.folder, "opponent(observation, rng), a move")  # type: ignore[assignment]
-            if (wrong := uncallable(self.opponent, object, ("observation", "rng"), {})) is not None:
-                raise EnvironmentFault(f"environment {name}: {one} is called as opponent(observation, rng): {wrong}")
+        self.opponent: Opponent | None = self._function(config.opponent, OPPONENT)
+        self.to_text: ToText | None = self._function(config.observation, TO_TEXT)
+        self.to_action: ToAction | None = self._function(config.action, TO_ACTION)
+        own = [one for one in (config.opponent, config.observation, config.action) if one is not None]
         for category in config.option_sets:
             self._try(category)
         code = f"+{code_digest(own, config.folder)}" if own else ""
@@ -108,6 +141,23 @@ class TextArena(Environment):
 
     def start(self, task: Task) -> Episode:
         return Play(task, Game(self, task.category, task.index), self.config)
+
+    def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
+        known = [] if self.to_action else listed([message["content"] for message in task.messages])
+        if (answer := self.config.legal_reply(rng, known)) is None:
+            by_own = f"what {self.config.action} reads as moves is not known"
+            why = by_own if self.to_action else f"{self.config.id} does not list its moves"
+            raise EnvironmentFault(f"environment {self.name}: {why}: list some, `legal: [TEXT, ...]`")
+        return answer
+
+    def _function(self, name: str | None, calling: str) -> Any:
+        """Import a function of the user's own; EnvironmentFault where it cannot be called so."""
+        if name is None:
+            return None
+        function = function_of(ENVIRONMENTS, name, self.config.folder, calling)
+        if (wrong := uncallable(function, object, (None, None), {})) is not None:
+            raise EnvironmentFault(f"environment {self.name}: {name} is called as {calling}: {wrong}")
+        return function
 
     def _try(self, category: str) -> None:
         try:
@@ -144,9 +194,10 @@ class Game:
             except OpponentError as error:
                 raise EnvironmentFault(f"{environment.name}, category {category}, game {index}: {error}") from error
 
-    def step(self, move: str) -> None:
-        """Make the policy's move, and the opponent's until it is the policy's turn."""
+    def step(self, text: str) -> None:
+        """Make the policy's move, and the opponent's until it is the policy's turn; NoAction where a text is none."""
         with self._inside():
+            move = self._move(text)
             self.is_over = bool(self._engine.step(bracketed(move))[0])
             self._go_on()
 
@@ -162,15 +213,23 @@ class Game:
             if self.is_over:
                 return
             player, said = self._engine.get_observation()
-            text = self._written(player, said)
             if self._environment.opponent is None or player == self._config.seat:
-                self.seen = text
+                to_text = self._environment.to_text
+                self.seen = str(to_text(said, self._engine)) if to_text else self._written(player, said)
                 return
-            move = self._answer(self._environment.opponent, text)
+            move = self._answer(self._environment.opponent, self._written(player, said))
             self.is_over = bool(self._engine.step(bracketed(move))[0])
             if self.is_over and self._engine.state.game_info.get(player, {}).get("invalid_move"):
                 raise OpponentError(f"{self._config.opponent} ended it by an illegal move, {brief(move, 40)!r}")
         raise EnvironmentFault(f"{self._config.opponent} moved {MOST_OPPOSING} times in a row: let it make legal moves")
+
+    def _move(self, text: str) -> str:
+        if self._environment.to_action is None:
+            return text
+        move = action_by(self._environment.to_action, text, self._engine)
+        if not isinstance(move, str):
+            raise EnvironmentFault(f"{self._config.action} returned {move!r}, no move: expected a text, or None")
+        return move
 
     def _answer(self, opponent: Opponent, text: str) -> str:
         """Ask the opponent for its move."""
@@ -205,22 +264,34 @@ class Play(Episode):
 
     def __init__(self, task: Task, game: Game, config: Config) -> None:
         self.messages, self._game, self._config = task.messages, game, config
-        self._num_turns = 0
+        self._num_turns = self._num_invalid = 0
 
     def step(self, completion: str) -> Turn:
         """Make the move that a completion says; without the marks of `answer` it is an empty one."""
         self._num_turns += 1
         try:
-            self._game.step((self._config.read(completion) or "")[:LONGEST])
+            text = self._config.read(completion)
+            if text is None and self._config.action is not None:
+                raise NoAction("the answer is missing")
+            self._game.step((text or "")[:LONGEST])
+            seen = self._game.seen
         except OpponentError as error:
             return Turn(score=Score.unscorable(str(error)))
-        turns = {"turns": float(self._num_turns)}
+        except NoAction as reason:
+            self._num_invalid += 1
+            seen = f"That is no action: {reason}."
+            if self._config.invalid == "end":
+                return Turn(score=Score.of(0.0, False, **self._counts()))
         if self._game.is_over:
-            return Turn(score=self._config.score(self._game.reward, **turns))
-        score = Score.of(0.0, False, **turns)
+            total = self._config.after_penalties(self._game.reward, self._num_invalid)
+            return Turn(score=self._config.score(total, **self._counts()))
+        score = Score.of(0.0, False, **self._counts())
         if self._num_turns >= self._config.turns:
             return Turn(score=score)
-        return Turn(({"role": "user", "content": self._game.seen or NOTHING},), score, done=False)
+        return Turn(({"role": "user", "content": seen or NOTHING},), score, done=False)
+
+    def _counts(self) -> dict[str, float]:
+        return {"turns": float(self._num_turns), "invalid": float(self._num_invalid)}
 
 
 def create(name: str, config: Config) -> TextArena:
@@ -230,6 +301,15 @@ def create(name: str, config: Config) -> TextArena:
 def bracketed(move: str) -> str:
     """Put a move into square brackets, as games read it, unless it has some."""
     return move if "[" in move or "]" in move else f"[{move.strip()}]"
+
+
+def listed(texts: Sequence[str]) -> list[str]:
+    """Find the moves that a game lists in brackets, behind words like "Available moves:", where it did so last."""
+    for text in reversed(texts):
+        for line in reversed(LISTED.findall(text)):
+            if moves := MOVE.findall(line):
+                return list(dict.fromkeys(moves))
+    return []
 
 
 def library() -> Any:

@@ -18,7 +18,18 @@ from typing import Literal
 
 import numpy as np
 
-from environments import Environment, EnvironmentFault, Pool, Score, Scorer, ScoringJob, Task, Turn, first_tasks
+from environments import (
+    Environment,
+    EnvironmentFault,
+    Message,
+    Pool,
+    Score,
+    Scorer,
+    ScoringJob,
+    Task,
+    Turn,
+    first_tasks,
+)
 from orchestrator import random_streams
 from orchestrator.errors import UserError
 from store.floors import Kind
@@ -28,7 +39,8 @@ KIND_OF: Mapping[ScriptedPolicy, Kind] = {"random": "floor", "constant": "floor"
 OTHER_TASKS = 256  # of a category, whose answers stand for what an answer may be
 MOST_TURNS = 32  # of an episode; one that is not over by then is worth what it had
 
-Answer = Callable[[Task, int], str]  # a task's reply in a turn, counted from 0
+# A task's reply in a turn, counted from 0, to the conversation so far.
+Answer = Callable[[Task, int, Sequence[Message]], str]
 
 
 @dataclass(frozen=True)
@@ -81,17 +93,19 @@ def play_category(
 def play_tasks(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int = MOST_TURNS) -> list[Score]:
     """Play every task to its end, all of them turn by turn."""
     completions: list[tuple[str, ...]] = [() for _ in tasks]
+    said = [task.messages for task in tasks]
     scores: dict[int, Score] = {}
     for turn in range(max_turns):
         live = [place for place in range(len(tasks)) if place not in scores]
         if not live:
             break
         for place in live:
-            completions[place] += (answer(tasks[place], turn),)
+            completions[place] += (answer(tasks[place], turn, said[place]),)
         found: list[Turn] = scorer.turns([ScoringJob(tasks[place], completions[place]) for place in live])
         for place, one in zip(live, found, strict=True):
             if one.done or turn == max_turns - 1:
                 scores[place] = one.score or Score(0.0, False)
+            said[place] += ({"role": "assistant", "content": completions[place][-1]}, *one.messages)
     return [scores[place] for place in range(len(tasks))]
 
 
@@ -116,11 +130,11 @@ def answers_of(
                 f"{name}, category {category}: {len(lacking)} of {len(tasks)} tasks have no `answer`, so there is no "
                 "reference policy: give them one, or play `random` or `constant`"
             )
-        return lambda task, turn: str(task.answer)
+        return lambda task, turn, said: str(task.answer)
     if policy == "constant" and text is not None:
-        return lambda task, turn: text
+        return lambda task, turn, said: text
     if policy == "random" and draws_legalanswers_of(environment):
-        return lambda task, turn: legal_answer(environment, task, _rng(seed, task, turn))
+        return lambda task, turn, said: legal_answer(environment, task, _rng(seed, task, turn), said)
     others = first_tasks(environment, category, "train", OTHER_TASKS) or list(tasks)
     known = [task for task in others if task.answer is not None]
     if not known:
@@ -130,12 +144,14 @@ def answers_of(
         raise UserError(f"{name}, category {category}: no task has an `answer` that could be given: {remedy}")
     if policy == "constant":
         (most, _), *_ = Counter(str(task.answer) for task in known).most_common(1)
-        return lambda task, turn: most
-    return lambda task, turn: _of_another(known, task, _rng(seed, task, turn))
+        return lambda task, turn, said: most
+    return lambda task, turn, said: _of_another(known, task, _rng(seed, task, turn))
 
 
-def legal_answer(environment: Environment, task: Task, rng: np.random.Generator) -> str:
-    """Draw a legal answer; whatever the environment raises becomes an EnvironmentFault."""
+def legal_answer(environment: Environment, task: Task, rng: np.random.Generator, said: Sequence[Message]) -> str:
+    """Draw a legal answer to a conversation; whatever the environment raises becomes an EnvironmentFault."""
+    if len(said) > len(task.messages):
+        task = Task(task.environment, task.category, task.index, tuple(said), data=task.data)
     try:
         return environment.legal_answer(task, rng)
     except EnvironmentFault:

@@ -2,10 +2,11 @@
 
 import sys
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from environments import EnvironmentFault, EnvironmentSource
+from environments import EnvironmentFault, EnvironmentSource, spaces
 from environments.checker import check
 from environments.scoring.jobs import ScoringJob, play
 from tests.environments.checker.here import findings_here
@@ -150,6 +151,48 @@ def test_functions_of_the_users_own_make_and_write_and_read(tmp_path):
     )
     assert played(read, ["[2, [0.5, 1]]"])[0].score.value == 1.0
     assert not played(read, ["[2, [0.5, 7]]"])[0].done
+
+
+def test_a_random_answer_is_an_action_in_the_text_that_is_read():
+    rng = np.random.default_rng(0)
+    for options, texts in ((LAKE, LAKE["actions"]), (BLACKJACK, ["stick", "hit"]), ({"id": "Blackjack-v1"}, "01")):
+        game = source(**options).create()
+        task = game.task(game.categories[0].name, 0)
+        assert {game.legal_answer(task, rng) for _ in range(100)} == set(texts)
+        assert game.legal_answer(task, np.random.default_rng(7)) == game.legal_answer(task, np.random.default_rng(7))
+    tagged = source(**BLACKJACK, answer="tag").create()
+    assert {tagged.legal_answer(tagged.task("default", 0), rng) for _ in range(50)} == {
+        "<answer>stick</answer>",
+        "<answer>hit</answer>",
+    }
+
+
+def test_every_space_is_drawn_from_as_it_is_read():
+    of, rng = gymnasium.spaces, np.random.default_rng(0)
+    numbers = [of.Discrete(3, start=-1), of.MultiDiscrete([3, 4]), of.MultiBinary([2, 2])]
+    boxes = [of.Box(0, 1, (2,)), of.Box(-np.inf, np.inf, (3,)), of.Box(0, 255, (2, 2), np.uint8), of.Box(-1, 1, ())]
+    nested = of.Dict(a=of.Text(3), b=of.Tuple((of.MultiBinary(2), of.Box(0, 1, (1,)))), c=of.MultiDiscrete([[2], [4]]))
+    for space in (*numbers, *boxes, of.Text(5), nested):
+        texts = [spaces.drawn(space, rng) for _ in range(30)]
+        assert len(set(texts)) > 2, space
+        for text in texts:
+            assert space.contains(spaces.read_action(text, space)), (space, text)
+    exact = of.Box(-1, 1, (4,))
+    exact.seed(0)
+    sampled = exact.sample()
+    read = spaces.read_action(" ".join(map(repr, sampled.tolist())), exact)
+    assert (read == sampled).all()
+
+
+def test_what_a_function_of_ones_own_reads_is_listed_for_a_random_player(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    own = {"id": "./mine.py:make", "observation": "./mine.py:to_text", "action": "./mine.py:to_action"}
+    silent = source(tmp_path, **own).create()
+    with pytest.raises(EnvironmentFault, match=r"what ./mine.py:to_action reads .* list some, `legal: \[TEXT, ...\]`"):
+        silent.legal_answer(silent.task("default", 0), np.random.default_rng(0))
+    told = source(tmp_path, **own, legal=["light", "heavy"]).create()
+    rng = np.random.default_rng(0)
+    assert {told.legal_answer(told.task("default", 0), rng) for _ in range(50)} == {"light", "heavy"}
 
 
 def test_without_the_package_its_extra_is_named(monkeypatch):

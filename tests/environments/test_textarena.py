@@ -1,7 +1,9 @@
 """TextArena's games: of one player, and of two against a function."""
 
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -30,7 +32,23 @@ def illegal(observation, rng):
 
 def without_generator(observation):
     return "[0]"
+
+def to_text(observation, env):
+    kinds = [kind.name for sender, text, kind in observation]
+    return f"{env.state.game_state['board']} {kinds[-1]}"
+
+def to_text_of_more(observation, env, more):
+    return more
+
+def way(text, env):
+    return text if text.startswith("[") else None
+
+def to_action(text, env):
+    if text == "pass":
+        raise ValueError("there is no passing")
+    return {"first": "0", "middle": "[4]", "odd": 5}.get(text)
 """
+OWN = {**NOUGHTS, "observation": "./other.py:to_text", "action": "./other.py:to_action"}
 
 
 @pytest.fixture
@@ -93,6 +111,55 @@ def test_invalid_moves_are_the_games_own_business_and_turns_end():
     assert [(turn.done, turn.score.value) for turn in played(short, ["[0 0]", "[0 1]"])] == [(False, 0.0), (True, 0.0)]
 
 
+def test_functions_of_the_users_own_write_and_read(folder):
+    noughts = source(OWN, folder).create()
+    empty = "['', '', '']"
+    assert noughts.task("default", 3).messages[0]["content"] == f"Game 3.\n\n[{empty}, {empty}, {empty}] GAME_BOARD"
+    missed, passed, moved = played(noughts, ["centre", "pass", "middle"])
+    assert missed.messages[0]["content"] == "That is no action: it is none that the game knows."
+    assert passed.messages[0]["content"] == "That is no action: there is no passing."
+    assert moved.messages[0]["content"] == f"[['X', '', ''], ['', 'O', ''], {empty}] GAME_BOARD"
+    assert moved.score.components == {"turns": 3.0, "invalid": 2.0}
+    with pytest.raises(EnvironmentFault, match="to_action returned 5, no move"):
+        played(noughts, ["odd"])
+    with pytest.raises(EnvironmentFault, match=r"called as to_text\(observation, env\): missing a required argument"):
+        source({**OWN, "observation": "./other.py:to_text_of_more"}, folder).create()
+
+
+def test_a_reply_that_is_no_action_does_what_the_spec_says(folder):
+    alone = {**OWN, "opponent": "./other.py:first_free"}
+    (over,) = played(source({**alone, "invalid": "end"}, folder).create(), ["centre"])
+    assert (over.done, over.score.value) == (True, 0.0)
+    lake = {"id": "FrozenLake-v0", "action": "./other.py:way", "kwargs": {"num_holes": 0}}
+    ways = ["?", *["[down]"] * 3, *["[right]"] * 3]
+    kept = played(source(lake, folder).create(), ways)[-1]
+    paid = played(source({**lake, "invalid": "penalty", "penalty": 0.25}, folder).create(), ways)[-1]
+    assert (kept.done, kept.score.value, kept.score.components["invalid"]) == (True, 1.0, 1.0)
+    assert (paid.done, paid.score.value) == (True, 0.75)
+
+
+def test_random_answers_are_drawn_of_the_moves_that_the_game_lists(folder):
+    noughts = source(NOUGHTS, folder).create()
+    task, rng = noughts.task("default", 0), np.random.default_rng(0)
+    assert {noughts.legal_answer(task, rng) for _ in range(200)} == {f"[{n}]" for n in range(9)}
+    (turn,) = played(noughts, ["[4]"])
+    later = replace(task, messages=(*task.messages, {"role": "assistant", "content": "[4]"}, *turn.messages))
+    assert {noughts.legal_answer(later, rng) for _ in range(200)} == {f"[{n}]" for n in (1, 2, 3, 5, 6, 7, 8)}
+    tagged = source({**LAKE, "answer": "tag"}).create()
+    ways = [f"<answer>[{way}]</answer>" for way in ("up", "down", "left", "right", "w", "a", "s", "d")]
+    assert {tagged.legal_answer(tagged.task("small", 0), rng) for _ in range(200)} == set(ways)
+
+
+def test_where_moves_are_not_known_the_refusal_says_what_to_write(folder):
+    rng = np.random.default_rng(0)
+    for options, why in (({"id": "LightsOut-v0"}, "LightsOut-v0 does not list its moves"), (OWN, "to_action reads as")):
+        silent = source(options, folder).create()
+        with pytest.raises(EnvironmentFault, match=rf"{why}.*`legal: \[TEXT, ...\]`"):
+            silent.legal_answer(silent.task("default", 0), rng)
+        told = source({**options, "legal": ["first", "middle"]}, folder).create()
+        assert {told.legal_answer(told.task("default", 0), rng) for _ in range(50)} == {"first", "middle"}
+
+
 def test_games_that_download_are_refused_by_name():
     with pytest.raises(EnvironmentFault, match=r"Hangman-v0 needs word lists .*: python -m nltk.downloader words"):
         source({"id": "Hangman-v0"}).create()
@@ -107,6 +174,11 @@ def test_games_that_download_are_refused_by_name():
         ({"id": "FrozenLake-v0-train"}, "no game 'FrozenLake-v0-train'; did you mean .*FrozenLake-v0 or"),
         ({"id": "TicTacToe-v0", "seat": 1}, "name an `opponent`"),
         ({"id": "TicTacToe-v0", "opponent": "random"}, "`opponent` is a function"),
+        ({**LAKE, "observation": "board"}, "./file.py:function, found 'board'"),
+        ({**LAKE, "action": "ways"}, "./file.py:function, found 'ways'"),
+        ({**LAKE, "invalid": "end"}, "which the game judges: leave `invalid` out"),
+        ({**OWN, "penalty": 0.5}, "belong together"),
+        ({**LAKE, "legal": []}, "at least 1 item"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_when_the_spec_is_read(options, said):

@@ -82,12 +82,13 @@ def test_options_that_mean_nothing_are_refused(evergreen: Evergreen, words: tupl
 
 
 def test_where_no_task_has_an_answer_a_constant_text_can_be_played(evergreen: Evergreen) -> None:
-    pytest.importorskip("gymnasium")
-    words = ("play", "gymnasium", "--set", "id=FrozenLake-v1", "--tasks", "2", "--policy")
-    result = evergreen(*words, "random")
-    assert result.exit_code == 2
-    assert "play `constant` with --text" in " ".join(result.stderr.split())
-    assert evergreen(*words, "constant", "--text", "2").exit_code == 0
+    pytest.importorskip("textarena")
+    words = ("play", "textarena", "--set", "id=LightsOut-v0", "--tasks", "2", "--policy")
+    refused = {policy: " ".join(evergreen(*words, policy).stderr.split()) for policy in ("constant", "random")}
+    assert "give the text with --text" in refused["constant"]
+    assert "LightsOut-v0 does not list its moves: list some, `legal: [TEXT, ...]`" in refused["random"]
+    assert evergreen(*words, "constant", "--text", "0 1").exit_code == 0
+    assert evergreen(*words, "random", "--set", "legal=[0 1, 2 2]").exit_code == 0
 
 
 def test_a_run_keeps_floor_and_ceiling_and_its_report_draws_them(tmp_path: Path, evergreen: Evergreen) -> None:
@@ -124,3 +125,19 @@ def test_a_damaged_file_of_levels_is_told(tmp_path: Path) -> None:
     (tmp_path / floors.FILE).write_text('{"floor": 1}')
     with pytest.raises(floors.StoreError, match="delete it and play again"):
         floors.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "low", "high"),
+    [
+        (("gymnasium", "--set", "id=FrozenLake-v1", "--set", "kwargs={map_name: 4x4}"), 0.002, 0.05),
+        (("gymnasium", "--set", "id=Blackjack-v1", "--set", "reward_range=[-1, 1]"), 0.2, 0.36),
+        (("textarena", "--set", "id=FrozenLake-v0", "--set", "kwargs={num_holes: 0}"), 0.1, 0.9),
+    ],
+    ids=["FrozenLake", "Blackjack", "FrozenLake of TextArena"],
+)
+def test_a_random_policy_plays_games(words: tuple[str, ...], low: float, high: float, evergreen: Evergreen) -> None:
+    pytest.importorskip(words[0])
+    (rates,) = json.loads(evergreen("play", *words, "--policy", "random", "--tasks", 400, "--json").stdout)
+    assert rates["unscorable"] == 0
+    assert low < rates["pass_rate"] < high
