@@ -22,6 +22,7 @@ from environments.display import Tell
 Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 ROLES = ("system", "user", "assistant")  # of a task's messages
 REPLYING = (*ROLES, "tool")  # of what an environment answers in a conversation that goes on
+TOOLS = "tools"  # role of a task's first message that lists its tools, as JSON; the chat template writes them out
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 BAD_VALUE = "bad value"  # how the reason begins of a value that is no score

@@ -1,7 +1,11 @@
-"""Methods as tools, in the form that chat templates know: described in the system message, called by `<tool_call>`.
+"""Methods as tools: their JSON schemas, which the policy's chat template writes out, and calls as models write them.
 
-The form is Hermes's, as Qwen's templates write it for `tools=`: a JSON schema a line between `<tools>` tags, and calls
-as `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`. Sources: the chat templates of Qwen2.5 and Hermes 2 Pro.
+A conversation with tools begins with a message of the role `tools`, a list of schemas as JSON, which the policy's
+encoder gives to its chat template. Calls are read in three forms, as a model was taught one of them by its template:
+Hermes's and Qwen's, `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, several of them among other text;
+Llama's, a reply that is nothing but `{"name": ..., "parameters": {...}}`; and Mistral's, a reply that is nothing but
+`[{"name": ..., "arguments": {...}}, ...]`. Tokens that open them (`<|python_tag|>`, `[TOOL_CALLS]`) may stand before
+the latter two. Sources: the chat templates of Qwen2.5, Hermes 2 Pro, Llama 3.1 and Mistral 7B v0.3.
 """
 
 from __future__ import annotations
@@ -16,18 +20,14 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from environments.contracts import TOOLS, Message
+
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 RESPONSE = ("<tool_response>\n", "\n</tool_response>")
+WHOLE = ("<|python_tag|>", "[TOOL_CALLS]")  # before a reply that is nothing but calls, unless they were left out of it
+CALL_KEYS = {"name", "arguments", "parameters", "id", "type"}
 SECTION = re.compile(r"^\s*(Args|Arguments|Parameters|Returns|Return|Raises|Yields|Examples?|Notes?):\s*$")
 ARGUMENT = re.compile(r"^\s*\**(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)$")
-
-# What the templates say around the schemas, word for word: models were trained to call tools behind this text.
-DESCRIBED = (
-    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function"
-    " signatures within <tools></tools> XML tags:\n<tools>\n{tools}\n</tools>\n\nFor each function call, return a json"
-    " object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
-    '{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
-)
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ToolCall:
     fault: str | None = None
 
 
-def described(schemas: list[dict[str, Any]]) -> str:
-    """Write what the system message says of tools."""
-    return DESCRIBED.format(tools="\n".join(json.dumps(schema, ensure_ascii=False) for schema in schemas))
+def told(schemas: list[dict[str, Any]]) -> Message:
+    """Write the first message of a prompt, by which the policy's chat template gets tools."""
+    return {"role": TOOLS, "content": json.dumps(schemas, ensure_ascii=False)}
 
 
 def schema_of(method: Callable[..., Any]) -> dict[str, Any]:
@@ -74,10 +74,36 @@ def schema_of(method: Callable[..., Any]) -> dict[str, Any]:
 
 def read_calls(completion: str) -> Iterator[ToolCall]:
     """Read the calls in a completion, behind its reasoning; one that is not closed is none. Linear in the text."""
-    for piece in completion.rpartition("</think>")[2].split(OPEN)[1:]:
+    said = completion.rpartition("</think>")[2].strip()
+    if OPEN not in said:
+        yield from _read_whole(said)
+        return
+    for piece in said.split(OPEN)[1:]:
         written, mark, _ = piece.partition(CLOSE)
         if mark:
             yield _read(written)
+
+
+def _read_whole(said: str) -> Iterator[ToolCall]:
+    """Read a reply that is nothing but a call or a list of calls; any other JSON is an answer."""
+    for mark in WHOLE:
+        said = said.removeprefix(mark).strip()
+    if not said.startswith(("{", "[")):
+        return
+    try:
+        found = json.loads(said)
+    except (ValueError, RecursionError):
+        return
+    calls = found if isinstance(found, list) else [found]
+    if all(_is_call(one) for one in calls):
+        for one in calls:
+            yield _call(one, "arguments" if "arguments" in one else "parameters")
+
+
+def _is_call(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        return False
+    return set(found) <= CALL_KEYS and len(found.keys() & {"arguments", "parameters"}) == 1
 
 
 def _read(written: str) -> ToolCall:
@@ -87,9 +113,13 @@ def _read(written: str) -> ToolCall:
         return ToolCall(fault="the call is no JSON")
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         return ToolCall(fault='a call is {"name": ..., "arguments": {...}}')
-    arguments = found.get("arguments") or {}
+    return _call(found, "arguments")
+
+
+def _call(found: Mapping[str, Any], key: str) -> ToolCall:
+    arguments = found.get(key) or {}
     if not isinstance(arguments, dict):
-        return ToolCall(found["name"], fault="`arguments` is no JSON object")
+        return ToolCall(found["name"], fault=f"`{key}` is no JSON object")
     return ToolCall(found["name"], arguments)
 
 

@@ -1,8 +1,8 @@
 """TRL's environment classes: `reset(**row)`, public methods as tools, reward functions that get `environments`.
 
 Rows come from files, with all options of `rows`. `environment_factory: ./mine.py:MyEnv` is called without arguments for
-every episode. What `reset` returns is put behind the last message. Methods are tools, described in the system message
-as chat templates do for `tools=`; a reply without a call ends the episode. Then the reward is asked, as TRL asks it:
+every episode. What `reset` returns is put behind the last message. Methods are tools, which the policy's chat template
+describes as it does for `tools=`; a reply without a call ends the episode. Then the reward is asked, as TRL asks it:
 `reward(environments=[...], completions=[...], **columns)`. TRL itself is not imported. See docs/environments.md.
 """
 
@@ -28,12 +28,12 @@ from environments.registry import function_of
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.rewards.functions import FunctionOptions, FunctionReward
 from environments.surroundings import OwnRandomState
-from environments.tools import RESPONSE, ToolCall, described, read_calls, schema_of
+from environments.tools import RESPONSE, ToolCall, read_calls, schema_of, told
 from environments.user_code import is_user_code, raised
 
 SOURCE = "TRL's documentation, GRPOTrainer, `environment_factory`"
 
-ADAPTER_VERSION = "1"
+ADAPTER_VERSION = "2"
 NOT_TOOLS = ("reset", "get_reward")  # public methods that are not
 FILLED = ("environments",)  # what a reward function gets here and not from rows alone
 CALLING = "MyEnv(), with a method reset(**row)"
@@ -79,7 +79,7 @@ class Trl(rows.Rows):
         if not self.tools:
             raise self._fault(f"{config.environment_factory} has no public method, so the policy has no tool")
         try:
-            self._described = described([schema_of(getattr(made, one)) for one in self.tools])
+            self._told = told([schema_of(getattr(made, one)) for one in self.tools])
         except ValueError as error:
             raise self._fault(f"{config.environment_factory}: {error}") from error
 
@@ -92,10 +92,9 @@ class Trl(rows.Rows):
     def task(self, category: str, index: int) -> Task:
         task = super().task(category, index)
         live = LiveEnvironment(self, task)
-        messages = self._with_tools(task.messages)
-        if live.observation:
-            messages = (*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + live.observation})
-        return Task(self.name, category, index, messages, task.answer, task.data)
+        *before, last = task.messages
+        last = {**last, "content": last["content"] + (live.observation or "")}
+        return Task(self.name, category, index, (self._told, *before, last), task.answer, task.data)
 
     def start(self, task: Task) -> Episode:
         return ToolEpisode(self, task)
@@ -145,12 +144,6 @@ class Trl(rows.Rows):
         if config.reward is None:
             return FunctionReward("get_reward", own_reward, FunctionOptions(), FILLED)
         return make_reward(config.reward, config.folder, FILLED)
-
-    def _with_tools(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        if messages[0]["role"] == "system":
-            system = f"{messages[0]['content']}\n\n{self._described}"
-            return ({"role": "system", "content": system}, *messages[1:])
-        return ({"role": "system", "content": self._described}, *messages)
 
     def _fault(self, words: str) -> EnvironmentFault:
         return EnvironmentFault(f"environment {self.name}: {words}")
@@ -218,9 +211,8 @@ class ToolEpisode(Episode):
     def _score(self, completion: str) -> Score:
         trainer = {"environments": [self._live.object], "completions": [copy.deepcopy(self._said)]}
         data = self._task.data
-        attempt = Attempt(
-            completion, self._environment.read(completion), data["truth"], self.messages, data["row"], trainer
-        )
+        answer, (_, *prompt) = self._environment.read(completion), self.messages  # which begins with the tools
+        attempt = Attempt(completion, answer, data["truth"], tuple(prompt), data["row"], trainer)
         score: Score = self._live.run(lambda: self._environment.judged(attempt))
         return Score(score.value, score.correct, {**score.components, "calls": float(self._num_calls)}, score.reason)
 

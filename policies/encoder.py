@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from jinja2 import Environment, TemplateError, nodes
+from jinja2 import Environment, TemplateError, meta, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 
+from policies import tool_prompts
 from policies.errors import PolicyError, UnreadablePrompt
 
 QUESTION = {"role": "user", "content": "?"}
@@ -55,8 +56,13 @@ class Encoder:
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Give the token ids of a conversation, up to where the policy's next answer begins.
 
+        A first message of the role `tools` is what the template gets as `tools=`; told in words where it knows none.
         Raises UnreadablePrompt where the template does not take it, or the embedding has no row for one of its tokens.
         """
+        schemas, said = tool_prompts.split(messages)
+        if schemas and not self.takes_tools():
+            schemas, said = [], tool_prompts.told(messages)
+        messages = said
         if self.check_text is not None:
             for message in messages:
                 self.check_text(message["content"])
@@ -65,13 +71,45 @@ class Encoder:
             return self.within(self.tokenizer(text).input_ids)
         turns = [dict(message) for message in messages]
         try:
-            ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+            ids = self._render(turns, schemas, add_generation_prompt=True)
         except TemplateError as error:  # as templates say that they have no system messages
             roles = ", ".join(message["role"] for message in messages)
             remedy = "ask in another form (`system`, `answer`), or say `template: none` in the policy section"
             kind = f"the policy's chat template refuses a conversation of {roles}"
             raise UnreadablePrompt(kind, str(error), remedy) from error
         return self.within(ids)
+
+    def takes_tools(self) -> bool:
+        """Whether tools are given to the chat template, which writes them as its model knows them."""
+        return self.template == "chat" and _asks_for_tools(
+            self.tokenizer.get_chat_template(tools=[tool_prompts.PROBED])
+        )
+
+    def probed_call(self) -> str | None:
+        """Give the call `tool_prompts.PROBE` as the template writes it in an answer, read as completions are.
+
+        None where it takes no tools; raises UnreadablePrompt where it writes no calls.
+        """
+        if not self.takes_tools():
+            return None
+        schemas = [tool_prompts.PROBED]
+        try:
+            asked = self._render([QUESTION], schemas, add_generation_prompt=True)
+            answered = self._render([QUESTION, tool_prompts.CALLING], schemas, add_generation_prompt=False)
+        except TemplateError as error:
+            remedy = "say `template: none` in the policy section"
+            raise UnreadablePrompt("the policy's chat template refuses a call of a tool", str(error), remedy) from error
+        same = next((place for place, (a, b) in enumerate(zip(asked, answered, strict=False)) if a != b), len(asked))
+        text: str = self.tokenizer.decode(answered[same:], skip_special_tokens=True)
+        return text
+
+    def _render(
+        self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool
+    ) -> tuple[int, ...]:
+        options: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, "return_dict": False}
+        if tools:
+            options["tools"] = list(tools)
+        return tuple(self.tokenizer.apply_chat_template(list(turns), **options))
 
     def within(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Give token ids back; UnreadablePrompt where the embedding has no row for one: a special token written out."""
@@ -191,6 +229,11 @@ class GenerationTag(Extension):
         """Take the statement as what stands inside it."""
         line = next(parser.stream).lineno
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+@lru_cache(16)
+def _asks_for_tools(template: str) -> bool:
+    return "tools" in meta.find_undeclared_variables(SYNTAX.parse(template))
 
 
 SYNTAX = Environment(extensions=[LoopControlExtension, GenerationTag])  # parses chat templates, renders none

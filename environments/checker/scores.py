@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 
 from environments.checker.findings import CheckContext, Severity, quoted
-from environments.checker.tasks import fingerprint, message_fault, task_fingerprints
+from environments.checker.tasks import conversation_fault, fingerprint, message_fault, task_fingerprints
 from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Episode, Score, Task, Turn
 from environments.display import clean
 from environments.options import FRAMES
@@ -329,7 +329,7 @@ def _episode_fault(episode: object, task: Task) -> str | None:
     messages: object = getattr(episode, "messages", None)
     if not isinstance(messages, tuple) or not messages:
         return f"the episode's messages must be a tuple of at least one, found {quoted(repr(messages))}"
-    fault = next(filter(None, map(message_fault, messages)), None)
+    fault = conversation_fault(messages)
     if fault is None and [dict(message) for message in messages] != [dict(m) for m in task.messages]:
         return "the episode's messages are others than the task's, which are what the policy reads"
     return fault

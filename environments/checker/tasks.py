@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from environments.checker.findings import CheckContext, Prints, error_text, quoted
-from environments.contracts import ROLES, Environment, Message, Task
+from environments.contracts import ROLES, TOOLS, Environment, Message, Task
 
 SLOW_MS = 500.0
 HEAVY_BYTES = 2**20
@@ -73,7 +73,7 @@ def _is_usable(task: object, context: CheckContext, category: str, index: int) -
     if fault or not isinstance(task, Task):
         context.find("task-form", str(fault), category, index)
         return False
-    if not any(message["content"].strip() for message in task.messages if message["role"] != "system"):
+    if not any(message["content"].strip() for message in task.messages if message["role"] not in ("system", TOOLS)):
         context.find("prompt-empty", "it asks nothing: every message is empty", category, index)
     elif (role := task.messages[-1]["role"]) != "user":
         context.find("last-message", f"its last message is the {role}'s, not the user's", category, index)
@@ -102,13 +102,19 @@ def _form_fault(task: object, environment: str, category: str, index: int) -> st
             return f"its {name} must be {quoted(expected)}, found {quoted(repr(value))}"
     if not isinstance(task.messages, tuple) or not task.messages:
         return f"its messages must be a tuple of at least one, found {quoted(repr(task.messages))}"
-    if fault := next(filter(None, map(message_fault, task.messages)), None):
+    if fault := conversation_fault(task.messages):
         return fault
     if task.answer is not None and not isinstance(task.answer, str):
         return f"its answer must be a string or None, found {quoted(repr(task.answer))}"
     if not isinstance(task.data, Mapping):
         return f"its data must be a map, found {quoted(type(task.data).__name__)}"
     return None
+
+
+def conversation_fault(messages: Sequence[Message]) -> str | None:
+    """Say what is wrong with what the policy reads first, if something is."""
+    faults = (message_fault(one, ROLES if place else (TOOLS, *ROLES)) for place, one in enumerate(messages))
+    return next(filter(None, faults), None)
 
 
 def message_fault(message: Message, roles: Sequence[str] = ROLES) -> str | None:

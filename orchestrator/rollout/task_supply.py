@@ -33,7 +33,7 @@ from environments import (
     make_task,
     most_bytes,
 )
-from environments.contracts import is_whole
+from environments.contracts import TOOLS, is_whole
 from environments.display import Throttle
 from orchestrator import random_streams
 from orchestrator.episode_options import Budgets
@@ -173,7 +173,8 @@ class PromptLimits(Admission):
         limit = self.limits[task.environment]
         surely_fits = limit is None or most_bytes(canonical(task.messages)) <= limit - self._frame
         is_plain = not any(token in message["content"] for token in self._without_row for message in task.messages)
-        if surely_fits and is_plain and not self._may_refuse_content:
+        writes_tools = task.messages[0]["role"] == TOOLS  # in words of the template's own
+        if surely_fits and is_plain and not writes_tools and not self._may_refuse_content:
             return None
         if task.key not in self._known:
             if len(self._known) == REMEMBERED:
@@ -194,7 +195,7 @@ class PromptLimits(Admission):
         """Say why the template takes no conversation of these roles, whatever is said in it."""
         if roles not in self._refused:
             try:
-                self._encoder.encode([{"role": role, "content": "0"} for role in roles])
+                self._encoder.encode([{"role": role, "content": "[]" if role == TOOLS else "0"} for role in roles])
             except UnreadablePrompt as error:
                 self._refused[roles] = Refusal(error.kind, error.detail)
             except PolicyError:  # a vocabulary without this text: nothing is known of the roles

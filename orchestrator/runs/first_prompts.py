@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from environments import Environment, Message, make_task
-from environments.contracts import is_whole
+from environments.contracts import TOOLS, is_whole
+from environments.display import brief
+from environments.tools import read_calls
 from orchestrator.errors import UserError
 from orchestrator.os_signals import OutOfTime, within
 from policies.encoder import Encoder
 from policies.errors import PolicyError, UnreadablePrompt
+from policies.tool_prompts import PROBE
 
 LOOKED_AT = 64  # tasks of an environment whose tasks are at hand; of one that makes them, one a category
 LONGEST_S = 10.0  # for one task: a batch of them would take minutes
@@ -46,6 +49,8 @@ def require_readable(environments: Mapping[str, Environment], encoder: Encoder) 
             if roles in readable or not is_whole(messages):
                 continue
             try:
+                if roles[0] == TOOLS:
+                    _require_calls(encoder)
                 encoder.encode(messages)
                 readable.add(roles)
             except UnreadablePrompt as error:
@@ -54,6 +59,20 @@ def require_readable(environments: Mapping[str, Environment], encoder: Encoder) 
                 raise type(error)(f"{name}: {error}") from error
         if refused is not None and not readable:
             raise PolicyError(f"{name}: {refused}") from refused
+
+
+def _require_calls(encoder: Encoder) -> None:
+    """Refuse a chat template that writes calls of tools in a form in which they are not read."""
+    written = encoder.probed_call()
+    if written is None:
+        return
+    found = [{"name": call.name, "arguments": call.arguments} for call in read_calls(written)]
+    if found != [PROBE]:
+        raise PolicyError(
+            "the policy's chat template writes a call of a tool in a form that is not read here, "
+            f"{brief(written, 160)!r}: take a model that calls tools as Hermes, Qwen2.5, Llama 3 or Mistral 7B do, or "
+            "say `template: none` in the policy section, which tells tools in the words of Hermes"
+        )
 
 
 def _first_conversations(environment: Environment) -> Iterator[Sequence[Message]]:

@@ -18,6 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from policies.errors import VocabularyError
+from policies.tool_prompts import told
 
 CONTEXT = 4096  # tokens of a row of `tiny`; positions are rotary, so this costs nothing
 PAD, END, ANSWER = SPECIAL = ("<|pad|>", "<|end|>", "<|answer|>")
@@ -48,7 +49,7 @@ class VocabularySample:
 
 def prompt_text(messages: Sequence[Mapping[str, str]]) -> str:
     """Render a first prompt as the chat template of `tiny` does, without its special tokens."""
-    return "\n".join(message["content"] for message in messages)
+    return "\n".join(message["content"] for message in told(messages))
 
 
 def build_tokenizer(sample: VocabularySample, closed: bool = False) -> Any:

@@ -50,8 +50,9 @@ class Vault:
     def get_reward(self):
         return self.reward / 2
 
-def opened(environments, **kwargs) -> list[float]:
+def opened(environments, prompts, **kwargs) -> list[float]:
     print("rewards are silent")
+    assert [message["role"] for message in prompts[0]] == ["user"]
     return [one.reward for one in environments]
 
 def sparing(completions, environments, level, log_metric=None, **kwargs):
@@ -103,12 +104,11 @@ def test_the_checker_finds_nothing_in_processes_of_their_own(folder):
     assert {found.rule for found in check(EnvironmentSource("vault", "trl", VAULT, str(folder)))} == {"no-answer"}
 
 
-def test_tools_are_described_as_chat_templates_do(made):
-    system, user = made().task("all", 7).messages
+def test_tools_are_schemas_before_the_conversation(made):
+    tools, user = made().task("all", 7).messages
     assert user["content"].startswith("Open vault 7. There are ")
-    assert system["role"] == "system"
-    lines = system["content"].partition("<tools>\n")[2].partition("\n</tools>")[0].splitlines()
-    hint, opening = (json.loads(line)["function"] for line in lines)
+    assert tools["role"] == "tools"
+    hint, opening = (one["function"] for one in json.loads(tools["content"]))
     assert opening["parameters"] == {
         "type": "object",
         "properties": {"code": {"type": "string", "description": "Three digits."}},
@@ -118,8 +118,38 @@ def test_tools_are_described_as_chat_templates_do(made):
     assert hint["parameters"]["required"] == ["place"]
     assert hint["parameters"]["properties"]["place"] == {"type": "integer", "description": "Which digit, from 0 to 2."}
     assert hint["parameters"]["properties"]["form"]["enum"] == ["digit", "parity"]
-    own = made(system="Be brief.").task("all", 7).messages[0]["content"]
-    assert own == f"Be brief.\n\n{system['content']}"
+    own = made(system="Be brief.").task("all", 7).messages
+    assert [message["role"] for message in own] == ["tools", "system", "user"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"name": "hint", "parameters": {"place": 2}}',
+        '<|python_tag|>{"name": "hint", "parameters": {"place": 2}}',
+        '[TOOL_CALLS] [{"name": "hint", "arguments": {"place": 2}, "id": "a1b2c3d4e"}]',
+        '<think>Which?</think>\n[{"name": "hint", "arguments": {"place": 2}}]',
+    ],
+)
+def test_calls_are_read_in_the_forms_of_other_models_too(made, reply):
+    (turn,) = played(made(), [reply])
+    assert [dict(message) for message in turn.messages] == [{"role": "tool", "content": "7"}]
+
+
+@pytest.mark.parametrize(
+    "reply", ['{"name": "hint"}', '{"name": "hint", "parameters": {}, "sum": 4}', "[]", "[7]", "{", "[" * 10_000]
+)
+def test_other_json_is_an_answer(made, reply):
+    assert played(made(), [reply])[0].done
+
+
+def test_several_calls_in_a_list_are_made_in_order_and_faults_are_told(made):
+    calls = [{"name": "hint", "arguments": {"place": 2}}, {"name": "shut", "arguments": {}}]
+    (turn,) = played(made(), [json.dumps(calls)])
+    assert turn.messages[0]["content"] == "7"
+    assert "there is no tool 'shut'" in turn.messages[1]["content"]
+    (turn,) = played(made(), ['{"name": "hint", "parameters": [2]}'])
+    assert "`parameters` is no JSON object" in turn.messages[0]["content"]
 
 
 def test_calls_are_answered_until_a_reply_has_none(made):
