@@ -14,6 +14,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -45,9 +46,12 @@ def told(schemas: list[dict[str, Any]]) -> Message:
 
 
 def schema_of(method: Callable[..., Any]) -> dict[str, Any]:
-    """Describe a method by its docstring and type hints; ValueError where they do not say enough."""
+    """Describe a method by its docstring and type hints as Transformers does for `tools=`.
+
+    Raises ValueError where they do not say enough.
+    """
     name = method.__name__
-    text, arguments = _docstring(inspect.getdoc(method) or "")
+    text, arguments, returns = _docstring(inspect.getdoc(method) or "")
     if not text:
         raise ValueError(f"the tool {name} has no docstring, which tells the policy what it does")
     if inspect.iscoroutinefunction(method):
@@ -61,15 +65,49 @@ def schema_of(method: Callable[..., Any]) -> dict[str, Any]:
         if key not in hints:
             raise ValueError(f"the tool {name} has no type hint for its argument {key!r}")
         try:
-            schema = TypeAdapter(hints[key]).json_schema()
+            schema = _type_schema(hints[key])
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
             raise ValueError(f"the tool {name} has an argument {key!r} of a type that JSON has not: {error}") from error
-        schema.pop("title", None)
         properties[key] = {**schema, **({"description": arguments[key]} if key in arguments else {})}
         if one.default is one.empty:
             required.append(key)
-    parameters = {"type": "object", "properties": properties, "required": required}
-    return {"type": "function", "function": {"name": name, "description": text, "parameters": parameters}}
+    parameters = {"type": "object", "properties": properties, **({"required": required} if required else {})}
+    described = {"name": name, "description": text, "parameters": parameters}
+    with suppress(PydanticSchemaGenerationError, PydanticUserError):  # JSON has no such type
+        if "return" in hints:
+            described["return"] = {**_type_schema(hints["return"]), **({"description": returns} if returns else {})}
+    return {"type": "function", "function": described}
+
+
+def _type_schema(hint: Any) -> dict[str, Any]:
+    return _as_transformers_does(TypeAdapter(hint).json_schema())
+
+
+def _as_transformers_does(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write a schema of pydantic's as Transformers would: the type first, a choice of types as one, without titles."""
+    inner = {key: value for key, value in schema.items() if key not in ("title", "type")}
+    for key in ("properties", "$defs"):
+        if key in inner:
+            inner[key] = {name: _as_transformers_does(one) for name, one in inner[key].items()}
+    for key in ("anyOf", "prefixItems"):
+        if key in inner:
+            inner[key] = [_as_transformers_does(one) for one in inner[key]]
+    for key in ("items", "additionalProperties"):
+        if inner.get(key) in ({}, True):
+            del inner[key]
+        elif isinstance(inner.get(key), dict):
+            inner[key] = _as_transformers_does(inner[key])
+    if "type" in schema:
+        return {"type": schema["type"], **inner}
+    some = [one for one in inner.get("anyOf", ()) if one != {"type": "null"}]
+    if not some or set(inner) != {"anyOf"}:
+        return inner
+    nullable = {"nullable": True} if len(some) < len(inner["anyOf"]) else {}
+    if len(some) == 1:
+        return {**some[0], **nullable}
+    if all(set(one) == {"type"} for one in some):
+        return {"type": sorted(one["type"] for one in some), **nullable}
+    return {"anyOf": some, **nullable}
 
 
 def read_calls(completion: str) -> Iterator[ToolCall]:
@@ -123,17 +161,19 @@ def _call(found: Mapping[str, Any], key: str) -> ToolCall:
     return ToolCall(found["name"], arguments)
 
 
-def _docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Split a docstring of Google's style: what stands before the first section, and what it says of each argument."""
-    before, arguments, section, last = list[str](), dict[str, str](), "", ""
+def _docstring(text: str) -> tuple[str, dict[str, str], str]:
+    """Split a docstring of Google's style: what stands before the first section, of each argument, of what returns."""
+    before, arguments, returns, section, last = list[str](), dict[str, str](), list[str](), "", ""
     for line in text.splitlines():
         if (match := SECTION.match(line)) is not None:
             section, last = match[1], ""
         elif not section:
             before.append(line)
+        elif section in ("Returns", "Return"):
+            returns.append(line.strip())
         elif section in ("Args", "Arguments", "Parameters"):
             if (named := ARGUMENT.match(line)) is not None:
                 last, arguments[named[1]] = named[1], named[2].strip()
             elif last and line.strip():
                 arguments[last] = f"{arguments[last]} {line.strip()}".strip()
-    return "\n".join(before).strip(), arguments
+    return "\n".join(before).strip(), arguments, " ".join(returns).strip()

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.documents import DOCS, code
+from tests.documents import code
+from tests.trl.here import printed
 
 pytestmark = pytest.mark.slow
-
-ROOT = DOCS.parent
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    python = Path(os.environ.get("EVERGREEN_TRL_PYTHON", ROOT / ".venv-trl" / "bin" / "python"))
-    if not python.exists():
-        pytest.fail(f"there is no {python}: `make trl` makes it, or name one with EVERGREEN_TRL_PYTHON")
-    command = [python, "-m", "tests.trl.block", str(tmp_path_factory.mktemp("trl"))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return printed("tests.trl.block", tmp_path_factory.mktemp("trl"))
 
 
 def test_it_trains_and_every_prompt_that_was_played_was_learnt_from(trained: dict[str, Any]) -> None:
