@@ -1,4 +1,4 @@
-"""What a hundred environments cost: their start, a step, and a checkpoint of a million arms.
+"""What a hundred environments cost: their start, a step, their evaluation, and a checkpoint of a million arms.
 
     taskset -c 1 python -m benchmarks.environments             # all of it, some minutes; or: process start build ...
 
@@ -8,12 +8,15 @@
 - build: one environment of each type, and the tasks of it that a start asks for: for `tiny`'s vocabulary, to evaluate.
 - types: the start of a run with 100 environments of one type, for each type; once, nothing is asked of it.
 - step: 100 environments of 5 categories beside 3, in turn, 16 groups of 4 answers of one token: the ratio of each pair.
+- evaluation: a whole run of 100 under `evaluate.share`, one of 3, and one of 100 without a share: what evaluating took
+  beside training. The 100 are in ten clusters, and the scheduler finds all of them in its first ten stages.
 - checkpoint: all that grows with arms, the bandits' state and where every category's tasks stand, written and read;
   of one bandit (flat), and of a hundred (staged).
 
 One process, one thread; seconds of the clock and of the processor, as others may be at work too. Exits 1 where seconds
-of the processor are above what is asked: a start of 5 with modules loaded, a step of 1.1 times as much, a checkpoint
-written in 2.
+of the processor are above what is asked: 5 up to the first task of a process, and of a first step where modules are
+loaded; a step of 1.1 times as much; a checkpoint written in 2. So it does where evaluation takes more than its share
+of the training's passes, or clusters were left without a stage.
 """
 
 from __future__ import annotations
@@ -56,6 +59,8 @@ STARTS = 7  # of a process, and in one
 LONG = 20_000  # rows of a file that is built alone
 ARMS = 1_000_000
 MOST_START_S, MOST_RATIO, MOST_WRITE_S = 5.0, 1.1, 2.0
+STAGES, STAGE_STEPS, CLUSTERS = 12, 20, 10  # of a run whose evaluation is measured
+SHARE = 0.2  # of its training that evaluating may take
 
 
 class Spent(NamedTuple):
@@ -178,7 +183,7 @@ def told(
 
 
 def of_process() -> bool:
-    """Time whole processes; never too long, as most of it is the import of torch and transformers."""
+    """Time whole processes; whether many environments take too long up to the first task."""
     with tempfile.TemporaryDirectory() as folder:
         mixed = dice(MANY // 2) | rows(MANY - MANY // 2, Path(folder))
         process_started(dice(1), Path(folder))  # from now on the disk's cache has what is loaded
@@ -188,7 +193,7 @@ def of_process() -> bool:
             one.append(process_started(dice(1), Path(folder)))
     told(f"`evergreen run`, {MANY} x {CATEGORIES}", many)
     told(f"`evergreen run`, 1 x {CATEGORIES}", one)
-    return False
+    return statistics.median(task.processor for task, _ in many) > MOST_START_S
 
 
 def of_start() -> bool:
@@ -274,6 +279,36 @@ def of_step(mode: str) -> bool:
     return statistics.median(one.processor for one in ratios) > MOST_RATIO
 
 
+def in_clusters(num: int, share: float | None) -> dict[str, Any]:
+    """Write the spec of a run of some stages in clusters of environments, with a share for evaluation."""
+    spec, names, clusters = spec_of(dice(num), 0), [*dice(num)], min(num, CLUSTERS)
+    scheduler = {"type": "headroom", "clusters": {f"c{k}": names[k::clusters] for k in range(clusters)}}
+    stage = {"steps": STAGE_STEPS}
+    spec["curriculum"] = {"mode": "staged", "stages": STAGES, "scheduler": scheduler, "stage": stage}
+    spec["evaluate"] = {**spec["evaluate"], "share": share}
+    return spec
+
+
+def of_evaluation(num: int, share: float | None) -> bool:
+    """Tell what evaluating took of a run; whether that is more than its share, or a cluster had no stage."""
+    spec = in_clusters(num, share)
+    with tempfile.TemporaryDirectory() as home:
+        orchestrator.run(spec, home=home, watcher=Callback())
+        told_of = orchestrator.open_home(home).run("many").summary()
+    training, evaluation = told_of["looking"]["training"], told_of["looking"]["parts"]["evaluation"]
+    passes, seconds = (evaluation[unit] / training[unit] for unit in ("passes", "seconds"))
+    clusters = spec["curriculum"]["scheduler"]["clusters"]
+    first = {stage["environment"] for stage in told_of["stages"][: len(clusters)]}
+    num_met = sum(not first.isdisjoint(own) for own in clusters.values())
+    print(
+        f"evaluation, {num} x {CATEGORIES}, {STAGES} stages of {STAGE_STEPS} steps, share {share}: "
+        f"{passes:.3f} of the training's passes, {seconds:.2f} of its {training['seconds']:.0f} s; "
+        f"{num_met} of {len(clusters)} clusters had one of the first {len(clusters)} stages",
+        flush=True,
+    )
+    return (share is not None and passes > share) or num_met < len(clusters)
+
+
 def of_checkpoint(mode: str, num_arms: int, bandit: str) -> bool:
     """Time what a checkpoint has of arms; whether writing takes too long."""
     from benchmarks.growth import create
@@ -307,6 +342,7 @@ PARTS: Mapping[str, Callable[[], list[bool]]] = {
     "build": lambda: [of_build()],
     "types": lambda: [of_types()],
     "step": lambda: [of_step(mode) for mode in ("staged", "flat")],
+    "evaluation": lambda: [of_evaluation(num, share) for num, share in ((FEW, SHARE), (MANY, SHARE), (MANY, None))],
     "checkpoint": lambda: [
         of_checkpoint(mode, arms, bandit)
         for bandit in ("headroom", "sec")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 import random
 import re
 import sys
@@ -21,6 +22,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -220,9 +222,9 @@ class ReasoningGym(Environment):
             return Score.of(0.0)
         entry, dataset = task.data["entry"], self._config.dataset
         value, silent = 0.0, redirect_stdout(io.StringIO()) if dataset in PRINTING else nullcontext()
-        built = self._dataset(task.category, task.index)
+        verifier = self._dataset(task.category, task.index)
         with silent, suppress(*UNREADABLE if dataset in RAISING else ()):
-            value = float(built.score_answer(answer, entry))
+            value = float(verifier.score_answer(answer, entry))
         same, credit = GENEROUS.get(dataset, (None, 0.0))
         if same is not None and value >= CORRECT_AT and not same(answer, entry["answer"]):
             value = credit
@@ -241,7 +243,7 @@ class ReasoningGym(Environment):
         if cell is not None:
             options |= spread(self._boxes[category].values(cell))
         options["size"] = ENDLESS if size is None else size
-        return library().create_dataset(self._config.dataset, **options)
+        return built(self._config.dataset, options)
 
     def _generate(self, category: str, index: int) -> Task:
         contained = self._config.dataset in DISTURBING
@@ -266,6 +268,18 @@ class ReasoningGym(Environment):
 def library() -> Any:
     """Import `reasoning_gym.factory`; raises EnvironmentFault if it is not installed."""
     return import_apart("reasoning_gym.factory", "reasoning-gym", "reasoning_gym")  # what it imports draws numbers
+
+
+_BUILT: WeakValueDictionary[str, Any] = WeakValueDictionary()  # by data set and options
+
+
+def built(dataset: str, options: Mapping[str, Any]) -> Any:
+    """Build a data set, or give the one that another environment or category built with the same options."""
+    key = json.dumps([dataset, options], sort_keys=True, default=repr)
+    found = _BUILT.get(key)
+    if found is None:
+        found = _BUILT[key] = library().create_dataset(dataset, **options)
+    return found
 
 
 @contextmanager

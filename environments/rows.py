@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,9 @@ class Opened:
     files: Sequence[RowFile]
     reader: RowParser
     index: Index
+
+
+_OPENED: WeakValueDictionary[tuple[str, ...], Opened] = WeakValueDictionary()  # by version and files
 
 
 class Rows(Environment):
@@ -280,7 +284,9 @@ class Rows(Environment):
     def _opened(self) -> Opened:
         files = list(chain(*self._files))
         with self._faults("", ": a file cannot be read"):
-            opened = self._open(files)
+            # of several environments that make the same of the same files, the first goes through them
+            key = self.version, *chain.from_iterable((str(file.path), file.name) for file in files)
+            opened = _OPENED.get(key) or _OPENED.setdefault(key, self._open(files))
         left_out = opened.index.left_out
         if self._config.strict and left_out.num_rows:
             flaws = "".join(f"\n  {flaw}" for flaw in left_out.flaws()[:SHOWN])

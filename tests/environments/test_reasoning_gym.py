@@ -42,6 +42,20 @@ def test_a_task_depends_on_category_index_and_generator_seed_alone(spelling):
     assert gym("spell_backward", categories=WORDS, seed=7).task("3", 0).key == spelling.task("3", 7).key
 
 
+def test_a_data_set_is_built_once_for_all_that_ask_for_it_with_the_same_options(monkeypatch):
+    from reasoning_gym import factory
+
+    built, create = [], factory.create_dataset
+    monkeypatch.setattr(
+        factory, "create_dataset", lambda *of, **options: built.append(options) or create(*of, **options)
+    )
+    one, other = (gym("spell_backward", categories={"4": {"min_word_len": 4, "max_word_len": 4}}) for _ in range(2))
+    assert one.task("4", 0) == other.task("4", 0)
+    assert len(built) == 1
+    assert gym("spell_backward", categories={"4": {"min_word_len": 4}}).task("4", 0) != one.task("4", 0)
+    assert len(built) == 2
+
+
 def test_tasks_never_end_unless_a_size_is_given(spelling):
     assert spelling.size("3") is None
     assert spelling.task("3", 2**30).answer

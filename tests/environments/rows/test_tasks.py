@@ -7,6 +7,7 @@ import pytest
 
 from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, Task
 from environments.rewards import Reward
+from environments.tables.index import build_index
 from tests.environments.rows.making import made, make, sums, write_jsonl
 
 FUNCTIONS = """
@@ -193,3 +194,19 @@ def test_the_version_follows_from_what_rows_mean_and_not_from_where_they_are(tmp
     (tmp_path / "elsewhere").mkdir()
     write_jsonl(tmp_path / "elsewhere" / "moved.jsonl", sums(3))
     assert make(tmp_path, train="elsewhere/moved.jsonl", strict=True).version == versions["as it was"]
+
+
+def test_environments_that_make_the_same_of_the_same_files_go_through_them_once(tmp_path, monkeypatch):
+    passes = []
+    monkeypatch.setattr("environments.rows.build_index", lambda *of: passes.append(of) or build_index(*of))
+    write_jsonl(tmp_path / "train.jsonl", sums(20))
+    options = {"train": "train.jsonl", "reward": "exact", "prompt": "question"}
+    several = [EnvironmentSource(name, "rows", options, str(tmp_path)).create() for name in ("one", "two", "three")]
+    assert len(passes) == 1
+    assert {one.task("all", 3).environment for one in several} == {"one", "two", "three"}
+    assert {one.task("all", 3).key for one in several} == {several[0].task("all", 3).key}
+    assert make(tmp_path, category="meta.level").size("1") == 10
+    assert len(passes) == 2, "with other options the rows are something else"
+    write_jsonl(tmp_path / "train.jsonl", sums(20, start=5))
+    assert make(tmp_path).task("all", 0).messages[0]["content"] == "What is 5 + 1?"
+    assert len(passes) == 3, "the file is another one by now"
