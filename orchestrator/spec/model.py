@@ -86,7 +86,7 @@ class Spec(Section):
     warm_start: WarmStartConfig | None = Field(None, description="A short supervised start before step 0. Null: none.")
     environments: dict[str, EnvironmentSection] = Field(
         min_length=1,
-        description="Where tasks come from. The names are used everywhere else. Beside a type's own options, "
+        description="Where tasks come from. The names are used everywhere else: lower-case letters, digits, `_ -`. Beside a type's own options, "
         "`slices` splits any of them into categories afterwards (docs/slices.md), and `episodes` says what its "
         "episodes have of their own: `group_size`, `max_tokens`, `turn_tokens`, `max_turns`, `cut_off` "
         "(docs/environment.md).",
@@ -509,6 +509,11 @@ class Spec(Section):
     def _environment_names_are_slugs(cls, environments: dict[str, Any]) -> dict[str, Any]:
         for name in environments:
             slug(name, "an environment's name")
+            if "." in name:  # a category's may have dots: `a.b.c` is the category `b.c` of `a` wherever it is shown
+                raise refuse(
+                    f"an environment's name has no dot, which stands between it and its category, as in "
+                    f"`environment.category`: say {name.replace('.', '-')} instead of {name}"
+                )
         return environments
 
     @model_validator(mode="after")

@@ -239,11 +239,12 @@ def _other_budgets(ours: Flat, theirs: Flat) -> list[str]:
     """Say which budgets of environments that both have differ."""
 
     def names(spec: Flat) -> set[str]:
-        ends = (field.removesuffix(".type") for field in spec if field.endswith(".type"))  # a name may hold dots
-        return {name for name in ends if name.startswith("environments.")}
+        return {field.split(".")[1] for field in spec if field.startswith("environments.")}
 
     both = names(ours) & names(theirs)
-    fields = sorted(f"{name}.{place}{budget}" for name in both for place in ("", "episodes.") for budget in BUDGETS)
+    fields = sorted(
+        f"environments.{name}.{place}{budget}" for name in both for place in ("", "episodes.") for budget in BUDGETS
+    )
     return [
         f"{field} {ours.get(field)} and {theirs.get(field)}" for field in fields if ours.get(field) != theirs.get(field)
     ]

@@ -134,6 +134,12 @@ WRONG = {
         "name: My Run",
         "line 1: name: a run's name has lower-case letters",
     ),
+    "an environment's name with a dot": (
+        "  words:",
+        "  my.words:",
+        "environments: an environment's name has no dot, which stands between it and its category, as in "
+        "`environment.category`: say my-words instead of my.words",
+    ),
     "a scheduler in flat mode": (
         "stages: 2",
         "mode: flat",

@@ -283,9 +283,9 @@ def test_environments_with_other_budgets_are_refused_for_held_out_numbers(
 ) -> None:
     x = fresh()
     plain, own = {"type": "made_up"}, {"type": "made_up", "episodes": {"max_tokens": 9}}
-    of_a, of_b = ({"environments": {"my.book": book, "words": plain}} for book in (plain, own))
+    of_a, of_b = ({"environments": {"book": book, "words": plain}} for book in (plain, own))
     written(ledger, Made(f"{x}a", spec=of_a), Made(f"{x}b", 0, "repo", spec=of_b))
-    said = r"different budgets.*environments\.my\.book\.episodes\.max_tokens None and 9"
+    said = r"different budgets.*environments\.book\.episodes\.max_tokens None and 9"
     with pytest.raises(ComparisonError, match=said):
         compare(f"{x}a", f"{x}b")
     assert compare(f"{x}a", f"{x}b", metric="train_accuracy").pairs
