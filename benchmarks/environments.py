@@ -6,7 +6,8 @@
   start of its process up to the first task that is played and up to the end of the first step; the same with 1.
 - start: the same 100 in a process that has loaded its modules.
 - build: one environment of each type, and the tasks of it that a start asks for: for `tiny`'s vocabulary, to evaluate.
-- types: the start of a run with 100 environments of one type, for each type; once, nothing is asked of it.
+- types: the start of a run with 100 environments of one type, for each type; once, nothing is asked of it. All 100 are
+  of the same file, or the same data set.
 - step: 100 environments of 5 categories beside 3, in turn, 16 groups of 4 answers of one token: the ratio of each pair.
 - evaluation: a whole run of 100 under `evaluate.share`, one of 3, and one of 100 without a share: what evaluating took
   beside training. The 100 are in ten clusters, and the scheduler finds all of them in its first ten stages.
@@ -233,6 +234,7 @@ def types() -> Iterator[dict[str, dict[str, Any]]]:
 
 def of_types() -> bool:
     """Time the start of a run with a hundred environments of one type, each type in turn."""
+    started(dice(1), 1)  # which loads the modules
     with types() as known:
         for what, section in known.items():
             marks = started({f"one{k:03}": section for k in range(MANY)}, 1)

@@ -32,7 +32,7 @@ def init(
 ) -> None:
     """Write a curriculum to begin with into a folder: a spec, two files of rows, an environment and a reward.
 
-    It runs as it is, on a CPU in about a minute, with a small language model made on the spot; the spec's
+    It runs as it is, on a CPU in a minute or two, with a small language model made on the spot; the spec's
     comments say what of yours to put where. Nothing is ever overwritten.
     """
     if list_them:

@@ -86,10 +86,10 @@ class Spec(Section):
     warm_start: WarmStartConfig | None = Field(None, description="A short supervised start before step 0. Null: none.")
     environments: dict[str, EnvironmentSection] = Field(
         min_length=1,
-        description="Where tasks come from. The names are used everywhere else: lower-case letters, digits, `_ -`. Beside a type's own options, "
-        "`slices` splits any of them into categories afterwards (docs/slices.md), and `episodes` says what its "
-        "episodes have of their own: `group_size`, `max_tokens`, `turn_tokens`, `max_turns`, `cut_off` "
-        "(docs/environment.md).",
+        description="Where tasks come from. The names are used everywhere else: lower-case letters, digits, `_ -`. "
+        "Beside a type's own options, `slices` splits any of them into categories afterwards (docs/slices.md), and "
+        "`episodes` says what its episodes have of their own: `group_size`, `max_tokens`, `turn_tokens`, `max_turns`, "
+        "`cut_off` (docs/environment.md).",
     )
     curriculum: CurriculumSection = Field(
         default_factory=CurriculumSection, description="How environments and categories are chosen."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -50,3 +52,18 @@ def test_without_its_server_it_says_in_a_sentence_what_did_not_answer(tmp_path: 
     assert "env_server.py" in line
     assert time.monotonic() - begun < 20
     assert not (tmp_path / "everything").exists(), "the next run has the name"
+
+
+@pytest.mark.slow
+def test_the_whole_of_it_takes_less_than_three_minutes(tmp_path: Path, example_url: str) -> None:
+    """From the start of its process, as it stands but for the server's port; with two cores, or one that is free."""
+    pytest.importorskip("gymnasium")
+    pytest.importorskip("reasoning_gym")
+    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", "run", str(SPEC)]
+    at = f"environments.guess.urls=[{example_url}]"
+    begun = time.monotonic()
+    done = subprocess.run([*command, "--set", at, "--home", str(tmp_path)], capture_output=True, text=True)
+    took = time.monotonic() - begun
+    assert done.returncode == 0, done.stderr
+    assert took < 180
+    assert "120 of 120 steps" in done.stdout

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob
 from environments.checker.findings import CheckLimits
 from environments.remote import client as clients
+from orchestrator.runs.api import run
+from orchestrator.runs.catalog import opened
 from tests.environments.checker.here import findings_here
 from tests.environments.remote.server import Server
 
@@ -336,3 +338,21 @@ def test_the_checker_finds_no_error_in_either(env, gym, tmp_path, monkeypatch):
         assert {f.rule for f in findings if f.severity == "error"} <= {"pool-train", "pool-held-out"}, findings
     with pytest.raises(ValidationError, match="is for `protocol: openenv`, not evergreen"):
         EnvironmentSource("a", "http", {"urls": ["http://a"], "openenv": {}}).build()
+
+
+def test_both_are_trained_on(env, gym, tmp_path):
+    sources = gym_source(gym, tmp_path), env_source(env)
+    spec = {
+        "name": "both", "policy": {"model": "tiny", "layers": 1, "hidden": 16, "mlp": 16},
+        "environments": {one.name: {"type": one.type, **one.options} for one in sources},
+        "curriculum": {"stages": 2, "scheduler": "round_robin", "stage": {"steps": 1, "replay": 0}},
+        "step": {"groups": 2, "group_size": 2}, "sampler": {"type": "transformers", "max_tokens": 8, "turn_tokens": 2},
+        "evaluate": {"items": 2, "samples": 4}, "resources": {"search_path": str(tmp_path)}, "tracker": "none",
+    }  # fmt: skip
+    assert run(spec, home=tmp_path / "home").status == "finished"
+    assert gym.verified["response"]["output"], "a session came to its end"
+    with opened(tmp_path / "home", "both") as (_, ledger):
+        steps = list(ledger.reading.steps("both"))
+        unscorable = [one.text for one in ledger.reading.events("both") if "unscorable" in one.text]
+    assert [step.num_samples for step in steps] == [4, 4]
+    assert unscorable == []
