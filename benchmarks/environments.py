@@ -256,6 +256,8 @@ def of_build() -> bool:
                 vocabulary_sample(built)
                 find_held_out(built, "anchor", spec.evaluate.items)
                 took.append((build, Spent.now().since(begun)))
+                del built
+                gc.collect()  # what is there is shared with the next one
             told(f"build, {what}", took, ("built", "asked for tasks"))
     return False
 

@@ -3,7 +3,7 @@
 Over plain HTTP its servers make a new environment for every call, so episodes are played at `/ws`: one connection
 each, `reset`, `step`, `close`. A task is a seed: an environment whose reset does not depend on the seed alone breaks
 the contract and is refused. There is no place for tools over MCP, production mode and `/state`. Read from its source
-(`env_server/http_server.py`, `types.py`, `serialization.py`); not verified against a server of theirs.
+(`env_server/http_server.py`, `types.py`, `serialization.py`), and played with a server of openenv-core 0.3.0.
 """
 
 from __future__ import annotations

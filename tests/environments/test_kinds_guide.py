@@ -24,7 +24,6 @@ PASTED = {
 SPECS = [(kind, name) for kind, blocks in PASTED.items() for name, _ in blocks if name.endswith(".yaml")]
 TOGETHER = "All in one curriculum"
 SERVED_AT = "http://127.0.0.1:8400"
-QUICK = ("gymnasium", "http", "verifiers")
 SMALL = [
     *("policy={model: tiny, layers: 1, hidden: 16, mlp: 16}", "curriculum={stages: 1, stage: {steps: 1}}"),
     *("step={groups: 2, group_size: 2}", "evaluate={items: 2, samples: 4}", "tracker=none"),
@@ -70,10 +69,7 @@ def test_the_checker_finds_nothing_in_what_is_pasted(folder, kind, name):
         assert [str(found) for found in findings_here(source) if found.rule not in notes] == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [pytest.param(*one, marks=[] if one[0] in QUICK else pytest.mark.slow) for one in SPECS],
-)
+@pytest.mark.parametrize(("kind", "name"), SPECS)
 def test_what_is_pasted_is_trained_on(folder, kind, name):
     sources(folder, kind, name)
     orchestrator.run(folder / name, SMALL, home=folder / "home")
