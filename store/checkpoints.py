@@ -79,16 +79,16 @@ class OpenCheckpoint:
 
 
 def json_component(name: str, version: int, data: Any) -> Component:
-    """Make a component of plain data; floats come back exactly, tuples as lists.
+    """Make a component of plain data and arrays; floats come back exactly, tuples as lists.
 
     What is long lies beside the JSON where it is much (`long_values`): a million numbers as text take seconds. The
-    version tells.
+    version tells. Where it is not, arrays come back as lists.
     """
     taken = long_values.LongValues()
     short = taken.take(data)
     if taken.num_entries <= long_values.LEAST:
         taken, short = long_values.LongValues(), data
-    text = json.dumps(short, sort_keys=True, indent=1)
+    text = json.dumps(short, sort_keys=True, indent=1, default=long_values.listed)
 
     def write(folder: Path) -> None:
         (folder / STATE).write_text(text, "utf-8")

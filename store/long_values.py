@@ -1,15 +1,18 @@
-"""Long lists of plain data beside a JSON file: numbers as arrays, strings as one line of JSON, exactly as they were.
+"""Long plain data beside a JSON file: numbers as arrays, strings as one line of JSON, exactly as they were.
 
     state.json         the data, with null in the place of what is long
-    long.json          what belongs there: [{"at": path in the data, "values": span, "keys": span}, ...]
+    long.json          what belongs there: [{"at": path in the data, "values": span, ...}, ...]
     long-float.npy     all floats, one list after the other: float64 [n]
     long-int.npy       all integers: int64 [n]
     long-str.json      all strings; equal lists of them once
 
 A span is a kind (float, int, str), a first place and the one after the last. Long are lists of integers (of 64 bits),
-of floats or of strings, one type a list, and dicts from strings to one of these; everything else stays JSON, as does
+of floats or of strings, one type a list, and dicts from strings to one of these, which have a span of `keys`; and
+arrays, however few their numbers, which have a `shape` and come back as arrays. Everything else stays JSON, as does
 what is short. A hundred bandits of ten thousand arms make as many entries as one of a million, so it is the sum that
 decides whether anything is written so. Equal data make equal files: dicts are sorted by key, as JSON is here.
+
+A list costs a look at each of its entries, an array a copy: who has millions of numbers gives arrays.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ LONG = 100  # and of one list or dict, above which it is long
 Span = tuple[str, int, int]
 Held = NDArray[np.int64] | NDArray[np.float64] | list[str]
 FILES = {"float": "long-float.npy", "int": "long-int.npy", "str": "long-str.json"}
+KINDS = {np.dtype(np.float64): "float", np.dtype(np.int64): "int"}
 
 
 @dataclass
@@ -49,7 +53,12 @@ class LongValues:
         return sum(self._ends.values()) + len(self.strings)
 
     def take(self, data: Any, long: int = LONG, at: tuple[str | int, ...] = ()) -> Any:
-        """Give the data with None in the place of what has more than `long` entries."""
+        """Give the data with None in the place of what has more than `long` entries, and of arrays."""
+        if isinstance(data, np.ndarray):
+            if data.dtype not in KINDS:
+                raise TypeError(f"an array of {data.dtype} at {at}: only float64 and int64 come back as they were")
+            self.index.append({"at": list(at), "shape": list(data.shape), "values": self._enter(data.flatten())})
+            return None
         if isinstance(data, dict):
             if not set(map(type, data)) <= {str}:  # JSON would change the keys, so paths would not find them
                 return data
@@ -95,42 +104,54 @@ class LongValues:
                 self._spans[strings] = ("str", len(self.strings), len(self.strings) + len(strings))
                 self.strings += strings
             return self._spans[strings]
-        kind = "int" if held.dtype == np.int64 else "float"
+        kind = KINDS[held.dtype]
         begin = self._ends[kind]
         self.arrays[kind].append(held)
         self._ends[kind] += len(held)
         return kind, begin, self._ends[kind]
 
 
+def listed(data: Any) -> Any:
+    """Give an array as lists, for JSON of data that has little that is long."""
+    if isinstance(data, np.ndarray):
+        return data.tolist()
+    raise TypeError(f"{type(data).__name__} is no plain data")
+
+
 def put_back(data: Any, folder: Path) -> Any:
-    """Put into data read from a folder what was written beside it; where nothing was, the data are as they are."""
+    """Put into data read from a folder what was written beside it; where nothing was, the data are as they are.
+
+    Arrays are parts of one that was read: who keeps a small one copies it.
+    """
     if not (folder / INDEX).is_file():
         return data
     read = {kind: _read(folder / name) for kind, name in FILES.items() if (folder / name).is_file()}
 
-    def values_of(span: Span) -> list[Any]:
+    def values_of(span: Span) -> Any:
         kind, begin, end = span
-        return list(read[kind][begin:end].tolist() if kind != "str" else read[kind][begin:end])
+        return read[kind][begin:end]
+
+    def plain(span: Span) -> list[Any]:
+        values = values_of(span)
+        return values.tolist() if isinstance(values, np.ndarray) else values
 
     root: Any = [data]
     for entry in json.loads((folder / INDEX).read_bytes()):
-        values = values_of(entry["values"])
         way: list[Any] = [0, *entry["at"]]
         last, place = way.pop(), root
         for step in way:
             place = place[step]
-        place[last] = dict(zip(values_of(entry["keys"]), values, strict=True)) if "keys" in entry else values
+        if "shape" in entry:
+            place[last] = values_of(entry["values"]).reshape(entry["shape"])
+        elif "keys" in entry:
+            place[last] = dict(zip(plain(entry["keys"]), plain(entry["values"]), strict=True))
+        else:
+            place[last] = plain(entry["values"])
     return root[0]
 
 
 def _held(values: Sequence[Any]) -> Held | None:
-    """Copy values of one type; None: of several, or of one that no array holds exactly.
-
-    A list that has its `array` is believed to be equal to it.
-    """
-    array = getattr(values, "array", None)
-    if array is not None and array.dtype in (np.float64, np.int64):
-        return np.array(array)
+    """Copy values of one type; None: of several, or of one that no array holds exactly."""
     types = set(map(type, values))
     if types == {float}:
         return np.array(values, np.float64)

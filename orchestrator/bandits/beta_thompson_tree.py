@@ -17,7 +17,7 @@ The probabilities at a node are computed by quadrature (`probability_of_best`), 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
+from itertools import chain, count, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -57,11 +57,26 @@ class BetaThompsonTree(BetaThompson):
         self.ways[arm] = way_to(arm, about.features if about else {})
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "ways": {arm: list(self.ways[arm]) for arm in self.arms}}
+        if not self.as_arrays:
+            return {**super().state(), "ways": {arm: list(self.ways[arm]) for arm in self.arms}}
+        ways = [self.ways[arm] for arm in self.arms]
+        steps = [*chain.from_iterable(ways)]  # of all ways, one after the other
+        numbers = {node: number for number, node in enumerate(dict.fromkeys(steps))}
+        return {
+            **super().state(),
+            "nodes": [*numbers],
+            "ways_by_number": np.fromiter(map(numbers.__getitem__, steps), np.int64, len(steps)),
+            "way_lengths": np.fromiter(map(len, ways), np.int64, len(ways)),
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self.ways = {arm: tuple(way) for arm, way in state["ways"].items()}
+        if "ways" in state:
+            self.ways = {arm: tuple(way) for arm, way in state["ways"].items()}
+            return
+        steps = map(state["nodes"].__getitem__, np.asarray(state["ways_by_number"]).tolist())
+        lengths = np.asarray(state["way_lengths"]).tolist()
+        self.ways = {arm: tuple(islice(steps, length)) for arm, length in zip(self.arms, lengths, strict=True)}
 
     def _share(self, arms: NDArray[np.intp], depth: int, probability: float, found: Floats) -> None:
         """Share a node's probability among its children, [K] in place; `arms` are those below it."""

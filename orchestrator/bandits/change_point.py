@@ -22,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -33,6 +34,8 @@ from orchestrator.bandits.contracts import ArmInfo, BanditConfig, Floats, StepFe
 from orchestrator.bandits.index_rule import IndexRule
 
 SOURCE = "arXiv 1711.03539"
+
+HEARD = ("places", "lengths", "numbers")
 
 Rule = Annotated[discounted_ucb.Options | sliding_window_ucb.Options, Field(discriminator="type")]
 
@@ -50,6 +53,14 @@ class Detector(ABC):
     def forget(self, arm: str) -> None:
         """Drop the data of an arm."""
         self.heard.pop(arm, None)
+
+    def as_row(self, heard: list[Any]) -> list[float]:
+        """Give the data of an arm as numbers alone."""
+        return heard
+
+    def from_row(self, row: list[float]) -> list[Any]:
+        """Give the data of an arm that these numbers are."""
+        return row
 
 
 @dataclass
@@ -75,6 +86,9 @@ class Cusum(Detector):
         known[2] = max(0.0, known[2] + count * (above - self.drift))
         known[3] = max(0.0, known[3] + count * (-above - self.drift))
         return bool(max(known[2], known[3]) >= self.threshold)
+
+    def from_row(self, row: list[float]) -> list[Any]:
+        return [int(row[0]), *row[1:]]
 
 
 @dataclass
@@ -109,6 +123,12 @@ class Glr(Detector):
         counts, totals = np.array(history[1:], np.float64).T
         limit = math.log(3 * history[0] ** 1.5 / self.delta)
         return glr_statistic(counts, totals)[0] >= limit
+
+    def as_row(self, heard: list[Any]) -> list[float]:
+        return [heard[0], *chain.from_iterable(heard[1:])]
+
+    def from_row(self, row: list[float]) -> list[Any]:
+        return [int(row[0]), *([int(count), total] for count, total in zip(row[1::2], row[2::2], strict=True))]
 
 
 def glr_statistic(counts: Floats, totals: Floats) -> tuple[float, int]:
@@ -219,12 +239,31 @@ class ChangePoint(IndexRule):
         self.detector.forget(arm)
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "rule": self.rule.state(), "heard": deepcopy(self.detector.heard)}
+        self.rule.as_arrays = self.as_arrays
+        heard = self._heard() if self.as_arrays else {"heard": deepcopy(self.detector.heard)}
+        return {**super().state(), "rule": self.rule.state(), **heard}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.rule.load_state(state["rule"])
-        self.detector.heard = deepcopy(state["heard"])
+        if "heard" in state:
+            self.detector.heard = deepcopy(state["heard"])
+            return
+        places, lengths, numbers = (np.asarray(state[f"heard_{part}"]).tolist() for part in HEARD)
+        of = iter(numbers)
+        self.detector.heard = {
+            self.arms[k]: self.detector.from_row([*islice(of, length)])
+            for k, length in zip(places, lengths, strict=True)
+        }
+
+    def _heard(self) -> dict[str, NDArray[Any]]:
+        """What the detector has heard as arrays: of which arms, how many numbers of each, and these."""
+        heard = self.detector.heard
+        places = sorted(map(self._place.__getitem__, heard))
+        rows = [self.detector.as_row(heard[self.arms[k]]) for k in places]
+        found = places, [*map(len, rows)], [*chain.from_iterable(rows)]
+        kinds = np.int64, np.int64, np.float64
+        return {f"heard_{part}": np.array(one, kind) for part, one, kind in zip(HEARD, found, kinds, strict=True)}
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> ChangePoint:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Signal = Literal["raw", "leave_one_out", "standardised", "learnability", "variance"]
 Floats = NDArray[np.float64]
-MANY_ARMS = 100_000  # above which a state has lists in the order of the arms, where it has dicts of fewer
+MANY_ARMS = 10_000  # of a run, all its bandits together, above which their states are `as_arrays`
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,16 @@ class StepFeedback:
     importance: Floats  # sum over the arm's picks of reward / probability
     num_picks: Floats  # picks behind all that; fewer than groups where a pick was played again
     scatter: Floats  # sum over the arm's picks of their own and groups x (score - the arm's)^2; 0 without scores
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the arms of a bandit stood: arrays [K] in the order of `arms`; what it learns later changes nothing here."""
+
+    arms: Sequence[str]
+    probabilities: Floats  # of the next pick
+    estimates: Floats  # of each arm's reward; NaN without one
+    num_picks: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -103,16 +113,20 @@ def signals_of(config: BaseModel) -> BanditConfig:
 
 
 class Stateful:
-    """A state as JSON: `rng`, and the attributes named in `saved`: plain data, arrays, or objects with a state."""
+    """A state as JSON: `rng`, and the attributes named in `saved`: plain data, arrays, or objects with a state.
+
+    Where `as_arrays` is set, the state has arrays where JSON would have many numbers, and is loaded alike.
+    """
 
     saved: ClassVar[tuple[str, ...]] = ()
+    as_arrays = False
     rng: np.random.Generator
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later choice depends on, as JSON."""
+        """Everything that a later choice depends on, as JSON; a copy."""
         return {
             "rng": self.rng.bit_generator.state,
-            **{name: plain(getattr(self, name)) for name in self.saved},
+            **{name: self.plain(getattr(self, name)) for name in self.saved},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -128,12 +142,11 @@ class Stateful:
             else:
                 setattr(self, name, deepcopy(state[name]))
 
-
-def plain(value: Any) -> Any:
-    """Plain data of an attribute, for JSON."""
-    if hasattr(value, "state"):
-        return value.state()
-    return value.tolist() if isinstance(value, np.ndarray) else deepcopy(value)
+    def plain(self, value: Any) -> Any:
+        """Copy an attribute for the state."""
+        if isinstance(value, np.ndarray):
+            return value.copy() if self.as_arrays else value.tolist()
+        return value.state() if hasattr(value, "state") else deepcopy(value)
 
 
 class Bandit(Stateful, ABC):
@@ -166,9 +179,9 @@ class Bandit(Stateful, ABC):
     def observe(self, seen: StepFeedback) -> None:
         """Learn from the feedback of one step."""
 
-    def values(self) -> dict[str, float | None]:
-        """Estimate of each arm's reward; None without one."""
-        return dict.fromkeys(self.arms, None)
+    def estimates(self) -> Floats:
+        """Estimate of each arm's reward, [K]; NaN without one."""
+        return np.full(len(self.arms), np.nan)
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Receive what is known of the arms and how many steps are planned; once, before the first pick."""
@@ -201,6 +214,14 @@ class Bandit(Stateful, ABC):
     def probabilities(self) -> dict[str, float]:
         """Probability of each arm for the next pick; draws nothing."""
         return self.by_arm(self._floored())
+
+    def values(self) -> dict[str, float | None]:
+        """Estimate of each arm's reward; None without one."""
+        return self.known(self.estimates())
+
+    def standing(self) -> Standing:
+        """How the arms stand; draws nothing."""
+        return Standing(self.arms, self._floored(), self.estimates().copy(), self._picked.copy())
 
     def pick(self, n: int) -> list[Pick]:
         """Choose n arms for one step, each with the probability it was drawn with."""
@@ -261,31 +282,28 @@ class Bandit(Stateful, ABC):
             setattr(self, name, np.delete(getattr(self, name), at, axis=0))
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later pick depends on, as JSON; numbers of very many arms as lists in their order."""
-        listed = len(self.arms) > MANY_ARMS
-        numbers: dict[str, NDArray[Any]] = {
-            "num_picks": self._picked,
-            **{name: getattr(self, name) for name in self._starts},
-        }
+        """Everything that a later pick depends on, as JSON: numbers of the arms by arm, or as arrays in their order."""
+        numbers = {"num_picks": self._picked, **{name: getattr(self, name) for name in self._starts}}
         return {
             "arms": list(self.arms),
             "clock": self.clock,
             "pending": [[p.id, p.arm, p.probability, p.step] for p in self._pending.values()],
-            **{name: ArrayList(array) if listed else self.by_arm(array) for name, array in numbers.items()},
+            **{name: self.plain(array) if self.as_arrays else self.by_arm(array) for name, array in numbers.items()},
             **super().state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state exactly."""
         super().load_state(state)
-        self._set_arms(list(state["arms"]))
+        arms = list(state["arms"])
+        self._set_arms(self.arms if arms == self.arms else arms)  # names that were hashed are sooner in a dict
         self.clock = int(state["clock"])
-        self._picked = np.array(self._listed(state["num_picks"]), np.int64)
+        self._picked = self._from_state(state["num_picks"], np.int64)
         self._pending = {row[0]: Pick(*row) for row in state["pending"]}
         for name in self._starts:
-            setattr(self, name, np.array(self._listed(state[name]), np.float64))
+            setattr(self, name, self._from_state(state[name], np.float64))
 
-    def by_arm(self, numbers: Floats) -> dict[str, float]:
+    def by_arm(self, numbers: NDArray[Any]) -> dict[str, float]:
         """Name the entries of an array [K]."""
         return dict(zip(self.arms, numbers.tolist(), strict=True))
 
@@ -298,8 +316,9 @@ class Bandit(Stateful, ABC):
         for arm in values.keys() & self._place:
             numbers[self._place[arm]] = values[arm]
 
-    def _listed(self, numbers: list[float] | Mapping[str, float]) -> list[float]:
-        return numbers if isinstance(numbers, list) else [numbers[arm] for arm in self.arms]
+    def _from_state(self, given: Mapping[str, float] | ArrayLike, kind: type[np.generic]) -> NDArray[Any]:
+        """Numbers of the arms, [K], from a state: by arm, or in their order."""
+        return np.array([given[arm] for arm in self.arms] if isinstance(given, Mapping) else given, kind)
 
     def _set_arms(self, arms: list[str]) -> None:
         self.arms, self._place = arms, {arm: k for k, arm in enumerate(arms)}
@@ -341,14 +360,6 @@ class Bandit(Stateful, ABC):
             num_picks=total(np.ones(size)),
             scatter=total(within + scored * (score - np.nan_to_num(scores)[arm]) ** 2),
         )
-
-
-class ArrayList(list[Any]):
-    """The numbers of an array [K] as a list, beside a copy of it: who writes them need not look at each."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        super().__init__(array.tolist())
-        self.array = array.copy()
 
 
 def proportional(weights: Floats, n: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -58,8 +58,8 @@ class DiscountedMeans(Bandit):
         self.weight[seen.at] += count
         self.total[seen.at] += count * seen.reward
 
-    def values(self) -> dict[str, float | None]:
-        return self.known(self.means())
+    def estimates(self) -> Floats:
+        return self.means()
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "now": self.now}

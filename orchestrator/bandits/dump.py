@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, StepFeedback
@@ -56,19 +57,37 @@ class Dump(Bandit):
         filled = np.minimum(self.count[seen.at], self.config.window)
         self.mean[seen.at] = self._window[seen.at].sum(axis=1) / filled
 
-    def values(self) -> dict[str, float | None]:
-        return self.known(np.where(self.count > 0, self.mean, np.nan))
+    def estimates(self) -> Floats:
+        return np.where(self.count > 0, self.mean, np.nan)
 
     def state(self) -> dict[str, Any]:
-        filled = np.minimum(self.count, self.config.window).astype(int).tolist()
-        rows = zip(self.arms, self._window, filled, strict=True)
-        return {**super().state(), "window": {arm: row[:n].tolist() for arm, row, n in rows}}
+        return {**super().state(), "window": self._filled_part() if self.as_arrays else self._by_arm()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self._window = np.zeros((len(self.arms), self.config.window))
-        for row, arm in zip(self._window, self.arms, strict=True):
-            row[: len(state["window"][arm])] = state["window"][arm]
+        if isinstance(window := state["window"], Mapping):
+            for row, arm in zip(self._window, self.arms, strict=True):
+                row[: len(window[arm])] = window[arm]
+        else:
+            seen, filled = self._filled()
+            rows = np.zeros((len(seen), self.config.window))
+            rows[filled] = window
+            self._window[seen] = rows
+
+    def _by_arm(self) -> dict[str, list[float]]:
+        num = np.minimum(self.count, self.config.window).astype(int).tolist()
+        return {arm: row[:n].tolist() for arm, row, n in zip(self.arms, self._window, num, strict=True)}
+
+    def _filled_part(self) -> Floats:
+        """What the windows hold, one arm after the other."""
+        seen, filled = self._filled()
+        return self._window[seen][filled]
+
+    def _filled(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Positions of the arms that were seen, [S], and which slots of their windows are filled, [S, window]."""
+        seen = np.flatnonzero(self.count)
+        return seen, np.arange(self.config.window) < self.count[seen, None]
 
     def _enter_window(self, seen: StepFeedback) -> None:
         """Write each arm's mean reward over its oldest slots, once for each of its groups."""

@@ -49,8 +49,8 @@ class EpsilonGreedy(Bandit):
         alpha = self.config.learning_rate
         self.q[seen.at] = (1 - alpha) * self.q[seen.at] + alpha * seen.reward
 
-    def values(self) -> dict[str, float | None]:
-        return {**self.by_arm(self.q)}
+    def estimates(self) -> Floats:
+        return self.q
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> EpsilonGreedy:

@@ -136,8 +136,8 @@ class Headroom(PassRateMovement):
         rate = np.maximum(-np.expm1(-n / self.options.memory), n / (self.num_groups[at] + 1))
         self.earned[at] += rate * (np.maximum(seen.reward, 0.0) - self.earned[at])
 
-    def values(self) -> dict[str, float | None]:
-        return self.known(np.where(self.num_groups > 0, self.signal(), np.nan))
+    def estimates(self) -> Floats:
+        return np.where(self.num_groups > 0, self.signal(), np.nan)
 
     def _set_arms(self, arms: list[str]) -> None:
         super()._set_arms(arms)

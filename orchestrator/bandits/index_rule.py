@@ -179,8 +179,8 @@ class IndexRule(Bandit):
         board = Buckets(self.means(), self.counts(), self.bonus(), n)
         return fill(board, n, len(self.arms), self.floor, self.rng)
 
-    def values(self) -> dict[str, float | None]:
-        return self.known(self.means())
+    def estimates(self) -> Floats:
+        return self.means()
 
 
 def ucb_bonus(width: float, xi: float, count: Floats) -> float:

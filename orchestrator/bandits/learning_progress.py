@@ -117,8 +117,8 @@ class LearningProgress(PassRateAverages):
         fast, slow, theta = self.fast_score, self.slow_score, self.config.reweight
         return np.abs(fast - slow if theta is None else stretched(fast, theta) - stretched(slow, theta))
 
-    def values(self) -> dict[str, float | None]:
-        return self.known(np.where(self.num_scores > 0, self.learning_progress(), np.nan))
+    def estimates(self) -> Floats:
+        return np.where(self.num_scores > 0, self.learning_progress(), np.nan)
 
 
 def stretched(p: Floats, theta: float) -> Floats:

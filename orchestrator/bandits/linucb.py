@@ -109,8 +109,8 @@ class LinUcb(Bandit):
         self.a = kept * self.a + (1 - kept) * self.config.ridge * np.eye(len(self.b)) + x.T @ (count[:, None] * x)
         self.b = kept * self.b + x.T @ (count * seen.reward)
 
-    def values(self) -> dict[str, float | None]:
-        return {**self.by_arm(self.x @ self.estimate()[0])} if self.ranges else dict.fromkeys(self.arms)
+    def estimates(self) -> Floats:
+        return np.asarray(self.x @ self.estimate()[0]) if self.ranges else super().estimates()
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
         row = self._scaled(self._numbers(arm, about.features if about else {}))

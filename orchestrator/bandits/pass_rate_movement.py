@@ -93,7 +93,7 @@ class PassRateMovement(Bandit):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; one without all of these numbers (other horizons) begins them anew."""
         if not self._measured.keys() <= state.keys():
-            state = {**state, **{name: dict.fromkeys(state["arms"], 0.0) for name in self._measured}}
+            state = {**state, **dict.fromkeys(self._measured, np.zeros(len(state["arms"])))}
         super().load_state(state)
 
     def _measure(self, at: NDArray[np.intp], n: Floats, score: Floats, num_picks: Floats, scatter: Floats) -> None:

@@ -108,12 +108,12 @@ class Sec(PassRateAverages):
             alpha = np.maximum(alpha, 1 / self.visits[seen.at])
         self.q[seen.at] = (1 - alpha) * before + alpha * self._counted(seen)
 
-    def values(self) -> dict[str, float | None]:
-        return {**self.by_arm(self.q)}
+    def estimates(self) -> Floats:
+        return self.q
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; the numbers of a guard that was off when it was saved begin anew."""
-        anew = {name: dict.fromkeys(state["arms"], start) for name, start in self._starts.items()}
+        anew = {name: np.full(len(state["arms"]), start) for name, start in self._starts.items()}
         super().load_state({**anew, **state})
 
     def _counted(self, seen: StepFeedback) -> Floats:

@@ -105,7 +105,7 @@ class SlidingWindowUcb(IndexRule):
             entry.at = entry.at - (entry.at > at)
 
     def state(self) -> dict[str, Any]:
-        window = [[one.step, one.at.tolist(), one.count.tolist(), one.total.tolist()] for one in self.window]
+        window = [[one.step, *map(self.plain, (one.at, one.count, one.total))] for one in self.window]
         return {**super().state(), "now": self.now, "window": window}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

@@ -75,12 +75,14 @@ class Tscl(Bandit):
         if not self.is_online:
             self.q[at] = slopes(self.steps[at], self.scores[at], self.start)
 
-    def values(self) -> dict[str, float | None]:
-        """|Q| of every arm; None before its first score."""
-        return self.known(np.where(np.isnan(self.scores[:, -1]), np.nan, np.abs(self.q)))
+    def estimates(self) -> Floats:
+        """|Q| of every arm; NaN before its first score."""
+        return np.where(np.isnan(self.scores[:, -1]), np.nan, np.abs(self.q))
 
     def state(self) -> dict[str, Any]:
         pairs = np.stack([self.steps, self.scores], axis=-1)
+        if self.as_arrays:
+            return {**super().state(), "last_scores": pairs}
         known = ~np.isnan(self.scores)
         last = {arm: pairs[k, known[k]].tolist() for k, arm in enumerate(self.arms)}
         return {**super().state(), "last_scores": last}
@@ -88,10 +90,14 @@ class Tscl(Bandit):
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self._clear()
+        width, last = self.scores.shape[1], state["last_scores"]
+        if not isinstance(last, Mapping):
+            pairs = np.asarray(last)[:, -width:]
+            self.steps[:, -pairs.shape[1] :], self.scores[:, -pairs.shape[1] :] = np.moveaxis(pairs, -1, 0)
+            return
         for k, arm in enumerate(self.arms):
-            last = state["last_scores"][arm][-self.scores.shape[1] :]
-            if last:
-                self.steps[k, -len(last) :], self.scores[k, -len(last) :] = np.transpose(last)
+            if own := last[arm][-width:]:
+                self.steps[k, -len(own) :], self.scores[k, -len(own) :] = np.transpose(own)
 
     def _clear(self) -> None:
         self.keep_rows(1 if self.is_online else self.config.window, scores=np.nan, steps=np.nan)

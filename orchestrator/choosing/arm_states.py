@@ -6,25 +6,13 @@ states of few arms only, and a live view draws a few times a second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple, overload
+from typing import overload
 
-from orchestrator.bandits.contracts import Bandit
+from orchestrator.bandits.contracts import Standing
 from store.records import ArmRecord
-
-
-class Standing(NamedTuple):
-    """How the arms of a bandit stand; later feedback changes nothing here."""
-
-    probabilities: Mapping[str, float]
-    values: Mapping[str, float | None]
-    num_picks: Mapping[str, int]
-
-    @classmethod
-    def of(cls, bandit: Bandit) -> Standing:
-        """Read them."""
-        return cls(bandit.probabilities(), bandit.values(), bandit.num_picks)
 
 
 class ArmStates(Sequence[ArmRecord]):
@@ -36,13 +24,15 @@ class ArmStates(Sequence[ArmRecord]):
     @cached_property
     def _records(self) -> list[ArmRecord]:
         return [
-            ArmRecord(name, arm, probability, values[arm], num_picks[arm])
-            for name, (probabilities, values, num_picks) in self._standings.items()
-            for arm, probability in probabilities.items()
+            ArmRecord(name, arm, probability, None if math.isnan(value) else value, num_picks)
+            for name, one in self._standings.items()
+            for arm, probability, value, num_picks in zip(
+                one.arms, one.probabilities.tolist(), one.estimates.tolist(), one.num_picks.tolist(), strict=True
+            )
         ]
 
     def __len__(self) -> int:
-        return sum(len(one.probabilities) for one in self._standings.values())
+        return sum(len(one.arms) for one in self._standings.values())
 
     @overload
     def __getitem__(self, at: int) -> ArmRecord: ...

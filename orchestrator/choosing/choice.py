@@ -15,9 +15,9 @@ from typing_extensions import override
 
 from environments import NoTasks
 from orchestrator import random_streams, registry
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Pick, signals_of
+from orchestrator.bandits.contracts import MANY_ARMS, ArmInfo, Bandit, Feedback, Pick, Standing, signals_of
 from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
-from orchestrator.choosing.arm_states import ArmStates, Standing
+from orchestrator.choosing.arm_states import ArmStates
 from orchestrator.choosing.quarantine import Quarantine
 from orchestrator.choosing.replay import Replay
 from orchestrator.choosing.stage_scheduler import (
@@ -55,17 +55,23 @@ def mean_of(numbers: Iterable[float | None]) -> float | None:
 
 
 class Choice(ABC):
-    """Fills the slots of a batch and learns from their groups; `scheduler`: of stages, none in flat mode."""
+    """Fills the slots of a batch and learns from their groups; `scheduler`: of stages, none in flat mode.
+
+    `categories` are known by environment, `arms` by bandit: the same by other names in flat mode.
+    """
 
     def __init__(
         self,
         section: CurriculumSection,
         categories: Arms,
+        arms: Arms,
         bandits: Mapping[str, Bandit],
         scheduler: StageScheduler | None = None,
     ) -> None:
         self.config, self.bandits, self.scheduler = section.bandit, dict(bandits), scheduler
-        self.categories = categories
+        for bandit in self.bandits.values():
+            bandit.as_arrays = sum(map(len, categories.values())) > MANY_ARMS
+        self.categories, self._arms = categories, arms
         self.quarantine = Quarantine(section.quarantine, categories)
         given = signals_of(section.bandit)
         self._form, self._reads_value = given.signal, given.signal_reward == "value"
@@ -123,9 +129,9 @@ class Choice(ABC):
 
     def arms(self) -> ArmStates:
         """The present state of every arm of every bandit, and of the scheduler's."""
-        read = {name: self._standings.get(name) or Standing.of(bandit) for name, bandit in self.bandits.items()}
+        read = {name: self._standings.get(name) or bandit.standing() for name, bandit in self.bandits.items()}
         self._standings = dict(read)
-        return ArmStates(read | ({EVERYTHING: Standing.of(self.scheduler.scheduler)} if self.scheduler else {}))
+        return ArmStates(read | ({EVERYTHING: self.scheduler.scheduler.standing()} if self.scheduler else {}))
 
     def _picks(self, bandit: str, n: int) -> list[Pick]:
         self._standings.pop(bandit, None)
@@ -188,14 +194,17 @@ class Choice(ABC):
             self._scales.setdefault(name, QuantileScale()).load_state(scale)
         return anew
 
-    def _open_arms(self, bandit: str) -> dict[str, ArmInfo]:
+    def _open_arms(self, bandit: str) -> Mapping[str, ArmInfo]:
         """What a bandit, given by name, may pick."""
-        if bandit == EVERYTHING:
-            every = {f"{name}/{one}": (name, one) for name, own in self.categories.items() for one in own}
-        else:
-            every = {one: (bandit, one) for one in self.categories[bandit]}
-        is_open = self.quarantine.is_open
-        return {arm: self.categories[name][one] for arm, (name, one) in every.items() if is_open(name, one)}
+        if self.quarantine.is_empty:
+            return self._arms[bandit]
+        is_flat = bandit == EVERYTHING
+        return {
+            f"{name}/{one}" if is_flat else one: about
+            for name in (self.categories if is_flat else [bandit])
+            for one, about in self.categories[name].items()
+            if self.quarantine.is_open(name, one)
+        }
 
     def _offer_what_is_open(self) -> None:
         """Have every bandit pick among what is not in quarantine; one of which all is there keeps what it had."""
@@ -232,7 +241,7 @@ class Staged(Choice):
         assert section.scheduler is not None
         rng = random_streams.generator(seed, "schedulers", EVERYTHING)
         made = make_scheduler(section.scheduler, categories, rng, "curriculum.scheduler: ")
-        super().__init__(section, categories, bandits, StageScheduler(section.scheduler, made))
+        super().__init__(section, categories, categories, bandits, StageScheduler(section.scheduler, made))
         self.stage, self.seed = section.stage, seed
         window = replay.window if isinstance(replay := section.stage.replay, ReplaySection) else 1
         self.replay = Replay(section.stage.replay_rule, window, categories)
@@ -295,7 +304,7 @@ class Flat(Choice):
     def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
         arms = {f"{name}/{arm}": about for name, own in categories.items() for arm, about in own.items()}
         bandit = _bandit(section, arms, seed, EVERYTHING, section.stages * section.stage.steps)
-        super().__init__(section, categories, {EVERYTHING: bandit})
+        super().__init__(section, categories, {EVERYTHING: arms}, {EVERYTHING: bandit})
 
     @override
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:

@@ -115,7 +115,9 @@ class Quarantine:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; environments and categories that are gone are left out."""
-        known = {*self.categories, *(f"{name}/{one}" for name, own in self.categories.items() for one in own)}
+        known = {*self.categories}
+        if state:
+            known |= {f"{name}/{one}" for name, own in self.categories.items() for one in own}
         found = {place: _Watched(**watched) for place, watched in state.items() if place in known}
         self._watched = found if self.section is not None else {}
 

@@ -154,7 +154,8 @@ class StageScheduler:
 def restore_bandit(bandit: Bandit, state: Mapping[str, Any], arms: Iterable[str]) -> None:
     """Continue from a state; those of these arms that are not in it are added."""
     bandit.load_state(state)
-    for arm in sorted({*arms} - {*bandit.arms}):
+    known = {*bandit.arms}
+    for arm in sorted(arm for arm in arms if arm not in known):
         bandit.add(arm)
 
 

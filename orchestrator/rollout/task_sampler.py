@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -22,6 +22,7 @@ from environments import (
     training_roster,
 )
 from orchestrator import random_streams, registry
+from orchestrator.bandits.contracts import MANY_ARMS
 from orchestrator.errors import SpecError, UserError
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.rollout.task_sources import (
@@ -33,10 +34,9 @@ from orchestrator.rollout.task_sources import (
 from orchestrator.selections.contracts import SelectionConfig
 from orchestrator.spec.sections import CurriculumSection
 from orchestrator.teachers.random import Config as RandomConfig
-from store.long_values import LEAST
 
 CURSOR, TEACHER = "cursor", "teacher "  # types in the state; of a teacher with its own type behind
-CURSORS = "cursors"  # where the state has many of them as lists
+CURSORS = "cursors"  # where the state has many of them as arrays
 
 
 class TaskSampler:
@@ -58,12 +58,17 @@ class TaskSampler:
         self._remote = [one for one in environments.values() if isinstance(one, RemoteEnvironment)]
         self._sources: dict[str, TaskSource] = {}  # by environment/category
         self._types: dict[str, str] = {}  # of the method that each source goes by
+        self._trained: set[str] = set()  # environments with sources
         for name, environment in environments.items():
             for category in (one.name for one in environment.categories if one.trainable):
                 arm = f"{name}/{category}"
+                self._trained.add(name)
                 self._types[arm], self._sources[arm] = _make_source(
                     environment, category, section, seed, tell, admission
                 )
+        self._cursors = {arm: k for k, arm in enumerate(a for a, type_ in self._types.items() if type_ == CURSOR)}
+        self._stand = np.zeros((2, len(self._cursors)), np.int64)  # position and epoch of each cursor, as last read,
+        self._moved: set[str] = set()  # but of these arms
         is_taught = any(type_.startswith(TEACHER) for type_ in self._types.values())
         if section.teacher is not None and not is_taught:
             raise SpecError(
@@ -102,6 +107,7 @@ class TaskSampler:
             turns.setdefault((arm, None if self._sources[arm].at_once else place), []).append(place)
         for (arm, _), places in turns.items():
             source = self._sources[arm]
+            self._moved.add(arm)
             tasks = source.draw(len(places), avoid=seen)
             seen.update(source.environment.distinct(task) for task in tasks)
             drawn.update(zip(places, tasks, strict=True))
@@ -123,18 +129,13 @@ class TaskSampler:
     def state(self) -> dict[str, Any]:
         """Where every source stands, as JSON; the state of a cursor is two integers and nothing else.
 
-        Those of many cursors are three lists, under a key that no category has.
+        Those of many cursors are a list and two arrays, under a key that no category has.
         """
-        arms = [arm for arm, type_ in self._types.items() if type_ == CURSOR]
-        if len(arms) <= LEAST:
+        if len(self._cursors) <= MANY_ARMS:
             return {arm: self._state_of(arm) for arm in self._sources}
-        position, epoch = list[int](), list[int]()
-        for one in map(self._sources.__getitem__, arms):  # once through a million objects: each is a miss of the cache
-            assert isinstance(one, StreamTaskSource)
-            position.append(one.position)
-            epoch.append(one.epoch)
-        others = {arm: self._state_of(arm) for arm, type_ in self._types.items() if type_ != CURSOR}
-        return {CURSORS: {"of": arms, "position": position, "epoch": epoch}, **others}
+        position, epoch = self._cursors_stand()
+        others = {arm: self._state_of(arm) for arm in self._sources if arm not in self._cursors}
+        return {CURSORS: {"of": [*self._cursors], "position": position, "epoch": epoch}, **others}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; names what begins anew, because a fork changed the selection or the teacher.
@@ -142,22 +143,39 @@ class TaskSampler:
         An environment that joined since begins at its first task. Raises UserError where a category that was drawn
         from is gone: the data of its environment has changed.
         """
-        environments, anew = {arm.partition("/")[0] for arm in self._sources}, False
-        many = zip(*(state.get(CURSORS, {}).get(part, ()) for part in ("of", "position", "epoch")), strict=True)
-        cursors = ((arm, {"position": position, "epoch": epoch}) for arm, position, epoch in many)
+        anew = False
+        cursors: Iterable[tuple[str, dict[str, int]]] = self._moved_since(state[CURSORS]) if CURSORS in state else ()
         for arm, saved in chain(cursors, ((arm, saved) for arm, saved in state.items() if arm != CURSORS)):
             if arm not in self._sources:
                 name, _, category = arm.partition("/")
-                if name in environments:
+                if name in self._trained:
                     raise UserError(
                         f"environment {name} has no category {category!r} to train on any more, and the run has; put"
                         " its data back as it was, or begin a new run"
                     )
             elif saved.get("type", CURSOR) == self._types[arm]:
                 self._sources[arm].load_state(saved)
+                self._moved.add(arm)
             else:
                 anew = True
         return ["the choice of tasks"] if anew else []
+
+    def _cursors_stand(self) -> NDArray[np.int64]:
+        """Position and epoch of every cursor, [2, cursors]: a million objects take a second, so the moved are read."""
+        for arm in self._moved & self._cursors.keys():
+            one = self._sources[arm]
+            assert isinstance(one, StreamTaskSource)
+            self._stand[:, self._cursors[arm]] = one.position, one.epoch
+        self._moved.clear()
+        return self._stand.copy()
+
+    def _moved_since(self, saved: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, int]]]:
+        """Give the state of each cursor that stands elsewhere than it did, or that is not here any more."""
+        then, of = np.array([saved["position"], saved["epoch"]], np.int64), saved["of"]
+        is_same = of == [*self._cursors]
+        moved = np.flatnonzero((then != self._cursors_stand()).any(axis=0)) if is_same else np.arange(len(of))
+        for k in moved.tolist():
+            yield of[k], {"position": int(then[0, k]), "epoch": int(then[1, k])}
 
     def _state_of(self, arm: str) -> dict[str, Any]:
         type_ = self._types[arm]

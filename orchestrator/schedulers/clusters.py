@@ -74,9 +74,10 @@ class ClusteredScheduler(Bandit):
     def observe(self, seen: StepFeedback) -> None:
         """Nothing is learnt here: the schedulers of both levels do."""
 
-    def values(self) -> dict[str, float | None]:
-        values = {name: self.inner[name].values() for name in self.outer.arms}
-        return {arm: values[self.cluster_of[arm]][arm] for arm in self.arms}
+    def estimates(self) -> Floats:
+        of_each = {name: self.inner[name] for name in self.outer.arms}
+        values = {arm: value for inner in of_each.values() for arm, value in inner.by_arm(inner.estimates()).items()}
+        return np.array([values[arm] for arm in self.arms])
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
         super().add(arm, about)

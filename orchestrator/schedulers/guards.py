@@ -98,8 +98,8 @@ class GuardedScheduler(Bandit):
     def observe(self, seen: StepFeedback) -> None:
         self.rule.observe(seen)
 
-    def values(self) -> dict[str, float | None]:
-        return self.rule.values()
+    def estimates(self) -> Floats:
+        return self.rule.estimates()
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
         super().add(arm, about)

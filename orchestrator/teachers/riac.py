@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Floats, plain, proportional
+from orchestrator.bandits.contracts import Floats, proportional
 from orchestrator.teachers.contracts import Teacher, TeacherConfig
 
 SOURCE = "arXiv 1910.07224"
@@ -111,7 +111,7 @@ class Riac(Teacher):
 
     def state(self) -> dict[str, Any]:
         names = ("low", "high", "points", "scores", "parts")
-        regions = [{name: plain(getattr(region, name)) for name in names} for region in self.regions]
+        regions = [{name: self.plain(getattr(region, name)) for name in names} for region in self.regions]
         return super().state() | {"regions": regions}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

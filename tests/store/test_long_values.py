@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +98,27 @@ def test_with_arrays_a_component_has_a_version_that_others_refuse_in_words(tmp_p
     for other in (2, 101 + checkpoints.ARRAYS):
         with pytest.raises(CheckpointError, match=f"choice has version 101, expected {other}.*Resume with the version"):
             checkpoints.open_checkpoint(folder, {"choice": other})
+
+
+def test_arrays_come_back_as_arrays_of_their_shape_and_short_ones_as_lists_of_json(tmp_path: Path) -> None:
+    few = {"x": np.array([[1.5, np.pi], [-0.0, 1e300]]), "n": np.array([1, 2**62])}
+    data = few | {"long": np.arange(LEAST + 1), "none": np.empty((0, 3)), "beside": [np.zeros(2), "text"]}
+    component = json_component("choice", 1, data)
+    expected = np.array(few["x"])
+    few["x"][:] = 7.0  # in place, before it is written
+    saved = checkpoints.save(tmp_path, "step-1", [component, json_component("few", 1, {"n": few["n"]})])
+    opened = checkpoints.open_checkpoint(tmp_path / saved.folder, {"choice": 1, "few": 1})
+    read = opened.read_json("choice")
+    assert read["x"].tobytes() == expected.tobytes()
+    assert read["x"].shape == (2, 2)
+    assert read["n"].dtype == read["long"].dtype == np.int64
+    assert read["none"].shape == (0, 3)
+    assert (read["long"][-1], read["beside"][0].tolist(), read["beside"][1]) == (LEAST, [0.0, 0.0], "text")
+    assert opened.read_json("few") == {"n": [1, 2**62]}
+
+
+def test_an_array_that_would_not_come_back_exactly_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"float32 at .*'bandits', 0"):
+        json_component("choice", 1, {"bandits": [np.zeros(3, np.float32)]})
+    with pytest.raises(TypeError, match="set"):
+        json_component("choice", 1, {"bandits": {1}})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.bandits import ArmInfo
-from orchestrator.bandits.contracts import Bandit
+from orchestrator.bandits.contracts import Bandit, Standing
 from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
 from orchestrator.errors import SpecError
 from orchestrator.played_group import PlayedGroup, Slot
@@ -223,27 +223,27 @@ def test_quantile_scaling_lets_environments_of_different_rewards_compare() -> No
     assert again.state() == chosen.state()
 
 
-def test_the_state_of_many_arms_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = Counter[str]()
-    whole = Bandit.num_picks.fget
-    assert whole is not None
+def test_the_state_of_many_arms_is_read_as_arrays_and_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: Any) -> Any:
+        raise AssertionError("nothing by arm is made in a step")
 
-    def counted(bandit: Bandit) -> dict[str, int]:
-        reads["num_picks"] += 1
-        return whole(bandit)
-
-    monkeypatch.setattr(Bandit, "num_picks", property(counted))
+    monkeypatch.setattr(Bandit, "by_arm", refused)
     many = {"words": {str(k): ArmInfo() for k in range(500)}}
     chosen = make_choice(CurriculumSection.model_validate({"mode": "flat", "stages": 1}), many, 0)
-    assert len(chosen.arms()) == 500
-    assert reads == {"num_picks": 1}
+    first = chosen.arms()
+    slots = chosen.slots(8, 1, None, [])
+    picked = chosen.arms()
+    chosen.learn(played(slots, [0.5] * 8))
+    assert len(first) == len(chosen.arms()) == 500
+    assert [sum(one.num_picks for one in arms) for arms in (first, picked)] == [0, 8]
+    assert {one.value for one in picked} == {None} != {one.value for one in chosen.arms()}
 
 
 def test_bandits_that_no_slot_came_from_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Counter[str]()
-    whole = Bandit.probabilities
+    whole = Bandit.standing
 
-    def counted(bandit: Bandit) -> dict[str, float]:
+    def counted(bandit: Bandit) -> Standing:
         reads[bandit.arms[0]] += 1
         return whole(bandit)
 
@@ -251,7 +251,7 @@ def test_bandits_that_no_slot_came_from_are_not_read_again(monkeypatch: pytest.M
     section = {"stages": 1, "stage": {"replay": 0}}
     chosen = make_choice(CurriculumSection.model_validate(section), many, 0)
     chosen.arms()
-    monkeypatch.setattr(Bandit, "probabilities", counted)
+    monkeypatch.setattr(Bandit, "standing", counted)
     slots = chosen.slots(8, 1, "env7", [])
     picked = list(chosen.arms())
     chosen.learn(played(slots, [0.5] * 8))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from environments import Box, Environment, EnvironmentFault, Task, TaskStream, pool_of
@@ -14,6 +15,7 @@ from orchestrator.errors import SpecError, UserError
 from orchestrator.played_group import Slot
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.spec.sections import CurriculumSection
+from store.long_values import listed
 from tests.environments.fakes import Fake, create
 from tests.environments.rows.making import made, sums
 from tests.orchestrator.rollout.episodes import of_task
@@ -58,25 +60,31 @@ def test_cursors_survive_json_at_any_step() -> None:
     assert one.state()["small/one"]["epoch"] > 0, "the small category began again on the way"
 
 
-def test_many_cursors_are_lists_and_go_on_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_cursors_are_arrays_and_go_on_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     one = drawing()
     keys(one)
     few = json.loads(json.dumps(one.state()))
-    monkeypatch.setattr("orchestrator.rollout.task_sampler.LEAST", len(few) - 1)
-    many = json.loads(json.dumps(one.state()))
+    monkeypatch.setattr("orchestrator.rollout.task_sampler.MANY_ARMS", len(few) - 1)
+    state = one.state()
+    assert {part: type(values) for part, values in state["cursors"].items()} == {
+        "of": list,
+        "position": np.ndarray,
+        "epoch": np.ndarray,
+    }
+    many = json.loads(json.dumps(state, default=listed))
     assert list(many) == ["cursors"]
     assert dict(zip(many["cursors"]["of"], many["cursors"]["position"], strict=True)) == {
         arm: where["position"] for arm, where in few.items()
     }
     drawn = keys(one)
-    for state in (few, many):
+    for saved in (few, many, state):
         other = drawing()
-        assert other.load_state(state) == []
+        assert other.load_state(saved) == []
         assert keys(other) == drawn
     many["cursors"]["of"][0] = "small/gone"
     with pytest.raises(UserError, match="environment small has no category 'gone' to train on any more"):
         drawing().load_state(many)
-    assert drawing(selection="plr").load_state(json.loads(json.dumps(one.state()))) == ["the choice of tasks"]
+    assert drawing(selection="plr").load_state(json.loads(json.dumps(state, default=listed))) == ["the choice of tasks"]
 
 
 def test_other_seeds_draw_other_tasks() -> None:
