@@ -13,7 +13,7 @@ Kind = Literal["tiny", "folder", "hub"]
 
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running mean
 
-RECOMPUTED_FROM = 1_000_000_000  # weights: 1.5B keep 48 GB of activations at 16384 tokens, beside 31 of training
+RECOMPUTED_FROM = 1_000_000_000  # weights: what 1.2B keep of 16384 tokens has no room beside training and vLLM on 80 GB
 NEAR_TINY = 0.75  # likeness of a typing error; hub names without an owner, such as gpt2, are far from it
 TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "initial_std")
 
@@ -177,7 +177,10 @@ class LearnerConfig(Options):
         return self.model_copy(update=given)
 
     def recomputes_layers(self, num_weights: int) -> bool:
-        """Whether layers of a policy of so many weights are recomputed, as far as the library can."""
+        """Whether layers of a policy of so many weights are recomputed, as far as the library can.
+
+        By size and not by the GPU that is there: a run that goes on elsewhere has to compute as it did here.
+        """
         asked = self.activation_checkpointing
         return num_weights >= RECOMPUTED_FROM if asked is None else asked
 

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +78,7 @@ def validate(
     on_gpu = plan_on(checked, gpu) if plan_gpu or gpu else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}
-        more |= {"gpu": {**asdict(on_gpu), "peak": on_gpu.peak, "fits": on_gpu.fits}} if on_gpu else {}
+        more |= {"gpu": {**asdict(on_gpu), "peak": on_gpu.held.peak, "fits": on_gpu.fits}} if on_gpu else {}
         print_json({"spec": checked.kept(), "plan": asdict(plan), **more})
     else:
         if show_all:
@@ -124,7 +125,8 @@ def plan_on(spec: Spec, name: str | None) -> GpuPlan:
     import torch
 
     from orchestrator.runs.environments import build_environments, vocabulary_sample
-    from orchestrator.runs.gpu_plan import GPUS, Gpu, gpu_named, plan_gpu
+    from orchestrator.runs.gpu_memory import GPUS, Gpu, gpu_named
+    from orchestrator.runs.gpu_plan import plan_gpu
     from policies.models.memory import describe_memory
 
     if name is None and torch.cuda.is_available():
@@ -136,20 +138,22 @@ def plan_on(spec: Spec, name: str | None) -> GpuPlan:
     _, environments = build_environments(spec)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     try:
-        memory = describe_memory(spec.policy, sample)
+        return plan_gpu(spec, environments, partial(describe_memory, sample=sample), gpu)
     except ModelNotFoundError as missing:
         raise UserError(f"--plan needs the model's configuration, a file of a few kB: {missing}") from missing
-    return plan_gpu(spec, environments, memory, gpu)
 
 
 def print_gpu_plan(console: Console, spec: Spec, plan: GpuPlan) -> None:
     """Print what a GPU's memory holds, part by part, and what follows."""
-    made = table(f"{spec.name}: the memory of one {plan.gpu.name}", "part", "size", "when")
+    from orchestrator.runs.gpu_memory import ALWAYS
+
+    made = table(f"{spec.name}: the memory of one {plan.held.gpu.name}", "part", "size", "when")
     made.columns[2].justify = "left"
-    for part in plan.parts:
-        made.add_row(part.name, size_in_words(part.num_bytes), "always" if part.moment is None else part.moment)
+    for part in plan.held.parts:
+        when = "always" if part.moments == ALWAYS else ", ".join(part.moments)
+        made.add_row(part.name, size_in_words(part.num_bytes), when)
     console.print(made)
-    for line in (f"memory: {plan.verdict}", f"speed: {plan.times}", *(f"note: {text}" for text in plan.notes)):
+    for line in (f"memory: {plan.verdict}", f"speed: {plan.rates.in_words}", *(f"note: {text}" for text in plan.notes)):
         console.print(Text(plain(line)))
     console.print(Text("arithmetic from the spec and the model's configuration, not measured on a GPU", style="dim"))
 

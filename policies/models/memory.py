@@ -102,6 +102,11 @@ class ModelMemory:
         return self.weights if self.is_short and self.num_adapted is None else 0
 
     @property
+    def measured_gradients(self) -> int:
+        """Of gradients that are summed in float32 beside those of the learner, with those of one pass."""
+        return (self.num_adapted or self.num_parameters) * FLOAT32 + self.trained
+
+    @property
     def gathered(self) -> int:
         """Of weights that ranks gather, at most: embeddings and head, two layers, with the gradients of one layer."""
         ends = 2 * self.vocabulary * self.width

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import json
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
 import pytest
 
-from benchmarks.memory import architecture, table
+from benchmarks.memory import SHAPES, architecture, layout_table, table
 from environments import Environment
 from orchestrator.errors import UserError
 from orchestrator.runs.environments import build_environments
-from orchestrator.runs.gpu_plan import GPUS, GpuPlan, Part, gpu_named, plan_gpu
-from orchestrator.spec import Spec
+from orchestrator.runs.gpu_changes import Proposal
+from orchestrator.runs.gpu_memory import GPUS, Part, gpu_named
+from orchestrator.runs.gpu_plan import GpuPlan, plan_gpu
+from orchestrator.spec import Spec, load_spec
 from policies.config import PolicyConfig
 from policies.models.memory import describe_memory
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY, small
+from tests.shares import share
 
 H100 = GPUS["h100"]
 SERVERS = {"type": "vllm_server", "urls": ["http://localhost:8000"]}
+described = cache(describe_memory)
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of usual shapes without weights: a folder each."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("1.5B", "3B", "7B", "32B"):
+    for name in SHAPES:
         architecture(name).save_pretrained(folder / name)
         build_tokenizer(VocabularySample({}), False).save_pretrained(folder / name)
     return folder
@@ -42,10 +48,21 @@ def large(shapes: Path, name: str = "3B", **changes: Any) -> dict[str, Any]:
     return small("large", warm_start=None, policy=policy, learner=learner, **changes)
 
 
+def changed(raw: dict[str, Any], proposal: Proposal) -> dict[str, Any]:
+    """Make the spec that a proposal describes, as `--set` would."""
+    settings = {key: value for change in proposal.changes for key, value in change.settings.items()}
+    overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    return load_spec(raw, overrides).model_dump(mode="json", by_alias=True)
+
+
+def said(proposal: Proposal) -> list[str]:
+    return [change.said for change in proposal.changes]
+
+
 def planned(raw: dict[str, Any], gpu: str = "h100") -> GpuPlan:
     spec = Spec.model_validate(raw)
     environments: dict[str, Environment] = build_environments(spec)[1]
-    return plan_gpu(spec, environments, describe_memory(spec.policy), GPUS[gpu])
+    return plan_gpu(spec, environments, described, GPUS[gpu])
 
 
 def test_where_servers_play_is_said(shapes: Path) -> None:
@@ -53,35 +70,34 @@ def test_where_servers_play_is_said(shapes: Path) -> None:
     assert "servers play on GPUs of their own, which are not in it" in elsewhere.notes
     here = planned(large(shapes, sampler={**SERVERS, "sleep_level": 1}))
     assert any(note.startswith("servers sleep while it learns") for note in here.notes)
-    assert here.peak == elsewhere.peak
+    assert here.held.peak == elsewhere.held.peak
 
 
 def test_3b_in_full_fits_80_gb_alone_and_not_beside_vllm(shapes: Path) -> None:
     alone = planned(large(shapes, sampler=SERVERS))
     assert alone.fits
-    assert round(alone.peak / 1e9) == 69
+    assert round(alone.held.peak / 1e9) == 69
     beside = planned(large(shapes, sampler={"type": "vllm"}))
     assert not beside.fits
-    assert round(beside.peak / 1e9) == 95, "with a share of .3 of 85.5 GB"
+    assert round(beside.held.peak / 1e9) == 95, "with a share of .3 of 85.5 GB"
     assert "a server on another GPU" in beside.verdict
-    assert beside.changed_peak is not None
-    assert beside.changed_peak < beside.peak
+    assert [one.peak for one in beside.proposals] == [alone.held.peak]
 
 
 def test_layers_are_run_again_before_anything_is_given_up(shapes: Path) -> None:
     plan = planned(large(shapes, sampler=SERVERS, learner={"activation_checkpointing": False}))
-    assert plan.changes == ("`learner.activation_checkpointing: true`",)
-    assert plan.changed_peak == planned(large(shapes, sampler=SERVERS)).peak
+    (proposal,) = plan.proposals
+    assert said(proposal) == ["`learner.activation_checkpointing: true`"]
+    assert proposal.peak == planned(large(shapes, sampler=SERVERS)).held.peak
 
 
 def test_what_playing_and_updating_each_take_too_much_of_is_all_changed(shapes: Path) -> None:
-    """Making updates smaller does not help while playing takes more, and does afterwards."""
+    """Making updates smaller does not help while playing takes more, and does together with that."""
     learner = {"activation_checkpointing": False, "micro_tokens": 4096}
     plan = planned(large(shapes, sampler={"type": "transformers", "cache_tokens": 2_000_000}, learner=learner))
-    assert plan.moment == "play"
-    assert plan.changes == ("`sampler.cache_tokens: 65536`", "`learner.activation_checkpointing: true`")
-    assert plan.changed_peak is not None
-    assert plan.changed_peak < 0.95 * H100.num_bytes
+    assert plan.held.moment == "play"
+    (proposal,) = plan.proposals
+    assert said(proposal) == ["`learner.activation_checkpointing: true`", "`sampler.cache_tokens: 65536`"]
 
 
 def test_a_stage_is_as_long_as_that_of_the_environment_with_the_longest_groups(shapes: Path) -> None:
@@ -90,27 +106,91 @@ def test_a_stage_is_as_long_as_that_of_the_environment_with_the_longest_groups(s
     plain = planned({**spec, "sampler": vllm})
     spec["environments"]["noise"] = {**spec["environments"]["noise"], "episodes": {"max_tokens": 200}}
     own = planned({**spec, "sampler": vllm})
-    assert plain.stage_s is not None
-    assert own.stage_s == pytest.approx(2 * plain.stage_s)
+    assert plain.rates.stage_s is not None
+    assert own.rates.stage_s == pytest.approx(2 * plain.rates.stage_s, rel=0.01)  # and a little for longer reading
 
 
-def test_what_cannot_fit_says_so(shapes: Path) -> None:
+def test_where_a_gpu_alone_is_not_enough_ranks_adapters_and_a_larger_gpu_are_proposed(shapes: Path) -> None:
     plan = planned(large(shapes, "7B", sampler=SERVERS), "rtx4090")
     assert not plan.fits
-    assert "still too much: take adapters (`policy.adapter: 32`), a smaller policy or a larger GPU" in plan.verdict
+    ranks, adapters, larger = plan.proposals
+    micro, offload = "`learner.micro_tokens: 4096`", "`resources.offload: optimizer`"
+    assert said(ranks) == ["`resources.ranks: 4`", micro, offload]
+    assert said(adapters) == ["`policy.adapter: 32`", micro]
+    assert larger.gpu == "a100-40"
+    assert plan.verdict == (
+        "does not fit one rtx4090: 163 GB while it updates, of 26 GB of which 24 GB can be used. It would fit in 20 GB "
+        f"with `resources.ranks: 4`, {micro} and {offload}; or in 21 GB with `policy.adapter: 32` and {micro}; "
+        f"or in 35 GB of one a100-40 with {micro} and {offload}"
+    )
     assert planned(large(shapes, "7B", sampler=SERVERS), "b200").fits
+
+
+def test_what_nothing_holds_says_so(shapes: Path) -> None:
+    given = large(
+        shapes, "32B", sampler=SERVERS, objective={"preset": "grpo", "kl": 0.1}, measure={"of": ["gradients"]}
+    )
+    given["curriculum"] = {"boundary": {"interventions": [{"type": "shrink_perturb", "when": "always"}]}}
+    plan = planned(given, "h100")
+    assert not plan.proposals, "a second model, and interventions that go without adapters alone"
+    assert plan.verdict.endswith("larger GPU holds it: take a smaller policy")
+
+
+@pytest.mark.parametrize(("name", "gpu"), share(product(SHAPES, GPUS), 3))
+def test_a_proposal_is_loaded_fits_and_takes_what_was_said(shapes: Path, name: str, gpu: str) -> None:
+    samplers = ({"type": "transformers"}, {"type": "vllm", "temperature": 0.9}, {**SERVERS, "ahead": 1})
+    for sampler, offload, adapter in product(samplers, ("none", "optimizer"), (None, 32)):
+        given = large(shapes, name, sampler=sampler, learner={"activation_checkpointing": None})
+        given["policy"]["adapter"] = adapter
+        given["resources"] = {**given["resources"], "offload": offload}
+        plan = planned(given, gpu)
+        for proposal in plan.proposals:
+            assert not plan.fits
+            after = changed(given, proposal)
+            again = planned(after, proposal.gpu)
+            assert again.fits, proposal
+            assert again.held.peak == proposal.peak
+            assert after["sampler"]["temperature"] == sampler.get("temperature", 1)
+        if not plan.fits and not any(one.gpu == gpu for one in plan.proposals):
+            assert not any(fits_somehow(given, gpu, ranks) for ranks in (1, 2, 8, 64))
+
+
+def fits_somehow(raw: dict[str, Any], gpu: str, ranks: int) -> bool:
+    """Whether a GPU holds it with adapters or without, everything else as small as it gets."""
+    smallest = {**raw, "sampler": SERVERS, "learner": {"micro_tokens": 4096, "activation_checkpointing": True}}
+    smallest["resources"] = {**raw["resources"], "ranks": ranks, "offload": "optimizer"}
+    adapted = {**smallest, "policy": {**raw["policy"], "adapter": 32}}
+    return planned(smallest, gpu).fits or planned(adapted, gpu).fits
+
+
+def test_a_row_is_fed_whole_however_few_tokens_a_forward_pass_is_to_have(shapes: Path) -> None:
+    spec = large(shapes, sampler={**SERVERS, "max_tokens": 32_768})
+    assert "activations of 32,768 tokens" in [part.name for part in planned(spec).held.parts]
+
+
+def test_an_engine_whose_share_does_not_hold_its_weights_cannot_start(shapes: Path) -> None:
+    given = large(shapes, "7B", sampler="vllm")
+    given["policy"]["adapter"] = 32
+    plan = planned(given, "l40s")
+    assert not plan.fits
+    assert plan.held.peak < 0.95 * GPUS["l40s"].num_bytes
+    assert (
+        "vLLM's share is 14 GB (`sampler.gpu_memory_utilization`), and its weights and one row take 15 GB"
+        in plan.verdict
+    )
+    assert said(plan.proposals[0]) == ["`sampler.gpu_memory_utilization: 0.32`"]
 
 
 def test_7b_in_full_fits_80_gb_with_the_optimiser_on_the_host(shapes: Path) -> None:
     given = large(shapes, "7B", sampler=SERVERS)
     plan = planned(given)
     assert not plan.fits
-    assert "`resources.offload: optimizer` would take" in plan.verdict
+    assert "It would fit in 41 GB with `resources.offload: optimizer`" in plan.verdict
     given["resources"] = {**small()["resources"], "offload": "optimizer"}
     on_host = planned(given)
-    memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
+    memory = described(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
     assert on_host.fits
-    assert plan.peak - on_host.peak == 16 * memory.num_parameters
+    assert plan.held.peak - on_host.held.peak == 16 * memory.num_parameters
     assert any("take 122 GB of the host's memory" in note for note in on_host.notes)
 
 
@@ -118,12 +198,12 @@ def test_a_probe_that_trains_a_copy_takes_as_much_again(shapes: Path) -> None:
     probe = {"type": "probe", "kind": "random_labels"}
     plan = planned(large(shapes, "1.5B", sampler=SERVERS, measure={"of": [probe]}))
     without = planned(large(shapes, "1.5B", sampler=SERVERS))
-    memory = describe_memory(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
-    assert plan.moment == "probe"
+    memory = described(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    assert plan.held.moment == "probe"
     # while it trains, the learner's own last gradients are gone
-    assert plan.peak - without.peak == memory.weights + memory.optimizer
+    assert plan.held.peak - without.held.peak == memory.weights + memory.optimizer
     reads = {"type": "probe", "kind": "linear", "environment": "numbers"}
-    assert planned(large(shapes, "1.5B", sampler=SERVERS, measure={"of": [reads]})).peak == without.peak
+    assert planned(large(shapes, "1.5B", sampler=SERVERS, measure={"of": [reads]})).held.peak == without.held.peak
 
 
 @pytest.mark.parametrize(
@@ -134,23 +214,87 @@ def test_a_probe_that_trains_a_copy_takes_as_much_again(shapes: Path) -> None:
     ],
 )
 def test_copies_of_the_weights_are_counted(shapes: Path, changes: dict[str, Any], part: str) -> None:
-    memory = describe_memory(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    memory = described(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
     plan = planned(large(shapes, "1.5B", **changes))
-    assert Part(part, memory.weights) in plan.parts
-    assert part not in [one.name for one in planned(large(shapes, "1.5B")).parts]
+    assert Part(part, memory.weights) in plan.held.parts
+    assert part not in [one.name for one in planned(large(shapes, "1.5B")).held.parts]
 
 
 def test_rates_are_those_of_the_gpu(shapes: Path) -> None:
     vllm = {"type": "vllm", "max_tokens": 600}
     plan = planned(large(shapes, "1.5B", sampler=vllm, step={"groups": 32, "group_size": 8}))
-    memory = describe_memory(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
-    assert plan.update_tokens_s == pytest.approx(0.4 * 989e12 / (8 * memory.num_parameters))
-    read = memory.weights + 256 * 600 * memory.cache_bytes
-    assert plan.play_tokens_s == pytest.approx(256 / (read / (0.65 * 3.35e12)))
-    assert "a stage of answers at full length at least" in plan.times
+    memory = described(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    assert plan.rates.update_tokens_s == pytest.approx(0.4 * 989e12 / (8 * memory.num_parameters))
+    read = memory.weights + 256 * 300 * memory.cache_bytes  # half of an answer has been written, on average
+    assert plan.rates.play_tokens_s == pytest.approx(256 / (read / (0.65 * 3.35e12)))
+    assert "a stage's steps with answers of full length take at least" in plan.rates.in_words
     tiny = planned(small("tiny"))
-    assert tiny.update_tokens_s is None
+    assert tiny.rates.update_tokens_s is None
     assert tiny.fits
+
+
+def test_servers_play_at_the_rate_of_their_gpus(shapes: Path, tmp_path: Path) -> None:
+    step = {"groups": 32, "group_size": 8}
+    urls = [f"http://localhost:{8000 + number}" for number in range(8)]
+
+    def served(num: int, **options: Any) -> GpuPlan:
+        sampler = {"type": "vllm_server", "urls": urls[:num], "max_tokens": 600, **options}
+        return planned(large(shapes, "1.5B", sampler=sampler, step=step))
+
+    one, eight = served(1, in_flight=256), served(8, in_flight=256)
+    beside = planned(large(shapes, "1.5B", sampler={"type": "vllm", "max_tokens": 600}, step=step))
+    assert one.rates.play_tokens_s == beside.rates.play_tokens_s
+    assert one.rates.stage_s == pytest.approx(beside.rates.stage_s)
+    memory = described(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    read = memory.weights + 32 * 300 * memory.cache_bytes
+    assert eight.rates.play_tokens_s == pytest.approx(32 / (read / (0.65 * 3.35e12)))
+    assert "on each server, with a GPU like this of its own" in eight.rates.in_words
+    assert eight.rates.in_words.endswith("with 8 servers")
+    assert served(1).rates.play_tokens_s == pytest.approx(one.rates.play_tokens_s, rel=0.7), "64 rows in flight"
+    listed = tmp_path / "servers.txt"
+    unknown = served(1, urls=urls[:0] or ["http://127.0.0.1:8321"], urls_file=str(listed))
+    assert any("how many servers there will be is not known here" in note for note in unknown.notes)
+    listed.write_text("\n".join(urls[:2]))
+    assert served(1, urls=["http://127.0.0.1:8321"], urls_file=str(listed)).rates.num_servers == 2
+
+
+def test_what_is_played_ahead_takes_no_time_of_its_own(shapes: Path) -> None:
+    """A stage of three steps: play, update beside play, update beside play, update."""
+    servers = {**SERVERS, "max_tokens": 3}
+    asleep = planned(large(shapes, "1.5B", sampler={**servers, "sleep_level": 1}))
+    plain = planned(large(shapes, "1.5B", sampler=servers))
+    ahead = planned(large(shapes, "1.5B", sampler={**servers, "ahead": 1}))
+    assert plain.rates.update_tokens_s is not None
+    assert plain.rates.play_tokens_s is not None
+    assert asleep.rates == plain.rates
+    num_tokens = 4 * 4 * 3  # of a step
+    play, update = num_tokens / plain.rates.play_tokens_s, num_tokens / plain.rates.update_tokens_s
+    assert plain.rates.stage_s == pytest.approx(3 * (play + update))
+    assert ahead.rates.stage_s == pytest.approx(play + 2 * max(play, update) + update)
+    beside = {"type": "vllm", "max_tokens": 3}
+    in_process = [planned(large(shapes, "1.5B", sampler={**beside, "ahead": ahead})).rates.stage_s for ahead in (0, 1)]
+    assert in_process[0] == in_process[1], "both are one GPU's work"
+
+
+def test_a_server_on_the_learners_gpu_needs_room_there(shapes: Path) -> None:
+    asleep = {**SERVERS, "sleep_level": 2}
+    plan = planned(large(shapes, sampler=asleep))
+    assert plan.fits
+    assert any("`--gpu-memory-utilization 0.29` or less" in note for note in plan.notes), plan.notes
+    given = large(shapes, "32B", sampler=asleep, learner={"micro_tokens": 4096})
+    given["policy"]["adapter"] = 32
+    beside = planned(given)
+    assert not beside.fits
+    assert beside.held.moment == "play"
+    assert said(beside.proposals[0]) == ["servers on other GPUs (`sampler.sleep_level: null`)"]
+
+
+def test_servers_need_gpus_that_hold_the_weights(shapes: Path) -> None:
+    plan = planned(large(shapes, "32B", sampler=SERVERS), "a100-40")
+    assert plan.rates.play_tokens_s is None
+    assert any(
+        "a server's weights and one row take 66 GB, which a GPU like this does not hold" in n for n in plan.notes
+    )
 
 
 def test_an_unknown_gpu_is_refused_with_those_there_are() -> None:
@@ -172,7 +316,7 @@ def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shap
     told = evergreen("validate", path, "--plan", "--json", "--gpu", "h200", "--home", tmp_path / "home")
     gpu = json.loads(told.stdout)["gpu"]
     assert gpu["fits"]
-    assert gpu["peak"] == sum(part["num_bytes"] for part in gpu["parts"] if part["moment"] in (None, "update"))
+    assert gpu["peak"] == sum(part["num_bytes"] for part in gpu["held"]["parts"] if "update" in part["moments"])
 
 
 def test_a_model_whose_configuration_is_nowhere_is_told(
@@ -186,8 +330,10 @@ def test_a_model_whose_configuration_is_nowhere_is_told(
     assert "--plan needs the model's configuration, a file of a few kB: 'nobody/nothing' is no folder" in refused.stderr
 
 
-def test_the_page_has_the_table_that_the_benchmark_prints() -> None:
-    assert "\n".join(table()) in (REPOSITORY / "docs" / "scale.md").read_text()
+def test_the_page_has_the_tables_that_the_benchmark_prints() -> None:
+    text = (REPOSITORY / "docs" / "scale.md").read_text()
+    assert "\n".join(table()) in text
+    assert "\n".join(layout_table()) in text
 
 
 def test_what_ranks_share_is_divided_and_what_the_first_does_alone_is_not(shapes: Path) -> None:
@@ -196,34 +342,60 @@ def test_what_ranks_share_is_divided_and_what_the_first_does_alone_is_not(shapes
         planned(large(shapes, sampler=SERVERS)),
         planned(large(shapes, sampler=SERVERS, resources=resources)),
     )
-    sizes = {part.name: part.num_bytes for part in shared.parts}
-    memory = describe_memory(PolicyConfig(model=str(shapes / "3B"), dtype="bfloat16"))
+    sizes = {part.name: part.num_bytes for part in shared.held.parts}
+    memory = described(PolicyConfig(model=str(shapes / "3B"), dtype="bfloat16"))
     assert sizes["weights that play and are measured, on the first"] == memory.weights
     assert sizes["1/4 of float32 weights, gradients, two moments"] == 16 * memory.num_parameters // 4
-    assert shared.peak < alone.peak
-    assert shared.update_tokens_s == pytest.approx(4 * (alone.update_tokens_s or 0))
+    assert shared.held.peak < alone.held.peak
+    assert shared.rates.update_tokens_s == pytest.approx(4 * (alone.rates.update_tokens_s or 0))
     assert any("4 ranks" in note for note in shared.notes)
 
 
 def test_ranks_with_the_optimiser_on_the_host_have_a_share_of_the_weights_alone(shapes: Path) -> None:
     resources = {**small()["resources"], "ranks": 4}
-    plan = planned(large(shapes, "32B", sampler=SERVERS, resources=resources))
-    assert not plan.fits
-    assert "`resources.offload: optimizer` would take" in plan.verdict
     resources["offload"] = "optimizer"
     on_host = planned(large(shapes, "7B", sampler=SERVERS, resources=resources))
-    sizes = {part.name: part.num_bytes for part in on_host.parts}
-    memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
+    sizes = {part.name: part.num_bytes for part in on_host.held.parts}
+    memory = described(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
     assert sizes["1/4 of the weights that learn"] == memory.weights // 4
     assert sizes["gradients of the last backward pass"] == memory.weights // 4
     assert any("take 30 GB of the host's memory, for each rank" in note for note in on_host.notes)
+    assert any("the first's policy, 15 GB, is in its host's memory while the ranks update" in n for n in on_host.notes)
     given = large(shapes, "7B", sampler=SERVERS, resources=resources)
     given["policy"]["adapter"] = 32
-    adapted = {part.name: part.num_bytes for part in planned(given).parts}
-    memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16", adapter={"rank": 32}))
+    adapted = {part.name: part.num_bytes for part in planned(given).held.parts}
+    memory = described(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16", adapter={"rank": 32}))
     assert adapted["gradients of the last backward pass"] == memory.trained
     frozen = 2 * memory.num_parameters // 4
     assert adapted["1/4 of frozen weights, and all of the adapters"] == frozen + memory.trained
+
+
+def test_32b_in_full_fits_eight_gpus_whose_first_rests_its_policy_on_the_host(shapes: Path) -> None:
+    resources = {**small()["resources"], "ranks": 8, "offload": "optimizer"}
+    plan = planned(large(shapes, "32B", sampler=SERVERS, resources=resources))
+    memory = described(PolicyConfig(model=str(shapes / "32B"), dtype="bfloat16"))
+    assert plan.fits
+    assert plan.held.moment == "play"
+    assert plan.held.peak == memory.weights + memory.weights // 8 + 600_000_000
+    assert round(plan.held.taken("update") / 1e9) == 50
+    for ranks in (8, 64):
+        there = planned(
+            large(shapes, "32B", sampler=SERVERS, resources={**resources, "ranks": ranks, "offload": "none"})
+        )
+        assert not there.fits
+        assert said(there.proposals[0]) == ["`resources.offload: optimizer`"]
+
+
+def test_gradients_that_are_measured_are_counted(shapes: Path) -> None:
+    memory = described(PolicyConfig(model=str(shapes / "3B"), dtype="bfloat16"))
+    without = planned(large(shapes, sampler=SERVERS))
+    plan = planned(large(shapes, sampler=SERVERS, measure={"of": ["gradients"]}))
+    assert plan.held.moment == "measure"
+    assert plan.held.peak - without.held.peak == 4 * memory.num_parameters, (
+        "float32 sums; those of a pass are updates' too"
+    )
+    assert without.fits
+    assert not plan.fits
 
 
 def test_replicas_are_counted_whole_and_are_made_fewer_where_they_do_not_fit(shapes: Path) -> None:
@@ -234,17 +406,18 @@ def test_replicas_are_counted_whole_and_are_made_fewer_where_they_do_not_fit(sha
         )
         for replicas in (1, 2, 8)
     )
-    memory = describe_memory(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
+    memory = described(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
     training = "float32 weights, gradients, two moments"
-    assert Part(f"1/8 of {training}", 16 * memory.num_parameters // 8) in one.parts
-    assert Part(f"1/4 of {training}", 16 * memory.num_parameters // 4) in two.parts
-    assert Part(training, 16 * memory.num_parameters) in eight.parts
+    assert Part(f"1/8 of {training}", 16 * memory.num_parameters // 8) in one.held.parts
+    assert Part(f"1/4 of {training}", 16 * memory.num_parameters // 4) in two.held.parts
+    assert Part(training, 16 * memory.num_parameters) in eight.held.parts
     assert two.fits
-    assert two.update_tokens_s == one.update_tokens_s
+    assert two.rates.update_tokens_s == one.rates.update_tokens_s
     assert any("8 ranks in 2 replicas" in note for note in two.notes)
     assert not eight.fits
-    assert eight.changes == ("`resources.replicas: 2`",), "of 4, 2 and 1 the first that fits"
-    assert eight.changed_peak == two.peak
+    (proposal,) = eight.proposals
+    assert said(proposal) == ["`resources.replicas: 2`"], "of 4, 2 and 1 the first that fits"
+    assert proposal.peak == two.held.peak
 
 
 def test_with_adapters_the_rest_has_no_moments(shapes: Path) -> None:
@@ -253,7 +426,7 @@ def test_with_adapters_the_rest_has_no_moments(shapes: Path) -> None:
     given["policy"]["adapter"] = 32
     plan = planned(given)
     assert plan.fits
-    sizes = {part.name: part.num_bytes for part in plan.parts}
+    sizes = {part.name: part.num_bytes for part in plan.held.parts}
     num = 32 * 28 * (4 * 3584 + 2 * (3584 + 512) + 3 * (3584 + 18_944))  # q and o, k and v, the MLP
     assert sizes["gradients, two moments"] == 12 * num
     assert sizes["weights"] == pytest.approx(2 * 7.616e9 + 4 * num, rel=1e-3)
