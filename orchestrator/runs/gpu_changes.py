@@ -17,6 +17,7 @@ from orchestrator.errors import SpecError
 from orchestrator.runs.gpu_memory import COPYING, GPUS, Case, Gpu, GpuMemory, has_copying_probe
 from orchestrator.spec import load_spec
 from policies.config import PolicyConfig
+from policies.errors import PolicyError
 from policies.models.memory import ModelMemory
 from policies.samplers.contracts import SamplerOptions
 from store.sentences import listed, size_in_words
@@ -101,7 +102,7 @@ class Search:
 
     @property
     def adapter(self) -> Change | None:
-        """Have adapters learn alone; None: they do, or the spec does not go with them."""
+        """Have adapters learn alone; None: they do, or neither spec nor model goes with them."""
         change = Change.of("policy.adapter", SMALL_ADAPTER)
         if self._case.spec.policy.adapter is not None or self._changed(self._case.gpu, [change]) is None:
             return None
@@ -147,15 +148,15 @@ class Search:
         return held if held is not None and held.fits else None
 
     def _changed(self, gpu: Gpu, changes: Sequence[Change]) -> Case | None:
-        """Make the run that these changes give; None: its spec is refused."""
+        """Make the run that these changes give; None: its spec is refused, or no adapters stand beside this model."""
         settings = {key: value for change in changes for key, value in change.settings.items()}
         try:
             spec = load_spec(self._case.spec, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
-        except SpecError:
+            memory = self._case.memory
+            if spec.policy != self._case.spec.policy:
+                memory = self._adapted = self._adapted or self._describe(spec.policy)
+        except (SpecError, PolicyError):
             return None
-        memory = self._case.memory
-        if spec.policy != self._case.spec.policy:
-            memory = self._adapted = self._adapted or self._describe(spec.policy)
         return replace(self._case, spec=spec, memory=memory, gpu=gpu)
 
 

@@ -99,9 +99,14 @@ class Case:
         return self.spec.resources.ranks > 1 and self.spec.resources.offload == "optimizer"
 
     @property
+    def engine_weights(self) -> int:
+        """Bytes of the weights that an engine of vLLM has, adapters merged."""
+        return self.memory.num_parameters * self.memory.bytes_each
+
+    @property
     def engine_bytes(self) -> int:
         """What an engine of vLLM takes at least: its weights, and keys and values of one row."""
-        return self.memory.weights + self.memory.cache(self.longest)
+        return self.engine_weights + self.memory.cache(self.longest)
 
     @property
     def num_servers(self) -> int | None:

@@ -25,7 +25,6 @@ class GpuPlan:
     rates: Rates
     proposals: tuple[Proposal, ...] = ()  # what makes it fit, if it does not
     notes: tuple[str, ...] = ()
-    has_adapters: bool = False  # they alone learn
 
     @property
     def fits(self) -> bool:
@@ -40,11 +39,11 @@ class GpuPlan:
         if held.fits:
             return f"fits one {gpu.name}: {most}, of {size}"
         too_much = f"{most}, of {size} of which {size_in_words(gpu.usable)} can be used"
-        said = f"does not fit one {gpu.name}: {held.lacking or too_much}"
+        said = f"does not fit one {gpu.name}: {too_much if held.peak > gpu.usable else held.lacking}"
         if self.proposals:
             return f"{said}. It would fit {'; or '.join(one.in_words(gpu) for one in self.proposals)}"
-        adapters = "" if self.has_adapters else ", adapters"
-        return f"{said}. No setting{adapters}, up to {MOST_RANKS} ranks or larger GPU holds it: take a smaller policy"
+        tried = f"other settings, adapters where they are possible, up to {MOST_RANKS} ranks, larger GPUs"
+        return f"{said}. Nothing known here makes it fit ({tried}): take a smaller policy"
 
 
 def plan_gpu(spec: Spec, environments: Mapping[str, Environment], describe: Describe, gpu: Gpu) -> GpuPlan:
@@ -60,7 +59,6 @@ def plan_gpu(spec: Spec, environments: Mapping[str, Environment], describe: Desc
         Rates.of(case, environments),
         () if held.fits else proposals(case, describe),
         tuple(_notes(case, held)),
-        spec.policy.adapter is not None,
     )
 
 

@@ -73,11 +73,9 @@ def _update_tokens_s(case: Case) -> float:
 def _play_tokens_s(case: Case) -> float | None:
     """Give what one engine writes: for a token of each row it reads all weights, and what the rows have written."""
     num_rows = case.spec.step.groups * max(case.spec.group_sizes.values())
+    if case.kind not in {"vllm", "vllm_server"} or case.engine_bytes > case.gpu.usable:
+        return None  # another engine waits for the host
     if case.kind == "vllm_server":
-        if case.engine_bytes > case.gpu.usable:
-            return None
         num_rows = min(case.spec.sampler.in_flight, math.ceil(num_rows / (case.num_servers or 1)))
-    elif case.kind != "vllm":  # it waits for the host
-        return None
-    read = case.memory.weights + case.memory.cache(num_rows * case.longest // 2)  # half an answer, on average
+    read = case.engine_weights + case.memory.cache(num_rows * case.longest // 2)  # half an answer, on average
     return num_rows * OF_BANDWIDTH * case.gpu.bandwidth / read
