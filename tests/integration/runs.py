@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
 from orchestrator.runs.catalog import opened
 from store import checkpoints
-from store.records import BoundaryRecord, StepRecord
+from store.records import BoundaryRecord, PickRecord, StepRecord
 from store.run_summary import facts_with_digests
 
 
@@ -54,6 +54,15 @@ def series(home: Path, name: str, metric: str) -> list[float | None]:
     """Read a metric of the whole batch, step by step."""
     with opened(home, name) as (_, ledger):
         return [point.value for point in ledger.reading.series(name, metric)]
+
+
+def choices(home: Path, name: str, step: int) -> tuple[list[PickRecord], list[tuple[int, str]]]:
+    """Read what a step was filled with: the picks, with their probabilities, and the task of each of a few slots."""
+    with opened(home, name) as (_, ledger):
+        picks = ledger.reading.picks(name, step - 1, step)
+        kept = ledger.reading.samples(name, limit=10_000)
+    drawn = {(one.slot, one.task_key) for one in kept if one.step == step and one.after_stage is None}
+    return [replace(pick, signal=None) for pick in picks], sorted(drawn)
 
 
 def component(home: Path, name: str, component: str, file: str = "state.json") -> Any:

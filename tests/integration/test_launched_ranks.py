@@ -16,12 +16,14 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator.errors import RESUMABLE, YOUR_MISTAKE
+from orchestrator.errors import YOUR_MISTAKE
 from policies.errors import PolicyError
 from policies.launchers import LaunchedProcess
+from tests.integration import stalled_rank
+from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
 from tests.integration.runs import Ending, ending, told
-from tests.integration.test_ranks import followers_of, is_gone, spec, wait_until
+from tests.integration.test_ranks import followers_of, is_gone, kill_when_noted, spec, wait_until
 from tests.shares import slow
 
 EVERGREEN = str(Path(sys.executable).with_name("evergreen"))
@@ -41,7 +43,8 @@ def file(tmp_path: Path) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Ending:
     """The same run on two ranks of one machine, which it starts itself."""
     home = tmp_path_factory.mktemp("whole")
-    assert orchestrator.run(spec(), home=home).status == "finished"
+    with forked_followers():
+        assert orchestrator.run(spec(), home=home).status == "finished"
     return ending(home, "ranks")
 
 
@@ -71,18 +74,21 @@ def started(command: list[str], more: Mapping[str, str] | None = None) -> Iterat
             process.wait()
 
 
-def start_as_slurm_does(folder: Path, *words: object) -> list[Process]:
-    """Start two processes with the variables that SLURM gives them."""
+def start_as_slurm_does(folder: Path, *words: object, note: Path | None = None) -> list[Process]:
+    """Start two processes with the variables that SLURM gives them; with a note, the second stops in an update."""
     port, both = free_port(), []
     for rank in ("0", "1"):
-        (folder / rank).mkdir()
+        (folder / rank).mkdir(parents=True)
         variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "SLURM_PROCID": rank, "SLURM_NTASKS": "2"}
-        both.append(Process(folder / rank, variables, *words, call=evergreen_with))
+        own = note if rank == "1" else None
+        both.append(Process(folder / rank, variables, own, *words, call=evergreen_with))
     return both
 
 
-def evergreen_with(variables: dict[str, str], *words: object) -> None:
+def evergreen_with(variables: dict[str, str], note: Path | None, *words: object) -> None:
     os.environ.update(variables, GLOO_SOCKET_IFNAME="lo")
+    if note is not None:
+        stalled_rank.stall("update", note)
     evergreen(*words)
 
 
@@ -118,14 +124,39 @@ def test_numbers_of_no_process_are_refused(rank: str, size: str) -> None:
         LaunchedProcess.from_environment(environment)
 
 
-def test_processes_of_slurm_do_one_run_and_all_end_with_it(tmp_path: Path, file: Path) -> None:
+def test_processes_of_slurm_do_what_one_machine_does_and_all_end_with_it(
+    tmp_path: Path, file: Path, whole: Ending
+) -> None:
     home = tmp_path / "home"
-    first, second = start_as_slurm_does(tmp_path, "run", file, "--home", home, "--until-step", "2")
+    first, second = start_as_slurm_does(tmp_path, "run", file, "--home", home)
     (exit_code, said), (followed, _) = first.end(), second.end()
-    assert (exit_code, followed) == (RESUMABLE, 0), said
+    assert (exit_code, followed) == (0, 0), said
+    assert ending(home, "ranks") == whole
     assert not (home / "ranks-2").exists()
     assert [event for event in told(home, "ranks")["events"] if "rank" in event["text"]] == []
     assert not list(home.glob("ranks/ranks-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes as Linux lists them")
+def test_a_launched_rank_that_is_killed_in_mid_update_takes_all_along_and_the_same_command_ends_the_same(
+    tmp_path: Path, file: Path, whole: Ending
+) -> None:
+    words = ("run", file, "--home", tmp_path / "home", "--resume-if-there")
+    both = start_as_slurm_does(tmp_path / "killed", *words, note=tmp_path / "note")
+    try:
+        kill_when_noted(tmp_path / "note", *both)
+    finally:
+        for one in both:
+            if one.is_going():
+                one.signal(signal.SIGKILL)
+    (exit_code, said), (followed, _) = (one.end() for one in both)
+    assert exit_code not in (0, -signal.SIGKILL)
+    assert followed == -signal.SIGKILL
+    assert "a rank has ended, or cannot be reached" in said
+    ended = [one.end() for one in start_as_slurm_does(tmp_path / "resumed", *words)]
+    assert [exit_code for exit_code, _ in ended] == [0, 0], ended
+    assert ending(tmp_path / "home", "ranks") == whole
 
 
 @pytest.mark.parametrize(

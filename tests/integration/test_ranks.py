@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,10 +22,10 @@ from orchestrator.errors import SpecError
 from orchestrator.runs import ranks
 from orchestrator.spec import load_spec
 from policies.errors import RankLost
+from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
-from tests.integration.processes import Process
-from tests.integration.runs import At, Ending, Killed, ending, kill, newest_checkpoint, told
-from tests.integration.stalled_follower import STALLS_AT
+from tests.integration.processes import Process, evergreen
+from tests.integration.runs import At, Ending, Killed, choices, ending, kill, newest_checkpoint, told
 from tests.orchestrator.specs import small, written
 from tests.shares import slow
 
@@ -50,10 +51,24 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ending]:
     return home, ending(home, "ranks")
 
 
-def test_two_ranks_learn_what_one_process_learns(tmp_path: Path, whole: tuple[Path, Ending]) -> None:
-    assert orchestrator.run(spec(1), home=tmp_path).status == "finished"
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, whole: tuple[Path, Ending]) -> Callable[[int, int], Path]:
+    """Give the home of a run on so many ranks and replicas that nothing disturbed."""
+    homes = {(2, 1): whole[0]}
+
+    def run(num_ranks: int, replicas: int) -> Path:
+        layout = num_ranks, replicas
+        if layout not in homes:
+            homes[layout] = tmp_path_factory.mktemp("undisturbed")
+            assert orchestrator.run(spec(*layout), home=homes[layout]).status == "finished"
+        return homes[layout]
+
+    return run
+
+
+def test_two_ranks_learn_what_one_process_learns(undisturbed: Callable[[int, int], Path]) -> None:
     there, here = (
-        load_file(newest_checkpoint(home, "ranks") / "weights" / "model.safetensors") for home in (whole[0], tmp_path)
+        load_file(newest_checkpoint(undisturbed(num, 1), "ranks") / "weights" / "model.safetensors") for num in (2, 1)
     )
     assert there.keys() == here.keys()
     assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
@@ -163,10 +178,18 @@ def weights_at(home: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [((2, 1), (1, 1)), slow(((1, 1), (3, 1))), slow(((2, 1), (2, 2))), slow(((2, 2), (1, 1)))]
+    ("before", "after"),
+    [
+        ((2, 1), (1, 1)),
+        ((1, 1), (2, 1)),
+        slow(((2, 1), (3, 1))),
+        slow(((1, 1), (3, 1))),
+        slow(((2, 1), (2, 2))),
+        slow(((2, 2), (1, 1))),
+    ],
 )
 def test_another_number_of_ranks_or_replicas_goes_on_and_says_that_bits_differ(
-    tmp_path: Path, whole: tuple[Path, Ending], before: tuple[int, int], after: tuple[int, int]
+    tmp_path: Path, undisturbed: Callable[[int, int], Path], before: tuple[int, int], after: tuple[int, int]
 ) -> None:
     with pytest.raises(Killed):
         orchestrator.run(spec(*before), home=tmp_path, watcher=At(5, kill, ["step"]))
@@ -176,24 +199,37 @@ def test_another_number_of_ranks_or_replicas_goes_on_and_says_that_bits_differ(
     for key, one, other in zip(("ranks", "replicas"), before, after, strict=True):
         is_said = any(f"{key} was {one}, is {other}" in text and "not bit for bit" in text for text in events)
         assert is_said == (one != other), key
+    (step,) = (
+        int(found[1]) for text in events if (found := re.match(r"resumed from the checkpoint of step (\d+)", text))
+    )
+    picks, tasks = choices(tmp_path, "ranks", step + 1)
+    assert (picks, tasks) == choices(undisturbed(*before), "ranks", step + 1)
+    assert len(picks) >= len(tasks) == spec()["step"]["groups"]
     there, here = (
-        load_file(newest_checkpoint(one, "ranks") / "weights" / "model.safetensors") for one in (whole[0], tmp_path)
+        load_file(newest_checkpoint(home, "ranks") / "weights" / "model.safetensors")
+        for home in (undisturbed(*before), tmp_path)
     )
     assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
 
 
-def followers_of(process: int) -> list[int]:
-    """Find the processes below one that follow it."""
-    found = []
+def processes_below(process: int) -> dict[int, list[bytes]]:
+    """Find all processes that one has started, and those that they have: the words of their commands."""
+    parents, words = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            words[int(folder.name)] = (folder / "cmdline").read_bytes().split(b"\0")
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-        if b"policies.follower" in words and parent == process:
-            found.append(int(folder.name))
-    return found
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return {one: words[one] for one in found[1:]}
+
+
+def followers_of(process: int) -> list[int]:
+    """Find the processes below one that follow it."""
+    return [one for one, words in processes_below(process).items() if b"policies.follower" in words]
 
 
 def wait_until(holds: Any, seconds: float = 60) -> None:
@@ -211,29 +247,58 @@ def is_gone(process: int) -> bool:
     return state == "Z"
 
 
-@pytest.mark.parametrize("who", ["rank 0", "rank 1"])
-def test_when_a_rank_is_killed_all_are_gone_and_a_resume_ends_the_same(
-    tmp_path: Path, whole: tuple[Path, Ending], who: str
+def evergreen_stalled(rank: int, moment: str, note: Path, *words: object) -> None:
+    """Be the command, and have one of its two ranks stop in the middle of something."""
+    if rank == 0:
+        stalled_rank.stall(moment, note)
+    else:
+        starting(pytest.MonkeyPatch(), "tests.integration.stalled_rank", moment, str(note))
+    evergreen(*words)
+
+
+def kill_when_noted(note: Path, *begun: Process) -> None:
+    """Kill the process that stops in the middle; all of these, and all that they have started, are soon gone."""
+    wait_until(lambda: note.exists() or not all(one.is_going() for one in begun))
+    assert note.exists(), [one.output.read_text() for one in begun]
+    every = [*(one.pid for one in begun if one.pid is not None)]
+    every += [child for one in tuple(every) for child in processes_below(one)]
+    killed = int(note.read_text())
+    assert killed in every
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: all(map(is_gone, every)), 10)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes as Linux lists them")
+@pytest.mark.parametrize(
+    ("rank", "moment", "sections"),
+    [
+        (1, "update", {}),
+        (0, "save", {}),
+        slow((0, "save", {"checkpoint": {"every_steps": 2, "background": False}})),
+        slow((0, "update", {"tracker": "mlflow"})),
+        slow((1, "update", {"tracker": "mlflow"})),
+    ],
+)
+def test_a_rank_that_is_killed_in_the_middle_takes_all_along_and_a_resume_ends_the_same(
+    tmp_path: Path, whole: tuple[Path, Ending], rank: int, moment: str, sections: dict[str, Any]
 ) -> None:
-    home = tmp_path / "home"
-    run = Process(tmp_path, "run", written(tmp_path, spec()), "--home", home)
-    assert run.pid is not None
+    home, note = tmp_path / "home", tmp_path / "note"
+    words = ("run", written(tmp_path, spec(**sections)), "--home", home)
+    run = Process(tmp_path, rank, moment, note, *words, call=evergreen_stalled)
     try:
-        wait_until(lambda: list(home.glob("ranks/checkpoints/step-00000[2-6]*/manifest.json")))
-        others = followers_of(run.pid)
-        assert len(others) == 1
-        os.kill(run.pid if who == "rank 0" else others[0], signal.SIGKILL)
-        start = time.monotonic()
-        exit_code, said = run.end()
-        wait_until(lambda: all(map(is_gone, others)), 10)
-        assert time.monotonic() - start < 10
+        kill_when_noted(note, run)
     finally:
         if run.is_going():
             run.signal(signal.SIGKILL)
-    if who == "rank 1":
+    exit_code, said = run.end()
+    if rank:
         assert exit_code not in (0, -signal.SIGKILL)
         assert "rank 1 has ended with -9" in said
         assert "Traceback" not in said
+    if moment == "save":
+        folder = home / "ranks" / "checkpoints"
+        assert list(folder.glob(".*/optimizer/optimizer-*")), "it was being written"
+        assert not list(folder.glob(".*/manifest.json"))
     assert orchestrator.resume("ranks", home=home).status == "finished"
     assert ending(home, "ranks") == whole[1]
 
@@ -281,7 +346,7 @@ def test_a_rank_that_is_killed_while_it_writes_its_share_costs_that_checkpoint_a
 ) -> None:
     note, killed = tmp_path / "note", [0.0]
     given = spec(checkpoint={"every_steps": 1, "background": background})
-    starting(monkeypatch, "tests.integration.stalled_follower", str(note))
+    starting(monkeypatch, "tests.integration.stalled_rank", "save", str(note))
 
     def kill_it() -> None:
         wait_until(note.exists)
@@ -297,7 +362,7 @@ def test_a_rank_that_is_killed_while_it_writes_its_share_costs_that_checkpoint_a
     assert time.monotonic() - killed[0] < 10
     folder = tmp_path / "home" / "ranks" / "checkpoints"
     names = sorted(path.name for path in folder.iterdir())
-    assert len(names) == STALLS_AT, "those before, and that of the start, of which it has no share"
+    assert len(names) == stalled_rank.FILE, "those before, and that of the start, of which it has no share"
     assert newest_checkpoint(tmp_path / "home", "ranks") == folder / names[-1]
     monkeypatch.undo()
     assert orchestrator.resume("ranks", home=tmp_path / "home").status == "finished"
