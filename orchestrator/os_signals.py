@@ -102,6 +102,37 @@ def within(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 1e-3))
 
 
+@contextmanager
+def interrupted_by(find: Callable[[], Exception | None], every_s: float) -> Iterator[None]:
+    """Raise in the block what a thread finds to be wrong beside it, once, whatever the block waits for.
+
+    Nothing outside the main thread, which alone hears signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    over, found, hearing = threading.Event(), list[Exception](), threading.get_ident()
+
+    def look() -> None:
+        while not over.wait(every_s):
+            if (wrong := find()) is not None:
+                found.append(wrong)
+                signal.pthread_kill(hearing, signal.SIGURG)  # one that is ignored where nobody hears it
+                return
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if found and not over.is_set():
+            raise found.pop()
+
+    before = signal.signal(signal.SIGURG, hear)
+    threading.Thread(target=look, name="looking", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGURG, before)
+
+
 def end_by_signals() -> None:
     """Have signals raise `Interrupted` from now on, wherever nothing else is made of them."""
 

@@ -162,13 +162,22 @@ class Ranks(Alone):
             if (who := self._lost_by(error)) is None:
                 raise
             self._found = who
-            raise RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint") from error
+            raise _rank_lost(who) from error
         finally:
             self._num_together -= 1
 
     def lost(self) -> str | None:
         """Say which rank has ended, as far as it is known by now; a thread may ask beside the updates."""
         return self._found or (None if self._lost is None else self._lost())
+
+    @property
+    def sees_others(self) -> bool:
+        """Whether this process can tell that another has ended without working with it."""
+        return self._lost is not None
+
+    def find_lost(self) -> RankLost | None:
+        """Give what is to be raised of a rank that has ended; None: none has, as far as it is known by now."""
+        return None if (who := self.lost()) is None else _rank_lost(who)
 
     def _lost_by(self, error: RuntimeError) -> str | None:
         """Say which rank has ended, where that is what an error comes from."""
@@ -264,6 +273,10 @@ def _init_group(meeting: str, rank: int, size: int, limit: timedelta) -> None:
     """Begin the default group: gradients go over NCCL on GPUs, and all else over gloo."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=limit)
+
+
+def _rank_lost(who: str) -> RankLost:
+    return RankLost(f"{who}. `evergreen resume` goes on from the newest checkpoint")
 
 
 def _sendable(tensor: Tensor) -> Tensor:

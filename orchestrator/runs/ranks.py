@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
 
+from orchestrator.os_signals import interrupted_by
 from orchestrator.spec import Spec
 from policies.errors import PolicyError, RankLost
 from policies.follower import MEETING, POLICY, READY, write_settings
@@ -30,6 +31,7 @@ from policies.ranks import Alone, Ranks
 START = "ranks-"  # begins the name of a folder that launched ranks read
 INTERFACE = "GLOO_SOCKET_IFNAME"
 POLL_S = 0.05
+NOTICE_S = 0.5  # between two looks at whether all are there, while rank 0 does something else
 ENDING_S = 20.0  # for the others to end, once they were told
 Followers = Sequence["subprocess.Popen[bytes]"]
 
@@ -72,6 +74,16 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
                 one.wait()
             if work is not None:
                 work.leave()
+
+
+def noticing_lost(work: Alone) -> AbstractContextManager[None]:
+    """Raise `RankLost` in the block soon after a rank that was started here has ended, whatever the block is at.
+
+    What is done alone, playing or measuring, may take hours, and only what ranks do together fails by itself.
+    """
+    if isinstance(work, Ranks) and work.sees_others:
+        return interrupted_by(work.find_lost, NOTICE_S)
+    return nullcontext()
 
 
 _launched: Ranks | None = None  # this process is rank 0 of those; a process has one group

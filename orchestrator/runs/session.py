@@ -28,6 +28,7 @@ from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.environments import keep_slices
 from orchestrator.runs.kept_spec import KeptSpec
 from orchestrator.runs.provenance import RunRelations, changed_environments, differences
+from orchestrator.runs.ranks import noticing_lost
 from orchestrator.runs.recovery import refuse_exchanged
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec
@@ -247,7 +248,7 @@ class RunSession:
                 parts.interventions.require_origins(progress)
                 curriculum = Curriculum(parts, recorder, progress)
                 try:
-                    with collecting_rarely():
+                    with collecting_rarely(), noticing_lost(parts.learner.work):
                         curriculum.welcome(self._joined(parts, progress))
                         reason = curriculum.run(stop)
                 except LedgerAway as away:

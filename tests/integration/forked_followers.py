@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,10 +24,12 @@ class ForkedFollower:
         given = (folder, rank, dict(os.environ), first)
         self._process = server().Process(target=_follow, args=given, daemon=True)
         self._process.start()
+        self._asking = threading.Lock()  # of two threads that ask at once, one would be told something else
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        with self._asking:
+            return self._process.exitcode
 
     def poll(self) -> int | None:
         return self.returncode

@@ -26,7 +26,7 @@ from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
 from tests.integration.runs import At, Ending, Killed, choices, ending, kill, newest_checkpoint, told
-from tests.orchestrator.specs import small, written
+from tests.orchestrator.specs import REPOSITORY, alone, small, written
 from tests.shares import slow
 
 
@@ -301,6 +301,35 @@ def test_a_rank_that_is_killed_in_the_middle_takes_all_along_and_a_resume_ends_t
         assert not list(folder.glob(".*/manifest.json"))
     assert orchestrator.resume("ranks", home=home).status == "finished"
     assert ending(home, "ranks") == whole[1]
+
+
+@pytest.mark.parametrize("phase", ["plays", "measures"])
+def test_a_rank_that_ends_while_the_first_is_at_something_else_is_noticed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    followers: list[Any] = []
+    killed: list[float] = []
+    start = ranks._start
+
+    def noted(*given: Any) -> Any:
+        followers.append(start(*given))
+        return followers[-1]
+
+    def stay(*given: Any, **options: Any) -> None:
+        followers[0].kill()
+        killed.append(time.monotonic())
+        time.sleep(60)
+
+    monkeypatch.setattr(ranks, "_start", noted)
+    if phase == "plays":
+        monkeypatch.setattr("policies.samplers.transformers.TransformersSampler.generate", stay)
+    else:
+        monkeypatch.setattr("orchestrator.measurements.evaluation.Evaluation.run", stay)
+    given = {**alone("ranks"), "resources": {"search_path": str(REPOSITORY), "ranks": 2}}
+    with pytest.raises(RankLost, match=r"rank 1 has ended with -9. `evergreen resume` goes on from"):
+        orchestrator.run(given, home=tmp_path)
+    assert time.monotonic() - killed[0] < 5
+    assert told(tmp_path, "ranks")["status"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.os_signals import Interrupted, catching_signals, hold, interruptible, noted
+from orchestrator.os_signals import Interrupted, catching_signals, hold, interrupted_by, interruptible, noted
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +109,50 @@ def test_a_child_of_a_fork_hears_signals_like_any_process() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+def test_what_a_thread_finds_is_raised_in_a_block_that_waits_and_once() -> None:
+    def wait() -> None:
+        with interrupted_by(lambda: ValueError("it has ended"), 0.01):
+            try:
+                time.sleep(30)
+            finally:
+                time.sleep(0.1)  # what is put in order is left alone
+                is_in_order.append(True)
+
+    before, start = signal.getsignal(signal.SIGURG), time.monotonic()
+    is_in_order: list[bool] = []
+    with pytest.raises(ValueError, match="it has ended"):
+        wait()
+    assert is_in_order == [True]
+    assert time.monotonic() - start < 10
+    assert signal.getsignal(signal.SIGURG) is before
+    with interrupted_by(lambda: None, 0.01):
+        time.sleep(0.05)
+
+
+def test_what_is_found_too_late_is_raised_nowhere() -> None:
+    is_asked, is_over = threading.Event(), threading.Event()
+
+    def find() -> Exception:
+        is_asked.set()
+        assert is_over.wait(10)
+        return ValueError("too late")
+
+    with interrupted_by(find, 0.01):
+        assert is_asked.wait(10)
+    is_over.set()
+    time.sleep(0.1)
+
+
+def test_outside_the_main_thread_nothing_is_raised() -> None:
+    def use() -> None:
+        with interrupted_by(lambda: ValueError("it has ended"), 0.01):
+            time.sleep(0.05)
+        ended.append(True)
+
+    ended: list[bool] = []
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert ended == [True]
