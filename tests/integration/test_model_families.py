@@ -10,26 +10,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import orchestrator
-from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import At, Killed, ending, kill, newest_checkpoint
 from tests.orchestrator.specs import alone
-from tests.policies.families import FAMILIES, SHAPE
-from tests.policies.templates import CALM
+from tests.policies.families import FAMILIES, saved
 from tests.shares import slow
-
-
-def saved(folder: Path, family: str) -> str:
-    tokenizer = build_tokenizer(VocabularySample({}))
-    tokenizer.chat_template = CALM
-    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    architecture = FAMILIES[family](vocab_size=len(tokenizer), **SHAPE, **special)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        AutoModelForCausalLM.from_config(architecture).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.mark.parametrize("dtype", [slow("float32"), "bfloat16"])

@@ -102,13 +102,13 @@ def trained_at_once(
     keeps_reference = objective.may_need_reference and work.rank == 0
     is_on_host = case.get("on_host", False)
     learner = Learner(policy, config, 1.0, keeps_reference, work, is_on_host, case.get("replicas", 1))
-    reports = []
+    reports = noted(learner)
     if case.get("spoils") is not None and work.rank == (case["spoils_rank"] if work.size > 1 else 0):
         spoil(learner, case["spoils"])
     if work.rank:
         assert isinstance(work, Ranks)
         run_commands(work, learner, objective)
-        return learner, [], None
+        return learner, reports, None
     if before is not None:
         learner.optimizer.load(before / "state" / "whole")
     first, start = case.get("first", 0), weights_of(learner)
@@ -120,7 +120,7 @@ def trained_at_once(
             replace(one, arm=f"{ENVIRONMENTS[one.group % 2]}/{one.group // 2 % 2}")
             for one in random_trajectories(len(policy.tokenizer), seed=seed, **spread)
         ]
-        reports.append(learner.learn(trajectories, objective))
+        learner.learn(trajectories, objective)
     state = saved(learner, folder / "state")
     save_file(weights_of(learner), folder / "weights.safetensors")
     if work.size > 1 and case.get("reads", True):
@@ -177,6 +177,19 @@ def require_same_after_loading(learner: Learner, folder: Path) -> None:
     learner.optimizer.load(folder / "one")
     saved(learner, folder / "third")
     assert files == {path.name: path.read_bytes() for path in (folder / "third" / "whole").iterdir()}
+
+
+def noted(learner: Learner) -> list[UpdateReport]:
+    """Give what becomes the list of what this rank finds of each update."""
+    reports: list[UpdateReport] = []
+    update = learner.update
+
+    def noting(*given: Any, **options: Any) -> UpdateReport:
+        reports.append(update(*given, **options))
+        return reports[-1]
+
+    learner.update = noting  # type: ignore[method-assign]
+    return reports
 
 
 def spoil(learner: Learner, step: int) -> None:
@@ -240,14 +253,14 @@ def do_all(rank: int, size: int, folder: Path, cases: list[dict[str, Any]]) -> N
             MicroBatcher.cut = lambda self, rows: list(self.shared(rows.numpy()))  # type: ignore[method-assign]
         own = folder / case["name"].replace(" ", "-")
         together = trained(work, case, own / "together")
-        results[case["name"]] = {"share": digest_of(share_of(together[0]))}
+        counted = [(one.num_updates, one.num_skipped) for one in together[1]]
+        version = together[0].policy.version
+        results[case["name"]] = {"share": digest_of(share_of(together[0])), "counted": counted, "version": version}
         if rank == 0:
             found = compared(together, trained(Alone(), case, own / "alone"))
             found["num_files"] = len(list((own / "together" / "state" / "whole").glob("*.safetensors")))
             shutil.rmtree(own)
-            skipped = [report.num_skipped for report in together[1]]
-            digest = digest_of(weights_of(together[0]).values())
-            results[case["name"]] |= {**found, "skipped": skipped, "digest": digest}
+            results[case["name"]] |= {**found, "digest": digest_of(weights_of(together[0]).values())}
         MicroBatcher.cut = cut  # type: ignore[method-assign]
     (folder / f"{rank}.json").write_text(json.dumps(results))
     dist.destroy_process_group()

@@ -46,7 +46,7 @@ def trained(policy: Policy, num: int = 3, **objective: Any) -> Learner:
     learner = Learner(policy, config, keeps_reference=bool(objective))
     aim = Objective(ObjectiveConfig.model_validate({"preset": "rloo", **objective}))
     for seed in range(num):
-        learner.learn(random_trajectories(len(policy.tokenizer), seed=seed), aim)
+        learner.learn(random_trajectories(policy.model.config.vocab_size, seed=seed), aim)
     return learner
 
 

@@ -81,7 +81,8 @@ def run(folder: Path, size: int, cases: list[dict[str, Any]]) -> dict[str, dict[
     every = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
     found: dict[str, dict[str, Any]] = every[0]
     for case in cases:
-        found[case["name"]]["shares"] = [one[case["name"]]["share"] for one in every]
+        of_ranks = [one[case["name"]] for one in every]
+        found[case["name"]] |= {f"{key}s": [one[key] for one in of_ranks] for key in ("share", "counted", "version")}
     return found
 
 
@@ -102,6 +103,10 @@ CASES = [
     *({"name": name, "objective": {"preset": name}, **ONCE} for name in PRESETS),
     *WAYS,
     *({"name": f"a {one}", "objective": {"preset": "repo_r"}, "steps": 2, "family": one} for one in FAMILIES),
+]
+ADAPTED = [
+    {"name": f"adapters beside a {one}", "objective": {"preset": "repo_r"}, "family": one, "adapter": 4}
+    for one in FAMILIES
 ]
 QUICK = [{**case, "reads": False} for case in CASES[: len(PRESETS) + 5]]  # every preset, and the first five ways
 SHORT: dict[str, Any] = {"objective": {"preset": "repo_r"}, "steps": 4, "learner": {"lr": 1e-4}}
@@ -158,7 +163,7 @@ def test_replicas_stay_the_same_to_the_last_bit_and_shards_are_not(two: dict[str
     assert first == second
 
 
-@pytest.mark.parametrize("cases", [QUICK, slow(CASES)], ids=["quick", "all"])
+@pytest.mark.parametrize("cases", [QUICK, slow([*CASES, *ADAPTED])], ids=["quick", "all"])
 def test_three_ranks_learn_together_what_one_process_learns(tmp_path: Path, cases: list[dict[str, Any]]) -> None:
     found = run(tmp_path, 3, cases)
     require_equal(found, cases)
@@ -189,6 +194,7 @@ def test_in_less_precision_they_agree_to_its_rounding(two: dict[str, dict[str, A
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(two: dict[str, dict[str, Any]], rank: int) -> None:
     own = two[f"spoilt by {rank}"]
-    assert own["skipped"] == [0, 1, 0]
+    assert own["counteds"] == [[[1, 0], [0, 1], [1, 0]]] * 2, "applied and skipped, by step, on every rank"
+    assert own["versions"] == [2, 2]
     assert own["weights"] < 1e-12, "and the next step is that of one process"
     assert own["moments"] < 1e-12

@@ -1,0 +1,99 @@
+"""Models as people have them, made small: adapters beside them, and their weights on the way to servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from policies import adapters
+from policies.config import AdapterConfig, PolicyConfig
+from policies.models.loader import load_policy, write_merged
+from policies.policy import Policy
+from policies.samplers.contracts import Sampling
+from policies.samplers.testing import fresh_logprobs
+from policies.samplers.vllm_server import Config, VllmServerSampler
+from tests.policies.families import FAMILIES, saved
+from tests.policies.samplers.serving.fakes import FakeServer
+from tests.policies.samplers.serving.test_playing import rows
+from tests.policies.test_adapters import ROUNDING, SMALL, frozen, gap, lp, trained
+
+pytestmark = pytest.mark.parametrize("family", FAMILIES)
+
+
+def policy_of(folder: Path, adapter: AdapterConfig | None = None, own: Path | None = None) -> Policy:
+    config = PolicyConfig(model=str(folder), adapter=adapter)
+    return load_policy(config, torch.device("cpu"), seed=3, saved=own)
+
+
+def test_adapters_beside_it_learn_are_saved_read_and_merged(tmp_path: Path, family: str) -> None:
+    named = Path(saved(tmp_path / "model", family))
+    policy = policy_of(named)
+    start, before = lp(policy.model), frozen(policy)
+    policy.put_adapters(SMALL, 1, has_own_base=False)
+    assert torch.equal(lp(policy.model), start)
+    trained(policy, 1)
+    now, after = lp(policy.model), frozen(policy)
+    assert not torch.equal(now, start), "it learns"
+    assert after.keys() == before.keys()
+    assert all(torch.equal(one, before[name]) for name, one in after.items())
+    off = {name: torch.zeros_like(one) for name, one in adapters.adapter_weights(policy.model).items()}
+    with adapters.swapped_in(policy.model, off):
+        assert torch.equal(lp(policy.model), start)
+
+    policy.save(tmp_path / "own")
+    assert torch.equal(lp(policy_of(named, SMALL, tmp_path / "own").model), now)
+    write_merged(PolicyConfig(model=str(named), adapter=SMALL), tmp_path / "own", tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert type(merged).__name__.lower().startswith(family)
+    assert gap(lp(merged), now) < ROUNDING
+    policy.merge_adapters(torch.Generator().manual_seed(7))
+    assert gap(lp(policy.model), now) < ROUNDING
+
+
+class Reader(FakeServer):
+    """A server that also reads the files that it is given as plain transformers does."""
+
+    read: dict[str, Tensor]
+
+    def load(self, folder: str) -> None:
+        self.read = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+        super().load(folder)
+
+
+@pytest.fixture
+def server(tmp_path: Path, family: str) -> Iterator[Reader]:
+    """A server that has begun with other weights."""
+    made = Reader(policy=policy_of(Path(saved(tmp_path / "others", family, seed=4))))
+    yield made
+    made.die()
+
+
+@pytest.mark.parametrize("adapter", [None, SMALL])
+def test_a_server_gets_what_plain_transformers_reads(
+    tmp_path: Path, family: str, server: Reader, adapter: AdapterConfig | None
+) -> None:
+    policy = policy_of(Path(saved(tmp_path / "model", family)), adapter)
+    if adapter is not None:
+        policy.put_adapters(adapter, 1, has_own_base=False)
+    sampler = VllmServerSampler(Config(urls=[server.url], hand_over="files", probe_every=1), policy)
+    try:
+        trained(policy, 1)
+        sampler.sync(policy.version)
+        read = server.read
+        for name, one in adapters.merged_state(policy.model).items():
+            assert torch.equal(one, read[name]), name
+        if adapter is None:
+            plain = dict(policy.plain_weights())
+            assert all(torch.equal(one, read[name]) for name, one in plain.items())
+            assert read.keys() - plain.keys() <= {"lm_head.weight"}, "only what is tied goes once"
+        requests = rows(policy)
+        for request, generation in zip(requests, sampler.generate(requests, Sampling()), strict=True):
+            fresh = fresh_logprobs(policy, request, generation, 1.0)
+            assert generation.logprobs == pytest.approx(fresh, abs=1e-4)
+    finally:
+        sampler.close()
