@@ -379,6 +379,7 @@ class Learner:
         if not self._rests:
             yield
             return
+        assert isinstance(self.work, Ranks)
         self.policy.model.to(CPU)
         try:
             yield

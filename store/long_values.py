@@ -133,7 +133,8 @@ def put_back(data: Any, folder: Path) -> Any:
 
     def plain(span: Span) -> list[Any]:
         values = values_of(span)
-        return values.tolist() if isinstance(values, np.ndarray) else values
+        found: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
+        return found
 
     root: Any = [data]
     for entry in json.loads((folder / INDEX).read_bytes()):
