@@ -1,6 +1,6 @@
 """What a GPU does with the weights of Qwen2.5-0.5B and 3B, drawn on the spot: nothing is downloaded. One command:
 
-    python -m benchmarks.gpu [--section ceiling,play,update,step,adapters,sharded,sync,colocated,curriculum]
+    python -m benchmarks.gpu [--section ceiling,play,update,step,adapters,sharded,sync,colocated,sleeping,curriculum]
                             [--shape 0.5B,3B]
 
 Needs only torch, transformers, numpy, pydantic and SQLAlchemy; run it from the tree. Every figure is printed as soon as
@@ -37,6 +37,7 @@ from benchmarks.gpu_work import (
     Figures,
     Settings,
     Work,
+    free_gib,
     made_up,
     now,
     peak,
@@ -45,6 +46,7 @@ from benchmarks.gpu_work import (
     trajectories,
     update_flops,
 )
+from benchmarks.one_server import MISSING, RANK, python, served
 from benchmarks.random_models import letters_tokenizer, random_qwen2
 from benchmarks.server_sync import to_a_server
 from orchestrator.callbacks import Callback
@@ -56,13 +58,22 @@ from policies.objectives.config import ObjectiveConfig
 from policies.objectives.objective import Objective
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
-from policies.samplers import transformers, vllm
+from policies.samplers import transformers, vllm, vllm_server
 from policies.samplers.contracts import Sampler, Sampling
 from store.lock import request_stop
 
-OF_A_MODEL = ("play", "update", "step", "sync", "colocated", "sharded", "adapters")  # adapters change the model: last
+OF_A_MODEL = (
+    "play",
+    "update",
+    "step",
+    "sync",
+    "colocated",
+    "sleeping",
+    "sharded",
+    "adapters",
+)  # adapters change the model: last
 SECTIONS = ("ceiling", *OF_A_MODEL, "curriculum")
-RANK = 32  # of adapters
+SLEEPERS_SHARE = "0.2"  # of the GPU's memory, while the server is awake
 CURRICULUM_S = 60.0
 
 
@@ -108,7 +119,8 @@ def measure_model(
     # its end lies beyond the vocabulary, so that every answer is as long as it may be
     tokenizer = letters_tokenizer(128, end_id=fields["vocab_size"])
     policy = Policy(model, tokenizer, name="random", template="none")
-    for section, call in zip(OF_A_MODEL, (play, update, step, sync, colocated, sharded, adapters), strict=True):
+    calls = (play, update, step, sync, colocated, sleeping, sharded, adapters)
+    for section, call in zip(OF_A_MODEL, calls, strict=True):
         if section in sections:
             with limited(figures, section, shape, limit):
                 call(work, policy, shape, figures)
@@ -224,6 +236,12 @@ def step(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
 
 
 def sync(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Write the weights to files and hand them to a server."""
+    write_files(work, policy, shape, figures)  # its learner is gone when a server takes the room
+    to_a_server(work, policy, shape, figures, "sync", "files", "nccl")
+
+
+def write_files(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
     """Write the weights as a server is handed them, and as a checkpoint has them with the optimiser's state."""
     few, objective = replace(work, groups=1), make_objective()
     learner = make_learner(policy, Settings(16_384, recomputes=True))
@@ -234,13 +252,12 @@ def sync(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         figures.add("sync", f"{shape}, weights to files", seconds=seconds, gb_s=num_bytes / seconds / 1e9)
         seconds = timed(work, lambda: learner.optimizer.state().save(Path(folder) / "optimizer"), 1)
         figures.add("sync", f"{shape}, optimiser's state to files", seconds=seconds)
-    to_a_server(work, policy, shape, figures)
 
 
 def colocated(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
     """Do a step whose rows vLLM plays in this process, on the same device as the learner."""
     if find_spec("vllm") is None:
-        figures.add("colocated", shape, ended="vLLM is not installed here")
+        figures.add("colocated", shape, ended=MISSING)
         return
     objective, learner = make_objective(), make_learner(policy, Settings(16_384, recomputes=True))
     config = vllm.Config(rows=work.rows[-1], max_tokens=work.new, max_model_len=work.prompt + work.new)
@@ -256,6 +273,57 @@ def colocated(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         end = now(work)
         times = {"sync_s": synced - start, "play_s": played - synced, "update_s": end - played}
         figures.add("colocated", shape, seconds=end - start, **times, peak_gib=memory())
+
+
+def sleeping(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Do a step whose rows a server on the learner's GPU plays, which sleeps while the learner computes."""
+    if work.device.type != "cuda":
+        figures.add("sleeping", shape, ended="takes a GPU: vLLM for CPUs has no sleep mode")
+        return
+    if python() is None:
+        figures.add("sleeping", shape, ended=MISSING)
+        return
+    more = ["--enable-sleep-mode", "--gpu-memory-utilization", SLEEPERS_SHARE]
+    with served(policy, work.device, work.prompt + work.new, *more) as url:
+        for level in (1, 2):
+            step_beside_a_sleeper(work, policy, url, level, f"{shape}, level {level}", figures)
+
+
+def step_beside_a_sleeper(work: Work, policy: Policy, url: str, level: int, about: str, figures: Figures) -> None:
+    """Play on a server, put it to sleep, update, wake it with the new weights, and play and update once more."""
+    options = {"urls": [url], "sleep_level": level, "in_flight": work.rows[-1], "max_tokens": work.new}
+    objective = make_objective()
+    with closing(vllm_server.create(vllm_server.Config.model_validate(options), policy)) as sampler:
+        sampler.take_news()  # of what rows a server takes
+        generations = sampler.generate(requests(work), Sampling())
+        free, start = free_gib(work), now(work)
+        sampler.make_room()
+        slept = now(work)
+        freed = free_gib(work) - free
+        learner = make_learner(policy, Settings(16_384, recomputes=True))
+        learner.update(objective.prepare(trajectories(work, generations)), objective)  # makes moments, takes memory
+        updated = now(work)
+        sampler.sync(policy.version)
+        synced = now(work)
+        generations = sampler.generate(requests(work), Sampling())
+        played = now(work)
+        sampler.make_room()
+        with peak(work) as memory:
+            begun = now(work)
+            report = learner.update(objective.prepare(trajectories(work, generations)), objective)
+            end = now(work)
+            times = {"sleep_s": slept - start, "wake_and_sync_s": synced - updated, "play_s": played - synced}
+            said = {"ended": "; ".join(news)} if (news := sampler.take_news()) else {}
+            figures.add(
+                "sleeping",
+                about,
+                **times,
+                update_s=end - begun,
+                freed_gib=freed,
+                peak_gib=memory(),
+                sampler_gap_max=report.maxima["sampler_gap_max"],
+                **said,
+            )
 
 
 def sharded(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
@@ -277,6 +345,7 @@ def adapters(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
     policy.put_adapters(AdapterConfig(rank=RANK), seed=0, has_own_base=True)
     for settings in work.updates[:2]:
         update_once(work, policy, shape, settings, figures, "adapters")
+    to_a_server(work, policy, shape, figures, "adapters", "adapter")
 
 
 class Minute(Callback):

@@ -197,3 +197,8 @@ def peak(work: Work) -> Iterator[Callable[[], float]]:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(work.device)
     yield lambda: torch.cuda.max_memory_allocated(work.device) / 2**30
+
+
+def free_gib(work: Work) -> float:
+    """Memory that nobody has taken of the device, whichever process; 0 on a CPU."""
+    return torch.cuda.mem_get_info(work.device)[0] / 2**30 if work.device.type == "cuda" else 0.0

@@ -75,7 +75,8 @@ def test_the_gpu_benchmark_runs_in_all_its_sections(benchmark: subprocess.Comple
     sections = {line.split()[0] for line in benchmark.stdout.splitlines()}
     assert set(SECTIONS) <= sections
     not_there = {line.split()[0] for line in benchmark.stdout.splitlines() if "ended" in line}
-    assert not_there == {"colocated", "adapters"}, "of vLLM and peft, which a bare host lacks"
+    assert not_there == {"sync", "colocated", "sleeping", "adapters"}, "of GPUs, vLLM and peft, which a bare host lacks"
+    assert "weights to files: seconds" in benchmark.stdout
     assert "8 steps, finished" in benchmark.stdout
 
 
