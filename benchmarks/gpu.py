@@ -3,9 +3,10 @@
     python -m benchmarks.gpu [--section ceiling,play,update,step,adapters,sharded,sync,colocated,sleeping,curriculum]
                             [--shape 0.5B,3B]
 
-Needs only torch, transformers, numpy, pydantic and SQLAlchemy; run it from the tree. Every figure is printed as soon as
-it is known and, where the environment variable OUT names a folder, kept in OUT/gpu.json. A section that takes longer
-than `--limit` seconds is left where it is, with the figures it has.
+Needs only torch, transformers, numpy, pydantic and SQLAlchemy; run it from the tree. What wants vLLM or peft besides
+says so where they are missing. Every figure is printed as soon as it is known and, where the environment variable OUT
+names a folder, kept in OUT/gpu.json. A section that takes longer than `--limit` seconds is left where it is, with the
+figures it has.
 
 The share of the ceiling is that of the FLOPs an update must compute (`gpu_work.update_flops` says the formula) in the
 best rate of large square matrix products measured here. Goal: 40 % of it. Without a GPU the command says so;
@@ -115,10 +116,7 @@ def measure_model(
     work: Work, shape: str, fields: dict[str, Any], sections: Sequence[str], limit: int, figures: Figures
 ) -> None:
     """Measure what a model of one shape is needed for; its memory is free again afterwards."""
-    model = random_qwen2(seed=0, device=work.device, dtype=work.dtype, **fields)
-    # its end lies beyond the vocabulary, so that every answer is as long as it may be
-    tokenizer = letters_tokenizer(128, end_id=fields["vocab_size"])
-    policy = Policy(model, tokenizer, name="random", template="none")
+    policy = make_policy(work, fields)
     calls = (play, update, step, sync, colocated, sleeping, sharded, adapters)
     for section, call in zip(OF_A_MODEL, calls, strict=True):
         if section in sections:
@@ -257,7 +255,7 @@ def write_files(work: Work, policy: Policy, shape: str, figures: Figures) -> Non
 def colocated(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
     """Do a step whose rows vLLM plays in this process, on the same device as the learner."""
     if find_spec("vllm") is None:
-        figures.add("colocated", shape, ended=MISSING)
+        figures.add("colocated", shape, ended="vLLM is not installed here")
         return
     objective, learner = make_objective(), make_learner(policy, Settings(16_384, recomputes=True))
     config = vllm.Config(rows=work.rows[-1], max_tokens=work.new, max_model_len=work.prompt + work.new)
@@ -284,7 +282,7 @@ def sleeping(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         figures.add("sleeping", shape, ended=MISSING)
         return
     more = ["--enable-sleep-mode", "--gpu-memory-utilization", SLEEPERS_SHARE]
-    with served(policy, work.device, work.prompt + work.new, *more) as url:
+    with served(policy, work.device, work.context, *more) as url:
         for level in (1, 2):
             step_beside_a_sleeper(work, policy, url, level, f"{shape}, level {level}", figures)
 
@@ -395,6 +393,14 @@ def curriculum(work: Work, figures: Figures) -> None:
         seconds=minute.ends[-1] - minute.ends[0],
         train_accuracy=sum(last) / len(last),
     )
+
+
+def make_policy(work: Work, fields: dict[str, Any], seed: int = 0) -> Policy:
+    """Draw a policy of a shape whose answers nothing ends, so that each is as long as it may be."""
+    model = random_qwen2(seed=seed, device=work.device, dtype=work.dtype, **fields)
+    policy = Policy(model, letters_tokenizer(128, end_id=fields["vocab_size"]), name="random", template="none")
+    policy.stop_ids = ()  # the tokenizer's end lies beyond the vocabulary, which vLLM's servers refuse
+    return policy
 
 
 def make_objective() -> Objective:

@@ -18,6 +18,7 @@ from policies.objectives.contracts import Trajectory
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request
 from policies.samplers.random_numbers import sample_seed
+from policies.samplers.weight_check import NUM_PROMPT
 
 QWEN = {
     "num_key_value_heads": 2,
@@ -96,6 +97,11 @@ class Work:
     @property
     def num_rows(self) -> int:
         return self.groups * GROUP_SIZE
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a server's rows: of those played, and of the prompt by which its weights are proven."""
+        return max(self.prompt + self.new, NUM_PROMPT + 1)
 
     @property
     def trained_tokens(self) -> int:

@@ -22,11 +22,13 @@ from policies.samplers.serving import supervisor
 
 ROOT = Path(__file__).parents[1]
 RANK = 32  # of adapters, at most
-MISSING = "vLLM is not installed here"
+MISSING = "vLLM is not installed here, or aiohttp, by which its servers are asked"
 
 
 def python() -> str | None:
-    """Find the Python that has vLLM; None: there is none."""
+    """Find the Python that has vLLM; None: there is none, or nothing here to ask a server by."""
+    if find_spec("aiohttp") is None:
+        return None
     if named := os.environ.get("EVERGREEN_VLLM_PYTHON"):
         return named
     if find_spec("vllm") is not None:

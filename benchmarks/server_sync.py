@@ -115,7 +115,7 @@ def to_a_server(work: Work, policy: Policy, shape: str, figures: Figures, sectio
     more = ["--gpu-memory-utilization", SHARE] if num_gpus else []
     if "nccl" in possible:
         more += supervisor.RECEIVES
-    with served(policy, device, work.prompt + work.new, *more, takes_adapters="adapter" in possible) as url:
+    with served(policy, device, work.context, *more, takes_adapters="adapter" in possible) as url:
         for how in possible:
             found = to_server(policy, url, how)
             rates = {"gb_s": found.num_bytes / found.seconds / 1e9, "megabytes": found.num_bytes / 1e6}

@@ -11,7 +11,6 @@ from torch.distributed.tensor import DTensor
 
 from benchmarks import gpu, one_server, server_sync
 from benchmarks.gpu_work import TOY, Figures, Work
-from benchmarks.random_models import letters_tokenizer, random_qwen2
 from policies.learner import Learner
 from policies.policy import Policy
 from policies.samplers.serving.client import Server
@@ -24,8 +23,7 @@ Updated = Callable[[Learner], object]
 
 
 def policy_of(fields: dict[str, Any], seed: int = 0) -> Policy:
-    tokenizer = letters_tokenizer(128, end_id=fields["vocab_size"])
-    return Policy(random_qwen2(seed=seed, **fields), tokenizer, name="random", template="none")
+    return gpu.make_policy(WORK, fields, seed)
 
 
 @pytest.fixture
@@ -147,7 +145,7 @@ def test_real_servers_and_an_engine_beside_the_learner(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Server, "can_sleep", there_is_a_sleep_mode)
     figures, policy = Figures(), policy_of(PLAYABLE)
-    with one_server.served(policy, WORK.device, 64) as url:
+    with one_server.served(policy, WORK.device, WORK.context) as url:
         for level in (1, 2):
             gpu.step_beside_a_sleeper(WORK, policy, url, level, f"level {level}", figures)
     server_sync.to_a_server(WORK, policy, "toy", figures, "sync", "files")
