@@ -9,8 +9,11 @@ The ranks meet by a file in it. One that a launcher started calls `follow_launch
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +35,7 @@ from policies.ranks import CPU, Ranks
 from policies.sharding import ShardedOptimizer
 
 SETTINGS, MEETING, POLICY = "follower.json", "meeting", "policy"
+LEADER_POLL_S = 1.0  # how often it is looked whether rank 0 is there
 READY = "ready-"  # and a rank: it has read everything, and is about to meet the others
 
 
@@ -49,20 +53,21 @@ def write_settings(
         "adapter": None if policy.adapter is None else policy.adapter.model_dump(mode="json"),
         "learner": learner.model_dump(mode="json"),
         "objective": objective,
+        "leader": os.getpid(),
         **more,
     }
     (folder / SETTINGS).write_text(json.dumps(settings))
 
 
-def run_commands(work: Ranks, learner: Learner, objective: AnyObjective) -> None:
-    """Do what rank 0 tells, until it says that it is over.
+def run_commands(work: Ranks, learner: Learner, objective: AnyObjective) -> dict[str, Any]:
+    """Do what rank 0 tells, until it says that it is over; give what it says then.
 
     A policy that has diverged has done so on all ranks: rank 0 reports it, and may still ask for what is saved.
     """
     while True:
         command, data, tensors = work.receive()
         if command == "end":
-            return
+            return data
         if command == "update":
             try:
                 learner.follow(objective, data, tensors)
@@ -96,24 +101,28 @@ def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, An
     return policy, settings
 
 
-def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> None:
-    """Make the updates of a run together with the other ranks."""
+def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the updates of a run together with the other ranks; give what rank 0 says at its end."""
     objective = make_objective(ObjectiveConfig.model_validate(settings["objective"]), settings["environments"])
     config = LearnerConfig.model_validate(settings["learner"])
     about = {name: settings[name] for name in ("temperature", "optimizes_on_host", "replicas")}
     learner = Learner(policy, config, work=work, **about)
-    run_commands(work, learner, objective)
+    return run_commands(work, learner, objective)
 
 
-def follow_launched(process: LaunchedProcess) -> None:
-    """Follow as one of the processes that a launcher started; `PolicyError`: rank 0's folder is not seen here."""
+def follow_launched(process: LaunchedProcess) -> int:
+    """Follow as one of the processes that a launcher started; give rank 0's exit code, which is theirs too.
+
+    So whoever starts a job again that is to go on starts all of its processes. Raises `PolicyError`: rank 0's folder is
+    not seen here.
+    """
     _leave_signals_to_rank_0()
     work = Ranks.join_launched(process)
     try:
         with work.together():
             command, data, _ = work.receive()
             if command == "end":  # there was nothing to update
-                return
+                return int(data["exit_code"])
             folder = Path(data["folder"])
             if not folder.is_dir():
                 raise PolicyError(f"rank {process.rank} does not see {folder}: have the home where all machines see it")
@@ -121,7 +130,7 @@ def follow_launched(process: LaunchedProcess) -> None:
                 work.device = CPU
             policy, settings = read_start(folder, work.device)
             work.total(torch.zeros(1))  # all have read it
-            follow(work, policy, settings)
+            return int(follow(work, policy, settings)["exit_code"])
     finally:
         work.leave()
 
@@ -132,10 +141,23 @@ def _leave_signals_to_rank_0() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _end_with(leader: int) -> None:
+    """End this process soon after its parent, rank 0, whatever it waits for: a kernel, or ranks that never come."""
+
+    def watch() -> None:
+        while os.getppid() == leader:
+            time.sleep(LEADER_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leader", daemon=True).start()
+
+
 def main(folder: Path, rank: int) -> None:
     """Follow in a process that rank 0 started, on the same machine."""
     _leave_signals_to_rank_0()
-    is_on_gpu = json.loads((folder / SETTINGS).read_text())["device"] == "cuda"
+    started = json.loads((folder / SETTINGS).read_text())
+    _end_with(started["leader"])
+    is_on_gpu = started["device"] == "cuda"
     device = torch.device("cuda", rank) if is_on_gpu else CPU
     policy, settings = read_start(folder, device)
     (folder / f"{READY}{rank}").touch()

@@ -123,7 +123,8 @@ class Ranks(Alone):
 
         There a rank may be lost without a word, with its machine: waiting has limits, and rank 0 has a `heartbeat`.
         """
-        device = torch.device("cuda", process.local_rank) if torch.cuda.is_available() else CPU
+        num_gpus = torch.cuda.device_count()  # one, where a launcher shows each process its own alone
+        device = torch.device("cuda", process.local_rank % num_gpus) if num_gpus else CPU
         _init_group("env://", process.rank, process.size, TOGETHER)
         return cls(device, commands=dist.new_group(backend="gloo", timeout=HEARD))
 

@@ -20,7 +20,7 @@ from orchestrator.runs.cluster_jobs import ClusterJob
 from orchestrator.spec import load_spec
 
 _PARTITION = re.compile(r"[\w.,-]+")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # of things in Kubernetes
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?")  # of things in Kubernetes, and with a number of their pods
 
 
 class Cluster(StrEnum):
@@ -38,7 +38,7 @@ def launch(
     on: Annotated[Cluster, typer.Option(help="Who runs the job.")],
     overrides: Set = None,
     home: Home = DEFAULT_HOME,
-    nodes: Annotated[int, typer.Option(min=1, help="SLURM: machines; of several, each GPU has a rank.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines; of several, each GPU has a rank.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of a machine.")] = 1,
     cpus: Annotated[int, typer.Option(min=1, help="Cores of a machine.")] = 8,
     memory: Annotated[int, typer.Option(min=1, help="GiB of memory of a machine.")] = 64,
@@ -69,6 +69,12 @@ def launch(
         checked = load_spec(spec, [*given, f"resources.ranks={size}"])
     else:
         checked = load_spec(spec, given)  # what is wrong with it is told here, not by a job
+        if gpus > 1 and checked.resources.ranks == 1:
+            err.print(
+                f"of {gpus} GPUs the policy is updated on one: `--set resources.ranks={gpus}` has it updated on all",
+                markup=False,
+                highlight=False,
+            )
     job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, nodes, given)
     if on is Cluster.slurm:
         if partition is not None and not _PARTITION.fullmatch(partition):
@@ -76,11 +82,6 @@ def launch(
         program = Path(sys.executable).with_name("evergreen")
         text = job.slurm(program, spec.absolute(), home.absolute(), partition)
     else:
-        if nodes > 1:
-            raise UserError(
-                "--nodes: a job of Kubernetes has one pod here. For several, let a PyTorchJob do `evergreen run SPEC "
-                "--resume-if-there` in each: it tells them RANK, WORLD_SIZE and where to meet"
-            )
         if image is None or claim is None:
             raise UserError(
                 "a job of Kubernetes needs --image, which has Evergreen installed, and --claim, the volume claim that "
@@ -88,8 +89,8 @@ def launch(
             )
         if not _NAME.fullmatch(job.name):
             raise UserError(
-                f"Kubernetes takes names of a to z, 0 to 9 and `-`, at most 63 characters, not {job.name}: say "
-                "--set name=..."
+                "Kubernetes takes names of a to z, 0 to 9 and `-` that begin with a letter, at most 60 characters, "
+                f"not {job.name}: say --set name=..."
             )
         text = job.kubernetes(spec.read_text("utf-8"), image, claim)
     if dry_run:

@@ -44,7 +44,7 @@ def with_launched_ranks(verb: Callable[P, None]) -> Callable[P, None]:
         elif process.rank:
             from policies.follower import follow_launched
 
-            follow_launched(process)
+            raise typer.Exit(follow_launched(process))
         else:
             from orchestrator.runs.ranks import leading_launched
 

@@ -1,13 +1,14 @@
 """Jobs of SLURM and Kubernetes that begin a run and go on with it until it is finished, as text.
 
 Both do `evergreen run SPEC --resume-if-there`, pass on the signal that ends them, which ends in a checkpoint, and read
-the exit code: 75 starts the job again, a fault and a mistake do not.
+the exit code: 75 starts the job again, a fault and a mistake do not. Of several machines in Kubernetes any failure
+does: torchrun, which starts their ranks, has an exit code of its own.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ MEETING = """
 export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 """
+MEETING_PORT = 29500  # of pods, which have an address each
+SAVING_S = GRACE_S - 20  # that torchrun leaves its processes between the signal and their kill
 WORKSPACE = "/workspace"  # of a container: the volume with the home, and with the files that a spec names
 
 
@@ -46,6 +49,11 @@ class ClusterJob:
     nodes: int = 1  # machines; of several, each GPU of each has a rank of its own
     overrides: Sequence[str] = field(default=())
 
+    @property
+    def ranks(self) -> int:
+        """Ranks of a machine that the job starts; the run itself starts others, of one machine."""
+        return max(self.gpus, 1) if self.nodes > 1 else 1
+
     def _command(self, program: str, spec: str, home: str, *more: str) -> list[str]:
         sets = [word for override in (*self.overrides, *more) for word in ("--set", override)]
         return [program, "run", spec, "--home", home, "--resume-if-there", *sets]
@@ -56,15 +64,15 @@ class ClusterJob:
         The step runs beside the shell, as a trap waits for a command that is in front. SLURM counts the starts. On
         several nodes `srun` starts the ranks, which meet on the first node, at a port by the job's number.
         """
-        ranks = max(self.gpus, 1) if self.nodes > 1 else 1  # of a node
+        cpus = max(self.cpus // self.ranks, 1)
         options = {
             "job-name": self.name,
             "output": f"{self.name}-%j.log",
             "open-mode": "append",
             **({} if partition is None else {"partition": partition}),
             "nodes": self.nodes,
-            "ntasks-per-node": ranks,
-            "cpus-per-task": max(self.cpus // ranks, 1),
+            "ntasks-per-node": self.ranks,
+            "cpus-per-task": cpus,
             "mem": f"{self.memory_gib}G",
             **({"gpus-per-node": self.gpus} if self.gpus else {}),
             "time": f"{self.hours}:00:00",
@@ -73,7 +81,7 @@ class ClusterJob:
         lines = "\n".join(f"#SBATCH --{key}={value}" for key, value in options.items())
         command, meeting = shlex.join(self._command(str(program), str(spec), str(home))), ""
         if self.nodes > 1:
-            command, meeting = f"srun {command}", MEETING
+            command, meeting = f"srun --cpus-per-task={cpus} {command}", MEETING  # which it does not take from above
         return f"""\
 #!/bin/bash
 {lines}
@@ -98,15 +106,23 @@ exit "$code"
 """
 
     def kubernetes(self, spec: str, image: str, claim: str) -> str:
-        """Write a ConfigMap of the spec, given as text, and a Job that mounts it and the volume claim."""
+        """Write a ConfigMap of the spec, given as text, and a Job that mounts it and the volume claim.
+
+        Several machines are pods that torchrun starts ranks in; they meet in the first, which a Service makes known.
+        """
         command = self._command(
             "evergreen", f"/spec/{self.name}.yaml", f"{WORKSPACE}/runs", f"resources.search_path={WORKSPACE}"
         )
+        if self.nodes > 1:
+            layout = ("--nnodes", str(self.nodes), "--nproc-per-node", str(self.ranks))
+            own = ("--node-rank", "$(JOB_COMPLETION_INDEX)")
+            meeting = ("--master-addr", f"{self.name}-0.{self.name}", "--master-port", str(MEETING_PORT))
+            command = ["torchrun", *layout, *own, *meeting, "--no-python", *command]
         labels = {"app.kubernetes.io/name": "evergreen", "app.kubernetes.io/instance": self.name}
         limits: dict[str, Any] = {"cpu": str(self.cpus), "memory": f"{self.memory_gib}Gi"}
         if self.gpus:
             limits["nvidia.com/gpu"] = str(self.gpus)
-        container = {
+        container: dict[str, Any] = {
             "name": "evergreen",
             "image": image,
             "command": command,
@@ -114,7 +130,7 @@ exit "$code"
             "resources": {"requests": limits, "limits": limits},
             "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE}, {"name": "spec", "mountPath": "/spec"}],
         }
-        pod = {
+        pod: dict[str, Any] = {
             "restartPolicy": "Never",  # the job starts another pod, by the rules below
             "terminationGracePeriodSeconds": GRACE_S,
             "containers": [container],
@@ -123,27 +139,39 @@ exit "$code"
                 {"name": "spec", "configMap": {"name": self.name}},
             ],
         }
+        if self.gpus > 1:  # processes that share memory need more than a container's 64 MB
+            container["volumeMounts"].append({"name": "memory", "mountPath": "/dev/shm"})
+            pod["volumes"].append({"name": "memory", "emptyDir": {"medium": "Memory"}})
         stays_failed = {"containerName": "evergreen", "operator": "In", "values": [OUR_FAULT, YOUR_MISTAKE]}
-        rules = [
+        rules: list[dict[str, Any]] = [
             {"action": "FailJob", "onExitCodes": stays_failed},
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},  # a drained node
         ]
-        job = {
+        job: dict[str, Any] = {
             "apiVersion": "batch/v1",
             "kind": "Job",
             "metadata": {"name": self.name, "labels": labels},
             "spec": {
-                "completions": 1,
-                "parallelism": 1,
-                "backoffLimit": self.restarts,
+                "completions": self.nodes,
+                "parallelism": self.nodes,
+                "backoffLimit": self.restarts * self.nodes,  # failed pods
                 "podFailurePolicy": {"rules": rules},
                 "template": {"metadata": {"labels": labels}, "spec": pod},
             },
         }
-        config: Mapping[str, Any] = {
+        config = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": self.name, "labels": labels},
             "data": {f"{self.name}.yaml": spec},
         }
-        return yaml.dump_all([config, job], Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
+        parts = [config, job]
+        if self.nodes > 1:
+            del rules[0]
+            container["env"] = [{"name": "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "value": str(SAVING_S)}]
+            job["spec"]["completionMode"], pod["subdomain"] = "Indexed", self.name
+            # the first pod is to be found before it is ready, since it waits for the others
+            service = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {"job-name": self.name}}
+            about = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name, "labels": labels}}
+            parts.insert(1, {**about, "spec": service})
+        return yaml.dump_all(parts, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)

@@ -93,18 +93,21 @@ _launched: Ranks | None = None  # this process is rank 0 of those; a process has
 def leading_launched(process: LaunchedProcess) -> Iterator[None]:
     """Meet the ranks that a launcher started beside this one, rank 0; what is run inside the block is theirs, too.
 
-    They are let go when the block ends, whether or not there was anything to update.
+    They are let go when the block ends, whether or not there was anything to update, and end with the same exit code.
     """
     global _launched
-    work = Ranks.join_launched(process)
+    work, exit_code = Ranks.join_launched(process), 0
     _launched = work
     try:
         with work.heartbeat():
             yield
+    except BaseException as left:
+        exit_code = getattr(left, "exit_code", 1)
+        raise
     finally:
         _launched = None
         with suppress(RuntimeError):
-            work.send("end")
+            work.send("end", {"exit_code": exit_code})
         work.leave()
 
 

@@ -110,7 +110,7 @@ def setting(number: int, folder: Path) -> Setting:
         spec["guards"], methods["guard"] = [guard], guard.get("action", "tell")
     if methods.get("intervention") in OF_ADAPTERS:
         spec["policy"] = {**spec["policy"], "adapter": 4}
-    elif number % 13 == 8 and "intervention" not in methods and methods.get("guard") != "roll_back":
+    elif number % 13 == 8:
         spec["resources"], methods["ranks"] = {**spec["resources"], "ranks": 2}, "ranks"
     if number % 7 == 3:
         probe = {**RL, "environment": next(iter(environments))}

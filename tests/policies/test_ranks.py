@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 
 from orchestrator.registry import OBJECTIVES, listing
+from policies.config import LearnerConfig
+from policies.follower import READY, write_settings
+from policies.samplers.testing import random_policy
 from tests.policies.families import FAMILIES
 from tests.shares import slow
 
@@ -198,3 +203,26 @@ def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(two: dict[str, 
     assert own["versions"] == [2, 2]
     assert own["weights"] < 1e-12, "and the next step is that of one process"
     assert own["moments"] < 1e-12
+
+
+def test_a_rank_ends_with_rank_0_whatever_it_waits_for(tmp_path: Path) -> None:
+    """Here for ranks that never come to the meeting."""
+    policy = random_policy()
+    begins = f"read; {sys.executable} -m policies.follower {tmp_path} 1 & echo $!; wait"
+    with subprocess.Popen(["bash", "-c", begins], stdin=PIPE, stdout=PIPE, text=True) as leader:
+        assert leader.stdin is not None
+        assert leader.stdout is not None
+        more = {"leader": leader.pid, "size": 2, "threads": 1, "search_path": None, "policy_config": {"model": "tiny"}}
+        write_settings(tmp_path, policy, LearnerConfig(), {}, **more)
+        leader.stdin.write("\n")
+        leader.stdin.flush()
+        follower = int(leader.stdout.readline())
+        until = time.monotonic() + 60
+        while not (tmp_path / f"{READY}1").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        leader.kill()
+    until = time.monotonic() + 10
+    while Path(f"/proc/{follower}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)

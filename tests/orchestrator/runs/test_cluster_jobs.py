@@ -93,6 +93,7 @@ def test_on_several_machines_srun_starts_the_ranks_and_tells_them_where_to_meet(
     program(
         tmp_path / "bin",
         "srun",
+        "[ $1 = --cpus-per-task=2 ] && shift\n"
         'for i in 0 1 2 3; do SLURM_PROCID=$i SLURM_NTASKS=4 "$@" || code=$?; done; exit $code',
     )
     script = replace(JOB, nodes=2).slurm(
@@ -114,7 +115,7 @@ def test_on_several_machines_srun_starts_the_ranks_and_tells_them_where_to_meet(
 
 def manifest(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     job = ClusterJob(**{**vars(JOB), **changes})
-    config, batch = yaml.safe_load_all(job.kubernetes("seed: 3\n", "me/evergreen:1", "volume"))
+    config, *_, batch = yaml.safe_load_all(job.kubernetes("seed: 3\n", "me/evergreen:1", "volume"))
     return config, batch
 
 
@@ -135,12 +136,39 @@ def test_a_job_of_kubernetes_begins_again_after_75_and_not_after_a_mistake() -> 
     ]
     assert container["command"][-1] == "resources.search_path=/workspace"
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounted == {"workspace": "/workspace", "spec": "/spec"}
+    assert mounted == {"workspace": "/workspace", "spec": "/spec", "memory": "/dev/shm"}
     assert {volume["name"] for volume in pod["volumes"]} == set(mounted)
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert (
         "nvidia.com/gpu" not in manifest(gpus=0)[1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
     )
+
+
+def test_of_several_machines_in_kubernetes_torchrun_starts_the_ranks_of_each(tmp_path: Path) -> None:
+    _, service, job = yaml.safe_load_all(replace(JOB, nodes=3).kubernetes("seed: 3\n", "me/evergreen:1", "volume"))
+    assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["parallelism"]) == ("Indexed", 3, 3)
+    assert job["spec"]["backoffLimit"] == 9
+    assert [rule["action"] for rule in job["spec"]["podFailurePolicy"]["rules"]] == ["Ignore"]
+    assert (service["kind"], service["spec"]["clusterIP"]) == ("Service", "None")
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    pod = job["spec"]["template"]["spec"]
+    assert pod["subdomain"] == service["metadata"]["name"] == "words"
+    (container,) = pod["containers"]
+    (kill_after,) = container["env"]
+    assert int(kill_after["value"]) < pod["terminationGracePeriodSeconds"]
+    assert container["command"][:12] == [
+        *("torchrun", "--nnodes", "3", "--nproc-per-node", "2", "--node-rank", "$(JOB_COMPLETION_INDEX)"),
+        *("--master-addr", "words-0.words", "--master-port", "29500", "--no-python"),
+    ]
+    assert container["command"][12:14] == ["evergreen", "run"]
+
+
+def test_gpus_that_no_rank_uses_are_told(tmp_path: Path, evergreen: Evergreen) -> None:
+    spec = written(tmp_path, alone())
+    alone_on_one = evergreen("launch", spec, "--on", "slurm", "--gpus", "8", "--dry-run")
+    assert "`--set resources.ranks=8` has it updated on all" in alone_on_one.stderr
+    for more in (["--set", "resources.ranks=8"], ["--nodes", "2"]):
+        assert not evergreen("launch", spec, "--on", "slurm", "--gpus", "8", "--dry-run", *more).stderr
 
 
 def test_launch_prints_a_job_of_a_spec_that_was_checked(tmp_path: Path, evergreen: Evergreen) -> None:
@@ -174,7 +202,10 @@ def test_replicas_are_those_of_the_ranks_that_machines_make(tmp_path: Path, ever
         (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.ranks=3"], "2 machines make 4"),
         (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.replicas=3"], "4 ranks cannot be 3"),
         (["--on", "slurm", "--nodes", "2", "--set", "sampler=vllm"], "resources.ranks: 2"),
-        (["--on", "kubernetes", "--nodes", "2"], "PyTorchJob"),
+        (
+            ["--on", "kubernetes", "--image", "i", "--claim", "c", "--set", "name=2words", "--dry-run"],
+            "that begin with a letter",
+        ),
     ],
 )
 def test_launch_refuses_what_cannot_become_a_job(
