@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,6 @@ from policies.ranks import CPU, Ranks
 from policies.sharding import ShardedOptimizer
 
 SETTINGS, MEETING, POLICY = "follower.json", "meeting", "policy"
-LEADER_POLL_S = 1.0  # how often it is looked whether rank 0 is there
 READY = "ready-"  # and a rank: it has read everything, and is about to meet the others
 
 
@@ -53,7 +51,6 @@ def write_settings(
         "adapter": None if policy.adapter is None else policy.adapter.model_dump(mode="json"),
         "learner": learner.model_dump(mode="json"),
         "objective": objective,
-        "leader": os.getpid(),
         **more,
     }
     (folder / SETTINGS).write_text(json.dumps(settings))
@@ -141,23 +138,23 @@ def _leave_signals_to_rank_0() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end_with(leader: int) -> None:
-    """End this process soon after its parent, rank 0, whatever it waits for: a kernel, or ranks that never come."""
+def _end_with_rank_0() -> None:
+    """End this process once rank 0, which holds the other end of its input, is gone.
+
+    Whatever it waits for then: a kernel, or ranks that never come to the meeting.
+    """
 
     def watch() -> None:
-        while os.getppid() == leader:
-            time.sleep(LEADER_POLL_S)
+        sys.stdin.buffer.read()
         os._exit(1)
 
-    threading.Thread(target=watch, name="leader", daemon=True).start()
+    threading.Thread(target=watch, name="rank 0", daemon=True).start()
 
 
 def main(folder: Path, rank: int) -> None:
     """Follow in a process that rank 0 started, on the same machine."""
     _leave_signals_to_rank_0()
-    started = json.loads((folder / SETTINGS).read_text())
-    _end_with(started["leader"])
-    is_on_gpu = started["device"] == "cuda"
+    is_on_gpu = json.loads((folder / SETTINGS).read_text())["device"] == "cuda"
     device = torch.device("cuda", rank) if is_on_gpu else CPU
     policy, settings = read_start(folder, device)
     (folder / f"{READY}{rank}").touch()
@@ -169,4 +166,5 @@ def main(folder: Path, rank: int) -> None:
 
 
 if __name__ == "__main__":
+    _end_with_rank_0()
     main(Path(sys.argv[1]), int(sys.argv[2]))

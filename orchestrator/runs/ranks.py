@@ -159,11 +159,14 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
-    """Start one; what it says goes to a file, and a signal from the terminal is rank 0's to hear."""
+    """Start one, which ends when this end of its input is gone.
+
+    What it says goes to a file, and a signal from the terminal is rank 0's to hear.
+    """
     command = [sys.executable, "-m", "policies.follower", str(folder), str(rank)]
     with _said(folder, rank).open("wb") as file:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=_environment()
+            command, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True, env=_environment()
         )
 
 

@@ -207,22 +207,15 @@ def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(two: dict[str, 
 
 def test_a_rank_ends_with_rank_0_whatever_it_waits_for(tmp_path: Path) -> None:
     """Here for ranks that never come to the meeting."""
-    policy = random_policy()
-    begins = f"read; {sys.executable} -m policies.follower {tmp_path} 1 & echo $!; wait"
-    with subprocess.Popen(["bash", "-c", begins], stdin=PIPE, stdout=PIPE, text=True) as leader:
-        assert leader.stdin is not None
-        assert leader.stdout is not None
-        more = {"leader": leader.pid, "size": 2, "threads": 1, "search_path": None, "policy_config": {"model": "tiny"}}
-        write_settings(tmp_path, policy, LearnerConfig(), {}, **more)
-        leader.stdin.write("\n")
-        leader.stdin.flush()
-        follower = int(leader.stdout.readline())
+    more = {"size": 2, "threads": 1, "search_path": None, "policy_config": {"model": "tiny"}}
+    write_settings(tmp_path, random_policy(), LearnerConfig(), {}, **more)
+    command = [sys.executable, "-m", "policies.follower", str(tmp_path), "1"]
+    with subprocess.Popen(command, stdin=PIPE) as follower:
         until = time.monotonic() + 60
         while not (tmp_path / f"{READY}1").exists():
             assert time.monotonic() < until
             time.sleep(0.05)
-        leader.kill()
-    until = time.monotonic() + 10
-    while Path(f"/proc/{follower}").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+        assert follower.poll() is None
+        assert follower.stdin is not None
+        follower.stdin.close()  # as a system does for a process that was killed
+        assert follower.wait(10) == 1
