@@ -256,16 +256,20 @@ def evergreen_stalled(rank: int, moment: str, note: Path, *words: object) -> Non
     evergreen(*words)
 
 
-def kill_when_noted(note: Path, *begun: Process) -> None:
-    """Kill the process that stops in the middle; all of these, and all that they have started, are soon gone."""
+def kill_when_noted(note: Path, *begun: Process) -> list[bytes]:
+    """Kill the process that stops in the middle; all of these and all that they have started are soon gone.
+
+    Gives the words of the commands that were started.
+    """
     wait_until(lambda: note.exists() or not all(one.is_going() for one in begun))
     assert note.exists(), [one.output.read_text() for one in begun]
-    every = [*(one.pid for one in begun if one.pid is not None)]
-    every += [child for one in tuple(every) for child in processes_below(one)]
-    killed = int(note.read_text())
+    first = [one.pid for one in begun if one.pid is not None]
+    below = {child: words for one in first for child, words in processes_below(one).items()}
+    every, killed = [*first, *below], int(note.read_text())
     assert killed in every
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: all(map(is_gone, every)), 10)
+    return [word for words in below.values() for word in words]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes as Linux lists them")
@@ -283,13 +287,16 @@ def test_a_rank_that_is_killed_in_the_middle_takes_all_along_and_a_resume_ends_t
     tmp_path: Path, whole: tuple[Path, Ending], rank: int, moment: str, sections: dict[str, Any]
 ) -> None:
     home, note = tmp_path / "home", tmp_path / "note"
-    words = ("run", written(tmp_path, spec(**sections)), "--home", home)
-    run = Process(tmp_path, rank, moment, note, *words, call=evergreen_stalled)
+    file = written(tmp_path, spec(**sections))
+    run = Process(tmp_path, rank, moment, note, "run", file, "--home", home, call=evergreen_stalled)
     try:
-        kill_when_noted(note, run)
+        words = kill_when_noted(note, run)
     finally:
         if run.is_going():
             run.signal(signal.SIGKILL)
+    assert b"environments.scoring.worker" in words
+    assert (b"policies.follower" if rank == 0 else b"tests.integration.stalled_rank") in words
+    assert any(b"store.tracker" in word for word in words) == ("tracker" in sections)
     exit_code, said = run.end()
     if rank:
         assert exit_code not in (0, -signal.SIGKILL)
@@ -320,16 +327,18 @@ def test_a_rank_that_ends_while_the_first_is_at_something_else_is_noticed_at_onc
         killed.append(time.monotonic())
         time.sleep(60)
 
+    where = {
+        "plays": "policies.samplers.transformers.TransformersSampler.generate",
+        "measures": "orchestrator.measurements.evaluation.Evaluation.run",
+    }
     monkeypatch.setattr(ranks, "_start", noted)
-    if phase == "plays":
-        monkeypatch.setattr("policies.samplers.transformers.TransformersSampler.generate", stay)
-    else:
-        monkeypatch.setattr("orchestrator.measurements.evaluation.Evaluation.run", stay)
+    begin = At(1, lambda: monkeypatch.setattr(where[phase], stay), ["stage"])
     given = {**alone("ranks"), "resources": {"search_path": str(REPOSITORY), "ranks": 2}}
     with pytest.raises(RankLost, match=r"rank 1 has ended with -9. `evergreen resume` goes on from"):
-        orchestrator.run(given, home=tmp_path)
+        orchestrator.run(given, home=tmp_path, watcher=begin)
     assert time.monotonic() - killed[0] < 5
-    assert told(tmp_path, "ranks")["status"] == "failed"
+    story = told(tmp_path, "ranks")
+    assert (story["status"], story["num_steps"]) == ("failed", 0 if phase == "plays" else 3)
 
 
 @pytest.mark.parametrize(
