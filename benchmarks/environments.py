@@ -12,7 +12,7 @@
 - evaluation: a whole run of 100 under `evaluate.share`, one of 3, and one of 100 without a share: what evaluating took
   beside training. The 100 are in ten clusters, and the scheduler finds all of them in its first ten stages.
 - checkpoint: all that grows with arms, the bandits' state and where every category's tasks stand, written and read;
-  of one bandit (flat), and of a hundred (staged).
+  of one bandit (flat), of ten and of a hundred (staged); and what a step then asks of them: slots, learning, standing.
 
 One process, one thread; seconds of the clock and of the processor, as others may be at work too. Exits 1 where seconds
 of the processor are above what is asked: 5 up to the first task of a process, and of a first step where modules are
@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 import orchestrator
 from benchmarks.bandits import BATCH
+from orchestrator.bandits.contracts import Feedback
 from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import make_choice
 from orchestrator.progress import Progress
@@ -313,15 +314,16 @@ def of_evaluation(num: int, share: float | None) -> bool:
     return (share is not None and passes > share) or num_met < len(clusters)
 
 
-def of_checkpoint(mode: str, num_arms: int, bandit: str) -> bool:
-    """Time what a checkpoint has of arms; whether writing takes too long."""
+def of_checkpoint(mode: str, num_environments: int, num_arms: int, bandit: str) -> bool:
+    """Time what a checkpoint has of arms, and a step's choice; whether writing takes too long."""
     from benchmarks.growth import create
 
-    environments = {name: create(name, num_arms // MANY) for name in dice(MANY)}
+    environments = {name: create(name, num_arms // num_environments) for name in dice(num_environments)}
+    first = next(iter(environments))
     section = CurriculumSection.model_validate({"mode": mode, "bandit": bandit})
-    choice = make_choice(section, trainable(environments), 0)
-    tasks = TaskSampler(environments, section, 0)
-    tasks.draw(choice.slots(BATCH, 1, next(iter(environments)), []))
+    choice, fresh = (make_choice(section, trainable(environments), 0) for _ in range(2))
+    tasks, at_first = (TaskSampler(environments, section, 0) for _ in range(2))
+    tasks.draw(choice.slots(BATCH, 1, first, []))
     gc.freeze()  # as a run does
     with tempfile.TemporaryDirectory() as home:
         begun = Spent.now()
@@ -329,12 +331,22 @@ def of_checkpoint(mode: str, num_arms: int, bandit: str) -> bool:
         saved = checkpoints.save(Path(home), "step-1", parts)
         write, begun = Spent.now().since(begun), Spent.now()
         opened = checkpoints.open_checkpoint(Path(home) / saved.folder, {"choice": 1, "tasks": 1})
-        choice.load_state(opened.read_json("choice"))
-        tasks.load_state(opened.read_json("tasks"))
+        fresh.load_state(opened.read_json("choice"))
+        at_first.load_state(opened.read_json("tasks"))
         read = Spent.now().since(begun)
+    steps = []
+    for step in range(2, 2 + STARTS):
+        begun = Spent.now()
+        picks = [(slot.bandit, slot.pick) for slot in choice.slots(BATCH, step, first, [])]
+        for name, own in choice.bandits.items():
+            own.learn([Feedback(pick, 0.3, score=0.7) for bandit_of, pick in picks if bandit_of == name])
+        choice.arms()
+        steps.append(Spent.now().since(begun).processor)
     gc.unfreeze()
     print(
-        f"checkpoint, {mode}, {bandit}, {num_arms:,} arms: write {write}, read {read}, {saved.num_bytes / 1e6:.1f} MB",
+        f"checkpoint, {mode}, {bandit}, {num_environments} x {num_arms // num_environments:,} arms: write {write}, "
+        f"read {read}, {saved.num_bytes / 1e6:.1f} MB; a step's choice {1000 * statistics.median(steps[1:]):.0f} ms of "
+        f"the processor, the first {1000 * steps[0]:.0f}",
         flush=True,
     )
     return write.processor > MOST_WRITE_S
@@ -348,10 +360,9 @@ PARTS: Mapping[str, Callable[[], list[bool]]] = {
     "step": lambda: [of_step(mode) for mode in ("staged", "flat")],
     "evaluation": lambda: [of_evaluation(num, share) for num, share in ((FEW, SHARE), (MANY, SHARE), (MANY, None))],
     "checkpoint": lambda: [
-        of_checkpoint(mode, arms, bandit)
+        of_checkpoint(mode, num_environments, ARMS, bandit)
         for bandit in ("headroom", "sec")
-        for mode in ("flat", "staged")
-        for arms in (ARMS // 10, ARMS)
+        for mode, num_environments in (("flat", MANY), ("staged", MANY // 10), ("staged", MANY))
     ],
 }
 
