@@ -1,6 +1,7 @@
 import pickle
 import random
 import sys
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -46,6 +47,7 @@ def test_a_data_set_is_built_once_for_all_that_ask_for_it_with_the_same_options(
     from reasoning_gym import factory
 
     built, create = [], factory.create_dataset
+    monkeypatch.setattr("environments.reasoning_gym._BUILT", WeakValueDictionary())  # of other tests, some may live
     monkeypatch.setattr(
         factory, "create_dataset", lambda *of, **options: built.append(options) or create(*of, **options)
     )

@@ -372,7 +372,8 @@ def starting(monkeypatch: pytest.MonkeyPatch, *module: str, **options: Any) -> N
     def start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", module[0], str(folder), str(rank), *module[1:]]
         with (folder / f"rank-{rank}.log").open("wb") as log:
-            return subprocess.Popen(words, stdout=log, stderr=log, env=ranks._environment(), **options)
+            about = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "env": ranks._environment()}
+            return subprocess.Popen(words, **about, **options)
 
     monkeypatch.setattr(ranks, "_start", start)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import pytest
 
@@ -256,6 +257,7 @@ def test_whoever_waits_for_a_long_file_hears_how_far_it_is(
     path = spec(tmp_path, 0)
     said = "one: 0 rows gone through, now train.jsonl"
     assert said in evergreen("validate", path).stderr
+    monkeypatch.setattr("environments.rows._OPENED", WeakValueDictionary())  # as in another process
     assert said in evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).stdout
 
 
