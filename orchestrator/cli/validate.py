@@ -28,6 +28,7 @@ from policies.errors import ModelNotFoundError
 from store.sentences import listed, short, size_in_words
 
 if TYPE_CHECKING:
+    from orchestrator.measurements.budget import LookingPlan
     from orchestrator.runs.gpu_plan import GpuPlan
     from orchestrator.runs.task_pools import EnvironmentPools
 
@@ -75,7 +76,7 @@ def validate(
     refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     plan = make_plan(checked, home, lambda text: err.print(text, markup=False))
     found = look_for_leaks(checked, threshold) if leaks else None
-    on_gpu = plan_on(checked, gpu) if plan_gpu or gpu else None
+    on_gpu = plan_on(checked, gpu, plan.looking) if plan_gpu or gpu else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}
         more |= {"gpu": {**asdict(on_gpu), "peak": on_gpu.held.peak, "fits": on_gpu.fits}} if on_gpu else {}
@@ -120,13 +121,16 @@ def print_plan(console: Console, name: str, plan: DryRun) -> None:
         console.print(Text(text, style="yellow" if line.startswith("warning: ") else ""))
 
 
-def plan_on(spec: Spec, name: str | None) -> GpuPlan:
-    """Plan a run on a GPU of this name; None: on the one that is here, else on an h100."""
+def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
+    """Plan a run that looks at so much on a GPU of this name; None: on the one that is here, else on an h100."""
     import torch
 
+    from orchestrator.rollout.task_supply import PromptLimits
     from orchestrator.runs.environments import build_environments, vocabulary_sample
+    from orchestrator.runs.first_prompts import prompt_lengths
     from orchestrator.runs.gpu_memory import GPUS, Gpu, gpu_named
     from orchestrator.runs.gpu_plan import plan_gpu
+    from policies.models.description import load_prompt_reader
     from policies.models.memory import describe_memory
 
     if name is None and torch.cuda.is_available():
@@ -137,8 +141,12 @@ def plan_on(spec: Spec, name: str | None) -> GpuPlan:
         gpu = gpu_named(name or "h100")
     _, environments = build_environments(spec)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    reader, prompts = load_prompt_reader(spec.policy, sample), dict[str, float]()
+    if reader is not None:
+        limits = PromptLimits(reader.encoder, reader.context, environments, spec.budgets).limits
+        prompts = prompt_lengths(environments, reader.encoder, limits)
     try:
-        return plan_gpu(spec, environments, partial(describe_memory, sample=sample), gpu)
+        return plan_gpu(spec, environments, partial(describe_memory, sample=sample), gpu, looking, prompts)
     except ModelNotFoundError as missing:
         raise UserError(f"--plan needs the model's configuration, a file of a few kB: {missing}") from missing
 

@@ -106,6 +106,16 @@ class LookingPlan:
         return sum(part.share for part in self.parts)
 
     @property
+    def a_boundary(self) -> float:
+        """Passes of evaluating at a boundary, the mean of all."""
+        return sum(part.passes / len(part.boundaries) for part in self.parts if part.name == EVALUATION)
+
+    @property
+    def inside_a_stage(self) -> float:
+        """Passes of evaluating inside a stage."""
+        return sum(part.passes / self.evaluation.last for part in self.parts if part.name == INSIDE)
+
+    @property
     def is_plain(self) -> bool:
         """Whether all there is to look at is everything, at every boundary."""
         return len(self.parts) == 1 and self.evaluation.is_full

@@ -83,6 +83,7 @@ class DryRun:
     saved_bytes: int | None  # of all of them
     ledger_bytes: int
     free_bytes: int
+    looking: LookingPlan  # what is looked at, and what that takes of the training's compute
     warnings: tuple[str, ...]
     left_out: tuple[LeftOutPrompts, ...] = ()  # of the environments whose data is not all usable
     remarks: tuple[str, ...] = ()  # what else there is to know of their data
@@ -90,7 +91,6 @@ class DryRun:
     trains: str = ""  # what learns, and how
     looks: str = ""  # what is looked at when
     changes: str = ""  # what is done to the policy between stages
-    looking: LookingPlan | None = None  # what that takes of the training's compute
     costs: str = ""  # the same in words
     fewest_episodes: int | None = None  # None: as many as at most
 
@@ -189,6 +189,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         saved_bytes=disk.saved_bytes,
         ledger_bytes=disk.ledger_bytes,
         free_bytes=disk.free_bytes,
+        looking=looking,
         warnings=(
             *([disk.shortage] if disk.shortage else []),
             *(f"{name}: {text}" for name, one in environments.items() for text in one.warnings),
@@ -208,7 +209,6 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         environments=pools,
         trains=_trains(spec, environments.values()),
         looks=_looks(spec, pools, looking),
-        looking=looking,
         costs="; ".join([*([] if looking.is_plain else [looking.text]), *(f"{one}: not known yet" for one in unknown)]),
         changes=_changes(spec),
         fewest_episodes=fewest if fewest < most else None,

@@ -1,8 +1,10 @@
-"""Whether environments make their tasks in time, and the policy's chat template takes them, tried before a run."""
+"""An environment's first tasks, before a run: made in time, taken by the policy's chat template, how long to read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from statistics import fmean
 
 from environments import Environment, Message, make_task
 from environments.contracts import TOOLS, is_whole
@@ -59,6 +61,25 @@ def require_readable(environments: Mapping[str, Environment], encoder: Encoder) 
                 raise type(error)(f"{name}: {error}") from error
         if refused is not None and not readable:
             raise PolicyError(f"{name}: {refused}") from refused
+
+
+def prompt_lengths(
+    environments: Mapping[str, Environment], encoder: Encoder, limits: Mapping[str, int | None]
+) -> dict[str, float]:
+    """Give the mean tokens of each environment's first prompts, without those above its limit, which no run reads."""
+    means = {}
+    for name, environment in environments.items():
+        limit, lengths = limits[name], _readable_lengths(environment, encoder)
+        if read := [length for length in lengths if limit is None or length <= limit]:
+            means[name] = fmean(read)
+    return means
+
+
+def _readable_lengths(environment: Environment, encoder: Encoder) -> Iterator[int]:
+    for messages in _first_conversations(environment):
+        if is_whole(messages):
+            with suppress(UnreadablePrompt):
+                yield len(encoder.encode(messages))
 
 
 def _require_calls(encoder: Encoder) -> None:

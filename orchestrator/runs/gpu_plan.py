@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from environments import Environment
+from orchestrator.measurements.budget import LookingPlan
 from orchestrator.runs.gpu_changes import MOST_RANKS, Describe, Proposal, proposals
 from orchestrator.runs.gpu_memory import MOMENTS, Case, Gpu, GpuMemory
 from orchestrator.runs.gpu_rates import Rates
@@ -46,19 +47,27 @@ class GpuPlan:
         return f"{said}. Nothing known here makes it fit ({tried}): take a smaller policy"
 
 
-def plan_gpu(spec: Spec, environments: Mapping[str, Environment], describe: Describe, gpu: Gpu) -> GpuPlan:
+def plan_gpu(
+    spec: Spec,
+    environments: Mapping[str, Environment],
+    describe: Describe,
+    gpu: Gpu,
+    looking: LookingPlan,
+    prompts: Mapping[str, float],
+) -> GpuPlan:
     """Work out what a run takes of a GPU, and what to change if that is too much.
 
-    `describe` works out the memory of a policy.
+    `describe` works out the memory of a policy; `looking`: what is evaluated when; `prompts`: tokens of one, by
+    environment, none where that is not known.
     """
     longest = max(spec.budgets.tokens(one) for one in environments.values())
     case = Case(spec, describe(spec.policy), gpu, longest)
-    held = GpuMemory.of(case)
+    held, rates = GpuMemory.of(case), Rates.of(case, environments, looking, prompts)
     return GpuPlan(
         held,
-        Rates.of(case, environments),
+        rates,
         () if held.fits else proposals(case, describe),
-        tuple(_notes(case, held)),
+        (*_notes(case, held), *_time_notes(case, rates)),
     )
 
 
@@ -85,8 +94,18 @@ def _notes(case: Case, held: GpuMemory) -> Iterator[str]:
         yield "a float32 gradient for each component of the score (`weighted`) is not in it"
     if case.kind == "vllm_server":
         yield from _server_notes(case, held)
+
+
+def _time_notes(case: Case, rates: Rates) -> Iterator[str]:
+    """Say what is not in a stage's time."""
     if case.kind == "transformers":
         yield "how fast the `transformers` sampler plays on a GPU is not known: kernels are launched one by one"
+    if rates.stage is None:
+        return
+    if rates.stage.prompt_tokens is None:
+        yield "how long prompts are is not known without the policy's tokenizer: updates are timed without them"
+    if case.spec.measure.of:
+        yield "what `measure` looks at takes time of its own, which is not in the stage's"
 
 
 def _server_notes(case: Case, held: GpuMemory) -> Iterator[str]:

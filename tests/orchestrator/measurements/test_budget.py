@@ -42,6 +42,10 @@ def test_a_sample_played_and_trained_on_is_four_passes_and_one_evaluated_is_one(
     assert found.training == 8 * 640
     (evaluation,) = found.parts
     assert evaluation.passes == 9 * 8 * 5 * 4
+    assert (found.a_boundary, found.inside_a_stage) == (8 * 5 * 4, 0)
+    every = plan(spec(evaluate={"items": 5, "samples": 4, "every": 3}))
+    assert every.a_boundary == found.a_boundary
+    assert every.inside_a_stage == 3 * 5 * 4, "after steps 3, 6 and 9, of one environment"
     assert evaluation.share == found.share == pytest.approx(9 * 160 / (8 * 640))
 
 

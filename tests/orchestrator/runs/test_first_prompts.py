@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from environments import Category, Environment, Task
 from orchestrator.errors import UserError
 from orchestrator.os_signals import OutOfTime, within
 from orchestrator.runs import first_prompts
+from policies.encoder import Encoder
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
+from tests.environments.rows.making import made
 
 
 class Slow(Environment):
@@ -44,6 +48,17 @@ def test_an_environment_that_makes_no_task_in_time_is_refused(monkeypatch: pytes
 
 def test_tasks_that_are_at_hand_are_not_waited_for() -> None:
     first_prompts.require_quick({"slow": Slow(4)})
+
+
+def test_how_long_prompts_are_is_a_mean_of_those_that_are_read(tmp_path: Path) -> None:
+    encoder = Encoder(build_tokenizer(VocabularySample({})), "chat")  # a token is a byte
+    lengths = {n: len(encoder.encode([{"role": "user", "content": n * "x"}])) for n in (10, 20, 300)}
+    environment = made(tmp_path, [{"question": n * "x", "answer": "1"} for n in lengths])
+    environments = {"rows": environment}
+    assert first_prompts.prompt_lengths(environments, encoder, {"rows": None}) == {"rows": sum(lengths.values()) / 3}
+    short = (lengths[10] + lengths[20]) / 2
+    assert first_prompts.prompt_lengths(environments, encoder, {"rows": 100}) == {"rows": short}
+    assert first_prompts.prompt_lengths(environments, encoder, {"rows": 5}) == {}
 
 
 def test_an_alarm_that_somebody_else_has_set_goes_on_afterwards() -> None:

@@ -14,14 +14,17 @@ import pytest
 from benchmarks.memory import SHAPES, architecture, layout_table, table
 from environments import Environment
 from orchestrator.errors import UserError
-from orchestrator.runs.environments import build_environments
+from orchestrator.measurements.budget import plan_looking, sample_lengths
+from orchestrator.runs.environments import build_environments, trainable
 from orchestrator.runs.gpu_changes import Proposal
 from orchestrator.runs.gpu_memory import GPUS, Part, gpu_named
 from orchestrator.runs.gpu_plan import GpuPlan, plan_gpu
+from orchestrator.runs.gpu_rates import StageTime
 from orchestrator.spec import Spec, load_spec
 from policies.config import PolicyConfig
 from policies.models.memory import describe_memory
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
+from store.sentences import percent
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY, small
 from tests.shares import share
@@ -59,10 +62,18 @@ def said(proposal: Proposal) -> list[str]:
     return [change.said for change in proposal.changes]
 
 
-def planned(raw: dict[str, Any], gpu: str = "h100") -> GpuPlan:
+def planned(raw: dict[str, Any], gpu: str = "h100", **prompts: float) -> GpuPlan:
     spec = Spec.model_validate(raw)
     environments: dict[str, Environment] = build_environments(spec)[1]
-    return plan_gpu(spec, environments, described, GPUS[gpu])
+    names, num = list(trainable(environments)), spec.evaluate.items
+    num_tasks = {name: num * len(one.categories) for name, one in environments.items()}
+    looking = plan_looking(spec, num_tasks, sample_lengths(spec, environments, names), names)
+    return plan_gpu(spec, environments, described, GPUS[gpu], looking, prompts)
+
+
+def stage_of(plan: GpuPlan) -> StageTime:
+    assert plan.rates.stage is not None
+    return plan.rates.stage
 
 
 def test_where_servers_play_is_said(shapes: Path) -> None:
@@ -103,11 +114,12 @@ def test_what_playing_and_updating_each_take_too_much_of_is_all_changed(shapes: 
 def test_a_stage_is_as_long_as_that_of_the_environment_with_the_longest_groups(shapes: Path) -> None:
     vllm, spec = {"type": "vllm", "max_tokens": 100}, large(shapes)
     spec["environments"] = {name: spec["environments"][name] for name in ("numbers", "noise")}
-    plain = planned({**spec, "sampler": vllm})
+    plain = stage_of(planned({**spec, "sampler": vllm}))
     spec["environments"]["noise"] = {**spec["environments"]["noise"], "episodes": {"max_tokens": 200}}
-    own = planned({**spec, "sampler": vllm})
-    assert plain.rates.stage_s is not None
-    assert own.rates.stage_s == pytest.approx(2 * plain.rates.stage_s, rel=0.01)  # and a little for longer reading
+    own = stage_of(planned({**spec, "sampler": vllm}))
+    assert own.environment == "noise"
+    assert own.update_s == pytest.approx(2 * plain.update_s)
+    assert own.play_s == pytest.approx(2 * (plain.play_s or 0), rel=0.01)  # and a little for longer reading
 
 
 def test_where_a_gpu_alone_is_not_enough_ranks_adapters_and_a_larger_gpu_are_proposed(shapes: Path) -> None:
@@ -227,7 +239,6 @@ def test_rates_are_those_of_the_gpu(shapes: Path) -> None:
     assert plan.rates.update_tokens_s == pytest.approx(0.4 * 989e12 / (8 * memory.num_parameters))
     read = memory.weights + 256 * 300 * memory.cache_bytes  # half of an answer has been written, on average
     assert plan.rates.play_tokens_s == pytest.approx(256 / (read / (0.65 * 3.35e12)))
-    assert "a stage's steps with answers of full length take at least" in plan.rates.in_words
     tiny = planned(small("tiny"))
     assert tiny.rates.update_tokens_s is None
     assert tiny.fits
@@ -244,7 +255,7 @@ def test_servers_play_at_the_rate_of_their_gpus(shapes: Path, tmp_path: Path) ->
     one, eight = served(1, in_flight=256), served(8, in_flight=256)
     beside = planned(large(shapes, "1.5B", sampler={"type": "vllm", "max_tokens": 600}, step=step))
     assert one.rates.play_tokens_s == beside.rates.play_tokens_s
-    assert one.rates.stage_s == pytest.approx(beside.rates.stage_s)
+    assert stage_of(one).play_s == pytest.approx(stage_of(beside).play_s)
     memory = described(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
     read = memory.weights + 32 * 300 * memory.cache_bytes
     assert eight.rates.play_tokens_s == pytest.approx(32 / (read / (0.65 * 3.35e12)))
@@ -269,11 +280,67 @@ def test_what_is_played_ahead_takes_no_time_of_its_own(shapes: Path) -> None:
     assert asleep.rates == plain.rates
     num_tokens = 4 * 4 * 3  # of a step
     play, update = num_tokens / plain.rates.play_tokens_s, num_tokens / plain.rates.update_tokens_s
-    assert plain.rates.stage_s == pytest.approx(3 * (play + update))
-    assert ahead.rates.stage_s == pytest.approx(play + 2 * max(play, update) + update)
+    evaluate = stage_of(plain).boundary_s
+    assert evaluate is not None
+    assert stage_of(plain).total_s == pytest.approx(3 * (play + update) + evaluate)
+    assert stage_of(ahead).total_s == pytest.approx(play + 2 * max(play, update) + update + evaluate)
+    assert "to play beside" in ahead.rates.in_words
     beside = {"type": "vllm", "max_tokens": 3}
-    in_process = [planned(large(shapes, "1.5B", sampler={**beside, "ahead": ahead})).rates.stage_s for ahead in (0, 1)]
+    in_process = [stage_of(planned(large(shapes, "1.5B", sampler={**beside, "ahead": ahead}))) for ahead in (0, 1)]
     assert in_process[0] == in_process[1], "both are one GPU's work"
+
+
+def test_a_stage_is_timed_with_the_evaluation_at_its_boundary_and_inside_it(shapes: Path) -> None:
+    sampler = {"type": "vllm", "max_tokens": 600}
+    given = large(shapes, "1.5B", sampler=sampler, evaluate={"items": 32, "samples": 8, "greedy": True})
+    given["environments"] = {"noise": given["environments"]["noise"]}
+    stage = stage_of(planned(given))
+    num_categories = len(build_environments(Spec.model_validate(given))[1]["noise"].categories)
+    memory = described(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    rate = 256 / ((memory.weights + 256 * 300 * memory.cache_bytes) / (0.65 * 3.35e12))  # a category at once
+    num_tokens = num_categories * 32 * (8 + 1) * 600
+    assert stage.boundary_s == pytest.approx(num_tokens / rate)
+    assert stage.evaluated == pytest.approx(num_tokens / (num_tokens + 3 * 4 * 4 * 600))
+    assert stage.inside_s == 0
+    assert stage.total_s == pytest.approx(stage.update_s + (stage.play_s or 0) + num_tokens / rate)
+    often = planned({**given, "evaluate": {**given["evaluate"], "every": 1}})
+    assert stage_of(often).inside_s == pytest.approx(2 * num_tokens / rate), "after steps 1 and 2 of 3"
+    assert "to evaluate at its boundary" in often.rates.in_words
+    assert "to evaluate inside it" in often.rates.in_words
+
+
+def test_how_long_it_updates_is_told_where_how_fast_it_plays_is_not_known(shapes: Path) -> None:
+    spec = large(shapes, sampler={"type": "transformers", "max_tokens": 600})
+    plan = planned(spec)
+    stage = stage_of(plan)
+    assert stage.update_s == pytest.approx(3 * 4 * 4 * 600 / (plan.rates.update_tokens_s or 0))
+    assert stage.total_s == stage.update_s
+    assert (stage.play_s, stage.boundary_s) == (None, None)
+    assert f"to update; how long it plays is not known: {percent(stage.evaluated)} of the tokens" in plan.rates.in_words
+    played = stage_of(planned({**spec, "sampler": {"type": "vllm", "max_tokens": 600}}))
+    assert stage.evaluated == played.evaluated
+
+
+def test_prompts_are_read_for_each_answer_where_layers_are_run_again_and_else_once(shapes: Path) -> None:
+    again = large(shapes, "1.5B", sampler={"type": "vllm", "max_tokens": 600})
+    again["environments"] = {"noise": again["environments"]["noise"]}
+    kept = {**again, "learner": {**again["learner"], "activation_checkpointing": False}}
+    for spec, times_read in ((again, 4), (kept, 1)):
+        without, with_prompts = planned(spec), planned(spec, noise=150.0)
+        assert stage_of(with_prompts).update_s == pytest.approx(
+            stage_of(without).update_s * (4 * 600 + times_read * 150) / (4 * 600)
+        )
+        assert "with answers of full length to prompts of 150 tokens, all learnt from" in with_prompts.rates.in_words
+        assert any("how long prompts are is not known" in note for note in without.notes)
+        assert not any("how long prompts are" in note for note in with_prompts.notes)
+
+
+def test_an_environment_that_is_in_no_order_has_no_stage(shapes: Path) -> None:
+    spec = large(shapes, sampler={"type": "vllm", "max_tokens": 100})
+    spec["environments"] = {name: spec["environments"][name] for name in ("numbers", "noise")}
+    spec["environments"]["noise"] = {**spec["environments"]["noise"], "episodes": {"max_tokens": 200}}
+    spec["curriculum"] = {"scheduler": {"type": "sequence", "order": ["numbers"]}}
+    assert stage_of(planned(spec)).environment == "numbers"
 
 
 def test_a_server_on_the_learners_gpu_needs_room_there(shapes: Path) -> None:
@@ -316,6 +383,9 @@ def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shap
     told = evergreen("validate", path, "--plan", "--json", "--gpu", "h200", "--home", tmp_path / "home")
     gpu = json.loads(told.stdout)["gpu"]
     assert gpu["fits"]
+    stage = gpu["rates"]["stage"]
+    assert stage["total_s"] > stage["update_s"] + stage["boundary_s"] > stage["update_s"]
+    assert stage["prompt_tokens"] > 1, "its tokenizer is there"
     assert gpu["peak"] == sum(part["num_bytes"] for part in gpu["held"]["parts"] if "update" in part["moments"])
 
 
