@@ -362,3 +362,7 @@ class RemoteEnvironment(Environment):
 
     async def close(self) -> None:
         """Let go of the connections of the running event loop; the next call makes new ones."""
+
+    def take_news(self) -> list[str]:
+        """Give what people should know of its servers and have not been told, once."""
+        return []

@@ -183,6 +183,9 @@ class HttpEnvironment(RemoteEnvironment):
     async def close(self) -> None:
         await self._client.close()
 
+    def take_news(self) -> list[str]:
+        return self._client.servers.take_news()
+
     def _fetch(self, category: str, start: int, size: int | None) -> None:
         patience_s = self._config.patience_s if self.is_needed else self._config.retry_s
         num, until = self._protocol.page, time.monotonic() + patience_s

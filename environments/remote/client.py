@@ -53,7 +53,7 @@ class Unanswered(RemoteFault):
 
 
 class Refused(RemoteFault):
-    """A server will not have a call, and no other would."""
+    """A server will not have a call."""
 
     def __init__(self, status: int, said: str) -> None:
         super().__init__(f"refused: {status}{said and f' {said}'}")
@@ -135,17 +135,14 @@ class Client:
     ) -> R:
         """Call a server once; raises Unanswered, Refused, BadReply, or RemoteFault."""
         data, _ = await self.exchange(method, url, path, body, query, cookies, timeout_s)
-        return self.read(reply, url, data)
+        return self.read(reply, data)
 
-    def read(self, reply: type[R], url: str, data: bytes) -> R:
+    def read(self, reply: type[R], data: bytes) -> R:
         """Read a reply of a server, the token masked in it; raises BadReply where it is not in form."""
         try:
-            found = reply.model_validate_json(_masked(data, self.token()))
+            return reply.model_validate_json(_masked(data, self.token()))
         except ValidationError as error:
-            self.servers.failed(url)
             raise BadReply(f"{BAD_REPLY}: {_fault(error)}") from None
-        self.servers.succeeded(url)
-        return found
 
     async def exchange(
         self,
@@ -170,16 +167,14 @@ class Client:
                 data = _masked(await _read(response), token)
                 status, again_s = response.status, _seconds(response.headers.get("Retry-After"))
                 set_cookies = {name: morsel.value for name, morsel in response.cookies.items()}
-            if not all_statuses:
-                _require_success(status, data, again_s)
         except NO_ANSWER as error:
-            raise self._unanswered(url, error) from None
-        except Refused:
-            raise
-        except RemoteFault as fault:
-            if str(fault) != _unavailable(BUSY):  # a server that is busy is well
-                self.servers.failed(url)
-            raise
+            raise self._unanswered(url, _cause(error)) from None
+        if not all_statuses and status in UNAVAILABLE:
+            raise self._unanswered(url, _unavailable(status), again_s)
+        if all_statuses or status != BUSY:
+            self.servers.answered(url)
+        if not all_statuses:
+            _require_success(status, data, again_s)
         return data, set_cookies
 
     async def call_any(self, reply: type[R], method: str, path: str, body: Any = None, **more: Any) -> tuple[str, R]:
@@ -193,16 +188,21 @@ class Client:
     async def anywhere(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
         """Do a work at whichever server lets it, again and elsewhere where it is unanswered; also at which it was.
 
-        Raises what the work does; RemoteFault, "no server: ...", where none answers within the time for retries. Where
-        it is known that none does, only what was under way waits: a call that failed, an episode that was lost.
+        A server that answers otherwise than it should is not asked again, but the others are: it may have been
+        replaced by something else, have lost our token, or be the only one that is broken. Raises what the work did
+        where all answer so; RemoteFault, "no server: ...", where none answers within the time for retries. Where it is
+        known that none does, only what was under way waits: a call that failed, an episode that was lost.
         """
         until, pause, tried = time.monotonic() + self.limits.retry_s, FIRST_PAUSE_S, set[str]()
+        faults: dict[str, RemoteFault] = {}  # by server
         cause: RemoteFault | None = LOST.get()
         while True:
             wait_s = 0.0
             try:
-                url = self.servers.pick(tried)
+                url = self.servers.pick(tried, faults)
             except RemoteFault:
+                if faults and (cause is None or faults.keys() >= set(self.servers.urls())):
+                    raise list(faults.values())[-1] from None
                 if cause is None:
                     raise
                 wait_s = self.servers.next_s()
@@ -213,6 +213,10 @@ class Client:
                 except Unanswered as unanswered:
                     cause, wait_s = unanswered, unanswered.again_s
                     tried.add(url)
+                except RemoteFault as fault:
+                    self.servers.failed(url, str(fault))
+                    faults[url] = fault
+                    continue
                 finally:
                     self.servers.load(url, -1)
             wait_s = max(wait_s, pause * (1 + self._jitter.random() / 2))
@@ -226,7 +230,7 @@ class Client:
         token = self.token()
         try:
             async with asyncio.timeout(self.limits.timeout_s):
-                return await self._link().session.ws_connect(
+                opened = await self._link().session.ws_connect(
                     url + path,
                     headers=_headers(token),
                     max_msg_size=MOST_BYTES,
@@ -234,14 +238,18 @@ class Client:
                     heartbeat=HEARTBEAT_S,
                 )
         except aiohttp.WSServerHandshakeError as error:
+            if error.status in UNAVAILABLE:
+                raise self._unanswered(url, _unavailable(error.status)) from None
+            if error.status == BUSY:
+                raise Unanswered(_unavailable(BUSY)) from None
+            self.servers.answered(url)
             if error.status in (401, 403):
                 raise TokenRefused(error.status) from None
-            self.servers.failed(url)
-            if error.status == BUSY or error.status in UNAVAILABLE:
-                raise Unanswered(_unavailable(error.status)) from None
             raise Refused(error.status, "no WebSocket") from None
         except NO_ANSWER as error:
-            raise self._unanswered(url, error) from None
+            raise self._unanswered(url, _cause(error)) from None
+        self.servers.answered(url)
+        return opened
 
     async def farewell(self, method: str, url: str, path: str, **more: Any) -> None:
         """Call a server whose reply does not matter."""
@@ -254,9 +262,9 @@ class Client:
         if link is not None:
             await link.session.close()
 
-    def _unanswered(self, url: str, error: Exception) -> Unanswered:
-        self.servers.failed(url)
-        return Unanswered(_cause(error))
+    def _unanswered(self, url: str, cause: str, again_s: float = 0.0) -> Unanswered:
+        self.servers.unanswered(url, cause)
+        return Unanswered(cause, again_s)
 
     def _link(self) -> _Link:
         loop = asyncio.get_running_loop()
@@ -288,8 +296,8 @@ def _require_success(status: int, data: bytes, again_s: float) -> None:
         return
     if status in (401, 403):
         raise TokenRefused(status)
-    if status == BUSY or status in UNAVAILABLE:
-        raise Unanswered(_unavailable(status), again_s)
+    if status == BUSY:
+        raise Unanswered(_unavailable(BUSY), again_s)  # and is well
     said = _said(data)
     if status >= 500:
         raise RemoteFault(f"failed: {status}{said and f' {said}'}")

@@ -22,6 +22,7 @@ from environments.contracts import (
 )
 from environments.remote.client import FIRST_PAUSE_S, TIMED_OUT, Client, Refused, Reply, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
+from environments.remote.episode import ServedEpisode
 
 PROTOCOL = 1
 REPEATS = 2  # of a turn at the same server, before the episode is begun elsewhere
@@ -163,28 +164,29 @@ class EvergreenProtocol(Protocol):
 
     async def begin(self, task: Task) -> RemoteEpisode:
         """Begin an episode where there are the fewest; a server of another version is none of ours."""
-        client = self._client
-        url, reply = await client.call_any(
-            EpisodeReply, "POST", "/episodes", {"category": task.category, "index": task.index}
-        )
+        _, episode = await self._client.anywhere(lambda url: self._begin(url, task))
+        return episode
+
+    async def _begin(self, url: str, task: Task) -> RemoteEpisode:
+        asked = {"category": task.category, "index": task.index}
+        reply = await self._client.call(EpisodeReply, "POST", url, "/episodes", asked)
         if self._version and reply.version != self._version:
-            client.servers.failed(url)
-            await client.farewell("DELETE", url, f"/episodes/{quote(reply.episode)}")
+            await self._client.farewell("DELETE", url, f"/episodes/{quote(reply.episode)}")
             raise RemoteFault("a server has another version now")
-        return EvergreenEpisode(client, url, reply.episode)
+        return EvergreenEpisode(self._client, url, reply.episode)
 
     async def _describe(self, url: str) -> Description | RemoteFault:
         name = self._client.name
         try:
             timeout_s = min(DESCRIBE_S, self._client.limits.timeout_s)
             data, _ = await self._client.exchange("GET", url, "/environment", timeout_s=timeout_s)
-            spoken = self._client.read(_Spoken, url, data).protocol
+            spoken = self._client.read(_Spoken, data).protocol
             if spoken != PROTOCOL:
                 raise EnvironmentFault(
                     f"environment {name}: {url} speaks version {spoken} of the protocol, this is version {PROTOCOL}:"
                     " take a server of that version"
                 )
-            return self._client.read(DescriptionReply, url, data).description()
+            return self._client.read(DescriptionReply, data).description()
         except TokenRefused as refused:
             raise refused.fault(name, url) from None
         except Refused as refused:
@@ -200,32 +202,19 @@ class _Spoken(Reply):
     protocol: int
 
 
-class EvergreenEpisode(RemoteEpisode):
+class EvergreenEpisode(ServedEpisode):
     """An episode at the server that began it."""
 
     def __init__(self, client: Client, url: str, name: str) -> None:
-        self._client, self._url, self._path = client, url, f"/episodes/{quote(name)}"
-        self._num_turns, self._is_over = 0, False
-        client.servers.load(url, 1)
+        super().__init__(client.servers, url)
+        self._client, self._path = client, f"/episodes/{quote(name)}"
 
-    async def step(self, completion: str) -> Turn:
+    async def _answer(self, completion: str) -> Turn:
         """Send a completion with its number: a server that has answered it already gives the same turn again."""
-        body = {"turn": self._num_turns, "completion": completion}
-        try:
-            reply = await self._patient_call(body)
-        except RemoteFault as fault:
-            if isinstance(fault, EpisodeLost):
-                self._end()
-            raise
-        self._num_turns += 1
-        if reply.done:
-            self._end()  # the server needs no farewell
-        return reply.turn()
+        return (await self._patient_call({"turn": self._num_turns, "completion": completion})).turn()
 
-    async def close(self) -> None:
-        """Let the server forget it."""
-        if not self._is_over:
-            self._end()
+    async def _part(self, is_over: bool) -> None:
+        if not is_over:
             await self._client.farewell("DELETE", self._url, self._path)
 
     async def _patient_call(self, body: dict[str, Any]) -> TurnReply:
@@ -245,8 +234,3 @@ class EvergreenEpisode(RemoteEpisode):
                 await asyncio.sleep(max(pause, unanswered.again_s))
                 pause *= 2
         raise AssertionError("the last repeat returns or raises")
-
-    def _end(self) -> None:
-        if not self._is_over:
-            self._is_over = True
-            self._client.servers.load(self._url, -1)

@@ -33,6 +33,7 @@ from environments.contracts import (
 from environments.options import Options
 from environments.remote.client import BAD_REPLY, TIMED_OUT, BadReply, Client, Reply, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
+from environments.remote.episode import ServedEpisode
 from environments.remote.rewards import Range, score_of
 
 LEASE_S = 300.0  # its servers say none
@@ -108,7 +109,6 @@ class NemoGymProtocol(Protocol):
 
         async def seed(url: str) -> dict[str, str]:
             _, cookies = await self._client.exchange("POST", url, "/seed_session", row)
-            self._client.servers.succeeded(url)
             return cookies
 
         url, cookies = await self._client.anywhere(seed)
@@ -177,15 +177,18 @@ def _tools(row: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(tool["name"] for tool in tools)
 
 
-class NemoGymEpisode(RemoteEpisode):
-    """A session: the cookies that its server sets. No call of it is made twice, as tools change its state."""
+class NemoGymEpisode(ServedEpisode):
+    """A session: the cookies that its server sets, who has no route to close it.
+
+    No call of it is made twice, as tools change its state.
+    """
 
     def __init__(self, client: Client, url: str, cookies: dict[str, str], row: Mapping[str, Any], worth: Range) -> None:
-        self._client, self._url, self._cookies, self._row, self._worth = client, url, cookies, row, worth
-        self._tools, self._output, self._is_over = _tools(row), list[dict[str, Any]](), False
-        client.servers.load(url, 1)
+        super().__init__(client.servers, url)
+        self._client, self._cookies, self._row, self._worth = client, cookies, row, worth
+        self._tools, self._output = _tools(row), list[dict[str, Any]]()
 
-    async def step(self, completion: str) -> Turn:
+    async def _answer(self, completion: str) -> Turn:
         """Make the calls in a completion; one without calls is the answer, which is verified."""
         calls = CALL.findall(completion)[:MOST_CALLS] if self._tools else []
         text = CALL.sub("", completion) if calls else completion
@@ -194,12 +197,6 @@ class NemoGymEpisode(RemoteEpisode):
         if not calls:
             return Turn((), await self._verify(), done=True)
         return Turn(tuple([{"role": "tool", "content": await self._use(call)} for call in calls]), None, done=False)
-
-    async def close(self) -> None:
-        """Let it go: a session of cookies is known to nobody else, and the server has no route to close it."""
-        if not self._is_over:
-            self._is_over = True
-            self._client.servers.load(self._url, -1)
 
     async def _use(self, call: str) -> str:
         try:
@@ -228,7 +225,7 @@ class NemoGymEpisode(RemoteEpisode):
             "parallel_tool_calls": False, "tool_choice": "auto", "tools": asked.get("tools") or [],
         }  # fmt: skip
         data = await self._ask("/verify", {**self._row, "response": response})
-        found = self._client.read(_Verified, self._url, data)
+        found = self._client.read(_Verified, data)
         if found.mask_sample:
             return Score.unscorable(f"masked: {found.failure_kind or 'no reason given'}")
         return score_of(found.reward, self._worth, found.reward_components)

@@ -43,6 +43,7 @@ from environments.remote.client import (
     Unanswered,
 )
 from environments.remote.contracts import Description, Protocol, TaskText
+from environments.remote.episode import ServedEpisode
 from environments.remote.rewards import Range, score_of
 
 BEGINS_OTHERWISE = "the episode begins otherwise than its task"
@@ -131,8 +132,7 @@ class OpenEnvProtocol(Protocol):
 
     async def begin(self, task: Task) -> RemoteEpisode:
         """Open a connection, which is an episode, and reset it."""
-        url, episode = await self._client.anywhere(lambda url: self._begin(url, task))
-        self._client.servers.succeeded(url)
+        _, episode = await self._client.anywhere(lambda url: self._begin(url, task))
         return episode
 
     async def _begin(self, url: str, task: Task) -> RemoteEpisode:
@@ -172,17 +172,17 @@ def shown(observation: Mapping[str, Any], options: OpenEnvOptions) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-class OpenEnvEpisode(RemoteEpisode):
+class OpenEnvEpisode(ServedEpisode):
     """An episode: a connection. With it the server loses the episode, and the other way round."""
 
     def __init__(
         self, client: Client, url: str, socket: aiohttp.ClientWebSocketResponse, options: OpenEnvOptions
     ) -> None:
-        self._client, self._url, self._socket, self._options = client, url, socket, options
-        self._return, self._is_over = 0.0, False
-        client.servers.load(url, 1)
+        super().__init__(client.servers, url)
+        self._client, self._socket, self._options = client, socket, options
+        self._return = 0.0
 
-    async def step(self, completion: str) -> Turn:
+    async def _answer(self, completion: str) -> Turn:
         """Send the reply as an action."""
         options = self._options
         observed = await self.ask("step", {**options.action_with, options.action: completion})
@@ -201,7 +201,7 @@ class OpenEnvEpisode(RemoteEpisode):
                 await self._socket.send_json({"type": kind, "data": data})
                 heard = await self._socket.receive()
         except TimeoutError:
-            self._client.servers.failed(self._url)
+            self._client.servers.unanswered(self._url, TIMED_OUT)
             raise RemoteFault(TIMED_OUT) from None
         except (aiohttp.ClientError, OSError):
             raise EpisodeLost("connection reset") from None
@@ -209,7 +209,7 @@ class OpenEnvEpisode(RemoteEpisode):
             raise BadReply(f"{BAD_REPLY}: longer than {MOST_BYTES // 2**20} MiB, or no WebSocket's")
         if heard.type is not aiohttp.WSMsgType.TEXT:
             raise EpisodeLost("connection closed")
-        answer = self._client.read(_Answer, self._url, str(heard.data).encode())
+        answer = self._client.read(_Answer, str(heard.data).encode())
         if answer.type == "error":
             raise _trouble(answer.data)
         if answer.type != "observation":
@@ -220,12 +220,10 @@ class OpenEnvEpisode(RemoteEpisode):
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             raise BadReply(f"{BAD_REPLY}: data.{first['loc'][0]}: {first['type']}") from None
 
-    async def close(self) -> None:
-        """Say so and hang up."""
-        if self._is_over:
+    async def _part(self, is_over: bool) -> None:
+        """Say so and hang up, an episode that is over too."""
+        if self._socket.closed:
             return
-        self._is_over = True
-        self._client.servers.load(self._url, -1)
         with suppress(aiohttp.ClientError, OSError, RuntimeError):
             await self._socket.send_json({"type": "close"})
             await self._socket.close()

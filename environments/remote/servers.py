@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from environments.contracts import EnvironmentFault, RemoteFault
 
 EXAMPLE = "http://127.0.0.1:8400"
 READ_EVERY_S = 1.0  # a file of URLs
-FAILURES = 3  # in a row, after which a server is set aside
+FAILURES = 3  # in a row, of one kind, after which a server is set aside
 PAUSE_S = 2.0  # of the first time; doubled for each failure that follows at once
 MOST_PAUSE_S = 120.0
 NONE_LEFT = "no server: all are set aside"
@@ -52,10 +52,40 @@ def read_urls(file: Path) -> list[str]:
 
 
 @dataclass
-class _Health:
-    num_failures: int = 0  # since the last call that succeeded
+class _Failures:
+    """Failures in a row, of one kind, of one server."""
+
+    num: int = 0
     set_aside_until: float = -math.inf  # on the monotonic clock
     is_on_trial: bool = False  # set aside, its time over, and asked by a single caller
+
+    def add(self) -> bool:
+        """Count one; several set the server aside, longer each time. True: now, and it was not before."""
+        if self.num >= FAILURES and not self.is_on_trial:
+            return False  # of what was under way when it was set aside
+        self.num, self.is_on_trial = self.num + 1, False
+        if self.num >= FAILURES:
+            self.set_aside_until = time.monotonic() + self._pause()
+        return self.num == FAILURES
+
+    def clear(self) -> None:
+        self.num, self.set_aside_until, self.is_on_trial = 0, -math.inf, False
+
+    def try_once(self, now: float) -> None:
+        """Let a single caller ask a server whose time is over."""
+        if self.num >= FAILURES and self.set_aside_until <= now:
+            self.set_aside_until, self.is_on_trial = now + self._pause(), True
+
+    def _pause(self) -> float:
+        return min(MOST_PAUSE_S, PAUSE_S * 2.0 ** max(0, self.num - FAILURES))
+
+
+@dataclass
+class _Health:
+    # Apart, as a server whose episodes all fail may answer every other call, between them too. Who is silent is not
+    # asked; whose episodes fail is asked where no other is left, as the cause may be the tasks, alike everywhere.
+    silence: _Failures = field(default_factory=_Failures)
+    episodes: _Failures = field(default_factory=_Failures)
     load: int = 0  # episodes that live or begin there
 
 
@@ -66,6 +96,7 @@ class Servers:
         self._file, self._lock = file, threading.Lock()
         self._urls = [url.rstrip("/") for url in urls]
         self._read_at, self._health = -math.inf, dict[str, _Health]()
+        self._news = dict[tuple[str, str], str]()  # by server and kind: what was set aside since it was taken
 
     def urls(self) -> list[str]:
         """Give all servers that are listed now; the list of before while its file cannot be used."""
@@ -79,37 +110,56 @@ class Servers:
                     raise
         return self._urls
 
-    def pick(self, avoid: Collection[str] = ()) -> str:
+    def pick(self, avoid: Collection[str] = (), never: Collection[str] = ()) -> str:
         """Choose the server with the least load, one of those to avoid only where there is no other.
 
-        Raises RemoteFault: all are set aside. One whose time is over is tried by a single caller.
+        Those whose episodes fail come after the others. Raises RemoteFault: all that may be asked are set aside. One
+        whose time is over is tried by a single caller.
         """
         with self._lock:
             now, urls = time.monotonic(), self.urls()
-            there = [url for url in urls if self._of(url).set_aside_until <= now]
+            there = [url for url in urls if url not in never and self._of(url).silence.set_aside_until <= now]
             if not there:
                 raise RemoteFault(NONE_LEFT if urls else NONE_LISTED)
-            url = min(there, key=lambda url: (url in avoid, self._of(url).load))
-            health = self._of(url)
-            if health.num_failures >= FAILURES:
-                health.set_aside_until, health.is_on_trial = now + self._pause(health), True
+
+            def rank(url: str) -> tuple[bool, bool, int]:
+                health = self._of(url)
+                return url in avoid, health.episodes.set_aside_until > now, health.load
+
+            url = min(there, key=rank)
+            self._of(url).silence.try_once(now)
+            self._of(url).episodes.try_once(now)
             return url
 
-    def succeeded(self, url: str) -> None:
-        """Note that a server has answered as it should."""
+    def answered(self, url: str) -> None:
+        """Note that a server answers, whatever it says."""
         with self._lock:
-            health = self._of(url)
-            health.num_failures, health.set_aside_until, health.is_on_trial = 0, -math.inf, False
+            self._of(url).silence.clear()
 
-    def failed(self, url: str) -> None:
-        """Note that a server has not; several times in a row set it aside, longer each time."""
+    def unanswered(self, url: str, cause: str) -> None:
+        """Note that it does not; several times in a row set it aside."""
         with self._lock:
-            health = self._of(url)
-            if health.num_failures >= FAILURES and not health.is_on_trial:
-                return  # of a call that was under way when it was set aside
-            health.num_failures, health.is_on_trial = health.num_failures + 1, False
-            if health.num_failures >= FAILURES:
-                health.set_aside_until = time.monotonic() + self._pause(health)
+            if self._of(url).silence.add():
+                text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
+                self._news[url, "silence"] = text
+
+    def succeeded(self, url: str) -> None:
+        """Note that an episode has ended there as it should."""
+        with self._lock:
+            self._of(url).episodes.clear()
+
+    def failed(self, url: str, cause: str) -> None:
+        """Note that one has not, or that what was asked for is not to be had there; others come first after several."""
+        with self._lock:
+            if self._of(url).episodes.add() and len(self._urls) > 1:
+                text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
+                self._news[url, "episodes"] = text
+
+    def take_news(self) -> list[str]:
+        """Give which servers were set aside and why, once."""
+        with self._lock:
+            news, self._news = list(self._news.values()), {}
+            return news
 
     def load(self, url: str, change: int) -> None:
         """Count an episode there, or a call that may begin one; -1: it is over."""
@@ -119,12 +169,8 @@ class Servers:
     def next_s(self) -> float:
         """Seconds until one of them may be picked; 0: now."""
         with self._lock:
-            until = min((self._of(url).set_aside_until for url in self.urls()), default=math.inf)
+            until = min((self._of(url).silence.set_aside_until for url in self.urls()), default=math.inf)
             return max(0.0, until - time.monotonic())
 
     def _of(self, url: str) -> _Health:
         return self._health.setdefault(url, _Health())
-
-    @staticmethod
-    def _pause(health: _Health) -> float:
-        return min(MOST_PAUSE_S, PAUSE_S * 2.0 ** max(0, health.num_failures - FAILURES))

@@ -143,7 +143,8 @@ class Scorer:
     def take_news(self) -> list[str]:
         """Give what people should know and have not been told, once.
 
-        That the processes print, which nobody reads; and which environments take long where nothing cuts them off.
+        That the processes print, which nobody reads; which environments take long where nothing cuts them off; and what
+        those in servers tell of these.
         """
         news = [
             f"a reply of {name} took {took_s:.0f} s in the trainer, where nothing limits it and all else waits:"
@@ -152,6 +153,9 @@ class Scorer:
             if name not in self._told_of
         ]
         self._told_of |= self._long.keys()
+        for name, environment in self._environments.items():
+            if isinstance(environment, RemoteEnvironment):
+                news += [f"{name}: {text}" for text in environment.take_news()]
         output = self._pool.output
         if not self._has_reported and output is not None and output.num_bytes:
             self._has_reported = True

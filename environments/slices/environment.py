@@ -224,6 +224,10 @@ class SlicedRemoteEnvironment(SlicedEnvironment, RemoteEnvironment):
         """As of the environment inside."""
         await self._remote.close()
 
+    def take_news(self) -> list[str]:
+        """As of the environment inside."""
+        return self._remote.take_news()
+
 
 def unsliced(task: Task) -> Task:
     """Give the task as the environment inside knows it; one that no slice gave comes back as it is."""

@@ -330,6 +330,29 @@ def test_an_episode_that_begins_otherwise_than_its_task_is_unscorable(env):
         assert turns_of(scorer, task, "1")[0].score.reason == "the episode begins otherwise than its task"
 
 
+def test_episodes_are_begun_where_a_server_still_has_the_environment(env, gym, tmp_path):
+    with Server(echoing) as other, Server() as stranger:
+        games, counts = env_source(env), gym_source(gym, tmp_path)
+        games.options["urls"], counts.options["urls"] = [env.url, other.url], [gym.url, stranger.url]
+        with scorer_of(games) as scorer:
+            task = scorer._environments["guess"].task("low", 7)
+            env.protocol = 0  # begins otherwise
+            played = [turns_of(scorer, task, "5", "7", name=f"row {i}")[-1].score.value for i in range(12)]
+            assert played == [1.0] * 12
+            why = "the episode begins otherwise than its task"
+            assert scorer.take_news() == [f"guess: {env.url} is set aside: 3 failures in a row, the last: {why}"]
+            assert env.live == 0
+        with scorer_of(counts) as scorer:
+            task = scorer._environments["count"].task("easy", 4)
+            said = turns_of(scorer, task, call(count=5), "done", name="first")
+            servers = scorer._environments["count"]._client.servers
+            servers.load(gym.url, 1)  # the stranger is picked first
+            played = [turns_of(scorer, task, call(count=5), "done", name=f"row {i}") for i in range(12)]
+            assert played == [said] * 12
+            (news,) = scorer.take_news()
+            assert news.startswith(f"count: {stranger.url} is set aside: 3 failures in a row, the last: refused: 404")
+
+
 def test_the_checker_finds_no_error_in_either(env, gym, tmp_path, monkeypatch):
     monkeypatch.setattr(clients, "FIRST_PAUSE_S", 0.02)
     few = CheckLimits(tasks=3, scan=20, budget_s=0.2)

@@ -433,8 +433,9 @@ def test_servers_are_set_aside_for_longer_each_time_and_tried_by_one(monkeypatch
     monkeypatch.setattr(listing, "PAUSE_S", 2.0)
     servers = Servers(["http://a"], None)
     for _ in range(5):  # of five calls under way three set it aside, and the others add nothing
-        servers.failed("http://a")
+        servers.unanswered("http://a", "timed out")
     assert servers.next_s() == 2.0
+    assert servers.take_news() == ["http://a is set aside: 3 failures in a row, the last: timed out"]
     with pytest.raises(RemoteFault, match="no server: all are set aside"):
         servers.pick()
     for pause in (4.0, 8.0, 16.0):
@@ -443,10 +444,110 @@ def test_servers_are_set_aside_for_longer_each_time_and_tried_by_one(monkeypatch
         with pytest.raises(RemoteFault):
             servers.pick()
         now[0] += 0.1
-        servers.failed("http://a")
+        servers.unanswered("http://a", "timed out")
         assert servers.next_s() == pytest.approx(pause)
+    assert servers.take_news() == []
+    servers.answered("http://a")
+    assert servers.pick() == "http://a"
+
+
+def test_a_server_whose_episodes_fail_is_asked_where_no_other_is_left(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(listing.time, "monotonic", lambda: now[0])
+    servers = Servers(["http://a", "http://b"], None)
+    servers.load("http://b", 5)
+    for _ in range(3):
+        servers.failed("http://a", "failed: 500")
+        servers.answered("http://a")
+    assert [servers.pick(), servers.pick(never=["http://b"]), servers.pick(["http://b"])] == [
+        f"http://{s}" for s in "baa"
+    ]
+    now[0] += 0.4
+    assert [servers.pick(), servers.pick()] == ["http://a", "http://b"], "when its time is over one tries it"
     servers.succeeded("http://a")
     assert servers.pick() == "http://a"
+
+
+def refuses(status):
+    """Refuse an episode's beginning by a status."""
+    return lambda bad: bad.always("episodes", says(status))
+
+
+def has_another_version(bad):
+    bad.version = "8"
+
+
+def has_another_token(bad):
+    bad.token = "another"
+
+
+def breaks_at_each_turn(bad):
+    bad.always("turns", says(500))
+
+
+def breaks_at_each_last_turn(bad):
+    honest = bad._turn
+
+    async def turn(request):
+        return await says(500)(request) if (await request.json())["turn"] == 2 else await honest(request)
+
+    bad.always("turns", turn)
+
+
+def forgets_each_episode(bad):
+    bad.always("turns", says(404))
+
+
+def scores_nothing(bad):
+    bad._say = lambda episode: {"done": True, "score": {"value": None, "reason": "judge away"}}
+
+
+@pytest.mark.parametrize(
+    ("turns_bad", "most_lost", "why"),
+    [
+        (has_another_version, 0, "a server has another version now"),
+        (has_another_token, 0, "token refused"),
+        (refuses(400), 0, "refused: 400"),
+        (refuses(405), 0, "refused: 405"),
+        (refuses(500), 0, "failed: 500"),
+        (lambda bad: bad.always("episodes", writes(b"<html>")), 0, "bad reply: not JSON"),
+        (breaks_at_each_turn, 4, "failed: 500"),
+        (breaks_at_each_last_turn, 4, "failed: 500"),
+        (forgets_each_episode, 1, "gone (404)"),
+        (scores_nothing, 4, "judge away"),
+    ],
+)
+@pytest.mark.parametrize("asks_for_tasks", [False, True])
+def test_of_two_servers_the_one_that_turns_bad_costs_a_few_episodes(
+    server, monkeypatch, turns_bad, most_lost, why, asks_for_tasks
+):
+    monkeypatch.setattr(listing, "PAUSE_S", 2.0)
+    with Server() as bad, scorer_of(source_of(bad, server)) as scorer:  # of two without episodes the first is picked
+        game = scorer._environments["game"]
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        assert bad.episodes
+        bad.log.clear()
+        turns_bad(bad)
+        scored = 0
+        for i in range(30):
+            turn = play(scorer, "a", "b", "short 0", name=f"row {i}")
+            scored += turn.score.value == 1.0
+            if asks_for_tasks:
+                game.task("long", 1000 * i)
+        assert scored >= 30 - most_lost
+        assert bad.count("episodes") <= 4, "asked for tasks it fails too"
+        assert scorer.take_news() == [f"game: {bad.url} is set aside: 3 failures in a row, the last: {why}"]
+        assert scorer.take_news() == []
+
+
+def test_what_all_servers_refuse_is_refused_at_once_and_sets_nothing_aside_for_others(server):
+    with Server() as other, scorer_of(source_of(server, other)) as scorer:
+        for one in (server, other):
+            one.next("episodes", *[says(400, {"error": "no such task"})] * 5)
+        begun_at = time.monotonic()
+        assert [reason(scorer, name=f"row {i}") for i in range(5)] == ["refused: 400 no such task"] * 5
+        assert time.monotonic() - begun_at < 1
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
 
 
 # --- the contract -----------------------------------------------------------------------------------------
