@@ -150,7 +150,11 @@ def test_what_nothing_holds_says_so(shapes: Path) -> None:
 
 @pytest.mark.parametrize(("name", "gpu"), share(product(SHAPES, GPUS), 3))
 def test_a_proposal_is_loaded_fits_and_takes_what_was_said(shapes: Path, name: str, gpu: str) -> None:
-    samplers = ({"type": "transformers"}, {"type": "vllm", "temperature": 0.9}, {**SERVERS, "ahead": 1})
+    samplers: tuple[dict[str, Any], ...] = (
+        {"type": "transformers"},
+        {"type": "vllm", "temperature": 0.9},
+        {**SERVERS, "ahead": 1},
+    )
     for sampler, offload, adapter in product(samplers, ("none", "optimizer"), (None, 32)):
         given = large(shapes, name, sampler=sampler, learner={"activation_checkpointing": None})
         given["policy"]["adapter"] = adapter
