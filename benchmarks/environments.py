@@ -321,21 +321,23 @@ def of_checkpoint(mode: str, num_environments: int, num_arms: int, bandit: str) 
     environments = {name: create(name, num_arms // num_environments) for name in dice(num_environments)}
     first = next(iter(environments))
     section = CurriculumSection.model_validate({"mode": mode, "bandit": bandit})
-    choice, fresh = (make_choice(section, trainable(environments), 0) for _ in range(2))
-    tasks, at_first = (TaskSampler(environments, section, 0) for _ in range(2))
+    choice = make_choice(section, trainable(environments), 0)
+    tasks = TaskSampler(environments, section, 0)
     tasks.draw(choice.slots(BATCH, 1, first, []))
     gc.freeze()  # as a run does
     with tempfile.TemporaryDirectory() as home:
         begun = Spent.now()
         parts = [json_component("choice", 1, choice.state()), json_component("tasks", 1, tasks.state())]
         saved = checkpoints.save(Path(home), "step-1", parts)
-        write, begun = Spent.now().since(begun), Spent.now()
+        write = Spent.now().since(begun)
+        tasks.draw(choice.slots(BATCH, 2, first, []))  # so that reading has something to take back
+        begun = Spent.now()
         opened = checkpoints.open_checkpoint(Path(home) / saved.folder, {"choice": 1, "tasks": 1})
-        fresh.load_state(opened.read_json("choice"))
-        at_first.load_state(opened.read_json("tasks"))
+        choice.load_state(opened.read_json("choice"))
+        tasks.load_state(opened.read_json("tasks"))
         read = Spent.now().since(begun)
     steps = []
-    for step in range(2, 2 + STARTS):
+    for step in range(3, 3 + STARTS):
         begun = Spent.now()
         picks = [(slot.bandit, slot.pick) for slot in choice.slots(BATCH, step, first, [])]
         for name, own in choice.bandits.items():

@@ -12,7 +12,8 @@ arrays, however few their numbers, which have a `shape` and come back as arrays.
 what is short. A hundred bandits of ten thousand arms make as many entries as one of a million, so it is the sum that
 decides whether anything is written so. Equal data make equal files: dicts are sorted by key, as JSON is here.
 
-A list costs a look at each of its entries, an array a copy: who has millions of numbers gives arrays.
+A list costs a look at each of its entries, an array a copy, and one that owns its numbers and is read-only nothing: who
+has millions of numbers gives arrays.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class LongValues:
         if isinstance(data, np.ndarray):
             if data.dtype not in KINDS:
                 raise TypeError(f"an array of {data.dtype} at {at}: only float64 and int64 come back as they were")
-            self.index.append({"at": list(at), "shape": list(data.shape), "values": self._enter(data.flatten())})
+            may_change = data.flags.writeable or data.base is not None
+            values = data.flatten() if may_change else data.ravel()
+            self.index.append({"at": list(at), "shape": list(data.shape), "values": self._enter(values)})
             return None
         if isinstance(data, dict):
             if not set(map(type, data)) <= {str}:  # JSON would change the keys, so paths would not find them

@@ -145,8 +145,15 @@ class Stateful:
     def plain(self, value: Any) -> Any:
         """Copy an attribute for the state."""
         if isinstance(value, np.ndarray):
-            return value.copy() if self.as_arrays else value.tolist()
+            return _frozen(value) if self.as_arrays else value.tolist()
         return value.state() if hasattr(value, "state") else deepcopy(value)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Copy an array so that nobody need do so again: it cannot be written to."""
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
 
 
 class Bandit(Stateful, ABC):

@@ -25,21 +25,30 @@ class Config(BanditConfig):
 
 
 class Fixed(Bandit):
+    _weights: Floats | None  # of all arms, as long as they stay the same
+
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config
-        weights = self._weights()
+        weights = self.weights()
         if (weights < 0).any() or weights.sum() <= 0:
             raise ValueError(f"bandit.weights must be at least 0 and not all 0 over the arms {self.arms}")
 
-    def _weights(self) -> Floats:
-        return np.array([self.config.weights.get(arm, self.config.others) for arm in self.arms])
+    def weights(self) -> Floats:
+        """Weight of every arm, [K]."""
+        if self._weights is None:
+            self._weights = np.array([self.config.weights.get(arm, self.config.others) for arm in self.arms])
+        return self._weights
 
     def preferences(self) -> Floats:
-        return normalised(self._weights())
+        return normalised(self.weights())
 
     def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""
+
+    def _set_arms(self, arms: list[str]) -> None:
+        super()._set_arms(arms)
+        self._weights = None
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Fixed:

@@ -134,7 +134,7 @@ class TaskSampler:
         if len(self._cursors) <= MANY_ARMS:
             return {arm: self._state_of(arm) for arm in self._sources}
         position, epoch = self._cursors_stand()
-        others = {arm: self._state_of(arm) for arm in self._sources if arm not in self._cursors}
+        others = {arm: self._state_of(arm) for arm, type_ in self._types.items() if type_ != CURSOR}
         return {CURSORS: {"of": [*self._cursors], "position": position, "epoch": epoch}, **others}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:

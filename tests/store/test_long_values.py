@@ -103,6 +103,8 @@ def test_with_arrays_a_component_has_a_version_that_others_refuse_in_words(tmp_p
 def test_arrays_come_back_as_arrays_of_their_shape_and_short_ones_as_lists_of_json(tmp_path: Path) -> None:
     few = {"x": np.array([[1.5, np.pi], [-0.0, 1e300]]), "n": np.array([1, 2**62])}
     data = few | {"long": np.arange(LEAST + 1), "none": np.empty((0, 3)), "beside": [np.zeros(2), "text"]}
+    data["read_only"] = np.arange(6.0).reshape(2, 3)
+    data["read_only"].setflags(write=False)
     component = json_component("choice", 1, data)
     expected = np.array(few["x"])
     few["x"][:] = 7.0  # in place, before it is written
@@ -111,6 +113,7 @@ def test_arrays_come_back_as_arrays_of_their_shape_and_short_ones_as_lists_of_js
     read = opened.read_json("choice")
     assert read["x"].tobytes() == expected.tobytes()
     assert read["x"].shape == (2, 2)
+    assert read["read_only"].tolist() == data["read_only"].tolist()
     assert read["n"].dtype == read["long"].dtype == np.int64
     assert read["none"].shape == (0, 3)
     assert (read["long"][-1], read["beside"][0].tolist(), read["beside"][1]) == (LEAST, [0.0, 0.0], "text")
