@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -24,6 +24,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from environments.contracts import TOOLS, Message
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+THINK, THOUGHT = "<think>", "</think>"
 RESPONSE = ("<tool_response>\n", "\n</tool_response>")
 WHOLE = ("<|python_tag|>", "[TOOL_CALLS]")  # before a reply that is nothing but calls, unless they were left out of it
 CALL_KEYS = {"name", "arguments", "parameters", "id", "type"}
@@ -111,8 +112,8 @@ def _as_transformers_does(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_calls(completion: str) -> Iterator[ToolCall]:
-    """Read the calls in a completion, behind its reasoning; one that is not closed is none. Linear in the text."""
-    said = completion.rpartition("</think>")[2].strip()
+    """Read the calls in a completion, outside its reasoning; one that is not closed is none. Linear in the text."""
+    said = _split(completion)[1]
     if OPEN not in said:
         yield from _read_whole(said)
         return
@@ -120,6 +121,32 @@ def read_calls(completion: str) -> Iterator[ToolCall]:
         written, mark, _ = piece.partition(CLOSE)
         if mark:
             yield _read(written)
+
+
+def message_of(completion: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    """Write a reply as TRL hands it to reward functions: its text, its reasoning and its calls apart from each other.
+
+    Of several texts among calls TRL keeps the last. Text in which a call cannot be read stays whole.
+    """
+    function_calls = [
+        {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments or {})}} for call in calls
+    ]
+    made = {"tool_calls": function_calls} if calls else {}
+    reasoning, said = _split(completion)
+    first, *pieces = said.split(OPEN)
+    if not all(call.name for call in calls) or not all(CLOSE in piece for piece in pieces):
+        return {"role": "assistant", "content": completion, **made}
+    texts = [first, *(piece.partition(CLOSE)[2] for piece in pieces)] if pieces or not calls else []
+    content = next((text.strip() for text in reversed(texts) if text.strip()), "")
+    return {"role": "assistant", **({"reasoning_content": reasoning} if reasoning else {}), "content": content, **made}
+
+
+def _split(completion: str) -> tuple[str, str]:
+    """Split a completion into reasoning, whose opening tag a template may have written, and what is said beside it."""
+    before, _, said = completion.rpartition(THOUGHT)
+    if THINK in said:  # reasoning that was cut off
+        said, _, before = said.partition(THINK)
+    return before.rpartition(THINK)[2].strip(), said.strip()
 
 
 def _read_whole(said: str) -> Iterator[ToolCall]:

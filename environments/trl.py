@@ -28,12 +28,12 @@ from environments.registry import function_of
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.rewards.functions import FunctionOptions, FunctionReward
 from environments.surroundings import OwnRandomState
-from environments.tools import RESPONSE, ToolCall, read_calls, schema_of, told
+from environments.tools import RESPONSE, ToolCall, message_of, read_calls, schema_of, told
 from environments.user_code import is_user_code, raised
 
 SOURCE = "TRL's documentation, GRPOTrainer, `environment_factory`"
 
-ADAPTER_VERSION = "2"
+ADAPTER_VERSION = "3"
 NOT_TOOLS = ("reset", "get_reward")  # public methods that are not
 FILLED = ("environments",)  # what a reward function gets here and not from rows alone
 CALLING = "MyEnv(), with a method reset(**row)"
@@ -193,8 +193,7 @@ class ToolEpisode(Episode):
         """Make the calls of a completion; one without any is the last."""
         self._num_turns += 1
         calls = list(read_calls(completion))
-        made = [{"type": "function", "function": {"name": c.name, "arguments": dict(c.arguments or {})}} for c in calls]
-        self._said.append({"role": "assistant", "content": completion, **({"tool_calls": made} if made else {})})
+        self._said.append(message_of(completion, calls))
         self._num_calls += len(calls)
         results = [self._live.call(call) for call in calls]
         self._said += [

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from environments import EnvironmentFault, EnvironmentSource
 from environments.checker import check
 from environments.scoring.jobs import ScoringJob, play
+from environments.tools import message_of, read_calls
 from tests.environments.checker.here import findings_here
 
 MINE = '''
@@ -57,6 +58,7 @@ def opened(environments, prompts, **kwargs) -> list[float]:
 
 def sparing(completions, environments, level, log_metric=None, **kwargs):
     assert level == ["easy"] and completions[0][0]["role"] == "assistant"
+    assert "<tool_call>" not in "".join(message["content"] for message in completions[0])
     return [1.0 if len(completions[0]) < 4 else 0.0]
 
 class Mute:
@@ -200,6 +202,32 @@ def test_rewards_get_environments_completions_and_columns(made):
     long = played(both, [call("hint", place=0)] * 3 + ["Done."])[-1].score
     assert (long.value, long.components["sparing"]) == (0.0, 0.0)
     assert played(made(reward=None), [call("open", code="007")])[-1].score.value == 0.5
+
+
+HINT = '<tool_call>\n{"name": "hint", "arguments": {"place": 2}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (HINT, {"content": ""}),
+        (f"I ask. \n\n{HINT}\n", {"content": "I ask."}),
+        (f"First {HINT} last {HINT}", {"content": "last"}),
+        (f"<think>\nWhich?\n</think>\n\nThis.\n{HINT}", {"reasoning_content": "Which?", "content": "This."}),
+        (f"Which?</think>{HINT}", {"reasoning_content": "Which?", "content": ""}),
+        ('{"name": "hint", "parameters": {"place": 2}}', {"content": ""}),
+        ("<think>So</think>\nIt is open.", {"reasoning_content": "So", "content": "It is open."}),
+        (f"<think>So {HINT}", {"reasoning_content": f"So {HINT}", "content": ""}),
+        (f"{HINT} <tool_call>[]</tool_call>", {"content": f"{HINT} <tool_call>[]</tool_call>"}),
+        (f"{HINT} <tool_call>[", {"content": f"{HINT} <tool_call>["}),
+    ],
+)
+def test_rewards_get_replies_with_text_reasoning_and_calls_apart(reply, said):
+    message = message_of(reply, list(read_calls(reply)))
+    made = [call["function"] for call in message.pop("tool_calls", [])]
+    assert message == {"role": "assistant", **said}
+    hint = {"name": "hint", "arguments": {"place": 2}}
+    assert all(one == hint for one in made if one["name"])
 
 
 def test_rows_alone_do_not_fill_environments(folder):

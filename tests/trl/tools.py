@@ -23,7 +23,7 @@ from environments import EnvironmentSource, ScoringJob, Task
 from environments.scoring.jobs import play
 from policies.encoder import Encoder
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
-from tests.trl.vault import Vault
+from tests.trl.vault import HEARD, Vault, opened
 
 ROW = {"prompt": [{"role": "user", "content": "Open the vault."}], "code": "407"}
 
@@ -34,9 +34,10 @@ def call(name: str, **arguments: Any) -> str:
 
 REPLIES = [
     f"{call('hint', place=0)}\n{call('hint', place=2, form='parity')}",
-    call("enter", code="40"),
-    call("enter", code="407"),
-    "It is open.",
+    f"I try what is short.\n{call('enter', code='40')}",
+    f"<think>\nIt has three digits.\n</think>\n\nThen all.\n\n{call('enter', code='407')}\n",
+    f"Once more: {call('enter', code='407')}\nIt should be.",
+    "<think>It was.</think>\n\nIt is open. \n",
 ]
 
 
@@ -53,16 +54,10 @@ def _by_trl(folder: Path, tokenizer: Any) -> dict[str, Any]:
     args = GRPOConfig(
         output_dir=str(folder), num_generations=2, per_device_train_batch_size=2, max_completion_length=4096, **options
     )
-    heard: list[Any] = []
     prompts: list[list[int]] = []
-
-    def reward(completions: list[Any], environments: list[Any], **columns: Any) -> list[float]:
-        heard.extend(zip(completions, (one.reward for one in environments), strict=True))
-        return [0.0] * len(completions)
-
     trainer = GRPOTrainer(
         model=model,
-        reward_funcs=reward,
+        reward_funcs=opened,
         args=args,
         train_dataset=Dataset.from_list([ROW] * 4),
         processing_class=tokenizer,
@@ -76,26 +71,30 @@ def _by_trl(folder: Path, tokenizer: Any) -> dict[str, Any]:
 
     trainer._generate_single_turn = replies
     trainer.train()
-    conversation, worth = heard[0]
+    conversation, worth = HEARD[-1]
     return {
         "tools": [get_json_schema(tool) for tool in trainer.tools],
         "prompt": tokenizer.decode(prompts[0]),
-        "replies": [one["content"] for one in conversation if one["role"] == "tool"],
+        "conversation": conversation,
         "reward": worth,
     }
 
 
 def _by_us(folder: Path, tokenizer: Any) -> dict[str, Any]:
     (folder / "rows.jsonl").write_text(json.dumps(ROW) + "\n")
-    options = {"environment_factory": "tests.trl.vault:Vault", "train": "rows.jsonl"}
+    options = {
+        "environment_factory": "tests.trl.vault:Vault",
+        "train": "rows.jsonl",
+        "reward": "tests.trl.vault:opened",
+    }
     environment = EnvironmentSource("vault", "trl", options, str(folder)).create()
     task: Task = environment.task("all", 0)
-    turns = [play(environment, ScoringJob(task, tuple(REPLIES[: number + 1]))) for number in range(len(REPLIES))]
+    turn = play(environment, ScoringJob(task, tuple(REPLIES)))
     return {
         "tools": json.loads(task.messages[0]["content"]),
         "prompt": tokenizer.decode(Encoder(tokenizer, "chat").encode(task.messages)),
-        "replies": [message["content"] for turn in turns for message in turn.messages],
-        "reward": turns[-1].score.value if turns[-1].score else None,
+        "conversation": HEARD[-1][0],
+        "reward": turn.score.value if turn.score else None,
     }
 
 

@@ -37,3 +37,13 @@ class Vault:
 
     def get_reward(self) -> float:
         return self.reward
+
+
+HEARD: list[tuple[list[dict[str, Any]], float]] = []
+
+
+def opened(completions: list[list[dict[str, Any]]], environments: list[Vault], **columns: Any) -> list[float]:
+    """Keep what a reward function gets, and what it says."""
+    rewards = [one.reward for one in environments]
+    HEARD.extend(zip(completions, rewards, strict=True))
+    return rewards
