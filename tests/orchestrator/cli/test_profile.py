@@ -104,3 +104,20 @@ def test_a_policys_profile_splits_the_environment_of_a_run(tmp_path: Path, everg
     # a spec that is split already is profiled as its type gives it
     (again,) = profiled(evergreen, after, "--run", "plain", *words[3:], "--tasks", 160, "-o", tmp_path / "t2.jsonl")
     assert [one["name"] for one in again["categories"]] == ["all"]
+
+
+def test_a_run_trains_on_clusters_of_hidden_states(tmp_path: Path, evergreen: Evergreen) -> None:
+    """Of the policy as the run would begin."""
+    file, plain = tmp_path / "hidden.jsonl", written(tmp_path, spec_of(tmp_path, None))
+    words = (plain, "--by", "hidden", "--count", 3, "--samples", 0, "--tasks", 160, "--home", tmp_path, "-o", file)
+    (found,) = profiled(evergreen, *words)
+    assert len(found["slices"]) == 3
+    assert {task["samples"] for task in found["tasks"]} == {None}
+    split = read_slices(file)["only"]
+    assert split.method == "hidden"
+    assert not split.nodes, "clusters beside each other, no tree"
+    assert {row.slice for row in split.rows} == set(split.names)
+    assert len({row.key for row in split.rows}) == 160
+    after = written(tmp_path, spec_of(tmp_path, "hidden.jsonl", "after"))
+    assert orchestrator.run(after, home=tmp_path, until_step=1).status == "stopped"
+    assert read_slices(tmp_path / "after" / SLICES)["only"].digest == split.digest
