@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import orchestrator
+from store.home import Home
+from store.ledger import Ledger
 from tests.conftest import Evergreen
 from tests.documents import DOCS
 
@@ -50,21 +53,33 @@ def test_there_is_a_page_for_each() -> None:
     assert set(PAGES) == {"verl", "trl", "prime_rl", "verifiers"}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_spec_of_a_page_is_valid_beside_its_rows_and_its_code(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen
-) -> None:
+@pytest.fixture(params=PAGES)
+def spec(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write a page's spec beside its rows and its code; its name in the working directory."""
+    page: str = request.param
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(page)))
     for block in blocks(page, "python"):
         if name := re.match(r"# (\w+\.py)\n", block):
             (tmp_path / name[1]).write_text(block)
-    (spec,) = blocks(page, "yaml")
-    assert spec.startswith("# spec.yaml\n")
-    (tmp_path / "spec.yaml").write_text(spec)
-    result = evergreen("validate", "spec.yaml", "--strict", "--json")
+    (text,) = blocks(page, "yaml")
+    assert text.startswith("# spec.yaml\n")
+    (tmp_path / "spec.yaml").write_text(text)
+    return "spec.yaml"
+
+
+def test_the_spec_of_a_page_is_valid(spec: str, evergreen: Evergreen) -> None:
+    result = evergreen("validate", spec, "--strict", "--json")
     assert result.exit_code == 0, result.stderr
-    assert evergreen("check-env", "spec.yaml", "sums").exit_code == 0
+    assert evergreen("check-env", spec, "sums").exit_code == 0
+
+
+def test_the_spec_of_a_page_trains_and_every_answer_is_scored(spec: str) -> None:
+    outcome = orchestrator.run(spec, home="home", until_step=2)
+    assert outcome.status == "stopped"
+    with Ledger.open(Home("home").ledger_url) as ledger:
+        assert len(ledger.reading.series(outcome.name, "loss")) == 2
+        assert [one.value for one in ledger.reading.series(outcome.name, "num_unscorable")] == [0, 0]
 
 
 @pytest.mark.parametrize("page", ["verl", "trl", "verifiers"])
