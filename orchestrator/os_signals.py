@@ -121,7 +121,8 @@ def interrupted_by(find: Callable[[], Exception | None], every_s: float) -> Iter
                 return
 
     def hear(number: int, frame: FrameType | None) -> None:
-        if found and not over.is_set():
+        # what the block found out by itself is on its way, and is not interrupted as it cleans up
+        if found and not over.is_set() and not isinstance(sys.exception(), type(found[0])):
             raise found.pop()
 
     before = signal.signal(signal.SIGURG, hear)

@@ -131,6 +131,21 @@ def test_what_a_thread_finds_is_raised_in_a_block_that_waits_and_once() -> None:
         time.sleep(0.05)
 
 
+def test_what_the_block_found_itself_is_not_interrupted_as_it_cleans_up() -> None:
+    def fail() -> None:
+        with interrupted_by(lambda: ValueError("found beside it"), 0.05):
+            try:
+                raise ValueError("found by itself")
+            finally:
+                time.sleep(0.2)
+                is_in_order.append(True)
+
+    is_in_order: list[bool] = []
+    with pytest.raises(ValueError, match="found by itself"):
+        fail()
+    assert is_in_order == [True]
+
+
 def test_what_is_found_too_late_is_raised_nowhere() -> None:
     is_asked, is_over = threading.Event(), threading.Event()
 
