@@ -2,8 +2,8 @@
 
 An episode of several turns is a list of ids that only grows. What its template would put between two completions is
 read off a dummy conversation, which equals rendering the whole one only where the template appends. One that changes
-earlier turns is refused: Qwen3's drops the reasoning of a turn once another follows, so a policy trained here would
-later read conversations that it has never seen.
+earlier turns is refused: Qwen3's drops the reasoning of a turn once another follows, Mistral's moves the system message
+to the last question, so a policy trained here would later read conversations that it has never seen.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any, Literal
 
 from jinja2 import Environment, TemplateError, meta, nodes
@@ -20,6 +21,7 @@ from jinja2.parser import Parser
 from policies import tool_prompts
 from policies.errors import PolicyError, UnreadablePrompt
 
+SYSTEM = {"role": "system", "content": "Be brief."}
 QUESTION = {"role": "user", "content": "?"}
 PLAIN = {"role": "assistant", "content": "42"}
 REASONING = "Six times seven, let me see."
@@ -27,9 +29,10 @@ REASONED = {"role": "assistant", "content": f"<think>\n{REASONING}\n</think>\n\n
 KINDS = {"string", "none", "defined", "undefined", "mapping", "sequence", "iterable"}  # what a content may be at all
 NO_ROW = "a token without a row in the policy's embedding"
 MOST_KEPT = 4096  # replies in tokens; an environment's messages are often the same few
+TEMPLATE_NONE = "`template: none` in the policy section"
 REMEDY = (
     "Take a model whose template keeps every turn as it is (ChatML, as Qwen2.5 has it), save this one's tokenizer with "
-    "such a template, or say `template: none` in the policy section"
+    f"such a template, or say {TEMPLATE_NONE}"
 )
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
@@ -42,6 +45,14 @@ class Example:
     messages: Sequence[Message]
     answer: str
     ends: bool = True  # whether the end-of-turn token belongs to it; not where a reply is one token long
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What stands before the question of a conversation as a chat template gets it."""
+
+    has_tools: bool = False
+    has_system: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,7 @@ class Encoder:
         A first message of the role `tools` is what the template gets as `tools=`; told in words where it knows none.
         Raises UnreadablePrompt where the template does not take it, or the embedding has no row for one of its tokens.
         """
-        schemas, said = tool_prompts.split(messages)
-        if schemas and not self.takes_tools():
-            schemas, said = [], tool_prompts.told(messages)
-        messages = said
+        given, (schemas, messages) = messages, self.parted(messages)
         if self.check_text is not None:
             for message in messages:
                 self.check_text(message["content"])
@@ -73,11 +81,25 @@ class Encoder:
         try:
             ids = self._render(turns, schemas, add_generation_prompt=True)
         except TemplateError as error:  # as templates say that they have no system messages
-            roles = ", ".join(message["role"] for message in messages)
-            remedy = "ask in another form (`system`, `answer`), or say `template: none` in the policy section"
-            kind = f"the policy's chat template refuses a conversation of {roles}"
-            raise UnreadablePrompt(kind, str(error), remedy) from error
+            roles = [message["role"] for message in messages]
+            remedy = "ask by other roles"
+            if "system" in roles:
+                remedy = 'leave the system message out (`system: ""`) and say in the prompt what it says'
+            if not schemas and tool_prompts.split(given)[0]:
+                remedy = "take a model whose chat template knows tools, which are told in a system message otherwise"
+            kind = f"the policy's chat template refuses a conversation of {', '.join(roles)}"
+            raise UnreadablePrompt(kind, str(error), f"{remedy}, or say {TEMPLATE_NONE}") from error
         return self.within(ids)
+
+    def parted(self, messages: Sequence[Message]) -> tuple[Sequence[Mapping[str, Any]], Sequence[Message]]:
+        """Part a conversation into tools that the template gets, and what is said, with those that it does not know."""
+        schemas, said = tool_prompts.split(messages)
+        return ([], tool_prompts.told(messages)) if schemas and not self.takes_tools() else (schemas, said)
+
+    def opening(self, messages: Sequence[Message]) -> Opening:
+        """Say what stands before the question of a conversation as the template gets it."""
+        schemas, said = self.parted(messages)
+        return Opening(bool(schemas), any(message["role"] == "system" for message in said))
 
     def takes_tools(self) -> bool:
         """Whether tools are given to the chat template, which writes them as its model knows them."""
@@ -97,10 +119,9 @@ class Encoder:
             asked = self._render([QUESTION], schemas, add_generation_prompt=True)
             answered = self._render([QUESTION, tool_prompts.CALLING], schemas, add_generation_prompt=False)
         except TemplateError as error:
-            remedy = "say `template: none` in the policy section"
+            remedy = f"say {TEMPLATE_NONE}"
             raise UnreadablePrompt("the policy's chat template refuses a call of a tool", str(error), remedy) from error
-        same = next((place for place, (a, b) in enumerate(zip(asked, answered, strict=False)) if a != b), len(asked))
-        text: str = self.tokenizer.decode(answered[same:], skip_special_tokens=True)
+        text: str = self.tokenizer.decode(answered[len(_common(asked, answered)) :], skip_special_tokens=True)
         return text
 
     def _render(
@@ -151,7 +172,7 @@ def require_template(tokenizer: Any, template: str, name: str) -> None:
     if template == "chat" and tokenizer.chat_template is None:
         raise PolicyError(
             f"{name}: its tokenizer has no chat template (it is a base model, perhaps). "
-            "Say `template: none` in the policy section to give it plain text"
+            f"Say {TEMPLATE_NONE} to give it plain text"
         )
 
 
@@ -160,35 +181,37 @@ class TurnTokens:
 
     def __init__(self, tokenizer: Any, end_id: int | None, name: str) -> None:
         self._tokenizer, self._end_id, self._name = tokenizer, end_id, name
-        self._head = self._ends_with(PLAIN)
-        self._appends: set[tuple[str, ...]] = set()  # roles of replies found to change nothing before them
+        self._heads: dict[Opening, tuple[int, ...]] = {}  # up to the end of a first answer
+        self._appends: set[tuple[Opening, tuple[str, ...]]] = set()  # roles of replies found to change nothing
         self._tokens = lru_cache(MOST_KEPT)(self._read_off)
 
-    def __call__(self, replies: Sequence[Message]) -> tuple[int, ...]:
+    def __call__(self, replies: Sequence[Message], opening: Opening) -> tuple[int, ...]:
         """Give the ids from behind an end-of-turn token to where the next completion begins.
 
         Raises `PolicyError`: the template changes earlier turns when these replies follow, or does not take them.
         """
-        return self._tokens(tuple((reply["role"], reply["content"]) for reply in replies))
+        return self._tokens(tuple((reply["role"], reply["content"]) for reply in replies), opening)
 
-    def _read_off(self, replies: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+    def _read_off(self, replies: tuple[tuple[str, str], ...], opening: Opening) -> tuple[int, ...]:
         roles = tuple(role for role, _ in replies)
-        if roles not in self._appends:
+        if (opening, roles) not in self._appends:
             # a turn with reasoning and with white space at its ends, which templates like to tidy up
-            ids = self._render([QUESTION, REASONED, *({"role": role, "content": "!"} for role in roles)])
-            if not _begins(ids, self._ends_with(REASONED)) or REASONING not in self._tokenizer.decode(ids):
-                raise self._rewrites()
-            self._appends.add(roles)
-        ids = self._render([QUESTION, PLAIN, *({"role": role, "content": text} for role, text in replies)])
-        if not _begins(ids, self._head):
-            self._head = self._ends_with(PLAIN)  # a template may tell the date
-        if not _begins(ids, self._head):
-            raise self._rewrites()
-        return ids[len(self._head) :]
+            ids = self._render(opening, [REASONED, *({"role": role, "content": "!"} for role in roles)])
+            asked = _common(*(self._render(opening, [], add_generation_prompt=goes_on) for goes_on in (True, False)))
+            is_kept = _begins(ids, asked) and _begins(ids, self._ends_with(opening, REASONED))
+            if not is_kept or REASONING not in self._tokenizer.decode(ids):
+                raise self._rewrites(opening)
+            self._appends.add((opening, roles))
+        ids = self._render(opening, [PLAIN, *({"role": role, "content": text} for role, text in replies)])
+        if opening not in self._heads or not _begins(ids, self._heads[opening]):
+            self._heads[opening] = self._ends_with(opening, PLAIN)  # again: a template may tell the date
+        if not _begins(ids, self._heads[opening]):
+            raise self._rewrites(opening)
+        return ids[len(self._heads[opening]) :]
 
-    def _ends_with(self, answer: Message) -> tuple[int, ...]:
+    def _ends_with(self, opening: Opening, answer: Message) -> tuple[int, ...]:
         """Render a conversation up to and with the end-of-turn token of an answer."""
-        ids = self._render([QUESTION, answer], add_generation_prompt=False)
+        ids = self._render(opening, [answer], add_generation_prompt=False)
         if self._end_id not in ids:
             raise PolicyError(
                 f"{self._name}: its chat template puts no token behind an answer that ends it, so nothing tells where "
@@ -196,21 +219,28 @@ class TurnTokens:
             )
         return ids[: len(ids) - ids[::-1].index(self._end_id)]
 
-    def _render(self, turns: Sequence[Message], *, add_generation_prompt: bool = True) -> tuple[int, ...]:
-        options = {"add_generation_prompt": add_generation_prompt, "return_dict": False}
+    def _render(
+        self, opening: Opening, turns: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> tuple[int, ...]:
+        said = [*([SYSTEM] if opening.has_system else []), QUESTION, *turns]
+        options: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, "return_dict": False}
+        if opening.has_tools:
+            options["tools"] = [tool_prompts.PROBED]
         try:
-            return tuple(self._tokenizer.apply_chat_template([dict(turn) for turn in turns], **options))
+            return tuple(self._tokenizer.apply_chat_template([dict(turn) for turn in said], **options))
         except TemplateError as error:
-            roles = ", ".join(turn["role"] for turn in turns)
+            roles = ", ".join(turn["role"] for turn in said)
             raise PolicyError(
                 f"{self._name}: its chat template does not take a conversation of these roles: {roles} ({error}). "
                 f"{REMEDY}"
             ) from error
 
-    def _rewrites(self) -> PolicyError:
+    def _rewrites(self, opening: Opening) -> PolicyError:
+        leaves_out = 'Leave the system message out (`system: ""`) if it is what moves. ' if opening.has_system else ""
         return PolicyError(
-            f"{self._name}: its chat template is not append-only: it changes an answer (drops its reasoning, say) once "
-            f"another turn follows, so episodes of several turns cannot be trained on with it. {REMEDY}"
+            f"{self._name}: its chat template is not append-only: it changes what came before (drops the reasoning of "
+            "an answer, moves the system message or tools to the last question, say) once another turn follows, so "
+            f"episodes of several turns cannot be trained on with it. {leaves_out}{REMEDY}"
         )
 
 
@@ -264,6 +294,11 @@ def _asks(node: nodes.Node, names: Set[str]) -> bool:
         case nodes.Name(name=name) | nodes.Getattr(attr=name) | nodes.Const(value=name) if name in names:
             return True
     return any(_asks(child, names) for child in node.iter_child_nodes())
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+    """Give the ids with which both begin."""
+    return tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _begins(ids: Sequence[int], head: Sequence[int]) -> bool:

@@ -103,14 +103,17 @@ class Policy:
         ids = self.encoder.within(self.tokenizer(text, add_special_tokens=False).input_ids)
         return (*ids, self.endings.require_end(self.name)) if ends else ids
 
-    def bridge(self, replies: Sequence[Message]) -> tuple[int, ...]:
-        """Give the token ids between two answers; `PolicyError` for a template that changes earlier turns."""
+    def bridge(self, replies: Sequence[Message], asked: Sequence[Message]) -> tuple[int, ...]:
+        """Give the token ids between two answers; `PolicyError` for a template that changes earlier turns.
+
+        `asked`: how the conversation begins.
+        """
         if self.check_text is not None:
             for reply in replies:
                 self.check_text(reply["content"])
         if self.template == "none":
             return self.encoder.within(plain_turn_tokens(self.tokenizer, replies))
-        return self.encoder.within(self._turn_tokens(replies))
+        return self.encoder.within(self._turn_tokens(replies, self.encoder.opening(asked)))
 
     @cached_property
     def _turn_tokens(self) -> TurnTokens:

@@ -109,6 +109,6 @@ class EpisodeStream:
             return
         self._scoring.remove(number)
         if episode.answer(found):
-            episode.go_on(found, self._policy.bridge(found.messages))
+            episode.go_on(found, self._policy.bridge(found.messages, episode.task.messages))
         if episode.is_live:
             self._ask(number)

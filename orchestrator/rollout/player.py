@@ -104,5 +104,5 @@ class Player:
             with watch("play"):
                 for episode, turn in zip(live, turns, strict=True):
                     if episode.answer(turn):
-                        episode.go_on(turn, self.policy.bridge(turn.messages))
+                        episode.go_on(turn, self.policy.bridge(turn.messages, episode.task.messages))
                 live = [episode for episode in live if episode.is_live]

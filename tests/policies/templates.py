@@ -23,6 +23,39 @@ LLAMA_3 = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
+GEMMA_2 = (  # no system messages; user and model take turns
+    "<bos>{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+GEMMA_3 = (  # a system message stands in the first question
+    "<bos>{% set ns = namespace(prefix='', turns=messages) %}{% if messages[0]['role'] == 'system' %}"
+    "{% set ns.prefix = messages[0]['content'] + '\n\n' %}{% set ns.turns = messages[1:] %}{% endif %}"
+    "{% for message in ns.turns %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{% if loop.first %}{{ ns.prefix }}{% endif %}{% if message['content'] is string %}{{ message['content'] | trim }}"
+    "{% else %}{{ raise_exception('Invalid content type') }}{% endif %}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+MISTRAL = (  # v0.3: system message and tools stand in the last question, wherever that is
+    "<s>{% set ns = namespace(turns=messages, number=0, last=0) %}{% if messages[0]['role'] == 'system' %}"
+    "{% set ns.turns = messages[1:] %}{% endif %}{% for message in ns.turns %}"
+    "{% if message['role'] == 'user' %}{% set ns.last = loop.index0 %}{% endif %}"
+    "{% if message['role'] != 'tool' and not message.tool_calls %}"
+    "{% if (message['role'] == 'user') != (ns.number % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}{% set ns.number = ns.number + 1 %}{% endif %}{% endfor %}"
+    "{% for message in ns.turns %}{% if message['role'] == 'user' %}"
+    "{% if tools and loop.index0 == ns.last %}[AVAILABLE_TOOLS] {{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}"
+    "[INST] {% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}\n\n{% endif %}"
+    "{{ message['content'] }}[/INST]{% elif message['role'] == 'tool' %}"
+    "{% if message.tool_call_id is not defined %}{{ raise_exception('no id of a call') }}{% endif %}"
+    "[TOOL_RESULTS] {{ message['content'] }}[/TOOL_RESULTS]"
+    "{% else %} {{ message['content'] | trim }}</s>{% endif %}{% endfor %}"
+)
 PHI_3 = (
     "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% else %}<|endoftext|>{% endif %}"
@@ -77,6 +110,17 @@ SPECIAL = (
         "<|eot_id|>",
     ),
     *("<|end|>", "<|endoftext|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>"),
+    *("<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"),
+    *(
+        "<s>",
+        "</s>",
+        "[INST]",
+        "[/INST]",
+        "[AVAILABLE_TOOLS]",
+        "[/AVAILABLE_TOOLS]",
+        "[TOOL_RESULTS]",
+        "[/TOOL_RESULTS]",
+    ),
 )
 
 

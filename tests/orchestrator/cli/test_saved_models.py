@@ -149,7 +149,7 @@ def test_rows_of_roles_that_the_template_refuses_are_left_out_and_told(tmp_path:
     (event,) = [event["text"] for event in told(home, "math")["events"] if event["kind"] == "left out"]
     assert event.startswith(f"3 tasks of math left out, {kind}: train.jsonl:21 (only user and assistant), ")
     write_jsonl(tmp_path / "train.jsonl", [{"messages": [system, *chat], "answer": "1"} for chat in chats[:15]])
-    with pytest.raises(PolicyError, match=f"math: {kind}: only user and assistant; ask in another form"):
+    with pytest.raises(PolicyError, match=f"math: {kind}: only user and assistant; leave the system message out"):
         make_plan(load_spec(path), tmp_path)
 
 

@@ -105,7 +105,7 @@ def test_what_the_policy_wrote_is_never_encoded_again() -> None:
     (group,) = played(player_of(sampler, chats(2)), [2])
     (sample,) = group.samples
     assert sample.ids[sample.mask].tolist() == [a, b, end] * 2
-    assert sampler.calls[1][0].ids[-1 - len(policy.bridge(sample.messages[2:])) :][0] == end
+    assert sampler.calls[1][0].ids[-1 - len(policy.bridge(sample.messages[2:], sample.messages[:1])) :][0] == end
     assert [message["content"] for message in sample.messages] == ["2 0?", "ab", "heard ab"]
     assert sample.completion == "ab"
 

@@ -278,7 +278,7 @@ def test_rows_are_those_of_the_text_model(tmp_path: Path) -> None:
 
 def test_a_template_that_refuses_a_conversation_is_told_in_words() -> None:
     policy = policy_of(ALTERNATING)
-    with pytest.raises(PolicyError, match=r"refuses a conversation of system, user: only user and assistant; ask in"):
+    with pytest.raises(PolicyError, match=r"refuses a conversation of system, user: only user and assistant; leave"):
         policy.encode([{"role": "system", "content": "S"}, {"role": "user", "content": "hello"}])
 
 
