@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): linear layers keep their weights W frozen, and what learns stands beside them.
+"""Low-rank adapters (LoRA): linear layers of the text model keep their weights W frozen, what learns stands beside.
 
     y = W x + (alpha / rank) B A x        A [rank, in] random, B [out, rank] 0: it begins as the model that it is put on
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from transformers.pytorch_utils import Conv1D
 
 from policies.config import AdapterConfig
 from policies.errors import CheckpointError, PolicyError
+from policies.layers import beside_text
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"  # as peft has them
 PREFIX = "base_model.model."  # of peft's names in its files
@@ -56,7 +58,10 @@ def inject(model: Any, config: AdapterConfig, generator: torch.Generator, name: 
 
     target_layers(model, config, name)
     targets = ALL if config.targets == "all" else list(config.targets)
-    options = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, lora_dropout=0.0)
+    others = beside_text(model)
+    options = LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, target_modules=targets, exclude_modules=others, lora_dropout=0.0
+    )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Conv1D, which peft recognises by itself
         inject_adapter_in_model(options, model, SET)
@@ -71,7 +76,12 @@ def target_layers(model: Any, config: AdapterConfig, name: str) -> list[Any]:
     """Find the layers beside which adapters are meant to stand; raises PolicyError as `inject` does."""
     ends = {model.get_output_embeddings(), model.get_input_embeddings()}
     linear = {path: one for path, one in model.named_modules() if isinstance(one, torch.nn.Linear | Conv1D)}
-    inner = {path: one for path, one in linear.items() if one not in ends}
+    others = beside_text(model)
+    inner = {
+        path: one
+        for path, one in linear.items()
+        if one not in ends and not (others is not None and re.fullmatch(others, path))
+    }
     if config.targets == "all":
         return list(inner.values())
     found: dict[str, Any] = {}

@@ -35,7 +35,7 @@ class AdapterConfig(Options):
     alpha: int = Field(default=64, ge=1, le=1_000_000)
     """What is added is multiplied by alpha / rank (`lora_alpha` elsewhere)."""
     targets: Literal["all"] | tuple[str, ...] = "all"
-    """Beside which layers: `all` linear ones but the head, or names such as `[q_proj, v_proj]`
+    """Beside which layers of the text model: `all` linear ones but the head, or names such as `[q_proj, v_proj]`
     (`target_modules` elsewhere)."""
     boundary: Literal["carry", "merge", "reset"] = "carry"
     """What becomes of them between two stages. `carry`: they learn on. `merge`: what they learnt goes into the model,
@@ -60,7 +60,7 @@ class PolicyConfig(Options):
 
     model: str = Field(default="tiny", max_length=1000)
     """`tiny`, a folder (`./x`, from the folder that the command runs in, `/x`), or a hub name (`Qwen/x`, unless such a
-    folder exists)."""
+    folder exists). What reads images in it (Gemma 3, from 4B on) stays as it is."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights. The learner keeps float32 copies of anything shorter; log-probs are always float32."""
     template: Literal["chat", "none"] = "chat"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-
-from policies.adapters import merged_weight
 
 # The ways into an MLP and out of it, as architectures of the library call them; hidden units enter the way out.
 WAYS = (
@@ -53,6 +52,22 @@ def text_model(model: Any) -> str:
     return ""
 
 
+def beside_text(model: Any) -> str | None:
+    """Give a pattern of the names of what reads images and sound beside the text model; None: it is all of the body."""
+    body, text = model.base_model_prefix, text_model(model)
+    if model.config.get_text_config() is model.config or not text.startswith(f"{body}."):
+        return None
+    return rf"{re.escape(body)}\.(?!{re.escape(text.removeprefix(f'{body}.'))}\.).*"
+
+
+def freeze_beside_text(model: Any) -> None:
+    """Keep what reads images and sound as it is: text does not move it, but decay and interventions would."""
+    others = beside_text(model)
+    if others is not None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not re.fullmatch(others, name))
+
+
 def decoder_layers(model: Any) -> dict[str, nn.Module]:
     """Give the model's layers in order, by the name they have in it; empty where they cannot be told."""
     return _layers_in(model, text_model(model))
@@ -82,7 +97,7 @@ def find_mlps(model: Any) -> list[Mlp]:
         prefix, out = f"{name}." if name else "", parts[ways[1]]
         if not isinstance(getattr(out, "weight", None), Tensor) or out.weight.dim() != 2:
             continue
-        incoming_dim = 1 if _is_conv(out) else 0
+        incoming_dim = 1 if is_conv(out) else 0
         incoming = tuple(f"{prefix}{one}" for one in ways[0])
         found.append(Mlp(incoming, f"{prefix}{ways[1]}", incoming_dim, out.weight.shape[1 - incoming_dim]))
     return found
@@ -100,10 +115,6 @@ def down_projections(model: Any) -> list[nn.Module] | None:
     return [model.get_submodule(own[0]) for own in found]
 
 
-def output_norms(projection: Any) -> Any:
-    """Give the norm [U] of the weights by which each of a projection's inputs is read on, float64."""
-    return merged_weight(projection).double().norm(dim=1 if _is_conv(projection) else 0)
-
-
-def _is_conv(module: Any) -> bool:
+def is_conv(module: Any) -> bool:
+    """Whether a linear layer, or one beside which an adapter stands, is a Conv1D: its weight is [in, out]."""
     return isinstance(getattr(module, "base_layer", module), Conv1D)

@@ -21,6 +21,7 @@ from policies.config import AdapterConfig
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError
 from policies.hardware import free_cached_memory
+from policies.layers import freeze_beside_text
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
 BASE = "base"  # folder, in that of adapters, of the model that they stand beside, if it is not the named one
@@ -240,13 +241,15 @@ def weights_in(folder: Path, like: Mapping[str, Tensor], model: Any) -> dict[str
 
 
 def read_model(source: str, dtype: torch.dtype, like: Any = None, **options: Any) -> Any:
-    """Read a model on the CPU, in eval mode; no global random state is moved.
+    """Read a model on the CPU, in eval mode, what reads images and sound frozen; no global random state is moved.
 
     `like`: one of its class, so that no code of the folder's own is asked for.
     """
     kind = AutoModelForCausalLM if like is None else type(like)
     with torch.random.fork_rng(devices=[]), late_progress_bars():
-        return kind.from_pretrained(source, dtype=dtype, **options).eval()
+        model = kind.from_pretrained(source, dtype=dtype, **options).eval()
+    freeze_beside_text(model)
+    return model
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from orchestrator.played_group import Group
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
-from policies.layers import decoder_layers, down_projections, output_norms
+from policies.layers import decoder_layers, down_projections
 from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_pass import Drift, FrozenPass
@@ -195,7 +195,7 @@ class Network(Measurement):
                 f"dormant units: the MLPs of {type(self.policy.model).__name__} are not found, or have experts"
             )
             return []
-        norms = [output_norms(one) for one in projections]
+        norms = [dormant.output_norms(one) for one in projections]
         return _records(dormant.numbers(read.units.means(), norms))
 
     def _ranks(self, rows: FrozenRows, read: FrozenPass, events: list[EventRecord]) -> list[NetworkRecord]:

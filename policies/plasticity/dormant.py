@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from policies.adapters import merged_weight
+from policies.layers import is_conv
 
 TAUS = (0.025, 0.1)
 QUANTILES = (0.01, 0.05, 0.5)
@@ -39,6 +42,11 @@ class UnitSums:
     def means(self) -> list[Tensor]:
         """E|h| [U] of every layer, float64, on the CPU."""
         return [sum_U.cpu() / max(1, self.num) for sum_U in self.sums if sum_U is not None]
+
+
+def output_norms(projection: nn.Module) -> Tensor:
+    """Give the norm [U] of the weights by which each of a projection's inputs is read on, float64."""
+    return merged_weight(projection).double().norm(dim=1 if is_conv(projection) else 0)
 
 
 def scores(mean_U: Tensor, norm_U: Tensor | None = None) -> Tensor:

@@ -29,7 +29,6 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM
 
 from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.follower import run_commands
@@ -45,7 +44,7 @@ from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
 from policies.tensor_files import SavedTensors
 from tests.policies.fakes import random_trajectories
-from tests.policies.families import FAMILIES, SHAPE
+from tests.policies.families import made
 
 ENVIRONMENTS = ("words", "book")
 STEPS = 2
@@ -85,10 +84,7 @@ def trained_at_once(
         policy.model.config.num_hidden_layers = case["layers"]
         del policy.model.model.layers[case["layers"] :]
     if "family" in case:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)
-            known = FAMILIES[case["family"]](vocab_size=len(policy.tokenizer), **SHAPE)
-            policy.model = AutoModelForCausalLM.from_config(known).eval()
+        policy.model = made(case["family"], len(policy.tokenizer), seed=1)
     policy.model.to(getattr(torch, case.get("dtype", "float64")))
     if "adapter" in case:
         policy.put_adapters(AdapterConfig.model_validate(case["adapter"]), 1, has_own_base=True)

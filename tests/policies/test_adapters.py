@@ -12,7 +12,7 @@ from policies import adapters
 from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.errors import CheckpointError, PolicyError
 from policies.forward import head_of, score_rows
-from policies.layers import down_projections, output_norms
+from policies.layers import down_projections
 from policies.learner import Learner
 from policies.models.description import ModelSize, describe_size
 from policies.models.loader import load_policy, write_merged
@@ -20,6 +20,7 @@ from policies.models.tiny_tokenizer import VocabularySample
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.objective import Objective
 from policies.plasticity.copies import full_copy
+from policies.plasticity.dormant import output_norms
 from policies.plasticity.weights import saved_weights, weight_sums
 from policies.policy import BASE, Policy
 from policies.reference import Reference
@@ -46,7 +47,7 @@ def trained(policy: Policy, num: int = 3, **objective: Any) -> Learner:
     learner = Learner(policy, config, keeps_reference=bool(objective))
     aim = Objective(ObjectiveConfig.model_validate({"preset": "rloo", **objective}))
     for seed in range(num):
-        learner.learn(random_trajectories(policy.model.config.vocab_size, seed=seed), aim)
+        learner.learn(random_trajectories(policy.model.config.get_text_config().vocab_size, seed=seed), aim)
     return learner
 
 

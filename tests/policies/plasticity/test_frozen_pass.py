@@ -29,7 +29,7 @@ from policies.errors import PolicyError
 from policies.forward import score_rows
 from policies.interventions import redo
 from policies.interventions.contracts import Row
-from policies.layers import decoder_layers, down_projections, output_norms
+from policies.layers import decoder_layers, down_projections
 from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_rows import FrozenRows
@@ -156,7 +156,7 @@ def test_one_pass_finds_what_row_by_row_reading_finds(name: str, monkeypatch: py
     gram.add(torch.stack(features))
     assert found.grams[0].num == gram.num == 2 * WIDTH
     torch.testing.assert_close(found.grams[0].singular_values(), gram.singular_values(), atol=1e-3, rtol=1e-4)
-    numbers = dormant.numbers(found.units.means(), [output_norms(one) for one in projections])
+    numbers = dormant.numbers(found.units.means(), [dormant.output_norms(one) for one in projections])
     assert {layer for _, layer in numbers} == {-1, 0, 1}
 
 

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM
 
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Sampling
 from policies.samplers.decode_loop import LOOK_EVERY, decode
 from policies.samplers.testing import CUT, random_policy, some_requests
-from tests.policies.families import FAMILIES, SHAPE
+from tests.policies.families import FAMILIES, made
 
 WAITING = {"item", "is_nonzero", "_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim"}
 GREEDY, SAMPLED = Sampling(greedy=True), Sampling()
@@ -77,8 +76,7 @@ def test_rows_that_leave_cost_a_few_more_waits_at_a_look() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nor_does_the_library_wait_on_its_own_cache(endless: Policy, family: str) -> None:
-    known = FAMILIES[family](vocab_size=len(endless.tokenizer), **SHAPE)
-    endless.model = AutoModelForCausalLM.from_config(known).eval()
+    endless.model = made(family, len(endless.tokenizer), seed=1)
     start = waits(endless, 1, SAMPLED, look_every=LOOK_EVERY, static=False)
     found = waits(endless, 100, SAMPLED, look_every=LOOK_EVERY, static=False)
     assert found - start == 100 // LOOK_EVERY
