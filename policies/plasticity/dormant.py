@@ -46,7 +46,8 @@ class UnitSums:
 
 def output_norms(projection: nn.Module) -> Tensor:
     """Give the norm [U] of the weights by which each of a projection's inputs is read on, float64."""
-    return merged_weight(projection).double().norm(dim=1 if is_conv(projection) else 0)
+    norm_U: Tensor = merged_weight(projection).double().norm(dim=1 if is_conv(projection) else 0)
+    return norm_U
 
 
 def scores(mean_U: Tensor, norm_U: Tensor | None = None) -> Tensor:
