@@ -31,6 +31,7 @@ from environments.contracts import EnvironmentFault, Score, Turn
 from environments.display import brief
 from environments.options import Options
 from environments.scoring import worker
+from environments.scoring.job_queue import JobQueue
 from environments.scoring.jobs import CRASHED, LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
 from environments.scoring.process import (
     SLOW_S,
@@ -41,7 +42,6 @@ from environments.scoring.process import (
     passed_variables,
     with_hint,
 )
-from environments.scoring.waiting import WaitingJobs
 from environments.sources import EnvironmentSource
 
 LEAST_SHARE = 1 / 10  # of the limit that a score gets, however many have timed out before it
@@ -89,7 +89,7 @@ class KillablePool:
         self._numbers = count()  # of jobs
         self._jobs: dict[int, ScoringJob] = {}  # without a turn
         self._futures: dict[int, Future[Turn]] = {}  # of these
-        self._waiting = WaitingJobs()  # those that no process has, or that others may do as well
+        self._waiting = JobQueue()  # those that no process has, or that others may do as well
         self._thread: threading.Thread | None = None  # while there are jobs
         self._wake: tuple[int, int] = (-1, -1)  # a pipe that the thread listens at
         self._is_closing = False

@@ -69,8 +69,9 @@ class Choice(ABC):
         scheduler: StageScheduler | None = None,
     ) -> None:
         self.config, self.bandits, self.scheduler = section.bandit, dict(bandits), scheduler
+        has_many = sum(map(len, categories.values())) > MANY_ARMS
         for bandit in self.bandits.values():
-            bandit.as_arrays = sum(map(len, categories.values())) > MANY_ARMS
+            bandit.as_arrays = has_many
         self.categories, self._arms = categories, arms
         self.quarantine = Quarantine(section.quarantine, categories)
         given = signals_of(section.bandit)

@@ -7,7 +7,7 @@ import pytest
 
 from environments import EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
 from environments.scoring import scorer as scoring
-from environments.scoring.waiting import WaitingJobs
+from environments.scoring.job_queue import JobQueue
 from tests.environments.fakes import NAP_S
 
 FAKES = "tests.environments.fakes:create"
@@ -161,7 +161,7 @@ def test_what_takes_long_in_the_trainer_is_told_once(monkeypatch):
 
 
 def test_jobs_wait_in_their_order_and_where_they_stood_when_they_wait_again():
-    waiting = WaitingJobs()
+    waiting = JobQueue()
     for environment, number in (("b", 0), ("a", 1), ("b", 2), ("a", 3)):
         waiting.add(environment, number)
     assert waiting.environments() == ["b", "a"]

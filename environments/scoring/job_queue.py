@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 
-class WaitingJobs:
+class JobQueue:
     """Numbers of jobs, which grow as jobs come; one that waits again stands where it stood."""
 
     def __init__(self) -> None:
