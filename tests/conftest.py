@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,13 +20,22 @@ from tests.orchestrator.specs import flat, small
 
 Evergreen = Callable[..., Result]
 PRAGMAS = engine._PRAGMAS
+SMALL = 500_000  # numbers of a policy whose warm start is kept in memory
 
 settings.register_profile("any machine", deadline=None)  # what an example takes says how busy the machine is
 settings.load_profile("any machine")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: more threads, other last bits
 
+gc.disable()  # ten thousand tests are collected faster so
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background; tests send it, children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected, and the libraries, out of every later look for garbage, which then takes no second."""
+    gc.freeze()
+    gc.enable()
 
 
 def wait_for_no_disk(patched: pytest.MonkeyPatch) -> None:
@@ -37,6 +48,42 @@ def wait_for_no_disk(patched: pytest.MonkeyPatch) -> None:
 def _no_power_cuts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         wait_for_no_disk(patched)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_starts_are_made_once() -> Iterator[None]:
+    """Give a run in a fresh home the weights that an equal warm start made for an earlier test, bit for bit."""
+    from orchestrator.runs import warm_start as made
+    from policies.warm_start import cache_key, warm_start
+
+    keys: list[str] = []
+    done: dict[str, tuple[list[float], dict[str, Any]]] = {}
+
+    def noting(**parts: Any) -> str:
+        keys.append(cache_key(**parts))
+        return keys[-1]
+
+    def once(policy: Any, *given: Any, progress: Callable[[int, float], None]) -> None:
+        key, losses, weights = keys[-1], list[float](), policy.model.state_dict()
+        if key in done:
+            for name, one in done[key][1].items():
+                weights[name].copy_(one)
+            for batch, loss in enumerate(done[key][0], 1):
+                progress(batch, loss)
+            return
+
+        def heard(batch: int, loss: float) -> None:
+            losses.append(loss)
+            progress(batch, loss)
+
+        warm_start(policy, *given, progress=heard)
+        if sum(one.numel() for one in weights.values()) < SMALL:
+            done[key] = losses, {name: one.clone() for name, one in weights.items()}
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(made, "cache_key", noting)
+        patched.setattr(made, "warm_start", once)
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator.spec import load_spec
+from orchestrator.spec.fields import DEFAULT_TYPES
 from store.tracker.names import COLOURS
 from store.tracker.saved_view import NAME
 from tests.browser.mlflow_pages import CHART, addresses, serving, settle
@@ -23,7 +23,7 @@ NOT_OURS = ("users/current", "ResizeObserver", "the server responded with a stat
 
 
 COLUMNS = ("cl/acc", "final/entropy_ratio", "cl/entropy_carried", "objective", "bandit", "scheduler", "seed")
-BANDIT = load_spec(small()).curriculum.bandit.type
+BANDIT = DEFAULT_TYPES["bandits"]
 GROUPS = (f"Group: repo_r, {BANDIT}, uniform", f"Group: rloo, {BANDIT}, uniform")
 
 

@@ -32,11 +32,14 @@ def _slow(task: Task, completion: str) -> Score:
     return _learnable(task, completion)
 
 
-SLEEP_S, NAP_S = 1.5, 0.4  # of replies that take long, and no processor
+NAP_S = 0.4  # of a reply that takes long, and no processor
+LOOK_S = 0.01  # between two looks for a file that is waited for
 
 
-def _sleeping(task: Task, completion: str) -> Score:
-    time.sleep(SLEEP_S)
+def _waiting(task: Task, completion: str) -> Score:
+    """Wait until there is the file that the completion names."""
+    while not os.path.exists(completion.removeprefix("waiting ")):
+        time.sleep(LOOK_S)
     return Score.of(1.0)
 
 
@@ -109,7 +112,7 @@ BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "noisy": _noisy,
     "judged_by_several": _judged_by_several,
     "slow": _slow,
-    "sleeping": _sleeping,
+    "waiting": _waiting,
     "napping": _napping,
     "hanging": _hanging,
     "stuck_in_c": _stuck_in_c,
@@ -162,7 +165,7 @@ class Fake(Environment):
         return Task(self.name, category, index, ({"role": "user", "content": f"{category} {number}"},), number)
 
     def score(self, task: Task, completion: str) -> Score:
-        behaviour = completion if self.character == "obedient" else self.character
+        behaviour = completion.split()[0] if self.character == "obedient" else self.character
         score: Score = BEHAVIOURS[behaviour](task, completion)
         return score
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator import registry
 from tests.integration.test_probes import LABELS, RL
-from tests.orchestrator.specs import Raw, small
+from tests.orchestrator.specs import APART, Raw, small
 
 # What a method cannot do without; a level is needed by those that climb or match a difficulty.
 OPTIONS: dict[str, Raw] = {
@@ -125,7 +125,7 @@ def setting(number: int, folder: Path) -> Setting:
 
 def _environments(methods: Mapping[str, str], folder: Path) -> Raw:
     """Three kinds of environment, or those that a method can work with."""
-    usual: Raw = small()["environments"]
+    usual: Raw = {**small()["environments"], "noise": APART}
     if methods.get("selection") == "adarft":  # a difficulty of every task
         rows = ((name, str(_rows(folder / f"{name}.jsonl"))) for name in ("book", "noise"))
         return {name: {"type": "rows", "train": path, "reward": "exact"} for name, path in rows}

@@ -54,6 +54,7 @@ def weights_after(home: Path, stage: int, is_intervened: bool = False) -> Path:
 
 
 @pytest.mark.parametrize("boundary", [slow("carry"), "merge", slow("reset")])
+@pytest.mark.slow
 def test_a_run_is_killed_and_resumed_to_the_same_end(tmp_path: Path, boundary: str) -> None:
     own = spec(tmp_path, boundary)
     assert orchestrator.run(own, home=tmp_path / "whole").status == "finished"
@@ -69,6 +70,7 @@ def test_a_run_is_killed_and_resumed_to_the_same_end(tmp_path: Path, boundary: s
     assert not (newest / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_run_from_tiny_keeps_what_was_warm_started_beside_them(tmp_path: Path, evergreen: Evergreen) -> None:
     own = {**small("tiny-adapters"), "policy": {"adapter": 4}, "learner": {"lr": 0.01}}
     assert orchestrator.run(own, home=tmp_path).status == "finished"

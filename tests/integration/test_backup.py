@@ -34,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.mark.parametrize("n", share([1, 3, 6, 9, 13], 2))
+@pytest.mark.parametrize("n", share([6, 1, 3, 9, 13], 1))
 def test_a_copy_taken_in_mid_run_goes_on_to_the_same_end(tmp_path: Path, whole: Path, n: int) -> None:
     copy = At(n, lambda: back_up(tmp_path / "home", tmp_path / "copy") and None)
     orchestrator.run(small(), OFTEN, home=tmp_path / "home", watcher=copy)

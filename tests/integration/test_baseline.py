@@ -131,6 +131,7 @@ class StopsTheTwin(Callback):
             request_stop(self.folder)
 
 
+@pytest.mark.slow
 def test_an_interrupted_twin_is_taken_up_with_its_run(tmp_path: Path) -> None:
     assert run(CHEAP, home=tmp_path / "straight").status == "finished"
     stopped = run(CHEAP, home=tmp_path, watcher=StopsTheTwin())

@@ -16,6 +16,7 @@ from policies.samplers.vllm_server import VllmServerSampler
 from tests.integration.runs import told
 from tests.orchestrator.specs import FAKE, Raw, small
 from tests.policies.samplers.serving.fakes import FakeServer
+from tests.shares import slow
 
 
 def curriculum(name: str, **sections: Any) -> Raw:
@@ -53,7 +54,7 @@ OF_THEIR_OWN = [  # groups, budgets and objectives
 ]
 
 
-@pytest.mark.parametrize("own", [[], OF_THEIR_OWN], ids=["alike", "of their own"])
+@pytest.mark.parametrize("own", [[], slow(OF_THEIR_OWN)], ids=["alike", "of their own"])
 def test_a_run_is_the_same_as_turn_by_turn(
     tmp_path: Path, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch, own: list[str]
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_run_is_the_same_as_turn_by_turn(
     assert len(set(digests.values())) == 1, digests
 
 
+@pytest.mark.slow
 def test_episodes_of_a_server_that_lost_the_weights_are_played_anew(tmp_path: Path, servers: list[FakeServer]) -> None:
     assert run(curriculum("sound", sampler=on(servers)), home=tmp_path).status == "finished"
     lost = servers[0]

@@ -112,6 +112,7 @@ def cells(home: Path, name: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("moment", share([1, 2, 5], 1))
+@pytest.mark.slow
 def test_a_fork_with_a_new_environment_survives_a_kill(home: Path, tmp_path: Path, moment: int) -> None:
     whole = orchestrator.fork("small", 1, home=home, overrides=[JOINING, "name=whole"]).name
     with pytest.raises(Killed):

@@ -167,7 +167,7 @@ def test_frozen_rows_are_read_once_more_and_nothing_is_kept_of_that(home: Path) 
     assert before == after, "the next boundary compares with this one"
 
 
-@pytest.mark.parametrize("moment", share(MOMENTS, 3))
+@pytest.mark.parametrize("moment", share(MOMENTS, 2))
 def test_a_run_killed_around_an_intervention_equals_the_uninterrupted_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -180,6 +180,7 @@ def test_a_run_killed_around_an_intervention_equals_the_uninterrupted_one(
     assert rows(tmp_path, "whole", "interventions") == rows(home, "whole", "interventions")
 
 
+@pytest.mark.slow
 def test_stopped_after_every_step_and_with_its_ledger_lost(home: Path, tmp_path: Path) -> None:
     run(whole(), home=tmp_path, until_step=2)
     for step in range(3, 6):
@@ -193,6 +194,7 @@ def test_stopped_after_every_step_and_with_its_ledger_lost(home: Path, tmp_path:
     assert ending(tmp_path, "whole").weights == ending(home, "whole").weights
 
 
+@pytest.mark.slow
 def test_without_its_checkpoint_it_is_done_again_from_that_of_the_boundary(home: Path, tmp_path: Path) -> None:
     run(whole(), home=tmp_path, until_step=3)
     place = tmp_path / "whole" / "checkpoints"
@@ -202,6 +204,7 @@ def test_without_its_checkpoint_it_is_done_again_from_that_of_the_boundary(home:
     assert ending(tmp_path, "whole") == ending(home, "whole")
 
 
+@pytest.mark.slow
 def test_more_stages_by_resume_are_treated_as_if_they_had_been_planned(home: Path, tmp_path: Path) -> None:
     run(whole(stages=2), home=tmp_path)
     assert {one.after_stage for one in rows(tmp_path, "whole", "interventions")} == {1}
@@ -225,6 +228,7 @@ def test_a_fork_begins_before_the_intervention_and_does_its_own(home: Path, tmp_
     assert all(torch.allclose(after[name], (before[name] + previous[name]) / 2, atol=1e-7) for name in after)
 
 
+@pytest.mark.slow
 def test_what_does_not_happen_changes_nothing(tmp_path: Path) -> None:
     never = [{**FUSION, "when": "pass_1 > 1"}, {"type": "redo", "tau": 0.0}, {**FUSION, "alpha": 1.0, "when": "always"}]
     run(treated("never", *never), home=tmp_path)

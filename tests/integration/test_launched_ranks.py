@@ -125,6 +125,7 @@ def test_numbers_of_no_process_are_refused(rank: str, size: str) -> None:
         LaunchedProcess.from_environment(environment)
 
 
+@pytest.mark.slow
 def test_processes_of_slurm_do_what_one_machine_does_and_all_end_with_it(
     tmp_path: Path, file: Path, whole: Ending
 ) -> None:
@@ -241,6 +242,7 @@ def children_of(process: int) -> list[int]:
 
 
 @pytest.mark.parametrize("how", [slow("beats"), "is_silent", slow("works")])
+@pytest.mark.slow
 def test_a_rank_waits_for_rank_0_as_long_as_it_is_heard(how: str) -> None:
     port, given = free_port(), [sys.executable, "-m", "tests.policies.launched_worker", how]
     both = [

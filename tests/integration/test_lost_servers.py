@@ -23,6 +23,7 @@ from orchestrator.progress import Progress
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.integration.test_quarantine import Played, said
 from tests.orchestrator.specs import FAKE, small
+from tests.shares import slow
 
 PROGRAM = Path(__file__).parents[1] / "environments" / "remote" / "short_pages.py"
 
@@ -87,7 +88,7 @@ def stages(home: Path, name: str = "served") -> list[tuple[str, str, int]]:
     return [(row["environment"], row["stop_reason"], row["end_step"] - row["start_step"]) for row in steps]
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("ahead", [0, slow(1)])
 def test_a_server_that_is_killed_is_set_aside_and_the_run_goes_on_with_others(
     tmp_path: Path, server: ServerProcess, ahead: int
 ) -> None:
@@ -134,12 +135,14 @@ class AtGame(Callback):
             self.server.kill()
 
 
+@pytest.mark.slow
 def test_a_stage_without_a_step_earns_its_scheduler_nothing(tmp_path: Path, server: ServerProcess) -> None:
     spec = served(server, scheduler={"type": "discounted_ucb", "reward": "gain"})
     assert orchestrator.run(spec, home=tmp_path, watcher=AtGame(server)).status == "finished"
     assert ("game", "quarantine", 0) in stages(tmp_path)
 
 
+@pytest.mark.slow
 def test_in_one_batch_with_others_the_step_is_drawn_anew(tmp_path: Path, server: ServerProcess) -> None:
     played = Played()
     spec = served(server, mode="flat", scheduler=None)
@@ -160,6 +163,7 @@ def test_one_category_without_tasks_is_set_aside_alone_as_its_server_answers(
     assert all(text.endswith("it gives no tasks (refused: 404 no tasks today)") for text in first)
 
 
+@pytest.mark.slow
 def test_with_nothing_else_to_train_on_tasks_are_waited_for_and_nothing_changes(
     tmp_path: Path, server: ServerProcess
 ) -> None:
@@ -177,6 +181,7 @@ def test_with_nothing_else_to_train_on_tasks_are_waited_for_and_nothing_changes(
     assert said(tmp_path, "served") == []
 
 
+@pytest.mark.slow
 def test_after_that_the_run_stops_and_goes_on_when_there_is_a_server(tmp_path: Path, server: ServerProcess) -> None:
     spec = served(server, stages=1, scheduler="round_robin")
     del spec["environments"]["words"]
@@ -191,6 +196,7 @@ def test_after_that_the_run_stops_and_goes_on_when_there_is_a_server(tmp_path: P
     assert orchestrator.resume("served", home=tmp_path).status == "finished"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_without_the_same(tmp_path: Path, server: ServerProcess) -> None:
     asked = ["checkpoint.every_steps=1"]
     shut = At(2, server.shut.touch, ["step"])

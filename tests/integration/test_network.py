@@ -34,6 +34,7 @@ def events(home: Path, name: str) -> list[str]:
         return [event.text for event in ledger.reading.events(name) if event.kind == "not measured"]
 
 
+@pytest.mark.slow
 def test_looking_moves_nothing(home: Path) -> None:
     run(PLAIN, [HERE], home=home)
     plain, looked = ending(home, "plain"), ending(home, "looked")

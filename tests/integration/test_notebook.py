@@ -106,6 +106,7 @@ def study_home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_plasticity_shows_of_any_study_with_a_probe_what_is_kept_of_it(
     study_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_stop_rule_ends_the_stage_and_says_why(stopped_early: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", share([22, 5, 21, 23, 30], 1))
+@pytest.mark.slow
 def test_stop_rules_and_rewards_survive_a_kill(stopped_early: Path, tmp_path: Path, moment: int) -> None:
     with pytest.raises(Killed):
         orchestrator.run(mastered(), home=tmp_path, watcher=At(moment, kill))

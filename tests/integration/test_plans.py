@@ -80,6 +80,7 @@ def test_stopped_time_and_again_it_equals_the_uninterrupted_run(home: Path, name
 
 
 @pytest.mark.parametrize(("name", "moment"), share([("all", 6), ("ahead", 3), ("ahead", 9)], 1))
+@pytest.mark.slow
 def test_killed_at_any_moment_it_equals_the_uninterrupted_run(home: Path, name: str, moment: int) -> None:
     killed = f"{name}-killed-{moment}"
     with pytest.raises(Killed):

@@ -18,6 +18,7 @@ from orchestrator.errors import UserError
 from tests.conftest import Evergreen
 from tests.documents import code
 from tests.orchestrator.specs import alone
+from tests.shares import slow
 
 SIGNATURES = {
     "run": ("spec", "overrides", "home", "until_step", "watcher", "relations", "name"),
@@ -68,7 +69,7 @@ def test_every_package_says_that_it_is_typed() -> None:
     assert all((root / package / "py.typed").is_file() for package in packages)
 
 
-@pytest.mark.parametrize("has_pandas", [True, False])
+@pytest.mark.parametrize("has_pandas", [True, slow(False)])
 def test_tables_are_frames_or_plain_rows(finished: Path, monkeypatch: pytest.MonkeyPatch, has_pandas: bool) -> None:
     if has_pandas:
         pytest.importorskip("pandas")

@@ -26,13 +26,14 @@ from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
 from tests.integration.runs import At, Ending, Killed, choices, ending, kill, newest_checkpoint, told
-from tests.orchestrator.specs import REPOSITORY, alone, small, written
+from tests.orchestrator.specs import APART, REPOSITORY, alone, small, written
 from tests.shares import slow
 
 
 def spec(ranks: int = 2, replicas: int = 1, **sections: Any) -> dict[str, Any]:
     given = small("ranks", **sections)
     given["curriculum"] = {**given["curriculum"], "stages": 2}
+    given["environments"] = {**given["environments"], "noise": APART}
     return {**given, "resources": {**given["resources"], "ranks": ranks, "replicas": replicas}}
 
 
@@ -146,7 +147,7 @@ def with_ranks(ranks: int, **sections: Any) -> dict[str, Any]:
     return given
 
 
-@pytest.mark.parametrize("changes", ["weights", "merged adapters", slow("short weights")])
+@pytest.mark.parametrize("changes", ["weights", slow("merged adapters"), slow("short weights")])
 def test_what_changes_weights_between_updates_does_so_on_all_ranks(tmp_path: Path, changes: str) -> None:
     ends, fired = [], []
     for number in (1, 2):
@@ -410,6 +411,7 @@ def test_a_rank_that_is_killed_while_it_writes_its_share_costs_that_checkpoint_a
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_another_rank_stops_the_run_and_says_so(
     tmp_path: Path, whole: tuple[Path, Ending], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,6 +247,7 @@ def test_damaged_checkpoints_are_passed_over_also_without_a_ledger(finished: Pat
 # --- relatives -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fork_is_linked_to_its_parent_again(finished: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
@@ -455,6 +456,7 @@ def test_what_the_ledger_lacks_is_named_with_what_enters_it_again(home: Path, ev
     assert "`evergreen resume small` enters it again" in " ".join(shown.stderr.split())
 
 
+@pytest.mark.slow
 def test_every_verb_reads_a_record_with_gaps_and_says_so(
     finished: Path, home: Path, evergreen: Evergreen, tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_run_killed_while_a_checkpoint_is_written_equals_the_uninterrupted_one
     assert not [path for path in (finished / name / "checkpoints").iterdir() if not path.name.startswith("step-")]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_written_beside_the_run_holds_the_moment_it_was_begun_at(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +189,7 @@ def test_whoever_kills_a_run_does_not_wait_for_its_checkpoint(finished: Path, mo
     assert ending(finished, "in-a-hurry") == ending(finished, "small")
 
 
+@pytest.mark.slow
 def test_older_boundaries_may_keep_weights_only(finished: Path) -> None:
     outcome = run(SPECS["small"], ["name=thin", "checkpoint.boundaries=weights", HERE], home=finished)
     assert ending(finished, "thin") == ending(finished, "small")

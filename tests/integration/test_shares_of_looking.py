@@ -70,6 +70,7 @@ def test_what_an_intervention_did_is_looked_at_where_its_boundary_looked(tmp_pat
 
 
 @pytest.mark.parametrize("moment", [8])
+@pytest.mark.slow
 def test_a_run_killed_at_a_boundary_with_holes_equals_the_uninterrupted_one(tmp_path: Path, moment: int) -> None:
     run(spec("whole"), [HERE, *SHARE], home=tmp_path)
     try:
@@ -86,6 +87,7 @@ def test_a_stopped_run_does_not_fill_the_holes_of_its_last_boundary(tmp_path: Pa
     assert seen(tmp_path, "part") == SEEN
 
 
+@pytest.mark.slow
 def test_more_stages_leave_the_past_as_it_is_and_a_fork_measures_only_what_joins(tmp_path: Path) -> None:
     run(spec("part"), [HERE, *SHARE], home=tmp_path)
     resume("part", stages=5, home=tmp_path)

@@ -72,6 +72,7 @@ def test_while_a_boundary_is_measured_a_signal_waits_for_it(tmp_path: Path, numb
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM])
+@pytest.mark.slow
 def test_between_a_run_and_its_twin_a_signal_leaves_both_resumable(tmp_path: Path, number: int) -> None:
     spec = watched(tmp_path, "built-2", 0.5, baseline="uniform")
     process = Process(tmp_path, "run", spec, "--home", tmp_path)

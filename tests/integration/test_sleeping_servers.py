@@ -58,6 +58,7 @@ def on(server: FakeServer, level: int | None) -> Raw:
     return {"type": "vllm_server", "urls": [server.url], "max_tokens": 3, "sleep_level": level}
 
 
+@pytest.mark.slow
 def test_it_sleeps_whenever_the_learner_computes_and_plays_the_same(
     tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def note_freeing(url: str, note: Path) -> None:
     learner.free_cached_memory = noting
 
 
+@pytest.mark.slow
 def test_other_ranks_give_their_gpus_memory_back_before_servers_wake(tmp_path: Path, server: FakeServer) -> None:
     given, note = curriculum("ranks", sampler=on(server, 2)), tmp_path / "note"
     with forked_followers(partial(note_freeing, server.url, note)):

@@ -26,6 +26,7 @@ def spec_of(folder: Path, slices: object, name: str = "sliced") -> Raw:
     return {**alone(name), "environments": {"only": own}, **beside}
 
 
+@pytest.mark.slow
 def test_a_resumed_and_a_forked_run_have_the_slices_that_it_began_with(tmp_path: Path) -> None:
     home, spec = tmp_path / "home", spec_of(tmp_path, {"by": "tree", "count": 3})
     first = orchestrator.run(written(tmp_path, spec), home=home)

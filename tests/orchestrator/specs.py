@@ -13,12 +13,14 @@ FAKE = "tests.environments.fakes:create"
 
 Raw = dict[str, Any]
 
+APART: Raw = {"type": FAKE, "character": "noisy"}  # `noise`, scored in another process, which takes a second to start
+
 
 def small(name: str = "small", **sections: Any) -> Raw:
     """A curriculum in which everything moves: three kinds of environment, nine steps, two updates a step.
 
-    `numbers` never ends and is scored in the trainer; `book` is closed and soon begins again; `noise` is scored in
-    another process, and its scores always differ, so that advantages, bandits and controllers have work.
+    `numbers` never ends and is scored in the trainer; `book` is closed and soon begins again; the scores of `noise`
+    always differ, so that advantages, bandits and controllers have work. All is scored in the trainer.
     """
     spec: Raw = {
         "name": name,
@@ -42,7 +44,7 @@ def small(name: str = "small", **sections: Any) -> Raw:
                 "max_tokens": 3,
             },
             "book": {"type": "codebook", "categories": {"2": 2, "4": 4}, "keys": 6},
-            "noise": {"type": FAKE, "character": "noisy"},
+            "noise": {**APART, "in_process": True},
         },
         "curriculum": {
             "stages": 3,

@@ -36,6 +36,7 @@ print(linear_sum_assignment(numpy.array([[3, 1], [1, 3]]))[1].tolist(), roc_curv
 """
 
 
+@pytest.mark.slow
 def test_a_model_brings_nothing_heavy_and_all_names_are_there_and_import_it_when_they_are_called() -> None:
     heavy, names, called = printed(OURS).splitlines()
     assert heavy == "[]"
@@ -62,6 +63,7 @@ def test_other_modules_are_found_as_ever() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux")
+@pytest.mark.slow
 def test_what_runs_of_a_study_are_forked_from_has_one_thread() -> None:
     imports = "; ".join(f"import {name}" for name in IMPORTED)
     assert printed(f"{imports}; import os; print(len(os.listdir('/proc/self/task')))") == "1"

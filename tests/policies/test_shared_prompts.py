@@ -27,6 +27,7 @@ from policies.objectives.contracts import Batch, Trajectory
 from policies.objectives.padding import pad
 from policies.shared_prompts import can_share
 from tests.policies.fakes import random_trajectories
+from tests.shares import share
 
 VOCABULARY = 40
 SHAPE = {
@@ -100,7 +101,7 @@ def gradient(model: Any, losses: list[Tensor]) -> Tensor:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
     ("most_tokens", "forward_tokens"),
-    [(10_000, 0), (10_000, 40), (10_000, 10_000), (70, 0), (70, 40), (1, 0)],
+    share([(10_000, 0), (10_000, 40), (10_000, 10_000), (70, 0), (70, 40), (1, 0)], 3),
 )
 def test_the_gradient_is_that_of_whole_rows(name: str, most_tokens: int, forward_tokens: int) -> None:
     model = made(MODELS[name])

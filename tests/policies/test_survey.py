@@ -23,6 +23,7 @@ from policies.objectives.presets import PRESETS
 from policies.policy import Policy
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import Surrogate, random_trajectories
+from tests.shares import share
 
 LOOKING: frozenset[Need] = frozenset({"step", "old_entropy", "old_filter"})
 
@@ -78,7 +79,7 @@ def updated(objective: Watching, is_off_policy: bool = False, **options: Any) ->
 CUTS = [{}, {"micro_tokens": 1}, {"micro_tokens": 90}, {"updates": 3}, {"updates": 2, "micro_tokens": 60}]
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", share(CUTS, 2))
 @pytest.mark.parametrize("leaves_silent", [False, True])
 def test_what_a_survey_notes_of_a_token_reaches_that_token_however_the_step_is_cut(
     cut: dict[str, int], leaves_silent: bool

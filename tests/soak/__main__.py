@@ -34,7 +34,7 @@ from scipy import stats
 
 from store.files import ASIDE
 from tests.faults.interruptions import differences, tracked_differences
-from tests.orchestrator.specs import Raw, small, written
+from tests.orchestrator.specs import APART, Raw, small, written
 
 RESUMABLE = 75
 STAGE = 50  # steps of a stage
@@ -55,7 +55,7 @@ def spec_of(name: str, stages: int, folder: Path) -> Raw:
     """
     lines = ({"prompt": f"{i} + 1", "answer": str(i + 1)} for i in range(400))
     (folder / "sums.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    environments = small()["environments"]
+    environments = {**small()["environments"], "noise": APART}
     environments["numbers"] = {"type": "rows", "train": str(folder / "sums.jsonl"), "reward": "exact"}
     return small(
         name,

@@ -34,7 +34,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("fault", share(EXPECTED, 5))
+@pytest.mark.parametrize("fault", share(EXPECTED, 3))
 def test_whatever_it_does_ends_in_a_finding(fault, capfd):
     (rule, sentence), begun_at = EXPECTED[fault], time.monotonic()
     findings = check(bad(fault), tasks=8, scoring=QUICK, patience_s=0.5 if rule == "hangs" else 20.0)

@@ -126,6 +126,8 @@ class Server:
         assert ready.wait(10)
 
     def stop(self) -> None:
+        if self._loop.is_closed():  # by a test that ended between the two
+            return
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(10)
         self._loop.close()

@@ -13,6 +13,7 @@ from environments.rewards import Attempt, make_reward
 from environments.rewards.sandbox import CHILD, SandboxLimits, holds, isolation, printed
 from tests.environments.rewards.scoring import judge, worth
 from tests.environments.scoring.test_scorer import scorer_of
+from tests.shares import share
 
 QUICK = {"type": "code_tests", "timeout_s": 1.0, "limit_s": 5.0}
 PLUS_ONE = {"inputs": ["1\n", "41\n"], "outputs": ["2\n", "42\n"]}
@@ -97,7 +98,7 @@ UNKIND = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", UNKIND)
+@pytest.mark.parametrize("name", share(UNKIND, 8))
 def test_an_unkind_program_fails_its_test_and_leaves_nothing_behind(name):
     before = running()
     start = time.monotonic()

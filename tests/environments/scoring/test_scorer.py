@@ -90,6 +90,7 @@ def test_environments_in_and_out_of_the_trainer_mix(scorer):
     assert scores == [Score.of(1.0), Score.of(0.0), Score.of(0.0), Score.unscorable("timed out")]
 
 
+@pytest.mark.slow
 def test_rows_that_hang_cost_a_few_limits_and_sound_rows_beside_them_have_their_scores():
     """Six hanging rows cost 1 + 1/2 + ... + 1/6 limits on one process, which is 2.45, and not six."""
     limit_s = 1.0
@@ -126,7 +127,7 @@ def one_by_one(scorer, jobs):
         ("connection", 3, [[None, None, None]]),
         ("connection", 6, [["raised ConnectionResetError: the judge is away" + AWAY] * 3, [None, None, None]]),
         slow(("crash", 1, [[None, None, None]])),
-        ("crash", 2, [[None, "crashed", None]]),
+        slow(("crash", 2, [[None, "crashed", None]])),
         slow(("crash", 3, [[None, "crashed", "crashed"]])),
         slow(("crash", 4, [["crashed"] * 3])),
         ("crash", 6, [["crashed"] * 3, [None, "crashed", None]]),

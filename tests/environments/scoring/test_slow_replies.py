@@ -50,43 +50,57 @@ def expected(*completions):
     return [here.score(here.task("easy", index), one) for index, one in enumerate(completions)]
 
 
-def test_an_environment_that_sleeps_does_not_hold_the_others():
-    words = ["noisy"] * 100
-    with scorer_of(obedient("sleeper"), QUICK) as scorer:
-        asleep = submitted(scorer, "sleeper", *["sleeping"] * 6)  # one process would take nine seconds
+def wait_until(holds):
+    give_up_at = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+
+
+def test_an_environment_that_waits_does_not_hold_the_others(tmp_path):
+    words, places = ["noisy"] * 100, [tmp_path / str(index) for index in range(6)]
+    with scorer_of(obedient("waiter"), QUICK, timeout_s=60.0) as scorer:
+        waiting = submitted(scorer, "waiter", *[f"waiting {place}" for place in places])
         others = submitted(scorer, "quick", *words)
         assert scores_of(others) == expected(*words)
-        assert num_done(asleep) <= 2
+        wait_until(lambda: scorer._pool._slow["waiter"] == 2)  # both processes have one
+        assert num_done(waiting) == 0
         assert len(scorer._pool.pids()) == 2
         scorer.next_batch()
         again = submitted(scorer, "quick", *words)
-        assert scores_of(again) == expected(*words)
-        assert num_done(asleep) <= 2, "what sleeps has left the second process to the others"
-        assert scores_of(asleep) == [Score.of(1.0)] * 6
+        for place in places[:2]:
+            place.touch()
+        assert scores_of(again) == expected(*words), "what waits has left the second process to the others"
+        assert [one.done() for one in waiting] == [True] * 2 + [False] * 4
+        for place in places:
+            place.touch()
+        assert scores_of(waiting) == [Score.of(1.0)] * 6
         assert len(scorer._pool.pids()) == 2
 
 
-def test_one_reply_that_sleeps_does_not_hold_its_own_environment():
-    words = ["noisy"] * 20
-    with scorer_of(QUICK) as scorer:
+def test_one_reply_that_waits_does_not_hold_its_own_environment(tmp_path):
+    words, place = ["noisy"] * 20, tmp_path / "now"
+    with scorer_of(QUICK, timeout_s=60.0) as scorer:
         scores_of(submitted(scorer, "quick", *words))
         assert len(scorer._pool.pids()) == 1, "what is quick needs no more than one"
-        first, asleep, last = (submitted(scorer, "quick", *some) for some in (words, ["sleeping"], words))
+        first, waiting, last = (submitted(scorer, "quick", *some) for some in (words, [f"waiting {place}"], words))
         assert scores_of(first) + scores_of(last) == expected(*words) * 2, "those that were sent behind it as well"
-        assert num_done(asleep) == 0
-        assert scores_of(asleep) == [Score.of(1.0)]
+        assert num_done(waiting) == 0
+        place.touch()
+        assert scores_of(waiting) == [Score.of(1.0)]
 
 
-def test_several_environments_that_sleep_share_a_process_and_the_others_have_theirs():
-    names = ("one", "two", "three")
-    with scorer_of(*map(obedient, names), QUICK) as scorer:
+def test_several_environments_that_wait_share_a_process_and_the_others_have_theirs(tmp_path):
+    names, place = ("one", "two", "three"), tmp_path / "now"
+    with scorer_of(*map(obedient, names), QUICK, timeout_s=60.0) as scorer:
         for _ in range(4):  # it is learnt which they are
             scores_of([future for name in names for future in submitted(scorer, name, "napping")])
-        asleep = [future for name in names for future in submitted(scorer, name, *["napping"] * 4)]
+        waiting = [future for name in names for future in submitted(scorer, name, *[f"waiting {place}"] * 4)]
         for _ in range(5):  # turns of an episode, one after the other
             scores_of(submitted(scorer, "quick", *["noisy"] * 10))
-        assert num_done(asleep) <= 2
-        assert scores_of(asleep) == [Score.of(1.0)] * 12
+        assert num_done(waiting) == 0
+        place.touch()
+        assert scores_of(waiting) == [Score.of(1.0)] * 12
         assert len(scorer._pool.pids()) == 2
 
 
@@ -97,54 +111,58 @@ def test_what_an_environment_imports_at_its_first_score_starts_no_other_process(
 
 
 def test_a_number_of_processes_that_is_asked_for_is_kept():
-    with scorer_of(obedient("sleeper"), QUICK, workers=1) as scorer:
-        asleep = submitted(scorer, "sleeper", "napping", "napping")
+    with scorer_of(obedient("slow"), QUICK, workers=1) as scorer:
+        slow = submitted(scorer, "slow", "napping", "napping")
         assert scores_of(submitted(scorer, "quick", "noisy")) == expected("noisy")
-        assert scores_of(asleep) == [Score.of(1.0)] * 2
+        assert scores_of(slow) == [Score.of(1.0)] * 2
         assert len(scorer._pool.pids()) == 1
 
 
-def test_a_second_process_that_does_not_start_is_done_without(monkeypatch):
-    with scorer_of(obedient("sleeper"), QUICK) as scorer:
-        scores_of(submitted(scorer, "sleeper", "noisy"))
+def test_a_second_process_that_does_not_start_is_done_without(monkeypatch, tmp_path):
+    place = tmp_path / "now"
+    with scorer_of(obedient("waiter"), QUICK, timeout_s=60.0) as scorer:
+        scores_of(submitted(scorer, "waiter", "noisy"))
         real = scorer._pool._start
 
         def start():
             process = real()
             process.leader.kill()
+            place.touch()
             return process
 
         monkeypatch.setattr(scorer._pool, "_start", start)
-        asleep = submitted(scorer, "sleeper", "sleeping", "napping")
+        waiting = submitted(scorer, "waiter", f"waiting {place}", "napping")
         assert scores_of(submitted(scorer, "quick", "noisy")) == expected("noisy")
-        assert scores_of(asleep) == [Score.of(1.0)] * 2
+        assert scores_of(waiting) == [Score.of(1.0)] * 2
         assert len(scorer._pool.pids()) == 1
 
 
-def test_what_hangs_in_a_second_process_is_killed_there_and_costs_one_score():
-    with scorer_of(obedient("sleeper"), QUICK) as scorer:
-        scores_of(submitted(scorer, "sleeper", "noisy"))
-        hanging = submitted(scorer, "sleeper", "sleeping", "hanging", "noisy")
+def test_what_hangs_in_a_second_process_is_killed_there_and_costs_one_score(tmp_path):
+    place = tmp_path / "now"
+    with scorer_of(obedient("waiter"), QUICK, timeout_s=4.0) as scorer:
+        scores_of(submitted(scorer, "waiter", "noisy"))
+        hanging = submitted(scorer, "waiter", f"waiting {place}", "hanging", "noisy")
+        wait_until(lambda: len(scorer._pool._processes) == 2 and scorer._pool._processes[1].is_slow)
+        place.touch()
         assert scores_of(submitted(scorer, "quick", "noisy")) == expected("noisy")
         assert [score.reason for score in scores_of(hanging)] == [None, "timed out", None]
 
 
 def test_an_environment_that_is_long_in_building_holds_none_that_another_process_has(tmp_path):
-    build_s = 3.0
+    place = tmp_path / "now"
     (tmp_path / "late.py").write_text(
         "import os, time\nfrom tests.environments import fakes\n"
         "def create(name):\n"
-        f"    if os.getpid() != {os.getpid()}: time.sleep({build_s})\n"
+        f"    while os.getpid() != {os.getpid()} and not os.path.exists({str(place)!r}): time.sleep(0.01)\n"
         "    return fakes.create(name, character='obedient')\n"
     )
     late = EnvironmentSource("late", f"{tmp_path / 'late.py'}:create")
     with scorer_of(late, QUICK, workers=2) as scorer:
         scores_of(submitted(scorer, "quick", "napping", "napping"))  # both processes have it
-        begun = time.monotonic()
         behind = submitted(scorer, "late", "noisy")
         assert scores_of(submitted(scorer, "quick", *["noisy"] * 20)) == expected(*["noisy"] * 20)
-        assert time.monotonic() - begun < build_s
         assert num_done(behind) == 0
+        place.touch()
         assert scores_of(behind)[0].reason is None
 
 

@@ -71,6 +71,7 @@ def test_tasks_keys_pools_and_scores_are_those_of_the_environment_inside(tmp_pat
         assert not environment.score(task, "nonsense").correct
 
 
+@pytest.mark.slow
 def test_the_checker_finds_no_errors(tmp_path: Path) -> None:
     source = EnvironmentSource("mine", "rows", {**rows(tmp_path), "slices": {"by": "tree"}}, str(tmp_path))
     assert [str(finding) for finding in check(source, tasks=4) if finding.severity != "note"] == []

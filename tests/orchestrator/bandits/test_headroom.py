@@ -15,6 +15,7 @@ from orchestrator.simulation.candidates import make_named
 from orchestrator.simulation.trials import Candidate, TrialSetting
 from orchestrator.simulation.worlds import find_world
 from tests.orchestrator.bandits.steps import played, seen
+from tests.shares import share
 
 
 class TestHeadroom(BanditSuite):
@@ -177,7 +178,7 @@ def test_a_state_with_other_horizons_begins_the_movement_anew_and_keeps_the_sign
     assert (other.num_scored.tolist(), other.moving().tolist()) == ([0.0, 0.0], [1.0, 1.0])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", share(range(4), 2))
 @pytest.mark.parametrize("world", ["skills", "traps"])
 def test_it_learns_faster_than_uniform_in_simulated_worlds(world, seed):
     def auc(name):

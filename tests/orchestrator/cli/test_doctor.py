@@ -203,6 +203,7 @@ def tracked(sent: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sent, tmp_path / "tracked"))
 
 
+@pytest.mark.slow
 def test_a_record_that_mlflow_lost_is_behind(evergreen: Evergreen, tracked: Path) -> None:
     home = tracked
     assert found(evergreen, home, "cut") == []
@@ -213,6 +214,7 @@ def test_a_record_that_mlflow_lost_is_behind(evergreen: Evergreen, tracked: Path
 
 
 @pytest.mark.skipif(missing("tensorboard") is not None, reason="needs tensorboard")
+@pytest.mark.slow
 def test_a_run_has_event_files_when_it_returns_and_lost_ones_are_told_and_written_anew(
     evergreen: Evergreen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_equal_bit_for_bit(trained: Path, evergreen: Evergreen) -> None:
     result = evergreen("diff", "plain", "resumed", "--exit-code", "--home", trained)
     assert result.exit_code == 0, result.stdout

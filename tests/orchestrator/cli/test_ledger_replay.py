@@ -46,6 +46,7 @@ class Compared(Course):
 
 
 @pytest.mark.parametrize("spec", share([LOOKING, flat("compared")], 1))
+@pytest.mark.slow
 def test_both_feeders_give_equal_snapshots_at_every_moment(tmp_path: Path, spec: Raw) -> None:
     compared = Compared(tmp_path)
     orchestrator.run(spec, home=tmp_path, watcher=compared)

@@ -94,6 +94,7 @@ def test_a_run_leaves_them_out_and_a_resumed_one_the_same(tmp_path: Path, evergr
 
 
 @pytest.mark.parametrize("ahead", share([1, 0], 1))
+@pytest.mark.slow
 def test_tasks_without_a_file_are_passed_over_as_they_are_met_and_counted(tmp_path: Path, ahead: int) -> None:
     fake = {
         "type": FAKE,
@@ -165,7 +166,7 @@ class Table(Odd):
 
 
 @pytest.mark.parametrize(
-    ("kind", "num", "policy"), [("Odd", "null", "tiny"), ("Odd", "300", "model"), ("Table", "300", "model")]
+    ("kind", "num", "policy"), share([("Odd", "300", "model"), ("Odd", "null", "tiny"), ("Table", "300", "model")], 1)
 )
 def test_tasks_of_a_users_environment_that_cannot_be_read_are_left_out(
     tmp_path: Path, evergreen: Evergreen, kind: str, num: str, policy: str

@@ -15,6 +15,7 @@ from store import floors
 from store.intervals import wilson
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY, small, written
+from tests.shares import slow
 
 GUESS = ("examples.guess:create", "--set", "numbers=[3]")
 
@@ -81,6 +82,7 @@ def test_options_that_mean_nothing_are_refused(evergreen: Evergreen, words: tupl
     assert said in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 def test_where_no_task_has_an_answer_a_constant_text_can_be_played(evergreen: Evergreen) -> None:
     pytest.importorskip("textarena")
     words = ("play", "textarena", "--set", "id=LightsOut-v0", "--tasks", "2", "--policy")
@@ -130,9 +132,9 @@ def test_a_damaged_file_of_levels_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "low", "high"),
     [
-        (("gymnasium", "--set", "id=FrozenLake-v1", "--set", "kwargs={map_name: 4x4}"), 0.002, 0.05),
+        slow((("gymnasium", "--set", "id=FrozenLake-v1", "--set", "kwargs={map_name: 4x4}"), 0.002, 0.05)),
         (("gymnasium", "--set", "id=Blackjack-v1", "--set", "reward_range=[-1, 1]"), 0.2, 0.36),
-        (("textarena", "--set", "id=FrozenLake-v0", "--set", "kwargs={num_holes: 0}"), 0.1, 0.9),
+        slow((("textarena", "--set", "id=FrozenLake-v0", "--set", "kwargs={num_holes: 0}"), 0.1, 0.9)),
     ],
     ids=["FrozenLake", "Blackjack", "FrozenLake of TextArena"],
 )

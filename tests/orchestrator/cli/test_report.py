@@ -132,6 +132,7 @@ def test_the_page_has_no_part_in_what_is_learnt(tmp_path: Path, evergreen: Everg
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_writes_on(tmp_path: Path) -> None:
     orchestrator.run(small(), home=tmp_path, until_step=4)
     orchestrator.resume("small", home=tmp_path)

@@ -93,6 +93,7 @@ def test_a_plot_is_a_picture_of_the_format_that_its_name_says(
     assert str(plot) in found.stdout.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_the_same_comparison_draws_the_same_picture(evergreen: Evergreen, tmp_path: Path) -> None:
     for name in ("one.svg", "two.svg"):
         evergreen("simulate", "a", "--bandit", "uniform", "--plot", tmp_path / name, *QUICK)

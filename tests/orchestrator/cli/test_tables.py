@@ -14,6 +14,7 @@ from orchestrator.cli.tables import MOST_ARMS, arms_and_batches, print_story, pr
 from store.ledger import Ledger
 from store.records import EventRecord
 from store.run_summary import facts
+from tests.shares import share
 from tests.store.report import runs
 
 HEADS = ("retained", "carried", "tokens an answer", "relative forgetting", "P(improvement)", "seeds for 80 %")
@@ -84,7 +85,7 @@ def test_of_many_arms_those_with_the_most_groups_are_shown_in_their_order(num: i
         assert (len(shown), one.caption) == (MOST_ARMS, None)
 
 
-@pytest.mark.parametrize(("stages", "environments"), [(60, 3), (60, 60), (200, 3)])
+@pytest.mark.parametrize(("stages", "environments"), share([(60, 60), (60, 3), (200, 3)], 1))
 def test_a_long_run_is_told_on_a_screen_and_whole_if_that_is_asked_for(
     tmp_path: Path, stages: int, environments: int
 ) -> None:

@@ -65,6 +65,7 @@ def set_uri(home: Path, name: str, uri: str) -> None:
     tell(home, name, "tracker", uri=uri)
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_kept_spec_is_not_believed(home: Path, evergreen: Evergreen) -> None:
     """The ledger's spec holds, as everywhere."""
     spec = home / "small" / "spec.yaml"

@@ -404,6 +404,7 @@ def test_a_model_whose_configuration_is_nowhere_is_told(
     assert "--plan needs the model's configuration, a file of a few kB: 'nobody/nothing' is no folder" in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_page_has_the_tables_that_the_benchmark_prints() -> None:
     text = (REPOSITORY / "docs" / "scale.md").read_text()
     assert "\n".join(table()) in text

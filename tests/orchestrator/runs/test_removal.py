@@ -189,6 +189,7 @@ def test_a_run_with_forks_or_a_baseline_is_refused_unless_they_go_too(tmp_path: 
     assert not [path.name for path in tmp_path.iterdir() if path.name in ("alone", "child", "twin")]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_study_is_refused_and_the_study_goes_with_all_its_runs(tmp_path: Path, evergreen: Evergreen) -> None:
     with Ledger.open(f"sqlite:///{tmp_path / 'evergreen.db'}") as ledger:
         ledger.start_study(StudyRecord("trial", {"settings": [], "seeds": []}))

@@ -70,6 +70,7 @@ def test_what_a_bandit_may_know_of_its_arms_is_in_the_ledger(finished):
     )
 
 
+@pytest.mark.slow
 def test_every_pick_was_drawn_with_its_arms_logged_probability(longer):
     log = logs_of(longer, "sharp")
     assert any(len(set(s.probabilities.values())) > 1 for one in log.bandits for s in one.steps)

@@ -40,6 +40,7 @@ def test_the_logged_bandit_itself_earns_exactly_its_own_mean(bandit):
     assert found.own.value == pytest.approx(np.mean(rewards), abs=1e-15)
 
 
+@pytest.mark.slow
 def test_ips_is_unbiased_and_its_intervals_hold_the_truth():
     found = [replayed(played(OFTEN_A, seed=seed), OFTEN_B).overall for seed in range(160)]
     assert near_zero([one.ips.value - TRUTH for one in found])

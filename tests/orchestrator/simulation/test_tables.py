@@ -11,6 +11,7 @@ from benchmarks.bandit_tables import entrant_of, read_tables
 from orchestrator.simulation.ranking import TrialJob, run_job, value_of
 from orchestrator.simulation.trials import TrialSetting
 from orchestrator.simulation.worlds import find_world
+from tests.shares import share
 
 WITHIN = {"auc": 0.01, "final": 0.04, "worst": 0.04, "steps": 12, "traps": 0.04, "forgetting": 0.04}
 ROWS = [
@@ -27,7 +28,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("world", "policy", "num_seeds"), ROWS)
+@pytest.mark.parametrize(("world", "policy", "num_seeds"), share(ROWS, 5))
 def test_published_rows_are_reproduced(world: str, policy: str, num_seeds: int) -> None:
     table = next(table for table in read_tables() if table["world"] == world)
     row = next(row for row in table["rows"] if row["policy"] == policy)

@@ -15,6 +15,7 @@ from policies.samplers.contracts import Generation, Sampling
 from policies.samplers.decode_loop import LOOK_EVERY, decode
 from policies.samplers.testing import CUT, random_policy, some_requests
 from tests.policies.families import FAMILIES, made
+from tests.shares import share
 
 WAITING = {"item", "is_nonzero", "_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim"}
 GREEDY, SAMPLED = Sampling(greedy=True), Sampling()
@@ -62,7 +63,7 @@ def test_a_call_that_waits_is_seen() -> None:
     assert seen.counts.total() == 4
 
 
-@pytest.mark.parametrize("sampling", [SAMPLED, CUT, GREEDY], ids=["sampled", "cut", "greedy"])
+@pytest.mark.parametrize("sampling", share([SAMPLED, CUT, GREEDY], 1), ids=["sampled", "cut", "greedy"])
 def test_the_host_waits_once_in_so_many_tokens(endless: Policy, sampling: Sampling) -> None:
     start = waits(endless, 1, sampling, look_every=LOOK_EVERY)
     assert start <= 3
@@ -74,7 +75,7 @@ def test_rows_that_leave_cost_a_few_more_waits_at_a_look() -> None:
     assert waits(random_policy(), 100, SAMPLED, look_every=LOOK_EVERY) <= 3 + 4 * (100 // LOOK_EVERY)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", share(FAMILIES, 2))
 def test_nor_does_the_library_wait_on_its_own_cache(endless: Policy, family: str) -> None:
     endless.model = made(family, len(endless.tokenizer), seed=1)
     start = waits(endless, 1, SAMPLED, look_every=LOOK_EVERY, static=False)

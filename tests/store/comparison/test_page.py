@@ -68,6 +68,7 @@ def test_warnings_and_what_was_left_out_are_on_the_page(ledger: Ledger, compare:
     assert "each is stretched to the same width" in text
 
 
+@pytest.mark.slow
 def test_many_settings_share_the_colours_and_their_verdicts_are_said_together(
     ledger: Ledger, compare: Compare, fresh: Fresh
 ) -> None:

@@ -21,6 +21,7 @@ from store.records import (
     MeasurementRecord,
     MetricRecord,
 )
+from tests.shares import share
 from tests.store.ledger import example
 from tests.store.ledger.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first, with_spread
 from tests.store.ledger.example import Change, unchanged
@@ -352,7 +353,7 @@ class LedgerSuite(LineageSuite, SchemaSuite):
 
     @pytest.mark.parametrize(
         ("step", "num_boundaries", "num_records"),
-        [(0, 0, 0), (0, 1, 2), (1, 1, 3), (3, 1, 5), (3, 2, 7), (5, 2, 9), (6, 2, 10), (6, 3, 11)],
+        share([(0, 0, 0), (0, 1, 2), (1, 1, 3), (3, 1, 5), (3, 2, 7), (5, 2, 9), (6, 2, 10), (6, 3, 11)], 4),
     )
     def test_going_back_is_as_if_nothing_later_was_written(
         self, ledger: Ledger, step: int, num_boundaries: int, num_records: int

@@ -20,6 +20,7 @@ from store.tracker.daemon import TrackerJob, follow, forget, send_now
 from store.tracker.record import Target
 from store.tracker.sinks import Kept, catch_up, missing
 from store.tracker.sync import Source
+from tests.shares import slow
 from tests.store.tracker.beside import at, expected, in_tensorboard, in_wandb, kinds_in_wandb, wandb_files
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.test_covered import as_if_killed_after
@@ -85,7 +86,7 @@ def test_only_what_a_checkpoint_covers_is_sent_and_the_rest_later(source_of: Cop
 
 
 @each
-@pytest.mark.parametrize("at_write", [1, 2, 3])
+@pytest.mark.parametrize("at_write", [1, slow(2), slow(3)])
 def test_a_crash_leaves_every_value_single(
     source_of: Copy, kind: str, at_write: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +252,7 @@ def of_wandb(home: Path) -> list[int]:
 
 @both
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.slow
 def test_a_killed_process_takes_their_service_along_and_loses_nothing(source_of: Copy) -> None:
     going_on = as_if_killed_after(source_of(), 5, 2)
     home = going_on.folder.parent

@@ -164,6 +164,7 @@ def test_it_gives_up_in_the_end_and_the_next_pass_sends_everything(
     assert said[1] == "small: up to date"
 
 
+@pytest.mark.slow
 def test_of_finished_runs_only_those_that_lack_something_are_gone_through(
     source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

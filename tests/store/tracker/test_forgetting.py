@@ -20,6 +20,7 @@ def job_of(source: Source, target: Target) -> TrackerJob:
     return TrackerJob(source.run, str(source.folder), source.url, target)
 
 
+@pytest.mark.slow
 def test_a_runs_record_goes_and_the_others_stay(source_of: Copy, target: Target) -> None:
     small, flat = source_of("small"), source_of("flat")
     for source in (small, flat):

@@ -88,6 +88,7 @@ def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:
 
 
 @pytest.mark.parametrize("size", share([1, 7], 1))
+@pytest.mark.slow
 def test_the_size_of_a_page_changes_nothing(
     source_of: Copy, long: Path, target: Target, other: Target, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
@@ -111,7 +112,7 @@ def test_the_size_of_a_page_changes_nothing(
             ("conclude", 2),
             ("tag", 1),
         ],
-        5,
+        3,
     ),
 )
 def test_a_crash_anywhere_leaves_every_value_single(

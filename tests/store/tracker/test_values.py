@@ -17,6 +17,7 @@ from store.run_summary import MATRICES
 from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, of_matrix, of_network, of_pick, values
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
+from tests.shares import share
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import PATTERNS, PROBES, ms, series
 
@@ -48,7 +49,7 @@ def of_steps(source: Source) -> dict[str, dict[int, float]]:
     return {name: points for name, points in found.items() if points}
 
 
-@pytest.mark.parametrize(("name", "home"), [("small", "finished"), ("flat", "finished"), ("alone", "long")])
+@pytest.mark.parametrize(("name", "home"), share([("small", "finished"), ("flat", "finished"), ("alone", "long")], 2))
 def test_every_value_of_the_ledger_arrives_once_with_its_step_and_time(
     request: pytest.FixtureRequest, source_of: Copy, target: Target, name: str, home: str
 ) -> None:

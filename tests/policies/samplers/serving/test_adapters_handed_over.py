@@ -72,6 +72,7 @@ def require_played(sampler: VllmServerSampler) -> None:
         assert generation.logprobs == pytest.approx(fresh, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_go_once_and_adapters_with_each_version(
     policy: Policy, able: list[FakeServer], closing: list[VllmServerSampler]
 ) -> None:

@@ -23,6 +23,7 @@ from tests.orchestrator.specs import small
 from tests.policies.samplers.serving.fakes import FakeServer, Make
 from tests.policies.samplers.serving.test_adapters_handed_over import RANK, learn, require_played
 from tests.policies.samplers.serving.test_playing import agree, expected, rows
+from tests.shares import share
 
 ASKED = ("/health", "/is_sleeping", "/weight_info")
 SWAPPED = ("/pause", "/collective_rpc", "/reset_prefix_cache", "/update_weight_version", "/resume", "/weight_info")
@@ -105,7 +106,7 @@ def end_before_it_sleeps(server: Server, level: int) -> None:
 
 @BOTH_LEVELS
 @pytest.mark.parametrize("is_killed_before", [False, True])
-@pytest.mark.parametrize("next_level", [None, 1, 2])
+@pytest.mark.parametrize("next_level", share([None, 1, 2], 1))
 def test_a_run_that_was_killed_leaves_nothing_that_another_takes_for_weights(
     make: Make,
     able: list[FakeServer],
