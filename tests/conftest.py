@@ -26,10 +26,14 @@ settings.register_profile("any machine", deadline=None)  # what an example takes
 settings.load_profile("any machine")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: more threads, other last bits
 
-gc.disable()  # ten thousand tests are collected faster so
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background; tests send it, children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Look for no garbage while tests are collected: nothing of them becomes any."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
