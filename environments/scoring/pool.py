@@ -279,8 +279,8 @@ class KillablePool:
         """Name the environment whose first job a process gets next, once it has built it; None: it gets none now.
 
         The first process takes them in their order, so that nothing waits for ever; others take first what is quick.
-        An environment is built in an idle process: one that no process has ready is waited for until there is one, and
-        jobs of others pass by where one has it.
+        An environment is built in an idle process, and first by one process alone, while jobs of others pass by: where
+        building takes long, it holds that one. One that no process has ready is waited for until this one is idle.
         """
         with self._lock:
             names = self._waiting.environments()
@@ -289,12 +289,16 @@ class KillablePool:
             names.sort(key=lambda name: self._slow[name] > 0)
         if place >= self._num_workers:
             names = [name for name in names if self._may_have_spare(name)]
+        elsewhere = []  # another process has these ready
         for name in names:
             if name in process.built:
                 return name
-            if not any(name in other.built for other in self._processes if not other.is_slow):
+            others = [other for other in self._processes if name in other.built and not other.is_slow]
+            if any(other.is_ready for other in others):
+                elsewhere.append(name)
+            elif not any(other.built[-1] == name for other in others):  # nobody builds it
                 return None if process.jobs else name
-        return names[0] if names and not process.jobs else None
+        return elsewhere[0] if elsewhere and not process.jobs else None
 
     def _wait_again(self, numbers: Sequence[int]) -> None:
         with self._lock:

@@ -148,7 +148,9 @@ def test_what_hangs_in_a_second_process_is_killed_there_and_costs_one_score(tmp_
         assert [score.reason for score in scores_of(hanging)] == [None, "timed out", None]
 
 
-def test_an_environment_that_is_long_in_building_holds_none_that_another_process_has(tmp_path):
+@pytest.mark.parametrize("have_it", (1, 2))
+@pytest.mark.parametrize("num_late", (1, 10))
+def test_an_environment_that_is_long_in_building_holds_none_that_is_not(tmp_path, have_it, num_late):
     place = tmp_path / "now"
     (tmp_path / "late.py").write_text(
         "import os, time\nfrom tests.environments import fakes\n"
@@ -157,13 +159,23 @@ def test_an_environment_that_is_long_in_building_holds_none_that_another_process
         "    return fakes.create(name, character='obedient')\n"
     )
     late = EnvironmentSource("late", f"{tmp_path / 'late.py'}:create")
-    with scorer_of(late, QUICK, workers=2) as scorer:
-        scores_of(submitted(scorer, "quick", "napping", "napping"))  # both processes have it
-        behind = submitted(scorer, "late", "noisy")
+
+    def processes():
+        return list(scorer._pool._processes)
+
+    with scorer_of(late, QUICK, workers=2, timeout_s=60.0) as scorer:
+        first = [tmp_path / str(index) for index in range(have_it)]
+        begun = submitted(scorer, "quick", *[f"waiting {one}" for one in first])
+        wait_until(lambda: [one.built for one in processes()] == [["quick"]] * have_it)
+        for one in first:
+            one.touch()
+        assert scores_of(begun) == [Score.of(1.0)] * have_it
+        behind = submitted(scorer, "late", *["noisy"] * num_late)
+        wait_until(lambda: any("late" in one.built for one in processes()))
         assert scores_of(submitted(scorer, "quick", *["noisy"] * 20)) == expected(*["noisy"] * 20)
         assert num_done(behind) == 0
         place.touch()
-        assert scores_of(behind)[0].reason is None
+        assert all(score.reason is None for score in scores_of(behind))
 
 
 def test_what_takes_long_in_the_trainer_is_told_once(monkeypatch):
