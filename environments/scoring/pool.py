@@ -163,7 +163,6 @@ class KillablePool:
         try:
             while self._goes_on():
                 self._ending = [process for process in self._ending if process.leader.poll() is None]
-                self._see_what_is_slow()
                 while len(self._processes) < min(self._num_wanted(), len(self._futures)):
                     self._processes.append(self._start())
                 self._hand_out()
@@ -325,7 +324,9 @@ class KillablePool:
             poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.unsent else 0))
         next_deadline = min((min(process.deadline, process.slow_at) for process in self._processes), default=0.0)
         left_s = max(0.0, next_deadline - time.monotonic())
-        for descriptor, _ in poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s)):
+        heard = poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s))
+        self._see_what_is_slow()  # also of what has just been done
+        for descriptor, _ in heard:
             if descriptor == self._wake[0]:
                 os.read(descriptor, PIPE_BYTES)
             else:
