@@ -57,7 +57,10 @@ def _no_power_cuts() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_starts_are_made_once() -> Iterator[None]:
-    """Give a run in a fresh home the weights that an equal warm start made for an earlier test, bit for bit."""
+    """Give a run in a fresh home the weights that an equal warm start made for an earlier test, bit for bit.
+
+    Not by the cache of homes: a run that reads it says so, which tests of what a first run says would see.
+    """
     from orchestrator.runs import warm_start as made
     from policies.warm_start import cache_key, warm_start
 

@@ -275,11 +275,13 @@ class KillablePool:
         return process.has_room and not (last is not None and self._slow[last.task.environment])
 
     def _next_for(self, process: ScoringProcess) -> str | None:
-        """Name the environment whose first job a process gets next, once it has built it; None: it gets none now.
+        """Name the environment whose first job a process gets next, or which it builds next; None: it gets none now.
 
         The first process takes them in their order, so that nothing waits for ever; others take first what is quick.
-        An environment is built in an idle process, and first by one process alone, while jobs of others pass by: where
-        building takes long, it holds that one. One that no process has ready is waited for until this one is idle.
+        Of an environment that this process has not built (processes held by a slow job do not count as others):
+        - another process has it ready: built here only if this process is idle and nothing else is to do;
+        - another is building it: left to that one until it is ready, so that a long build holds one process;
+        - neither: built here, and where this process is at work it gets nothing else until it is idle.
         """
         with self._lock:
             names = self._waiting.environments()
@@ -288,16 +290,16 @@ class KillablePool:
             names.sort(key=lambda name: self._slow[name] > 0)
         if place >= self._num_workers:
             names = [name for name in names if self._may_have_spare(name)]
-        elsewhere = []  # another process has these ready
+        ready_elsewhere = []
         for name in names:
             if name in process.built:
                 return name
             others = [other for other in self._processes if name in other.built and not other.is_slow]
             if any(other.is_ready for other in others):
-                elsewhere.append(name)
-            elif not any(other.built[-1] == name for other in others):  # nobody builds it
+                ready_elsewhere.append(name)
+            elif not any(other.built[-1] == name for other in others):  # the last one is what it builds
                 return None if process.jobs else name
-        return elsewhere[0] if elsewhere and not process.jobs else None
+        return ready_elsewhere[0] if ready_elsewhere and not process.jobs else None
 
     def _wait_again(self, numbers: Sequence[int]) -> None:
         with self._lock:
@@ -325,7 +327,7 @@ class KillablePool:
         next_deadline = min((min(process.deadline, process.slow_at) for process in self._processes), default=0.0)
         left_s = max(0.0, next_deadline - time.monotonic())
         heard = poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s))
-        self._see_what_is_slow()  # also of what has just been done
+        self._see_what_is_slow()  # before answers are read: one that came late was slow as well
         for descriptor, _ in heard:
             if descriptor == self._wake[0]:
                 os.read(descriptor, PIPE_BYTES)

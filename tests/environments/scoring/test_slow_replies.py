@@ -1,11 +1,14 @@
 """Replies that take long hold nothing else: with the default number of processes on two cores, one, and with more."""
 
 import os
+import select
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from environments import EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
+from environments.scoring import pool as scoring_pool
 from environments.scoring import process as scoring_process
 from environments.scoring import scorer as scoring
 from environments.scoring.job_queue import JobQueue
@@ -115,6 +118,26 @@ def test_what_an_environment_imports_at_its_first_score_starts_no_other_process(
     with scorer_of(QUICK) as scorer:
         scores_of(submitted(scorer, "quick", "napping", *["noisy"] * 20))
         assert len(scorer._pool.pids()) == 1
+
+
+class PollWithoutTimeout:
+    """Wakes up only when somebody speaks, as late as a busy machine may wake it."""
+
+    def __init__(self):
+        self._poll = select.poll()
+        self.register = self._poll.register
+
+    def poll(self, timeout_ms):
+        return self._poll.poll()
+
+
+def test_a_slow_reply_counts_as_slow_though_it_is_noticed_when_it_is_over(monkeypatch):
+    late = SimpleNamespace(poll=PollWithoutTimeout, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(scoring_pool, "select", late)
+    with scorer_of(QUICK) as scorer:
+        wait_until_quick(scorer, "quick")
+        assert scores_of(submitted(scorer, "quick", "napping")) == [Score.of(1.0)]
+        assert scorer._pool._slow["quick"] == 1
 
 
 def test_a_number_of_processes_that_is_asked_for_is_kept():
