@@ -6,8 +6,8 @@
   start of its process up to the first task that is played and up to the end of the first step; the same with 1.
 - start: the same 100 in a process that has loaded its modules.
 - build: one environment of each type, and the tasks of it that a start asks for: for `tiny`'s vocabulary, to evaluate.
-- types: the start of a run with 100 environments of one type, for each type; once, nothing is asked of it. All 100 are
-  of the same file, or the same data set.
+- types: 100 environments of one type beside 3, for each type, all of the same file or the same data set: their start,
+  of which nothing is asked, and the ratio of a step.
 - step: 100 environments of 5 categories beside 3, in turn, 16 groups of 4 answers of one token: the ratio of each pair.
 - evaluation: a whole run of 100 under `evaluate.share`, one of 3, and one of 100 without a share: what evaluating took
   beside training. The 100 are in ten clusters, and the scheduler finds all of them in its first ten stages.
@@ -34,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +58,7 @@ from tests.example_server import example_server
 MANY, FEW, CATEGORIES = 100, 3, 5
 ROWS = 500  # of a file
 WARM, MEASURED, PAIRS = 3, 12, 7  # steps; runs of each
+TYPE_PAIRS = 3  # runs of each type
 STARTS = 7  # of a process, and in one
 LONG = 20_000  # rows of a file that is built alone
 ARMS = 1_000_000
@@ -233,15 +235,24 @@ def types() -> Iterator[dict[str, dict[str, Any]]]:
         }
 
 
+def alike(section: Mapping[str, Any], num: int) -> Marks:
+    """Run some steps in so many environments of one section."""
+    return started({f"one{k:03}": section for k in range(num)}, WARM + MEASURED)
+
+
 def of_types() -> bool:
-    """Time the start of a run with a hundred environments of one type, each type in turn."""
+    """Time runs with a hundred environments of one type beside few, each type in turn; whether steps cost too much."""
     started(dice(1), 1)  # which loads the modules
+    is_above = False
     with types() as known:
         for what, section in known.items():
-            marks = started({f"one{k:03}": section for k in range(MANY)}, 1)
-            took = marks.first_task.since(marks.begun), marks.steps[0].since(marks.begun)
-            told(f"start, {MANY} x {what}, modules loaded", [took])
-    return False
+            above, many = compared(f"{what}, staged", partial(alike, section), TYPE_PAIRS)
+            told(
+                f"start, {MANY} x {what}, modules loaded",
+                [(one.first_task.since(one.begun), one.steps[0].since(one.begun)) for one in many],
+            )
+            is_above |= above
+    return is_above
 
 
 def of_build() -> bool:
@@ -265,23 +276,28 @@ def of_build() -> bool:
 
 def of_step(mode: str) -> bool:
     """Time steps of many environments beside few; whether they cost too much more."""
-    ratios: list[Spent] = []
-    for _ in range(PAIRS):
+    return compared(mode, lambda num: started(dice(num), WARM + MEASURED, mode), PAIRS)[0]
+
+
+def compared(what: str, run: Callable[[int], Marks], num_pairs: int) -> tuple[bool, list[Marks]]:
+    """Run few and many environments in turn; say whether a step of many costs too much more, and give their marks."""
+    ratios, many = list[Spent](), list[Marks]()
+    for _ in range(num_pairs):
         of = []
-        for num in (FEW, MANY):
-            ends = started(dice(num), WARM + MEASURED, mode).steps[WARM - 1 :]
-            took = [end.since(begun) for begun, end in pairwise(ends)]
+        for marks in (run(FEW), run(MANY)):
+            took = [end.since(begun) for begun, end in pairwise(marks.steps[WARM - 1 :])]
             of.append(Spent(*(statistics.median(seconds) for seconds in zip(*took, strict=True))))
         ratios.append(Spent(of[1].clock / of[0].clock, of[1].processor / of[0].processor))
+        many.append(marks)
     found = []
-    for what, values in zip(("clock", "processor"), zip(*ratios, strict=True), strict=True):
-        found.append(f"{what} {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+    for clock, values in zip(("clock", "processor"), zip(*ratios, strict=True), strict=True):
+        found.append(f"{clock} {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
     print(
-        f"step, {mode}, {MANY} environments over {FEW}, median and range of {PAIRS} pairs: {', '.join(found)}; "
+        f"step, {what}, {MANY} environments over {FEW}, median and range of {num_pairs} pairs: {', '.join(found)}; "
         f"{1000 * of[1].clock:.0f} ms, {1000 * of[1].processor:.0f} of the processor",
         flush=True,
     )
-    return statistics.median(one.processor for one in ratios) > MOST_RATIO
+    return statistics.median(one.processor for one in ratios) > MOST_RATIO, many
 
 
 def in_clusters(num: int, share: float | None) -> dict[str, Any]:

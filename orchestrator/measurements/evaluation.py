@@ -10,16 +10,15 @@ selects by cannot flatter what is reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from itertools import count
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from typing_extensions import override
 
-from environments import Environment
+from environments import Environment, Task
 from orchestrator.measurements.budget import EvaluationPlan, Lengths, of_evaluation
 from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
 from orchestrator.played_group import Group, unscorable
@@ -31,9 +30,21 @@ from policies.samplers.contracts import Sampling
 from store.answers import counted, normalised, pass_at_k
 from store.records import AnswerCount, CellRecord, HoldoutQueryRecord, ItemRecord, SampleRecord
 
+BATCH = 512  # episodes that are played together, at least: what one category has by default
 KEPT_SAMPLES = 20  # a category, of the first tasks: the same tasks at every boundary
 AT_ONE = Sampling()  # temperature 1, nothing cut off, whatever training samples with
 GREEDY = Sampling(greedy=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Tasks of a category and how they are played: once greedily, or in groups, for reports or for a scheduler."""
+
+    stream: Literal["evaluate", "greedy", "select"]  # of random numbers, with the category
+    environment: str
+    category: str
+    tasks: Sequence[Task]
+    group_size: int
 
 
 class Evaluation(Measurement):
@@ -78,43 +89,35 @@ class Evaluation(Measurement):
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        cells: list[CellRecord] = []
-        played: list[Group] = []
-        samples: list[SampleRecord] = []
         names = self.anchors if self.plan is None else self.plan.at(at.stage, at.visited)
         anchors = {name: self.anchors[name] for name in names}
         own_selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
         self.passes = self._cost(anchors, own_selects)
-        total = sum(len(own) for pool in (anchors, own_selects) for own in pool.values())
-        done, per_item = count(), self.section.samples
-        for name, by_category in anchors.items():
-            own: list[CellRecord] = []
-            for category, tasks in by_category.items():
-                if not tasks:  # none was held out: never measured, so no term of the environment's mean either
-                    continue
-                tell(f"evaluating {name}.{category}", next(done), total)
-                groups = player.play(tasks, per_item, AT_ONE, f"evaluate/{category}", 0, watch)
+        played: list[Group] = []
+        samples: list[SampleRecord] = []
+        own: dict[str, list[CellRecord]] = {name: [] for name in anchors}
+        selected: dict[str, list[CellRecord]] = {name: [] for name in anchors}
+        for look, groups in self._play(self._looks(anchors, own_selects), player, watch, tell):
+            name, category = look.environment, look.category
+            if look.stream == "select":  # the pool that a scheduler may look at: accuracy, and nothing else
+                selected[name].append(self._cell(name, category, "pass_1", groups))
+            elif look.stream == "greedy":
+                own[name].append(self._cell(name, category, "greedy_accuracy", groups))
+            else:
                 played += groups
                 samples += [sample_record(slot, 0, group) for slot, group in enumerate(groups[:KEPT_SAMPLES])]
-                own += [self._cell(name, category, metric, groups) for metric in MEASURES]
+                own[name] += [self._cell(name, category, metric, groups) for metric in MEASURES]
                 # token mean over all samples, nats (plasticity metrics: token mean, T = 1)
                 tokens = sum(group.num_tokens for group in groups)
                 entropy = sum(group.entropy_sum for group in groups) / tokens if tokens else None
-                spent = (entropy, None, len(groups), per_item)
-                own.append(self._record(name, category, "entropy_token", *spent))
-                if self.section.greedy:
-                    best = player.play(tasks, 1, GREEDY, f"greedy/{category}", 0, watch)
-                    own.append(self._cell(name, category, "greedy_accuracy", best))
-            cells += [*own, *self._means(name, own)]
-            # accuracy on the pool that a scheduler may look at, and nothing else
-            selected: list[CellRecord] = []
-            for category, tasks in own_selects.get(name, {}).items():
-                if not tasks:
-                    continue
-                tell(f"evaluating {name}.{category} for the scheduler", next(done), total)
-                groups = player.play(tasks, per_item, AT_ONE, f"select/{category}", 0, watch)
-                selected.append(self._cell(name, category, "pass_1", groups))
-            cells += [replace(cell, split="select") for cell in (*selected, *self._means(name, selected))]
+                own[name].append(
+                    self._record(name, category, "entropy_token", entropy, None, len(groups), look.group_size)
+                )
+        cells: list[CellRecord] = []
+        for name in anchors:
+            cells += [*own[name], *self._means(name, own[name])]
+            for_scheduler = (*selected[name], *self._means(name, selected[name]))
+            cells += [replace(cell, split="select") for cell in for_scheduler]
         self.played[:] = played
         # a scheduler gets every environment's accuracy, if it asked; a closed one has only its own tasks
         shown = [
@@ -150,6 +153,46 @@ class Evaluation(Measurement):
             queries=[HoldoutQueryRecord(name, None, split, "scheduler", value) for name, split, value in shown],
             scores={name: value for name, _, value in shown},
         )
+
+    def _looks(self, anchors: HeldOut, selects: HeldOut) -> list[Look]:
+        """List what is played, by environment; a category of which nothing was held out is never measured."""
+        per_item, looks = self.section.samples, list[Look]()
+        for name, by_category in anchors.items():
+            for category, tasks in by_category.items():
+                looks.append(Look("evaluate", name, category, tasks, per_item))
+                if self.section.greedy:
+                    looks.append(Look("greedy", name, category, tasks, 1))
+            looks += [Look("select", name, *of, per_item) for of in selects.get(name, {}).items()]
+        return [look for look in looks if look.tasks]
+
+    def _play(
+        self, looks: Sequence[Look], player: Player, watch: Stopwatch, tell: Tell
+    ) -> Iterator[tuple[Look, list[Group]]]:
+        """Play categories together, as many as make a batch; each has the random numbers that it has alone."""
+        done, total = 0, sum(look.stream != "greedy" for look in looks)
+        for batch in batches(looks):
+            tell(said(batch), done, total)
+            done += sum(look.stream != "greedy" for look in batch)
+            groups: dict[Look, list[Group]] = {}
+            for sampling, own in (
+                (AT_ONE, [look for look in batch if look.stream != "greedy"]),
+                (GREEDY, [look for look in batch if look.stream == "greedy"]),
+            ):
+                if not own:
+                    continue
+                every = [(look, place, task) for look in own for place, task in enumerate(look.tasks)]
+                found = player.play(
+                    [task for _, _, task in every],
+                    [look.group_size for look, _, _ in every],
+                    sampling,
+                    [f"{look.stream}/{look.category}" for look, _, _ in every],
+                    0,
+                    watch,
+                    places=[(place, 0) for _, place, _ in every],
+                )
+                for (look, _, _), group in zip(every, found, strict=True):
+                    groups.setdefault(look, []).append(group)
+            yield from ((look, groups[look]) for look in batch)
 
     def _cost(self, anchors: HeldOut, selects: HeldOut) -> float:
         """Passes of evaluating these tasks; the scheduler's are not played greedily."""
@@ -234,6 +277,30 @@ def answers_of(environment: Environment, group: Group) -> tuple[AnswerCount, ...
         for sample, correct in zip(group.scored, group.correct, strict=True)
     )
     return counted((normalised(text), correct) for text, correct in read)
+
+
+def batches(looks: Sequence[Look]) -> Iterator[list[Look]]:
+    """Cut into batches of whole categories, each of `BATCH` episodes or somewhat more, the last perhaps of fewer.
+
+    Which environments are evaluated beside one changes its batch, and so at most the last bits of what is summed there.
+    """
+    batch, size = list[Look](), 0
+    for look in looks:
+        batch.append(look)
+        size += len(look.tasks) * look.group_size
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def said(batch: Sequence[Look]) -> str:
+    """Say what is evaluated."""
+    first = batch[0]
+    what = f"evaluating {first.environment}.{first.category}{' for the scheduler' * (first.stream == 'select')}"
+    others = len({(look.environment, look.category) for look in batch}) - 1
+    return f"{what} and {others} more" if others else what
 
 
 def num_tasks(held_out: HeldOut) -> dict[str, int]:

@@ -30,18 +30,17 @@ class EpisodeNames:
     """What the episodes of one call are called by, whoever plays beside them: their chance goes by that."""
 
     run_seed: int
-    stream: str
     step: int
 
     def seed(self, episode: LiveEpisode) -> int:
         """Give the seed of an episode's next turn."""
         name = episode.task.environment
-        return sample_seed(self.run_seed, self.stream, name, self.step, *episode.place, episode.turn)
+        return sample_seed(self.run_seed, episode.stream, name, self.step, *episode.place, episode.turn)
 
     def job(self, episode: LiveEpisode) -> ScoringJob:
         """Ask for the environment's answer to what was written last."""
         group, sample = episode.place
-        name = f"{self.stream}/{episode.task.environment}/{self.step}/{group}/{sample}"
+        name = f"{episode.stream}/{episode.task.environment}/{self.step}/{group}/{sample}"
         return ScoringJob(episode.task, tuple(episode.completions), name)
 
 

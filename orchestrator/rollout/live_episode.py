@@ -28,13 +28,15 @@ class LiveEpisode:
     In a turn: `request`, then `write`, then `answer`, and where that says so `go_on`. One whose prompt leaves no room
     has ended before its first turn, without a score.
 
-    `place`: which group of the batch, and which sample of the group. `max_tokens`: most tokens that the policy may
-    write, over all turns; `context`: that it can read in a row; None: no limit. `version`: of the weights at first.
+    `stream`: of random numbers, which it has its seeds from. `place`: which group there, and which sample of the group.
+    `max_tokens`: most tokens that the policy may write, over all turns; `context`: that it can read in a row; None: no
+    limit. `version`: of the weights at first.
     """
 
     def __init__(
         self,
         task: Task,
+        stream: str,
         place: tuple[int, int],
         prompt: tuple[int, ...],
         max_tokens: int,
@@ -42,7 +44,7 @@ class LiveEpisode:
         context: int | None,
         version: int,
     ) -> None:
-        self.task, self.place = task, place
+        self.task, self.stream, self.place = task, stream, place
         self._prompt, self._max_tokens = prompt, max_tokens
         self._options, self._context, self._version = options, context, version
         self._is_one_token = max_tokens == 1  # then a reply has no room for its end, and filling it is ending

@@ -46,7 +46,7 @@ class Player:
         tasks: Sequence[Task],
         group_size: int | Sequence[int],
         sampling: Sampling,
-        stream: str,
+        stream: str | Sequence[str],
         step: int,
         watch: Stopwatch,
         *,
@@ -56,17 +56,18 @@ class Player:
         """Play a group of episodes from every task, each to its end; of one size, or of one for each task.
 
         The random numbers of a sample's turn depend on the run's seed and (stream, environment, step, group, sample,
-        turn), not on how the batch is cut nor on who else is still playing. `places` says which group each task's is,
-        and which sample of it comes first; they are counted from 0 otherwise. `sync=False`: with the weights that the
-        sampler has.
+        turn), not on how the batch is cut nor on who else is still playing. `stream`: of all tasks, or of each.
+        `places` says which group each task's is, and which sample of it comes first; they are counted from 0 otherwise.
+        `sync=False`: with the weights that the sampler has.
         """
+        streams = [stream] * len(tasks) if isinstance(stream, str) else stream
         sizes = [group_size] * len(tasks) if isinstance(group_size, int) else group_size
         places = [(group, 0) for group in range(len(tasks))] if places is None else places
         with watch("play"):
             if sync:
                 self.sync()
-            episodes = self._start(tasks, sizes, places)
-        names = EpisodeNames(self.seed, stream, step)
+            episodes = self._start(tasks, streams, sizes, places)
+        names = EpisodeNames(self.seed, step)
         live = [episode for episode in episodes if episode.is_live]
         while live and (rows := self.sampler.stream(sampling)) is not None:  # again: what was not played as it should
             live = EpisodeStream(self.policy, rows, self.scorer, names, live).play(watch)
@@ -74,17 +75,19 @@ class Player:
         samples = iter(samples_of(episodes))
         return [Group(task, tuple(islice(samples, size))) for task, size in zip(tasks, sizes, strict=True)]
 
-    def _start(self, tasks: Sequence[Task], sizes: Sequence[int], places: Sequence[Place]) -> list[LiveEpisode]:
+    def _start(
+        self, tasks: Sequence[Task], streams: Sequence[str], sizes: Sequence[int], places: Sequence[Place]
+    ) -> list[LiveEpisode]:
         """Start all episodes, in the order of their groups; those of a group share the ids of their prompt."""
         limits = [limit for limit in (self.policy.context, self.sampler.context) if limit is not None]
         context, version = min(limits, default=None), self.sampler.version
         episodes = []
-        for task, size, (group, first) in zip(tasks, sizes, places, strict=True):
+        for task, stream, size, (group, first) in zip(tasks, streams, sizes, places, strict=True):
             prompt = self.policy.encode(task.messages)
             limit = self.budgets.tokens(self.environments[task.environment])
             options = self.budgets.options(task.environment)
             episodes += [
-                LiveEpisode(task, (group, sample), prompt, limit, options, context, version)
+                LiveEpisode(task, stream, (group, sample), prompt, limit, options, context, version)
                 for sample in range(first, first + size)
             ]
         return episodes

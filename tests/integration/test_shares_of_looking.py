@@ -33,7 +33,7 @@ def seen(home: Path, name: str) -> dict[str, set[str]]:
     return {stage: {*row} for stage, row in told(home, name)["matrices"]["pass_1"].items()}
 
 
-def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_same_values(
+def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_is_so_to_rounding(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
     run(spec("whole"), [HERE], home=tmp_path)
@@ -42,8 +42,10 @@ def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_sam
     assert (part.digest, part.weights) == (whole.digest, whole.weights)
     assert part.digest_all != whole.digest_all
     assert seen(tmp_path, "part") == SEEN
-    all_of, some = (told(tmp_path, name)["matrices"]["entropy_token"] for name in ("whole", "part"))
-    assert all(value == all_of[stage][name] for stage, row in some.items() for name, value in row.items())
+    for metric, nats in (("pass_1", 0.0), ("entropy_token", 1e-6)):  # in batches of their own sums round otherwise
+        all_of, some = (told(tmp_path, name)["matrices"][metric] for name in ("whole", "part"))
+        for stage, row in some.items():
+            assert row == pytest.approx({name: all_of[stage][name] for name in row}, rel=0, abs=nats)
     with opened(tmp_path, "part") as (_, ledger):
         passes = [one.passes for one in ledger.reading.measurements("part")]
     told_of_time = evergreen("show", "part", "--time", "--home", tmp_path)

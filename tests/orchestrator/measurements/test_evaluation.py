@@ -10,16 +10,20 @@ import pytest
 from environments import Pool, Task
 from environments.codebook import Codebook, Config
 from orchestrator.episode_options import Budgets
+from orchestrator.measurements import evaluation
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import Evaluation, means
 from orchestrator.played_group import Group
 from orchestrator.progress import Progress
+from orchestrator.rollout.player import Place
 from orchestrator.runs.environments import find_held_out
 from orchestrator.spec.sections import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import SamplerOptions, Sampling
 from store.records import CellRecord
 from tests.environments.fakes import create
+from tests.orchestrator.rollout.chats import Scripted as ChatSampler
+from tests.orchestrator.rollout.chats import chats, player_of, small_policy
 from tests.orchestrator.rollout.episodes import group
 
 
@@ -32,15 +36,31 @@ class Scripted:
         self, limits: Mapping[str, Any] = MappingProxyType({}), **values: Sequence[Sequence[float | None]]
     ) -> None:
         self.budgets = Budgets(SamplerOptions(max_tokens=16, **limits))
-        self.values, self.asked = values, []  # type: ignore[var-annotated]
+        self.values, self.asked, self.batches = values, list[tuple[Any, ...]](), list[int]()
 
     def play(
-        self, tasks: Sequence[Task], size: int, sampling: Sampling, stream: str, step: int, watch: Stopwatch
+        self,
+        tasks: Sequence[Task],
+        sizes: Sequence[int],
+        sampling: Sampling,
+        streams: Sequence[str],
+        step: int,
+        watch: Stopwatch,
+        places: Sequence[Place],
     ) -> list[Group]:
-        self.asked.append((stream, step, size, sampling, tuple(task.key for task in tasks)))
-        place = tasks[0]
-        script = self.values.get(f"{place.environment}_{place.category}", [[0.0] * size] * len(tasks))
-        return [group(values[:size], place.environment, place.category) for values in script]
+        self.batches.append(sum(sizes))
+        groups, by_category = [], list[tuple[Any, ...]]()
+        for task, size, stream, (place, first) in zip(tasks, sizes, streams, places, strict=True):
+            if place == 0:
+                by_category.append((stream, step, size, sampling, ()))
+            assert (by_category[-1][:4], first) == ((stream, step, size, sampling), 0)
+            assert len(by_category[-1][4]) == place, "counted from 0 in each category, whoever plays beside it"
+            by_category[-1] = (*by_category[-1][:4], (*by_category[-1][4], task.key))
+            script = self.values.get(f"{task.environment}_{task.category}")
+            values = [0.0] * size if script is None else script[place]
+            groups.append(group(values[:size], task.environment, task.category))
+        self.asked += by_category
+        return groups
 
 
 def evaluated(player: Any, pools: Sequence[Pool] = ("anchor",), **section: Any) -> Findings:
@@ -49,8 +69,8 @@ def evaluated(player: Any, pools: Sequence[Pool] = ("anchor",), **section: Any) 
         "book": Codebook("book", Config(categories={"two": 2}, keys=5)),
     }
     held_out = {pool: find_held_out(environments, pool, 2) for pool in pools}
-    evaluation = Evaluation(Evaluate(items=2, samples=4, **section), environments, held_out)
-    return evaluation.run(player, Progress(1, 1), Stopwatch(), lambda *told: None)
+    own = Evaluation(Evaluate(items=2, samples=4, **section), environments, held_out)
+    return own.run(player, Progress(1, 1), Stopwatch(), lambda *told: None)
 
 
 def cells(findings: Findings) -> dict[tuple[str, str | None, str], Any]:
@@ -98,9 +118,9 @@ def test_a_category_without_a_held_out_task_is_no_part_of_its_environment() -> N
     environment = create("fake", categories=["easy", "rare"])
     held_out = find_held_out({"fake": environment}, "anchor", 2)["fake"]
     pool = {"fake": {"easy": held_out["easy"], "rare": []}}
-    evaluation = Evaluation(Evaluate(items=2, samples=4), {"fake": environment}, {"anchor": pool})
+    own = Evaluation(Evaluate(items=2, samples=4), {"fake": environment}, {"anchor": pool})
     found = cells(
-        evaluation.run(Scripted(fake_easy=[[1.0] * 4] * 2), Progress(1, 1), Stopwatch(), lambda *told: None)  # type: ignore[arg-type]
+        own.run(Scripted(fake_easy=[[1.0] * 4] * 2), Progress(1, 1), Stopwatch(), lambda *told: None)  # type: ignore[arg-type]
     )
     assert found["fake", None, "pass_1"].value == 1.0
     assert ("fake", "rare", "pass_1") not in found
@@ -147,6 +167,37 @@ def test_every_boundary_asks_for_the_same_tasks_with_the_same_random_numbers_at_
     assert {step for _, step, *_ in first.asked} == {0}
     assert all(sampling.is_plain for *_, sampling, _ in first.asked)
     assert len({stream for stream, *_ in first.asked}) == 4, "a stream for each category"
+
+
+def test_small_categories_are_played_together_and_large_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch for each of five hundred categories took longer than the training between them."""
+    together = Scripted(fake_easy=EASY)
+    found = evaluated(together, pools=("anchor", "select"), greedy=True)
+    assert together.batches == [6 * 2 * 4, 4 * 2], "at temperature 1 and greedily"
+    monkeypatch.setattr(evaluation, "BATCH", 8)
+    alone = Scripted(fake_easy=EASY)
+    assert evaluated(alone, pools=("anchor", "select"), greedy=True) == found
+    assert sorted(alone.asked) == sorted(together.asked)
+    assert alone.batches[0] == 8
+
+
+def test_who_is_evaluated_beside_it_changes_nothing_of_a_category(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real player: what an episode writes here depends on its seed alone."""
+    environments = chats(1, 2, 3)
+    (tasks,) = find_held_out(environments, "anchor", 2).values()
+    looked_at = {"anchor": {"chat": tasks}}
+
+    def found(batch: int) -> tuple[Findings, list[int]]:
+        monkeypatch.setattr(evaluation, "BATCH", batch)
+        sampler = ChatSampler(small_policy(), lambda request, call: ["half", "so"][request.seed % 2])
+        own = Evaluation(Evaluate(items=2, samples=4), environments, looked_at)
+        told = own.run(player_of(sampler, environments, max_tokens=16), Progress(1, 1), Stopwatch(), lambda *told: None)
+        return told, [len(call) for call in sampler.calls]
+
+    (alone, calls), (together, fewer) = found(1), found(512)
+    assert (calls, fewer) == ([8, 8, 8, 8, 8, 8], [24, 16, 8])
+    assert alone == together
+    assert len({sample.completion for sample in alone.samples}) == 2, "chance decides"
 
 
 def test_the_entropies_at_the_start_are_by_category() -> None:
