@@ -48,9 +48,9 @@ async def tasks(request: web.Request) -> web.Response:
 
 
 async def begin(request: web.Request) -> web.Response:
-    """Begin an episode, and forget those that nobody asked for during the lease."""
-    for old in [name for name, episode in episodes.items() if time.monotonic() - episode["at"] > LEASE_S]:
-        del episodes[old]
+    """Begin an episode, and forget the oldest ones while nobody asked for them during the lease."""
+    while episodes and time.monotonic() - next(iter(episodes.values()))["at"] > LEASE_S:
+        del episodes[next(iter(episodes))]
     asked, name = await request.json(), f"{random.getrandbits(64):x}"
     episodes[name] = {"number": task(asked["category"], asked["index"])["answer"], "turns": [], "at": time.monotonic()}
     return web.json_response({"episode": name, "version": VERSION})

@@ -45,6 +45,16 @@ def test_a_model_brings_nothing_heavy_and_all_names_are_there_and_import_it_when
     assert called == "[1, 0] [0.0, 1.0, 1.0]"
 
 
+def test_the_folders_of_models_are_read_once() -> None:
+    program = """
+import policies, transformers.models
+from transformers.utils import import_utils
+kept = import_utils.create_import_structure_from_path.cache_info()
+print(kept.currsize > 128, kept.misses == kept.currsize, transformers.models.llama.LlamaConfig.__name__)
+"""
+    assert printed(program) == "True True LlamaConfig"
+
+
 def test_a_library_that_says_otherwise_what_is_there_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("found = 1\n")
