@@ -35,6 +35,8 @@ from policies.sharding import ShardedOptimizer
 
 SETTINGS, MEETING, POLICY = "follower.json", "meeting", "policy"
 READY = "ready-"  # and a rank: it has read everything, and is about to meet the others
+BEGIN, END = "begin", "end"  # of a run; only processes of a launcher are told the first
+LEAVE = "leave"  # them, which may do several runs in turn
 
 
 def write_settings(
@@ -56,15 +58,15 @@ def write_settings(
     (folder / SETTINGS).write_text(json.dumps(settings))
 
 
-def run_commands(work: Ranks, learner: Learner, objective: AnyObjective) -> dict[str, Any]:
-    """Do what rank 0 tells, until it says that it is over; give what it says then.
+def run_commands(work: Ranks, learner: Learner, objective: AnyObjective) -> tuple[str, dict[str, Any]]:
+    """Do what rank 0 tells, until it says that the run is over, or all is; give what it says then.
 
     A policy that has diverged has done so on all ranks: rank 0 reports it, and may still ask for what is saved.
     """
     while True:
         command, data, tensors = work.receive()
-        if command == "end":
-            return data
+        if command in (END, LEAVE):
+            return command, data
         if command == "update":
             try:
                 learner.follow(objective, data, tensors)
@@ -98,7 +100,7 @@ def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, An
     return policy, settings
 
 
-def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> dict[str, Any]:
+def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Make the updates of a run together with the other ranks; give what rank 0 says at its end."""
     objective = make_objective(ObjectiveConfig.model_validate(settings["objective"]), settings["environments"])
     config = LearnerConfig.model_validate(settings["learner"])
@@ -110,32 +112,43 @@ def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> dict[str
 def follow_launched(process: LaunchedProcess) -> int:
     """Follow as one of the processes that a launcher started; give rank 0's exit code, which is theirs too.
 
-    So whoever starts a job again that is to go on starts all of its processes. Raises `PolicyError`: rank 0's folder is
-    not seen here.
+    So whoever starts a job again that is to go on starts all of its processes. A run may have others behind it, as its
+    baseline is, or none. Raises `PolicyError`: rank 0's folder is not seen here.
     """
-    _leave_signals_to_rank_0()
     work = Ranks.join_launched(process)
+    _leave_signals_to_rank_0(work)
     try:
         with work.together():
-            command, data, _ = work.receive()
-            if command == "end":  # there was nothing to update
-                return int(data["exit_code"])
-            folder = Path(data["folder"])
-            if not folder.is_dir():
-                raise PolicyError(f"rank {process.rank} does not see {folder}: have the home where all machines see it")
-            if data["device"] == "cpu":
-                work.device = CPU
-            policy, settings = read_start(folder, work.device)
-            work.total(torch.zeros(1))  # all have read it
-            return int(follow(work, policy, settings)["exit_code"])
+            while True:
+                command, data, _ = work.receive()
+                if command == BEGIN:
+                    command, data = _follow_run(work, data)
+                if command == LEAVE:
+                    return int(data["exit_code"])
     finally:
         work.leave()
 
 
-def _leave_signals_to_rank_0() -> None:
-    """It finishes its step and saves, and then says that it is over."""
+def _follow_run(work: Ranks, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    folder = Path(data["folder"])
+    if not folder.is_dir():
+        raise PolicyError(f"rank {work.rank} does not see {folder}: have the home where all machines see it")
+    if data["device"] == "cpu":
+        work.device = CPU
+    policy, settings = read_start(folder, work.device)
+    work.total(torch.zeros(1))  # all have read it
+    return follow(work, policy, settings)
+
+
+def _leave_signals_to_rank_0(work: Ranks | None = None) -> None:
+    """It finishes its step and saves, and then says that it is over; on another machine it is told of them."""
+
+    def note(number: int, frame: object) -> None:
+        assert work is not None
+        work.signal = number
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN if work is None else note)
 
 
 def _end_with_rank_0() -> None:

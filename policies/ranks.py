@@ -8,6 +8,8 @@ up: a sum over ranks is what one process would have found, to rounding. The lear
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -22,9 +24,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from policies.errors import RankLost
+from policies.errors import PolicyError, RankLost
 from policies.forward import Scored
-from policies.launchers import LaunchedProcess
+from policies.launchers import MEETING, LaunchedProcess
 
 CPU = torch.device("cpu")
 ENDED_POLL_S, ENDED_POLLS = 0.1, 30  # how often a process is asked whether it has ended
@@ -32,6 +34,7 @@ FOREVER = timedelta(days=365)
 TOGETHER = timedelta(minutes=30)  # on several machines: how long ranks wait for one another at a micro-batch
 HEARD = timedelta(minutes=10)  # on several machines: how long a rank waits for a word of rank 0
 BEAT_S = 60.0  # on several machines: how often rank 0 says that it is there
+MEET_S, MEET_PIECE_S, MEET_SAID_S = 1800.0, 1.0, 10.0  # there: how long others are waited for, in which pieces
 HEARTBEAT = "heartbeat"  # the command that says it
 BACKENDS = ("gloo", "NCCL")  # what an error of theirs names; those of this process do not
 
@@ -102,6 +105,8 @@ class Ranks(Alone):
         """
         self.device, self._lost, self._commands = device, lost, commands
         self._found: str | None = None  # which other process has ended, once a failure told
+        self.signal: int | None = None  # as another rank: one that was sent here, and is rank 0's to hear
+        self.heed: Callable[[int], None] = lambda number: None  # as rank 0: what to do with it
         self._sending = threading.Lock()
         self._num_together = 0  # blocks under way in which the others work too, and hear no command
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -114,7 +119,7 @@ class Ranks(Alone):
         No limit of time: rank 0 plays and measures for as long as it takes, and a rank that has died is noticed by its
         closed connections.
         """
-        _init_group(f"file://{meeting}", rank, size, FOREVER)
+        _init_group(rank, size, FOREVER, init_method=f"file://{meeting}")
         return cls(*given)
 
     @classmethod
@@ -122,10 +127,11 @@ class Ranks(Alone):
         """Meet the others that a launcher started, on this machine or on others.
 
         There a rank may be lost without a word, with its machine: waiting has limits, and rank 0 has a `heartbeat`.
+        Raises `RankLost`: not all have come; PolicyError: the place to meet is another's.
         """
         num_gpus = torch.cuda.device_count()  # one, where a launcher shows each process its own alone
         device = torch.device("cuda", process.local_rank % num_gpus) if num_gpus else CPU
-        _init_group("env://", process.rank, process.size, TOGETHER)
+        _init_group(process.rank, process.size, TOGETHER, store=_meet(process))
         return cls(device, commands=dist.new_group(backend="gloo", timeout=HEARD))
 
     @contextmanager
@@ -216,14 +222,19 @@ class Ranks(Alone):
         return own.map(self.total)
 
     def merge(self, own: Mapping[str, Any]) -> list[Any]:
-        """Give every rank's, in their order; JSON has to hold it."""
-        text = torch.frombuffer(bytearray(json.dumps(own).encode()), dtype=torch.uint8)
+        """Give every rank's, in their order; JSON has to hold it. Signals that others were sent are told rank 0."""
+        text = torch.frombuffer(bytearray(json.dumps([own, self.signal]).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(sizes, torch.tensor([len(text)]))
         widest = max(int(one) for one in sizes)
         texts = [torch.zeros(widest, dtype=torch.uint8) for _ in range(self.size)]
         dist.all_gather(texts, torch.nn.functional.pad(text, (0, widest - len(text))))
-        return [json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(texts, sizes, strict=True)]
+        self.signal = None
+        told = [json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(texts, sizes, strict=True)]
+        for _, number in told:
+            if self.leads and number is not None:
+                self.heed(number)
+        return [one for one, _ in told]
 
     def agree(self, decision: bool) -> bool:
         """Take rank 0's decision."""
@@ -270,10 +281,42 @@ class Ranks(Alone):
         return told["command"], told["data"], tensors
 
 
-def _init_group(meeting: str, rank: int, size: int, limit: timedelta) -> None:
+def _init_group(rank: int, size: int, limit: timedelta, **meeting: Any) -> None:
     """Begin the default group: gradients go over NCCL on GPUs, and all else over gloo."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=limit)
+    dist.init_process_group(backend, rank=rank, world_size=size, timeout=limit, **meeting)
+
+
+def _meet(process: LaunchedProcess) -> Any:
+    """Wait until all have come to the launcher's place, and give the store there; torch's own wait hears no signal."""
+    address, port = (os.environ[name] for name in MEETING)
+    where, begun_at, has_said = f"{address}:{port} (MASTER_ADDR, MASTER_PORT)", time.monotonic(), False
+    is_agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has opened it
+    opens = process.rank == 0 and not is_agents
+    piece, store = timedelta(seconds=MEET_PIECE_S), None
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # an agent's store outlives the processes
+    while True:
+        try:
+            if store is None:
+                store = dist.TCPStore(  # type: ignore[attr-defined]
+                    address, int(port), process.size, opens, piece, wait_for_workers=False, multi_tenant=True
+                )
+            place = dist.PrefixStore(f"evergreen/{restart}", store)  # type: ignore[attr-defined]
+            place.set(f"here/{process.rank}", "")
+            place.wait([f"here/{rank}" for rank in range(process.size)], piece)
+            break
+        except (dist.DistNetworkError, dist.DistStoreError) as error:
+            if opens and store is None:
+                first = str(error).splitlines()[0]
+                raise PolicyError(f"processes of the launcher cannot meet at {where}: {first}") from None
+        waited_s, who = time.monotonic() - begun_at, f"rank {process.rank} of {process.size}"
+        if waited_s > MEET_S:
+            raise RankLost(f"{who}: not all processes of the launcher came to {where} within {MEET_S / 60:.0f} minutes")
+        if waited_s > MEET_SAID_S and not has_said:
+            has_said = True
+            print(f"{who} waits for the launcher's other processes at {where}", file=sys.stderr, flush=True)
+    store.set_timeout(TOGETHER)
+    return place
 
 
 def _rank_lost(who: str) -> RankLost:

@@ -126,7 +126,7 @@ def in_words(call: Callable[P, R]) -> Callable[P, R]:
             said = "killed; `evergreen ls` names the run, `evergreen resume RUN` goes on from its last checkpoint"
             exit_code = KILLED
         except Exception as error:
-            if (found := _words_of(error)) is None:
+            if (found := words_of(error)) is None:
                 raise
             said, exit_code = found
         from orchestrator.cli.console import problem
@@ -137,16 +137,18 @@ def in_words(call: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _words_of(error: Exception) -> tuple[str, int] | None:
+def words_of(error: Exception) -> tuple[str, int] | None:
     """Say what a person can act on, with its exit code; None: it is our fault."""
     from environments import EnvironmentFault
-    from orchestrator.errors import YOUR_MISTAKE, EvergreenError
-    from policies.errors import PolicyError
+    from orchestrator.errors import RESUMABLE, YOUR_MISTAKE, EvergreenError
+    from policies.errors import PolicyError, RankLost
     from store.errors import StoreError
     from store.files import refusal
 
     if isinstance(error, EvergreenError):
         return str(error), error.exit_code
+    if isinstance(error, RankLost):
+        return str(error), RESUMABLE
     if isinstance(error, EnvironmentFault | PolicyError | StoreError):
         return str(error), YOUR_MISTAKE
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:

@@ -14,7 +14,7 @@ from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home, NumRanks, RunName, Set, SpecFile, UntilStep, command
 from orchestrator.cli.screen import on_screen
 from orchestrator.cli.tables import print_ending
-from orchestrator.errors import RESUMABLE, UserError
+from orchestrator.errors import KILLED, OUR_FAULT, RESUMABLE, UserError
 from orchestrator.os_signals import Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
 from orchestrator.runs.tracker_process import jobs
@@ -41,17 +41,31 @@ def with_launched_ranks(verb: Callable[P, None]) -> Callable[P, None]:
         process = LaunchedProcess.from_environment(os.environ)
         if process is None:
             verb(*args, **kwargs)
-        elif process.rank:
+            return
+        if (asked := kwargs.get("ranks")) not in (None, process.size):  # told by all: none has to be waited for
+            raise UserError(f"--ranks {asked}, but the launcher started {process.size} processes: leave --ranks out")
+        if process.rank:
             from policies.follower import follow_launched
 
             raise typer.Exit(follow_launched(process))
-        else:
-            from orchestrator.runs.ranks import leading_launched
+        from orchestrator.runs.ranks import leading_launched
 
-            with leading_launched(process):
-                verb(*args, **kwargs)
+        with leading_launched(process, _exit_code_of):
+            verb(*args, **kwargs)
 
     return do
+
+
+def _exit_code_of(error: BaseException) -> int:
+    """Say with what this process will exit."""
+    from orchestrator.cli.app import words_of
+
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return error.at_start()[1] if isinstance(error, Interrupted) else KILLED
+    said = words_of(error) if isinstance(error, Exception) else None
+    return OUR_FAULT if said is None else said[1]
 
 
 @with_launched_ranks
@@ -87,8 +101,6 @@ def run(
 def _with_ranks(overrides: list[str] | None, ranks: int | None) -> list[str]:
     process = LaunchedProcess.from_environment(os.environ)
     if process is not None:
-        if ranks not in (None, process.size):
-            raise UserError(f"--ranks {ranks}, but the launcher started {process.size} processes: leave --ranks out")
         ranks = process.size
     return [*(overrides or []), *([] if ranks is None else [f"resources.ranks={ranks}"])]
 

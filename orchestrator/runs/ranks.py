@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
 
-from orchestrator.os_signals import interrupted_by
+from orchestrator.os_signals import interrupted_by, noted
 from orchestrator.spec import Spec
-from policies.errors import PolicyError, RankLost
-from policies.follower import MEETING, POLICY, READY, write_settings
+from policies.errors import PolicyError
+from policies.follower import BEGIN, END, LEAVE, MEETING, POLICY, READY, write_settings
 from policies.hardware import free_cached_memory
 from policies.launchers import LaunchedProcess
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
 
-START = "ranks-"  # begins the name of a folder that launched ranks read
+START = "ranks-"  # begins the name of a folder that the others read
 INTERFACE = "GLOO_SOCKET_IFNAME"
 POLL_S = 0.05
 NOTICE_S = 0.5  # between two looks at whether all are there, while rank 0 does something else
@@ -53,9 +54,7 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
         return
     if policy.device.type == "cuda" and (num := torch.cuda.device_count()) < size:
         raise PolicyError(f"resources.ranks: {size} ranks take a GPU each, and this machine has {num}: say fewer")
-    with tempfile.TemporaryDirectory(prefix="evergreen-ranks-") as name, _on_loopback():
-        folder = Path(name)
-        _write_start(folder, spec, policy)
+    with _start_folder(spec, policy, run_folder) as folder, _on_loopback():
         followers = [_start(folder, rank) for rank in range(1, size)]
         work = None
         try:
@@ -64,7 +63,7 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
             shutil.rmtree(folder / POLICY)  # all have read it, and a run that is killed leaves no weights behind
             yield work
             with suppress(RuntimeError):  # one that was lost after the last update is none that is missed
-                work.send("end")
+                work.send(END)
             for one in followers:
                 one.wait(ENDING_S)
         finally:
@@ -90,24 +89,26 @@ _launched: Ranks | None = None  # this process is rank 0 of those; a process has
 
 
 @contextmanager
-def leading_launched(process: LaunchedProcess) -> Iterator[None]:
+def leading_launched(process: LaunchedProcess, exit_code_of: Callable[[BaseException], int]) -> Iterator[None]:
     """Meet the ranks that a launcher started beside this one, rank 0; what is run inside the block is theirs, too.
 
     They are let go when the block ends, whether or not there was anything to update, and end with the same exit code.
+    A signal that one of them is sent, on another machine, is heard here unless this process has heard one itself.
     """
     global _launched
     work, exit_code = Ranks.join_launched(process), 0
+    work.heed = lambda number: None if noted() else signal.raise_signal(number)
     _launched = work
     try:
         with work.heartbeat():
             yield
     except BaseException as left:
-        exit_code = getattr(left, "exit_code", 1)
+        exit_code = exit_code_of(left)
         raise
     finally:
         _launched = None
         with suppress(RuntimeError):
-            work.send("end", {"exit_code": exit_code})
+            work.send(LEAVE, {"exit_code": exit_code})
         work.leave()
 
 
@@ -118,14 +119,24 @@ def _telling_the_start(spec: Spec, policy: Policy, run_folder: Path, work: Ranks
         raise PolicyError(f"resources.ranks: {spec.resources.ranks}, but the launcher started {work.size} processes")
     if policy.device.type == "cpu":
         work.device = policy.device
+    with _start_folder(spec, policy, run_folder) as folder, work.together():
+        work.send(BEGIN, {"folder": str(folder.absolute()), "device": policy.device.type})
+        work.total(torch.zeros(1))  # all have read it
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):  # one that was lost is told by whoever needs it
+            work.send(END)
+
+
+@contextmanager
+def _start_folder(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Path]:
+    """Lend a folder in the run's with what the others begin with: it has the room for weights, and is seen by all."""
     for left in run_folder.glob(f"{START}*"):  # by a run that was killed just then
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=START, dir=run_folder) as name:
         _write_start(Path(name), spec, policy)
-        with work.together():
-            work.send("begin", {"folder": str(Path(name).absolute()), "device": policy.device.type})
-            work.total(torch.zeros(1))  # all have read it
-    yield
+        yield Path(name)
 
 
 def _write_start(folder: Path, spec: Spec, policy: Policy) -> None:
@@ -171,11 +182,11 @@ def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
 
 
 def _await_ready(folder: Path, followers: Followers) -> None:
-    """Wait until all can be met; `RankLost`: one has ended before that."""
+    """Wait until all can be met; PolicyError: one has ended before that, and would again."""
     ready = [folder / f"{READY}{rank}" for rank in range(1, len(followers) + 1)]
     while not all(path.exists() for path in ready):
         if (who := _lost(folder, followers)) is not None:
-            raise RankLost(f"{who}, before the first update")
+            raise PolicyError(f"{who}, before the first update")
         time.sleep(POLL_S)
 
 

@@ -192,15 +192,15 @@ class RunSession:
         except LedgerAway:
             raise
         except Exception as error:
-            full = stop_reasons.full_disk(error, self.ledger.reading, self.spec.name, self.folder)
-            status: Literal["stopped", "failed"] = "stopped" if full else "failed"
-            with suppress(StoreError) if full else nullcontext():  # the ledger may be on that disk
-                self.ledger.record_event(run, progress.step, EventRecord(status, full or str(error)))
+            cause = stop_reasons.outside_cause(error, self.ledger.reading, self.spec.name, self.folder)
+            status: Literal["stopped", "failed"] = "stopped" if cause else "failed"
+            with suppress(StoreError) if cause else nullcontext():  # the ledger may be on a full disk
+                self.ledger.record_event(run, progress.step, EventRecord(status, cause or str(error)))
                 self.ledger.set_status(run, status)
-            if full is None:
+            if cause is None:
                 self.watcher.end(self.spec.name, status, str(error))
                 raise
-            return ended(self.spec.name, self.folder, self.watcher, full)
+            return ended(self.spec.name, self.folder, self.watcher, cause)
         if reason is not None:
             self.ledger.record_event(run, progress.step, EventRecord("stopped", reason))
         self.ledger.set_status(run, "finished" if reason is None else "stopped")

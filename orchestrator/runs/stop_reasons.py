@@ -1,4 +1,4 @@
-"""Why a run stops that nobody asked to: its policy has diverged, or its disk is full; and from where it can go on.
+"""Why a run stops that nobody asked to: its policy diverged, a rank was lost, a disk is full; and where it goes on.
 
 Weights are known to be good once a batch or an evaluation was played with them. So a checkpoint is, if its weights are
 older than those whose logits were not finite; which these were stands in the event that the divergence left.
@@ -14,7 +14,7 @@ from orchestrator.errors import EvergreenError, UserError
 from orchestrator.progress import Progress
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE
 from orchestrator.spec import Spec
-from policies.errors import NonFiniteLogits, PolicyError
+from policies.errors import NonFiniteLogits, PolicyError, RankLost
 from store.checkpoints import open_checkpoint
 from store.errors import CheckpointError, StoreError
 from store.files import refusal
@@ -94,8 +94,10 @@ def _lower(spec: Spec) -> str:
     return f"{(spec.learner.lr or 0.0) / LOWER:g}"
 
 
-def full_disk(error: Exception, reading: Reading, name: str, folder: Path) -> str | None:
-    """Say why a run stops when an error comes from a disk that takes no more; None: the error is another."""
+def outside_cause(error: Exception, reading: Reading, name: str, folder: Path) -> str | None:
+    """Say why a run stops when a rank was lost or a disk takes no more; None: the error is another."""
+    if isinstance(error, RankLost):
+        return str(error)
     said = None if isinstance(error, EnvironmentFault | EvergreenError | PolicyError) else refusal(error)
     if said is None:
         return None

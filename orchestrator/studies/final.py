@@ -34,6 +34,7 @@ from store.records import BoundaryRecord, EventRecord, HoldoutQueryRecord
 from store.sentences import listed, num
 
 FINAL: Final = "final"  # the pool, the cells' split, and who asks
+ONE_PROCESS = ["resources.ranks=1", "resources.replicas=1"]  # of a run that only looks: nothing is updated
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def look(path: Path, looks: FinalLooks, watcher: Callback, tell: Callable[[str],
 
 def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Findings:
     """Load a run's last policy, evaluate it on the final pool and record that."""
-    spec: Spec = load_spec(ledger.reading.spec(name), ["resources.ranks=1"])  # nothing is updated
+    spec: Spec = load_spec(
+        ledger.reading.spec(name), ["resources.ranks=1", "resources.replicas=1"]
+    )  # nothing is updated
     folder = place.run_folder(name)
     record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
     if record is None:

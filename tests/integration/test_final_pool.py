@@ -9,13 +9,14 @@ import pytest
 from orchestrator.runs.api import run
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.provenance import RunRelations
+from orchestrator.spec import load_spec
 from orchestrator.studies import final as final_pool
 from store.home import Home
 from store.ledger import Ledger
 from store.records import MemberRecord, StudyRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import told
-from tests.orchestrator.specs import alone
+from tests.orchestrator.specs import alone, small
 
 RUNS = {"trial.a": ("a", 0.003), "trial.b": ("b", 0.03)}
 
@@ -86,3 +87,10 @@ def test_a_study_without_a_finished_run_has_no_end_yet(tmp_path: Path, evergreen
         ledger.start_study(StudyRecord("trial", {"settings": [], "seeds": []}))
     refused = evergreen("final", "trial", "--home", tmp_path)
     assert (refused.exit_code, "no run of study trial is finished" in refused.stderr) == (2, True)
+
+
+def test_the_policy_of_a_run_on_several_ranks_is_looked_at_by_one_process() -> None:
+    """Its replicas were kept beside one rank: "1 rank cannot be 2 replicas"."""
+    of_run = load_spec({**small("trial"), "resources": {"ranks": 4, "replicas": 2}}).model_dump(mode="json")
+    resources = load_spec(of_run, final_pool.ONE_PROCESS).resources
+    assert (resources.ranks, resources.replicas) == (1, 1)

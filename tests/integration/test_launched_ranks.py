@@ -11,20 +11,23 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import orchestrator
-from orchestrator.errors import YOUR_MISTAKE
+from orchestrator.errors import RESUMABLE, YOUR_MISTAKE
 from orchestrator.runs.cluster_jobs import MEETING_PORT, WORKSPACE, ClusterJob
-from policies.errors import PolicyError
+from policies import ranks
+from policies.errors import PolicyError, RankLost
 from policies.launchers import LaunchedProcess
 from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
 from tests.integration.runs import Ending, ending, told
 from tests.integration.test_ranks import followers_of, is_gone, kill_when_noted, spec, wait_until
+from tests.orchestrator.specs import REPOSITORY, alone, written
 from tests.shares import slow
 
 EVERGREEN = str(Path(sys.executable).with_name("evergreen"))
@@ -139,6 +142,16 @@ def test_processes_of_slurm_do_what_one_machine_does_and_all_end_with_it(
     assert not list(home.glob("ranks/ranks-*"))
 
 
+def test_a_run_and_its_baseline_are_done_by_the_same_processes(tmp_path: Path) -> None:
+    """The second run was told processes that were still at the first: "rank 0 tells 'begin', which is not known"."""
+    resources = {"search_path": str(REPOSITORY)}
+    given = {**alone("twin"), "baseline": {"objective": "grpo"}, "resources": resources}
+    first, second = start_as_slurm_does(tmp_path, "run", written(tmp_path, given), "--home", tmp_path / "home")
+    (exit_code, said), (followed, said_too) = first.end(), second.end()
+    assert (exit_code, followed) == (0, 0), said + said_too
+    assert [told(tmp_path / "home", name)["status"] for name in ("twin", "twin-grpo")] == ["finished"] * 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes as Linux lists them")
 def test_a_launched_rank_that_is_killed_in_mid_update_takes_all_along_and_the_same_command_ends_the_same(
@@ -153,12 +166,57 @@ def test_a_launched_rank_that_is_killed_in_mid_update_takes_all_along_and_the_sa
             if one.is_going():
                 one.signal(signal.SIGKILL)
     (exit_code, said), (followed, _) = (one.end() for one in both)
-    assert exit_code not in (0, -signal.SIGKILL)
+    assert exit_code == RESUMABLE, "so that whoever starts jobs again starts this one"
     assert followed == -signal.SIGKILL
     assert "a rank has ended, or cannot be reached" in said
     ended = [one.end() for one in start_as_slurm_does(tmp_path / "resumed", *words)]
     assert [exit_code for exit_code, _ in ended] == [0, 0], ended
     assert ending(tmp_path / "home", "ranks") == whole
+
+
+@pytest.mark.slow
+def test_a_signal_that_another_machine_is_sent_is_heard_by_rank_0(tmp_path: Path, file: Path, whole: Ending) -> None:
+    """Its node is needed: the run saves, and all of its processes say that they are to be started again."""
+    home = tmp_path / "home"
+    words = ("run", file, "--home", home, "--resume-if-there", "--set", "checkpoint.every_steps=0")
+    first, second = start_as_slurm_does(tmp_path / "signalled", *words)
+    wait_until(lambda: list(home.glob("ranks/checkpoints/*/manifest.json")) or not first.is_going(), 120)
+    second.signal(signal.SIGTERM)
+    (exit_code, said), (followed, _) = first.end(), second.end()
+    assert (exit_code, followed) == (RESUMABLE, RESUMABLE), said
+    assert "stopped" in said
+    ended = [one.end() for one in start_as_slurm_does(tmp_path / "resumed", *words)]
+    assert [exit_code for exit_code, _ in ended] == [0, 0], ended
+    assert ending(home, "ranks").weights == whole.weights
+
+
+def test_who_waits_for_processes_that_never_come_says_so_and_hears_a_signal(tmp_path: Path, file: Path) -> None:
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "RANK": "0", "WORLD_SIZE": "2"}
+    alone = Process(tmp_path, meeting, None, "run", file, "--home", tmp_path / "home", call=waiting_briefly)
+    try:
+        waits = "rank 0 of 2 waits for the launcher's other processes"
+        wait_until(lambda: alone.output.exists() and waits in alone.output.read_text())
+        alone.signal(signal.SIGTERM)
+        exit_code, said = alone.end()
+    finally:
+        if alone.is_going():
+            alone.signal(signal.SIGKILL)
+    assert exit_code == 128 + signal.SIGTERM
+    assert "Traceback" not in said
+
+
+def waiting_briefly(*given: Any) -> None:
+    ranks.MEET_PIECE_S, ranks.MEET_SAID_S = 0.1, 0.0
+    evergreen_with(*given)
+
+
+def test_processes_that_never_come_are_lost_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "MEET_PIECE_S", 0.1)
+    monkeypatch.setattr(ranks, "MEET_S", 0.3)
+    with pytest.raises(RankLost, match="rank 0 of 2: not all processes of the launcher came to"):
+        ranks.Ranks.join_launched(LaunchedProcess(0, 2, 0))
 
 
 @pytest.mark.parametrize(
