@@ -11,6 +11,10 @@ class ModelNotFoundError(PolicyError):
     """A model folder is not there or not complete, or a hub name cannot be reached."""
 
 
+class NoTokenizerError(ModelNotFoundError):
+    """A model is there, and nothing that reads its prompts."""
+
+
 class VocabularyError(PolicyError):
     """A text holds characters that a closed vocabulary has no token for."""
 

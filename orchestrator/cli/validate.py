@@ -74,9 +74,10 @@ def validate(
     refuse_run(spec, home)
     checked = load_spec(spec, overrides or [])
     refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
-    plan = make_plan(checked, home, lambda text: err.print(text, markup=False))
+    plans_gpu = plan_gpu or gpu is not None
+    plan = make_plan(checked, home, lambda text: err.print(text, markup=False), reads_prompts=not plans_gpu)
     found = look_for_leaks(checked, threshold) if leaks else None
-    on_gpu = plan_on(checked, gpu, plan.looking) if plan_gpu or gpu else None
+    on_gpu = plan_on(checked, gpu, plan.looking) if plans_gpu else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}
         more |= {"gpu": {**asdict(on_gpu), "peak": on_gpu.held.peak, "fits": on_gpu.fits}} if on_gpu else {}
@@ -141,7 +142,7 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
         gpu = gpu_named(name or "h100")
     _, environments = build_environments(spec)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
-    reader, prompts = load_prompt_reader(spec.policy, sample), dict[str, float]()
+    reader, prompts = load_prompt_reader(spec.policy, sample, is_needed=False), dict[str, float]()
     if reader is not None:
         limits = PromptLimits(reader.encoder, reader.context, environments, spec.budgets).limits
         prompts = prompt_lengths(environments, reader.encoder, limits)

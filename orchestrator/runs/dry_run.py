@@ -129,10 +129,13 @@ class DryRun:
         return [f"aside: more held-out tasks, {listed(kept)}: {why}"] if kept else []
 
 
-def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None) -> DryRun:
+def make_plan(
+    spec: Spec, home: Path, tell: Callable[[str], None] | None = None, *, reads_prompts: bool = True
+) -> DryRun:
     """Work out what a spec will do: builds its environments, reads no weights.
 
-    `tell` is called with how far it is where an environment's data is long.
+    `tell` is called with how far it is where an environment's data is long; `reads_prompts`: a model folder without a
+    tokenizer is refused, and else said to have none.
     """
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.disk_use import DiskUse
@@ -150,7 +153,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     require_quick(environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     size = _known_size(spec, sample)
-    reader = load_prompt_reader(spec.policy, sample)
+    reader = load_prompt_reader(spec.policy, sample, is_needed=reads_prompts)
     prompts = None
     if reader is not None:
         require_readable(environments, reader.encoder)
@@ -158,7 +161,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     unread = prompts.unread if prompts else {}
     left_out = (LeftOutPrompts.of(one, unread.get(name, {}).values()) for name, one in environments.items())
-    of_prompts = [f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"]
+    of_prompts = [f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run needs it"]
     if prompts is not None:
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
     endings = reader.endings if reader else None

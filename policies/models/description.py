@@ -17,11 +17,12 @@ from typing import Any
 
 from policies.config import PolicyConfig
 from policies.encoder import Encoder, require_template
-from policies.errors import ModelNotFoundError, PolicyError
+from policies.errors import ModelNotFoundError, NoTokenizerError, PolicyError
 from policies.model_facts import Endings, context_of, rows_of, width_of
 from policies.models.tiny_tokenizer import CONTEXT, VocabularySample, build_tokenizer, require_known
 
 LONGEST = 200  # characters of a name in a message
+NO_TOKENIZER = "Couldn't instantiate the backend tokenizer"  # how the library begins, where it has no file to read
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of a weight
 
 
@@ -63,8 +64,13 @@ class PromptReader:
     endings: Endings  # of its answers
 
 
-def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
-    """Load what reads prompts at a run's start, and no weights; None where a hub name's files are not here."""
+def load_prompt_reader(
+    config: PolicyConfig, sample: VocabularySample | None = None, *, is_needed: bool = True
+) -> PromptReader | None:
+    """Load what reads prompts at a run's start, and no weights; None where a hub name's files are not here.
+
+    `is_needed`: a folder without a tokenizer is refused; else that gives None too.
+    """
     if config.kind == "tiny":
         is_closed = config.vocabulary == "closed"
         tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)
@@ -74,8 +80,8 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
     try:
         known = load_architecture(config, is_offline=True)
         tokenizer = load_tokenizer(config, known, is_offline=True)
-    except ModelNotFoundError:
-        if config.kind == "hub":
+    except ModelNotFoundError as missing:
+        if config.kind == "hub" or (isinstance(missing, NoTokenizerError) and not is_needed):
             return None
         raise
     require_template(tokenizer, config.template, config.model)
@@ -124,8 +130,26 @@ def load_tokenizer(config: PolicyConfig, known: Any, *, is_offline: bool = False
     options = {**hub_options(config), "config": known, "local_files_only": is_offline}
     with explained(config):
         tokenizer = AutoTokenizer.from_pretrained(locate(config), **options)
+    if _is_empty(tokenizer):
+        raise _no_tokenizer(config)
     _require_rows(tokenizer, known, config)
     return tokenizer
+
+
+def _is_empty(tokenizer: Any) -> bool:
+    """Whether it has special tokens alone: what the library makes of some architectures where there are no files."""
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return set(tokenizer.get_vocab().values()) <= special
+
+
+def _no_tokenizer(config: PolicyConfig) -> NoTokenizerError:
+    if config.kind == "folder":
+        where = f"model folder {config.model!r} has no tokenizer; it holds {_contents(Path(config.model))}"
+    else:
+        where = f"{config.model!r} has no tokenizer"
+    return NoTokenizerError(
+        f"{where}. Save the model's own beside it: `AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)`"
+    )
 
 
 def _require_rows(tokenizer: Any, known: Any, config: PolicyConfig) -> None:
@@ -212,6 +236,8 @@ def explained(config: PolicyConfig) -> Iterator[None]:
                 f"{config.model}: this model brings its own Python code. If you trust it, say "
                 f"`trust_remote_code: true` in the policy section. ({reason})"
             ) from error
+        if reason.startswith(NO_TOKENIZER):
+            raise _no_tokenizer(config) from error
         if config.kind == "folder":
             raise ModelNotFoundError(
                 f"model folder {config.model!r} cannot be read: {reason}. It holds {_contents(Path(config.model))}; "

@@ -10,6 +10,7 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
+from transformers import LlamaConfig, Qwen2Config
 
 from benchmarks.memory import SHAPES, architecture, layout_table, table
 from environments import Environment
@@ -391,6 +392,24 @@ def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shap
     assert stage["total_s"] > stage["update_s"] + stage["boundary_s"] > stage["update_s"]
     assert stage["prompt_tokens"] > 1, "its tokenizer is there"
     assert gpu["peak"] == sum(part["num_bytes"] for part in gpu["held"]["parts"] if "update" in part["moments"])
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, Qwen2Config])
+def test_a_folder_without_a_tokenizer_is_planned_without_prompts(
+    tmp_path: Path, evergreen: Evergreen, kind: type[LlamaConfig | Qwen2Config]
+) -> None:
+    wide = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 4, "num_attention_heads": 16}
+    kind(vocab_size=64_000, num_key_value_heads=16, **wide).save_pretrained(tmp_path / "model")
+    policy = {"model": str(tmp_path / "model"), "dtype": "bfloat16"}
+    path = tmp_path / "bare.yaml"
+    path.write_text(json.dumps(small("bare", warm_start=None, policy=policy, sampler={"type": "vllm"})))
+    planned = evergreen("validate", path, "--plan", "--gpu", "h100", "--home", tmp_path / "home")
+    assert planned.exit_code == 0, planned.stderr
+    assert "with answers of full length, all learnt from" in planned.stdout
+    assert "how long prompts are is not known without the policy's tokenizer" in planned.stdout
+    refused = evergreen("validate", path, "--home", tmp_path / "home")
+    assert refused.exit_code == 2
+    assert "has no tokenizer; it holds config.json. Save the model's own" in refused.stderr
 
 
 def test_a_model_whose_configuration_is_nowhere_is_told(

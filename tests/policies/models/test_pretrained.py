@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from policies.config import PolicyConfig
-from policies.errors import ModelNotFoundError, PolicyError
+from policies.errors import ModelNotFoundError, NoTokenizerError, PolicyError
 from policies.model_facts import Endings
 from policies.models.description import describe_size, load_prompt_reader
 from policies.models.loader import load_policy
@@ -210,6 +210,17 @@ def test_prompts_are_not_read_where_that_would_mean_fetching_or_a_template_is_mi
         load_prompt_reader(config)
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         load_prompt_reader(PolicyConfig(model="./not/there"))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_folder_without_a_tokenizer_is_refused_and_planned(name: str, tmp_path: Path) -> None:
+    """Of some architectures the library makes a tokenizer of special tokens alone."""
+    config = PolicyConfig(model=str(tmp_path))
+    ARCHITECTURES[name].save_pretrained(tmp_path)
+    for read in (load, load_prompt_reader):
+        with pytest.raises(NoTokenizerError, match=r"has no tokenizer; it holds config\.json\. Save the model's own"):
+            read(config)
+    assert load_prompt_reader(config, is_needed=False) is None
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
