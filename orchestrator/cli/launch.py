@@ -17,7 +17,7 @@ from orchestrator.cli.console import err
 from orchestrator.cli.options import DEFAULT_HOME, Home, Set, SpecFile
 from orchestrator.errors import UserError
 from orchestrator.runs.cluster_jobs import ClusterJob
-from orchestrator.spec import load_spec
+from orchestrator.spec import Spec, load_spec
 
 _PARTITION = re.compile(r"[\w.,-]+")
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?")  # of things in Kubernetes, and with a number of their pods
@@ -69,6 +69,7 @@ def launch(
         checked = load_spec(spec, [*given, f"resources.ranks={size}"])
     else:
         checked = load_spec(spec, given)  # what is wrong with it is told here, not by a job
+        _refuse_more_ranks_than_gpus(checked, gpus)
         if gpus > 1 and checked.resources.ranks == 1:
             err.print(
                 f"of {gpus} GPUs the policy is updated on one: `--set resources.ranks={gpus}` has it updated on all",
@@ -103,3 +104,15 @@ def launch(
     err.print((done.stdout + done.stderr).strip(), markup=False, highlight=False)
     if done.returncode:
         raise UserError(f"`{shlex.join(submit)}` did not take the job, see above; --dry-run prints it")
+
+
+def _refuse_more_ranks_than_gpus(spec: Spec, gpus: int) -> None:
+    """Refuse what a run would refuse on the one machine of its job; without a GPU ranks share the cores."""
+    ranks = spec.resources.ranks
+    if ranks <= gpus or not gpus or spec.resources.device == "cpu":
+        return
+    machines = f", --nodes {ranks // gpus}" if ranks % gpus == 0 else ""
+    raise UserError(
+        f"resources.ranks: {ranks} ranks take a GPU each, and the job's machine has {gpus}: say --gpus "
+        f"{ranks}{machines} or --set resources.ranks={gpus}"
+    )

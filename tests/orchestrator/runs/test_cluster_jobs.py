@@ -171,6 +171,22 @@ def test_gpus_that_no_rank_uses_are_told(tmp_path: Path, evergreen: Evergreen) -
         assert not evergreen("launch", spec, "--on", "slurm", "--gpus", "8", "--dry-run", *more).stderr
 
 
+def test_ranks_without_a_gpu_each_are_refused_and_share_cores_where_there_is_none(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    spec, on_gpus = written(tmp_path, alone()), ["--set", "resources.device=auto"]
+    job = ["launch", spec, "--on", "slurm", "--dry-run", "--set", "resources.ranks=8"]
+    refused = evergreen(*job, *on_gpus, "--gpus", "2")
+    assert refused.exit_code == 2
+    assert " ".join(refused.stderr.split()) == (
+        "error: resources.ranks: 8 ranks take a GPU each, and the job's machine has 2: say --gpus 8, --nodes 4 or "
+        "--set resources.ranks=2"
+    )
+    for other in (["--gpus", "0"], ["--gpus", "8"], ["--gpus", "2", "--nodes", "4"]):
+        assert evergreen(*job, *on_gpus, *other).exit_code == 0
+    assert evergreen(*job, "--set", "resources.device=cpu").exit_code == 0
+
+
 def test_launch_prints_a_job_of_a_spec_that_was_checked(tmp_path: Path, evergreen: Evergreen) -> None:
     spec = written(tmp_path, alone())
     shown = evergreen("launch", spec, "--on", "slurm", "--home", tmp_path / "home", "--dry-run")
