@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,12 @@ END_REMEDY = (
     "Set `tokenizer.eos_token` to one of the model's tokens and save the tokenizer again, or save it with a chat "
     "template that puts a special token behind a turn"
 )
+
+
+# of a layer, and of these that a token meets, as configurations call their numbers
+NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+MET_EXPERTS = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_k")
+EXPERTS = "experts"  # the module whose weights they are
 
 
 @dataclass(frozen=True)
@@ -75,3 +82,38 @@ def rows_of(architecture: Any) -> int | None:
     """Read from a model's configuration how many rows its embedding has; None: it does not say."""
     num: int | None = getattr(architecture.get_text_config(), "vocab_size", None)
     return num
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The experts of a model in whose layers a token meets some of them, picked by a router."""
+
+    num_weights: int  # of all of them; those that every token meets (shared ones, the router) are not among these
+    share: float | None  # of them that a token meets; None: not known
+
+    def unmet(self, num_tokens: int) -> float:
+        """Count the weights that none of so many tokens meets, where each picks evenly and for itself."""
+        assert self.share is not None
+        return self.num_weights * (1 - self.share) ** num_tokens
+
+
+def experts_of(model: Any) -> Experts | None:
+    """Find a model's experts, which may be without memory; None: every token meets all weights.
+
+    Theirs are the weights below a module `experts`, and where its name is another those that hold a matrix for each.
+    """
+    text = model.config.get_text_config()
+    num, met = _first(text, NUM_EXPERTS), _first(text, MET_EXPERTS)
+    own = sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if EXPERTS in name.split(".") or (weight.ndim == 3 and weight.shape[0] == num)
+    )
+    if not own and (num is None or num == 1):
+        return None
+    return Experts(own, min(1.0, met / num) if own and num and met else None)
+
+
+def _first(architecture: Any, names: Sequence[str]) -> int | None:
+    """Read the first of these numbers that a configuration has."""
+    return next((number for name in names if (number := getattr(architecture, name, None))), None)

@@ -15,7 +15,7 @@ from orchestrator.runs.gpu_changes import MOST_RANKS, Describe, Proposal, propos
 from orchestrator.runs.gpu_memory import MOMENTS, Case, Gpu, GpuMemory
 from orchestrator.runs.gpu_rates import Rates
 from orchestrator.spec import Spec
-from store.sentences import size_in_words
+from store.sentences import percent, size_in_words
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,11 @@ def _time_notes(case: Case, rates: Rates) -> Iterator[str]:
         yield "how fast the `transformers` sampler plays on a GPU is not known: kernels are launched one by one"
     if rates.stage is None:
         return
+    if (experts := case.memory.experts) is not None:
+        yield (
+            f"a token meets {percent(experts.share or 0)} of the experts' weights: an update reckons with these, "
+            "playing with what its rows meet together, where each picks evenly and for itself"
+        )
     if rates.stage.prompt_tokens is None:
         yield "how long prompts are is not known without the policy's tokenizer: updates are timed without them"
     if case.spec.measure.of:

@@ -1,7 +1,7 @@
 """The rates that a GPU's arithmetic allows a run, and how long a stage is at least.
 
 Ceilings: 40 % of a GPU's bfloat16 operations for an update, 65 % of its memory's bandwidth for playing; engines reach
-part of that. What goes over the bus or a network is not in it.
+part of that. Of experts those count that tokens meet. What goes over the bus or a network is not in it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Rates:
     play_tokens_s: float | None = None  # of one engine; None: that, or it does not fit its GPU
     num_servers: int | None = None  # that were reckoned with, a GPU each; None: no servers play
     stage: StageTime | None = None
+    unknown: str = ""  # why nothing is told
 
     @classmethod
     def of(
@@ -67,7 +68,9 @@ class Rates:
     ) -> Rates:
         """Work them out; `prompts`: tokens of one, by environment, as far as that is known."""
         if case.memory.num_parameters < SMALL_POLICY:
-            return cls()
+            return cls(unknown="with so small a policy a GPU waits for the host")
+        if case.memory.experts is not None and case.memory.experts.share is None:
+            return cls(unknown="how many of its experts a token meets is not in the model's configuration")
         spec, names = case.spec, list(trainable(environments))
         stages = [
             _stage(case, environments, looking, name, prompts.get(name))
@@ -84,7 +87,7 @@ class Rates:
     def in_words(self) -> str:
         """Say them."""
         if self.update_tokens_s is None:
-            return "not known: with so small a policy a GPU waits for the host"
+            return f"not known: {self.unknown}"
         said = [f"an update reads at most {self.update_tokens_s:,.0f} tokens/s"]
         where = "" if self.num_servers is None else " on each server, with a GPU like this of its own"
         if self.play_tokens_s is not None:
@@ -137,7 +140,7 @@ def _update_tokens_s(case: Case) -> float:
     num_flops = FLOPS_PER_WEIGHT[case.recomputes_layers]
     if case.memory.num_adapted is not None:
         num_flops -= 2  # no gradient of what is frozen
-    return case.spec.resources.ranks * OF_OPERATIONS * case.gpu.flops / (num_flops * case.memory.num_parameters)
+    return case.spec.resources.ranks * OF_OPERATIONS * case.gpu.flops / (num_flops * case.memory.met(1))
 
 
 def _num_engines(case: Case) -> int:
@@ -146,12 +149,13 @@ def _num_engines(case: Case) -> int:
 
 
 def _play_tokens_s(case: Case, num_rows: int, answer: float) -> float | None:
-    """Give what one engine writes: for a token of each row it reads all weights, and what the rows have written."""
+    """Give what one engine writes: for a token of each row it reads weights, and what the rows have written."""
     if case.kind not in {"vllm", "vllm_server"} or case.engine_bytes > case.gpu.usable:
         return None  # another engine waits for the host
     if case.kind == "vllm_server":
         num_rows = min(case.spec.sampler.in_flight, math.ceil(num_rows / _num_engines(case)))
     elif case.spec.sampler.rows is not None:
         num_rows = min(case.spec.sampler.rows, num_rows)
-    read = case.engine_weights + case.memory.cache(int(num_rows * answer / 2))  # half an answer, on average
+    weights = case.memory.met(num_rows) * case.memory.bytes_each
+    read = weights + case.memory.cache(int(num_rows * answer / 2))  # half an answer, on average
     return num_rows * OF_BANDWIDTH * case.gpu.bandwidth / read

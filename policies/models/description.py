@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from policies.config import PolicyConfig
 from policies.encoder import Encoder, require_template
 from policies.errors import ModelNotFoundError, NoTokenizerError, PolicyError
-from policies.model_facts import Endings, context_of, rows_of, width_of
+from policies.model_facts import Endings, Experts, context_of, experts_of, rows_of, width_of
 from policies.models.tiny_tokenizer import CONTEXT, VocabularySample, build_tokenizer, require_known
 
 LONGEST = 200  # characters of a name in a message
@@ -35,6 +35,7 @@ class ModelSize:
     weights_bytes: int  # of the saved model
     optimizer_bytes: int  # of the saved optimiser state: two moments, and float32 copies of shorter weights
     num_adapted: int | None = None  # weights of the adapters; None: all weights learn
+    experts: Experts | None = None  # None: every token meets all weights
 
     @classmethod
     def of(
@@ -107,12 +108,12 @@ def describe_size(
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
-    num, own = sum(parameter.numel() for parameter in model.parameters()), None
+    num, own, experts = sum(parameter.numel() for parameter in model.parameters()), None, experts_of(model)
     if config.adapter is not None:
         from policies import adapters
 
         own = adapters.num_weights(model, config.adapter, config.model)
-    return ModelSize.of(num, width_of(model.config), config, own, saves_base=saves_base)
+    return replace(ModelSize.of(num, width_of(model.config), config, own, saves_base=saves_base), experts=experts)
 
 
 def _num_weights(config: PolicyConfig, vocabulary_size: int) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor
 from policies.config import PolicyConfig
 from policies.errors import PolicyError
 from policies.forward import CHUNK_ELEMENTS
-from policies.model_facts import width_of
+from policies.model_facts import Experts, width_of
 from policies.models.description import describe_size, load_architecture
 from policies.models.tiny import tiny_architecture
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
@@ -46,10 +46,16 @@ class ModelMemory:
     layer_bytes: float  # kept for the backward pass by one layer, a token
     cache_bytes: int  # of keys and values, a token, in all layers
     num_adapted: int | None = None  # float32 weights of adapters, which alone learn; None: all weights do
+    experts: Experts | None = None  # None: every token meets all weights
 
     @classmethod
     def of(
-        cls, architecture: Any, num_parameters: int, dtype: torch.dtype, num_adapted: int | None = None
+        cls,
+        architecture: Any,
+        num_parameters: int,
+        dtype: torch.dtype,
+        num_adapted: int | None = None,
+        experts: Experts | None = None,
     ) -> ModelMemory:
         """Work it out for a model's configuration. `PolicyError`: an architecture that is not made so."""
         text = architecture.get_text_config()
@@ -72,6 +78,7 @@ class ModelMemory:
             layer_bytes=layer_bytes,
             cache_bytes=2 * num_layers * key_value * head * dtype.itemsize,
             num_adapted=num_adapted,
+            experts=experts,
         )
 
     @property
@@ -130,6 +137,10 @@ class ModelMemory:
             return 4 * FLOAT32 * self.num_adapted
         return 4 * FLOAT32 * self.num_parameters // num_shards
 
+    def met(self, num_tokens: int) -> float:
+        """Count the weights that so many tokens meet, each of which picks its experts evenly and for itself."""
+        return self.num_parameters - (0 if self.experts is None else self.experts.unmet(num_tokens))
+
     def activations(self, num_tokens: int, *, recomputes: bool) -> int:
         """Of what a forward pass over so many tokens keeps, with what the backward pass of a layer adds.
 
@@ -162,7 +173,8 @@ def describe_memory(config: PolicyConfig, sample: VocabularySample | None = None
     else:
         architecture = load_architecture(config)
     size = describe_size(config, sample)
-    return ModelMemory.of(architecture, size.num_parameters, getattr(torch, config.dtype), size.num_adapted)
+    dtype = getattr(torch, config.dtype)
+    return ModelMemory.of(architecture, size.num_parameters, dtype, size.num_adapted, size.experts)
 
 
 def _layer_bytes(text: Any, head: int, dtype: torch.dtype) -> float:

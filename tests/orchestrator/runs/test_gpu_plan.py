@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -10,20 +11,20 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from transformers import LlamaConfig, Qwen2Config
+from transformers import LlamaConfig, MixtralConfig, Qwen2Config
 
 from benchmarks.memory import SHAPES, architecture, layout_table, table
 from environments import Environment
 from orchestrator.errors import UserError
 from orchestrator.measurements.budget import plan_looking, sample_lengths
 from orchestrator.runs.environments import build_environments, trainable
-from orchestrator.runs.gpu_changes import Proposal
+from orchestrator.runs.gpu_changes import Describe, Proposal
 from orchestrator.runs.gpu_memory import GPUS, Part, gpu_named
 from orchestrator.runs.gpu_plan import GpuPlan, plan_gpu
 from orchestrator.runs.gpu_rates import StageTime
 from orchestrator.spec import Spec, load_spec
 from policies.config import PolicyConfig
-from policies.models.memory import describe_memory
+from policies.models.memory import ModelMemory, describe_memory
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from store.sentences import percent
 from tests.conftest import Evergreen
@@ -63,13 +64,13 @@ def said(proposal: Proposal) -> list[str]:
     return [change.said for change in proposal.changes]
 
 
-def planned(raw: dict[str, Any], gpu: str = "h100", **prompts: float) -> GpuPlan:
+def planned(raw: dict[str, Any], gpu: str = "h100", describe: Describe = described, **prompts: float) -> GpuPlan:
     spec = Spec.model_validate(raw)
     environments: dict[str, Environment] = build_environments(spec)[1]
     names, num = list(trainable(environments)), spec.evaluate.items
     num_tasks = {name: num * len(one.categories) for name, one in environments.items()}
     looking = plan_looking(spec, num_tasks, sample_lengths(spec, environments, names), names)
-    return plan_gpu(spec, environments, described, GPUS[gpu], looking, prompts)
+    return plan_gpu(spec, environments, describe, GPUS[gpu], looking, prompts)
 
 
 def stage_of(plan: GpuPlan) -> StageTime:
@@ -247,6 +248,43 @@ def test_rates_are_those_of_the_gpu(shapes: Path) -> None:
     tiny = planned(small("tiny"))
     assert tiny.rates.update_tokens_s is None
     assert tiny.fits
+
+
+def mixture(folder: Path) -> Path:
+    """Eight experts in each of four layers, of which a token meets two."""
+    shape = {"hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 16}
+    MixtralConfig(vocab_size=32_000, num_key_value_heads=16, **shape).save_pretrained(folder)
+    build_tokenizer(VocabularySample({}), False).save_pretrained(folder)
+    return folder
+
+
+def test_of_experts_those_are_timed_that_tokens_meet(tmp_path: Path) -> None:
+    step = {"groups": 1, "group_size": 4}
+    given = large(tmp_path, sampler={"type": "vllm", "max_tokens": 600}, step=step)
+    given["policy"]["model"] = str(mixture(tmp_path))
+    plan, memory = planned(given), describe_memory(PolicyConfig.model_validate(given["policy"]))
+    experts = 4 * 8 * 3 * 1024 * 2048
+    assert plan.rates.update_tokens_s == pytest.approx(0.4 * 989e12 / (8 * (memory.num_parameters - experts * 6 / 8)))
+    read = 2 * (memory.num_parameters - experts * (6 / 8) ** 4) + 4 * 300 * memory.cache_bytes
+    assert plan.rates.play_tokens_s == pytest.approx(4 / (read / (0.65 * 3.35e12)))
+    assert any(note.startswith("a token meets 25% of the experts' weights") for note in plan.notes), plan.notes
+    many = planned({**given, "step": {"groups": 32, "group_size": 8}})
+    read = memory.weights + 256 * 300 * memory.cache_bytes
+    assert many.rates.play_tokens_s == pytest.approx(256 / (read / (0.65 * 3.35e12))), "they meet all of them"
+
+
+def test_no_rate_is_told_where_it_is_not_known_how_many_experts_a_token_meets(tmp_path: Path) -> None:
+    given = large(tmp_path, sampler={"type": "vllm", "max_tokens": 600})
+    given["policy"]["model"] = str(mixture(tmp_path))
+
+    def describe(config: PolicyConfig) -> ModelMemory:
+        memory = describe_memory(config)
+        assert memory.experts is not None
+        return replace(memory, experts=replace(memory.experts, share=None))
+
+    plan = planned(given, describe=describe)
+    assert plan.rates.update_tokens_s is plan.rates.play_tokens_s is plan.rates.stage is None
+    assert plan.rates.in_words == "not known: how many of its experts a token meets is not in the model's configuration"
 
 
 def test_servers_play_at_the_rate_of_their_gpus(shapes: Path, tmp_path: Path) -> None:
