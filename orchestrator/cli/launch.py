@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from orchestrator.cli.options import DEFAULT_HOME, Home, Set, SpecFile
 from orchestrator.errors import UserError
 from orchestrator.runs.cluster_jobs import ClusterJob
 from orchestrator.spec import Spec, load_spec
+from policies.errors import PolicyError
 
 _PARTITION = re.compile(r"[\w.,-]+")
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?")  # of things in Kubernetes, and with a number of their pods
@@ -30,6 +32,7 @@ class Cluster(StrEnum):
     kubernetes = "kubernetes"
 
 
+GIB = 2**30
 SUBMIT = {Cluster.slurm: ["sbatch"], Cluster.kubernetes: ["kubectl", "apply", "-f", "-"]}
 
 
@@ -76,6 +79,7 @@ def launch(
                 markup=False,
                 highlight=False,
             )
+    _tell_more_memory(checked, memory, max(gpus, 1) if nodes > 1 else checked.resources.ranks)
     job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, nodes, given)
     if on is Cluster.slurm:
         if partition is not None and not _PARTITION.fullmatch(partition):
@@ -116,3 +120,24 @@ def _refuse_more_ranks_than_gpus(spec: Spec, gpus: int) -> None:
         f"resources.ranks: {ranks} ranks take a GPU each, and the job's machine has {gpus}: say --gpus "
         f"{ranks}{machines} or --set resources.ranks={gpus}"
     )
+
+
+def _tell_more_memory(spec: Spec, memory_gib: int, num_ranks: int) -> None:
+    """Tell if a machine with so many ranks takes more memory than is asked for, as far as its policy is known here."""
+    if spec.policy.kind == "tiny":
+        return
+    from orchestrator.runs.host_memory import HostMemory
+    from policies.models.description import describe_size
+
+    try:
+        host = HostMemory.of(spec, describe_size(spec.policy, saves_base=spec.saves_base), num_ranks)
+    except PolicyError:  # a path that is another machine's, a name that is not in the cache
+        return
+    if host.peak > memory_gib * GIB:
+        enough = f"--memory {math.ceil(host.peak / GIB)} and some more, for programs and data"
+        err.print(
+            f"--memory {memory_gib} (GiB) is too little, by arithmetic: the host's memory holds {host.in_words}; say "
+            f"{enough} (`validate --plan` has the parts)",
+            markup=False,
+            highlight=False,
+        )

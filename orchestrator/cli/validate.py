@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -80,7 +80,7 @@ def validate(
     on_gpu = plan_on(checked, gpu, plan.looking) if plans_gpu else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}
-        more |= {"gpu": {**asdict(on_gpu), "peak": on_gpu.held.peak, "fits": on_gpu.fits}} if on_gpu else {}
+        more |= {"gpu": _gpu_plan_as_json(on_gpu)} if on_gpu else {}
         print_json({"spec": checked.kept(), "plan": asdict(plan), **more})
     else:
         if show_all:
@@ -152,17 +152,27 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
         raise UserError(f"--plan needs the model's configuration, a file of a few kB: {missing}") from missing
 
 
+def _gpu_plan_as_json(plan: GpuPlan) -> dict[str, Any]:
+    host = {**asdict(plan.host), "peak": plan.host.peak}
+    return {**asdict(plan), "host": host, "peak": plan.held.peak, "fits": plan.fits}
+
+
 def print_gpu_plan(console: Console, spec: Spec, plan: GpuPlan) -> None:
-    """Print what a GPU's memory holds, part by part, and what follows."""
+    """Print what the memory of a GPU and of its host holds, part by part, and what follows."""
     from orchestrator.runs.gpu_memory import ALWAYS
 
-    made = table(f"{spec.name}: the memory of one {plan.held.gpu.name}", "part", "size", "when")
-    made.columns[2].justify = "left"
+    on_gpu = table(f"{spec.name}: the memory of one {plan.held.gpu.name}", "part", "size", "when")
+    on_host = table(f"{spec.name}: the memory of its host, beside programs and data", "part", "size", "when")
     for part in plan.held.parts:
         when = "always" if part.moments == ALWAYS else ", ".join(part.moments)
-        made.add_row(part.name, size_in_words(part.num_bytes), when)
-    console.print(made)
-    for line in (f"memory: {plan.verdict}", f"speed: {plan.rates.in_words}", *(f"note: {text}" for text in plan.notes)):
+        on_gpu.add_row(part.name, size_in_words(part.num_bytes), when)
+    for one in plan.host.parts:
+        on_host.add_row(one.name, size_in_words(one.num_bytes), ", ".join(one.moments))
+    for made in (on_gpu, on_host):
+        made.columns[2].justify = "left"
+        console.print(made)
+    said = {"memory": plan.verdict, "host": plan.host.in_words, "speed": plan.rates.in_words}
+    for line in (*(f"{key}: {text}" for key, text in said.items()), *(f"note: {text}" for text in plan.notes)):
         console.print(Text(plain(line)))
     console.print(Text("arithmetic from the spec and the model's configuration, not measured on a GPU", style="dim"))
 

@@ -1,4 +1,4 @@
-"""What a run takes of a GPU: memory part by part, the rates that its arithmetic allows, and what to change.
+"""What a run takes of a GPU and of its host: memory by part, the rates that arithmetic allows, and what to change.
 
 None of it has been compared with a GPU yet; what was compared, and with what, is in docs/scale.md.
 """
@@ -14,7 +14,9 @@ from orchestrator.measurements.budget import LookingPlan
 from orchestrator.runs.gpu_changes import MOST_RANKS, Describe, Proposal, proposals
 from orchestrator.runs.gpu_memory import MOMENTS, Case, Gpu, GpuMemory
 from orchestrator.runs.gpu_rates import Rates
+from orchestrator.runs.host_memory import MOST_GPUS, HostMemory
 from orchestrator.spec import Spec
+from policies.models.description import ModelSize
 from store.sentences import percent, size_in_words
 
 
@@ -23,6 +25,7 @@ class GpuPlan:
     """A run on GPUs of one kind."""
 
     held: GpuMemory
+    host: HostMemory
     rates: Rates
     proposals: tuple[Proposal, ...] = ()  # what makes it fit, if it does not
     notes: tuple[str, ...] = ()
@@ -63,8 +66,13 @@ def plan_gpu(
     longest = max(spec.budgets.tokens(one) for one in environments.values())
     case = Case(spec, describe(spec.policy), gpu, longest)
     held, rates = GpuMemory.of(case), Rates.of(case, environments, looking, prompts)
+    memory = case.memory
+    size = ModelSize.of(
+        memory.num_parameters, memory.width, spec.policy, memory.num_adapted, saves_base=spec.saves_base
+    )
     return GpuPlan(
         held,
+        HostMemory.of(spec, size),
         rates,
         () if held.fits else proposals(case, describe),
         (*_notes(case, held), *_time_notes(case, rates)),
@@ -74,10 +82,6 @@ def plan_gpu(
 def _notes(case: Case, held: GpuMemory) -> Iterator[str]:
     """Say what is not in the plan."""
     spec, resources = case.spec, case.spec.resources
-    if resources.offload == "optimizer":
-        each = ", for each rank that is on it" if resources.ranks > 1 else ""
-        on_host = size_in_words(case.memory.on_host(resources.num_shards))
-        yield f"masters, gradients and moments take {on_host} of the host's memory{each}"
     if case.rests:
         own = size_in_words(case.memory.weights)
         yield (
@@ -88,6 +92,8 @@ def _notes(case: Case, held: GpuMemory) -> Iterator[str]:
         layout = f" in {resources.replicas} replicas" if resources.replicas > 1 else ""
         ranks = f"{resources.ranks} ranks{layout}, a GPU each"
         yield f"{ranks}: what is told is the first's, which also plays and is measured"
+    if resources.ranks > MOST_GPUS:
+        yield f"machines of {MOST_GPUS} GPUs are reckoned with: what is told of a host is the first machine's"
     if spec.warm_start is not None and spec.warm_start.num_batches:
         yield "the warm start is not in it: its batches are fed whole"
     if any(one.estimator == "weighted" for one in spec.objectives.values()):

@@ -56,6 +56,12 @@ class ModelSize:
         return cls(num_parameters, width, weights, num_adapted * 8, num_adapted)
 
 
+def training_bytes(num_parameters: int, num_adapted: int | None, num_shards: int) -> int:
+    """Count what one rank trains with: its share of float32 weights, gradients and two moments, or all of adapters'."""
+    num = 4 * BYTES["float32"] * (num_parameters if num_adapted is None else num_adapted)
+    return num // num_shards if num_adapted is None else num
+
+
 @dataclass(frozen=True)
 class PromptReader:
     """What of a policy its prompts meet, and what ends its answers."""

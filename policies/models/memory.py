@@ -23,7 +23,7 @@ from policies.config import PolicyConfig
 from policies.errors import PolicyError
 from policies.forward import CHUNK_ELEMENTS
 from policies.model_facts import Experts, width_of
-from policies.models.description import describe_size, load_architecture
+from policies.models.description import describe_size, load_architecture, training_bytes
 from policies.models.tiny import tiny_architecture
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 
@@ -133,9 +133,7 @@ class ModelMemory:
 
     def on_host(self, num_shards: int) -> int:
         """Of what one rank has on its host where the optimiser is there: its share of masters, gradients, moments."""
-        if self.num_adapted is not None:
-            return 4 * FLOAT32 * self.num_adapted
-        return 4 * FLOAT32 * self.num_parameters // num_shards
+        return training_bytes(self.num_parameters, self.num_adapted, num_shards)
 
     def met(self, num_tokens: int) -> float:
         """Count the weights that so many tokens meet, each of which picks its experts evenly and for itself."""

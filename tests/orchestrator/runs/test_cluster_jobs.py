@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.memory import architecture
 from orchestrator.runs.cluster_jobs import ClusterJob
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone, written
@@ -185,6 +186,27 @@ def test_ranks_without_a_gpu_each_are_refused_and_share_cores_where_there_is_non
     for other in (["--gpus", "0"], ["--gpus", "8"], ["--gpus", "2", "--nodes", "4"]):
         assert evergreen(*job, *on_gpus, *other).exit_code == 0
     assert evergreen(*job, "--set", "resources.device=cpu").exit_code == 0
+
+
+def test_too_little_memory_is_told(tmp_path: Path, evergreen: Evergreen) -> None:
+    """A policy of 3.1e9 weights, and what eight ranks train with on their hosts."""
+    architecture("3B").save_pretrained(tmp_path / "model")
+    policy = {"model": str(tmp_path / "model"), "dtype": "bfloat16", "template": "none"}
+    resources = {"ranks": 8, "offload": "optimizer"}
+    spec = written(tmp_path, {**alone(), "policy": policy, "sampler": "vllm_server", "resources": resources})
+    job = ["launch", spec, "--on", "slurm", "--dry-run"]
+    told = evergreen(*job, "--gpus", "8")
+    assert told.exit_code == 0
+    assert " ".join(told.stderr.split()) == (
+        "--memory 64 (GiB) is too little, by arithmetic: the host's memory holds 99 GB while it updates, on a machine "
+        "with 8 ranks; say --memory 92 and some more, for programs and data (`validate --plan` has the parts)"
+    )
+    assert not evergreen(*job, "--gpus", "8", "--memory", "92").stderr
+    assert "56 GB while it updates, on a machine with 4 ranks" in " ".join(
+        evergreen(*job, "--gpus", "4", "--nodes", "2", "--memory", "40").stderr.split()
+    )
+    elsewhere = evergreen(*job, "--gpus", "8", "--set", "policy.model=/on/another/machine")
+    assert (elsewhere.exit_code, elsewhere.stderr) == (0, "")
 
 
 def test_launch_prints_a_job_of_a_spec_that_was_checked(tmp_path: Path, evergreen: Evergreen) -> None:

@@ -22,6 +22,7 @@ from orchestrator.runs.gpu_changes import Describe, Proposal
 from orchestrator.runs.gpu_memory import GPUS, Part, gpu_named
 from orchestrator.runs.gpu_plan import GpuPlan, plan_gpu
 from orchestrator.runs.gpu_rates import StageTime
+from orchestrator.runs.host_memory import GOING_ON, HostPart
 from orchestrator.spec import Spec, load_spec
 from policies.config import PolicyConfig
 from policies.models.memory import ModelMemory, describe_memory
@@ -209,7 +210,7 @@ def test_7b_in_full_fits_80_gb_with_the_optimiser_on_the_host(shapes: Path) -> N
     memory = described(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
     assert on_host.fits
     assert plan.held.peak - on_host.held.peak == 16 * memory.num_parameters
-    assert any("take 122 GB of the host's memory" in note for note in on_host.notes)
+    assert round(on_host.host.parts[1].num_bytes / 1e9) == 122
 
 
 def test_a_probe_that_trains_a_copy_takes_as_much_again(shapes: Path) -> None:
@@ -418,6 +419,7 @@ def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shap
     fits = evergreen("validate", path, "--gpu", "h100", "--home", tmp_path / "home")
     assert fits.exit_code == 0, fits.stderr
     assert "memory: fits one h100: 69 GB while it updates, of 86 GB" in fits.stdout
+    assert "host: 43 GB while it updates, on a machine with 1 rank" in fits.stdout
     assert "not measured on a GPU" in fits.stdout
     refused = evergreen("validate", path, "--plan", "--gpu", "a100-40", "--home", tmp_path / "home")
     assert refused.exit_code == 2
@@ -429,6 +431,7 @@ def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shap
     stage = gpu["rates"]["stage"]
     assert stage["total_s"] > stage["update_s"] + stage["boundary_s"] > stage["update_s"]
     assert stage["prompt_tokens"] > 1, "its tokenizer is there"
+    assert gpu["host"]["peak"] == sum(part["num_bytes"] for part in gpu["host"]["parts"] if "update" in part["moments"])
     assert gpu["peak"] == sum(part["num_bytes"] for part in gpu["held"]["parts"] if "update" in part["moments"])
 
 
@@ -491,7 +494,9 @@ def test_ranks_with_the_optimiser_on_the_host_have_a_share_of_the_weights_alone(
     memory = described(PolicyConfig(model=str(shapes / "7B"), dtype="bfloat16"))
     assert sizes["1/4 of the weights that learn"] == memory.weights // 4
     assert sizes["gradients of the last backward pass"] == memory.weights // 4
-    assert any("take 30 GB of the host's memory, for each rank" in note for note in on_host.notes)
+    assert HostPart("float32 weights, gradients, two moments, of 4 ranks", 16 * memory.num_parameters, GOING_ON) in (
+        on_host.host.parts
+    )
     assert any("the first's policy, 15 GB, is in its host's memory while the ranks update" in n for n in on_host.notes)
     given = large(shapes, "7B", sampler=SERVERS, resources=resources)
     given["policy"]["adapter"] = 32
@@ -516,6 +521,40 @@ def test_32b_in_full_fits_eight_gpus_whose_first_rests_its_policy_on_the_host(sh
         )
         assert not there.fits
         assert said(there.proposals[0]) == ["`resources.offload: optimizer`"]
+
+
+def test_a_host_has_what_its_ranks_read_what_they_train_with_and_copies_for_a_checkpoint(shapes: Path) -> None:
+    resources = {**small()["resources"], "ranks": 8, "offload": "optimizer"}
+    given = large(shapes, "32B", sampler=SERVERS, resources=resources)
+    host, num = planned(given).host, described(PolicyConfig(model=str(shapes / "32B"), dtype="bfloat16")).num_parameters
+    sizes = [part.num_bytes for part in host.parts]
+    assert sizes == [9 * 2 * num, 16 * num // 8 * 8, 2 * num, 12 * num // 8 * 8, 2 * num]
+    assert (host.num_ranks, host.moment, host.peak) == (8, "update", sum(sizes[1:]))
+    assert host.in_words == "1.0 TB while it updates, on a machine with 8 ranks"
+    waits = planned({**given, "checkpoint": {"background": False}}).host
+    assert [part.num_bytes for part in waits.parts] == sizes[:3]
+    two = planned({**given, "resources": {**resources, "ranks": 16}})
+    assert [part.num_bytes for part in two.host.parts[:2]] == [9 * 2 * num, 16 * num // 16 * 8]
+    assert any(note.startswith("machines of 8 GPUs are reckoned with") for note in two.notes)
+    replicas = planned({**given, "resources": {**resources, "replicas": 2}}).host
+    assert "copy of the optimiser's state for a checkpoint, of 4 ranks" in [part.name for part in replicas.parts]
+    assert replicas.parts[3].num_bytes == sizes[3], "of two replicas the first writes"
+
+
+def test_a_host_has_little_of_adapters_and_of_weights_that_are_changed_all(shapes: Path) -> None:
+    alone = large(shapes, "7B", sampler=SERVERS)
+    alone["policy"]["adapter"] = 32
+    memory = described(PolicyConfig.model_validate(alone["policy"]))
+    assert [part.num_bytes for part in planned(alone).host.parts] == [
+        memory.weights,
+        8 * (memory.num_adapted or 0),
+        4 * (memory.num_adapted or 0),
+    ]
+    changes = {"boundary": {"interventions": [{"type": "shrink_perturb", "when": "always"}]}}
+    several = large(shapes, "7B", sampler=SERVERS, resources={**small()["resources"], "ranks": 4}, curriculum=changes)
+    changed, plain = planned(several).host, planned({**several, "curriculum": {}}).host
+    assert changed.taken("change") - plain.taken("change") == 6 * memory.num_parameters
+    assert changed.taken("update") == plain.taken("update")
 
 
 def test_gradients_that_are_measured_are_counted(shapes: Path) -> None:
