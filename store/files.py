@@ -37,11 +37,7 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     if not replaces(path):
         _write_into(path, content)
         return
-    if path.is_symlink():  # follow it to the place that is meant, whether anything is there or not
-        place = Path(os.path.realpath(path))
-        if place.is_symlink():
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-        path = place
+    path = _followed(path)
     aside = _aside(path)
     try:
         aside.unlink(missing_ok=True)
@@ -63,6 +59,21 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
 def write_text(path: Path, text: str, private: bool = False) -> None:
     """Replace a text file durably, as UTF-8; a private one is for its owner alone."""
     write_bytes(path, text.encode(), private)
+
+
+def try_place(path: Path) -> None:
+    """Raise OSError where no file could be written now, before the work for one; what is there stays as it is."""
+    if not replaces(path):
+        return
+    path = _followed(path)
+    aside = _aside(path)
+    try:
+        aside.touch()
+    except OSError as failed:
+        _name(failed, path)
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def replaces(path: Path) -> bool:
@@ -159,6 +170,16 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _followed(path: Path) -> Path:
+    """Follow a link to the place that is meant, whether anything is there or not."""
+    if not path.is_symlink():
+        return path
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return place
 
 
 def _write_into(path: Path, content: bytes) -> None:

@@ -16,7 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.completion import run_and_study_names, run_names
-from orchestrator.cli.console import every_few_seconds, number, out, plain, print_json, say_where, write_page
+from orchestrator.cli.console import (
+    every_few_seconds,
+    number,
+    out,
+    plain,
+    print_json,
+    require_place,
+    say_where,
+    write_page,
+)
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import name_cell, print_table, table
 from orchestrator.errors import OUR_FAULT
@@ -83,6 +92,8 @@ def compare(
     A run with a twin (`baseline` in its spec) is compared with it when it is named alone.
     """
     request = ComparisonRequest(names, by or (), metric, last, baseline, pairs, pool, environment or ())
+    if file is not None:
+        require_place(file / "comparison.html" if file.is_dir() else file, "comparison")
     with opened(home, names[0]) as (place, ledger):
         comparison = comparisons.compare(ledger.reading, place, request)
         target = file / comparisons.file_name(comparison.name) if file is not None and file.is_dir() else file

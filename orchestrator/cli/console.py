@@ -22,7 +22,7 @@ from rich.text import Text
 
 from orchestrator.errors import UserError
 from orchestrator.os_signals import exit_code_of
-from store.files import replaces
+from store.files import replaces, try_place
 from store.secrets import without_logins
 from store.sentences import number as number  # what prints writes numbers the way the report does
 
@@ -118,14 +118,28 @@ def every_few_seconds(subject: str) -> Callable[[str], None]:
     return tell
 
 
-def write_page(target: Path, what: str, write: Callable[[Path], object], option: str = "-o") -> None:
-    """Let `write` make the file; `what` names it in messages, `option` is how the user named it."""
+def require_place(target: Path, what: str, option: str = "-o") -> None:
+    """Refuse, before any work, a file that cannot be written; `what` names it, `option` is how the user named it."""
     if not target.parent.is_dir():
         raise UserError(f"there is no folder {target.parent} to write the {what} into; name a file with {option}")
     if target.is_dir():
         raise UserError(f"{target} is a folder: name a file with {option}, such as {target / what}.html")
-    try:
+    with _named(target, option):
+        try_place(target)
+
+
+def write_page(target: Path, what: str, write: Callable[[Path], object], option: str = "-o") -> None:
+    """Let `write` make the file, whose place is tried before."""
+    require_place(target, what, option)
+    with _named(target, option):
         write(target)
+
+
+@contextmanager
+def _named(target: Path, option: str) -> Iterator[None]:
+    """Have an error of writing a file name it, and what to do."""
+    try:
+        yield
     except OSError as failed:
         raise UserError(f"{target} cannot be written: {failed.strerror}; name another with {option}") from failed
 

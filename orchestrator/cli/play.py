@@ -13,7 +13,7 @@ from rich.text import Text
 
 from environments import Environment, EnvironmentSource, Message, Scorer, ScoringJob, Task, TaskStream
 from environments.display import clean
-from orchestrator.cli.console import every_few_seconds, leaving, number, out, print_json
+from orchestrator.cli.console import every_few_seconds, leaving, number, out, print_json, require_place
 from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Target, Targets, find_targets
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
@@ -212,7 +212,7 @@ def _read() -> str | None:
 
 
 def _folder(run: str, home: Path, targets: Targets) -> Path:
-    """Find the run's folder; UserError where it has not the environments that are played."""
+    """Find the run's folder; UserError where it has not the environments that are played, or keeps no pass rates."""
     from orchestrator.runs.catalog import existing, opened
 
     folder = existing(HomeFolder(home, create=False), run)
@@ -222,6 +222,8 @@ def _folder(run: str, home: Path, targets: Targets) -> Path:
         names = ", ".join(known)
         what = "a type alone" if targets.spec is None else ", ".join(unknown)
         raise UserError(f"{run} has the environments {names}, and {what} is none of them: give the run's spec")
+    require_place(folder / floors.FILE, "pass rates", "--run")
+    floors.read(folder)
     return folder
 
 

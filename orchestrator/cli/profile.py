@@ -16,7 +16,16 @@ from environments.display import clean
 from environments.slices.options import KEY
 from environments.slices.slice_file import SliceRow, Slices, text_of
 from orchestrator.callbacks import Callback
-from orchestrator.cli.console import every_few_seconds, leaving, number, out, plain, print_json
+from orchestrator.cli.console import (
+    every_few_seconds,
+    leaving,
+    number,
+    out,
+    plain,
+    print_json,
+    require_place,
+    write_page,
+)
 from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Target, Targets, find_targets
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
@@ -77,6 +86,7 @@ def profile(
     """
     if output.exists() or output.is_symlink():
         raise UserError(f"{output} is there already, and nothing was played: name another file with -o")
+    require_place(output, "slices")
     if policy is not None and run is not None:
         raise UserError("--run plays with a run's weights, and --policy without a model: leave one out")
     if samples == 0 and by == "pass_rate":
@@ -89,7 +99,7 @@ def profile(
             if policy is None
             else _played_without(targets, policy, options, seed, text)
         )
-    write_text(output, text_of(found))
+    write_page(output, "slices", lambda path: write_text(path, text_of(found)))
     if as_json:
         print_json([facts_of(one) for one in found])
         return

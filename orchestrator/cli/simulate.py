@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console import err, leaving, number, out, plain, print_json, say_where, write_page
+from orchestrator.cli.console import err, leaving, number, out, plain, print_json, require_place, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import name_cell, table
 from orchestrator.errors import UserError
@@ -140,7 +140,7 @@ def compare(
     if against is not None and against not in labels:
         raise UserError(f"--against {against}: competing are {', '.join(labels)}{nearest(against, labels)}")
     if plot is not None:
-        require_place(plot)
+        require_picture(plot)
     jobs = [TrialJob(world.name, entrant, seed, setting) for entrant in entrants for seed in seeds]
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(f"world {world.letter}", total=len(jobs))
@@ -148,14 +148,13 @@ def compare(
     return rank(world, setting, seeds, entrants, trials, against or labels[0])
 
 
-def require_place(plot: Path) -> None:
+def require_picture(plot: Path) -> None:
     """Refuse, before any work, a file that cannot become a picture."""
     if plot.suffix.lower() not in FORMATS:
         raise UserError(f"--plot {plot}: name a file that ends in {', '.join(FORMATS)}")
-    if not plot.absolute().parent.is_dir():
-        raise UserError(f"--plot {plot}: there is no folder {plot.parent}; make it, or name another")
     if plot.is_dir():
         raise UserError(f"--plot {plot}: it is a folder; name a file in it")
+    require_place(plot, "plot", "--plot")
 
 
 def print_ranking(ranking: Ranking, as_json: bool, plot: Path | None) -> None:
@@ -226,6 +225,8 @@ MOST_ARMS = 24  # in the table; more are only counted
 def print_replay_of(run: str, bandits: Sequence[str], home: Path, as_json: bool, plot: Path | None) -> None:
     """Replay a run of a home for these bandits, and tell it on the screen, as JSON, and as a picture if asked."""
     targets = list({named.label: named for named in read_named(bandits, "bandit")}.values())
+    if plot is not None:
+        require_place(plot, "replay", "--plot")
     with opened(home, run) as (_, ledger):
         find_run(ledger, run)
         replayed = replay_run(ledger.reading, run, targets)

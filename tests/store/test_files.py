@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -83,6 +84,19 @@ def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         files.write_text(tmp_path, "text")
     assert tmp_path.is_dir()
+
+
+def test_a_place_is_tried_and_stays_as_it_is(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("old")
+    (tmp_path / "link").symlink_to("there")
+    for path in (there, tmp_path / "new", tmp_path / "link", Path("/dev/null")):
+        files.try_place(path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link", "there"]
+    assert there.read_text() == "old"
+    for path in (tmp_path / "missing" / "new", Path("/proc/new")):
+        with pytest.raises(OSError, match=re.escape(f"'{path}'")):
+            files.try_place(path)
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:

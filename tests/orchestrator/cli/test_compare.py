@@ -108,6 +108,7 @@ Words = Callable[[Path], list[object]]
         (["trio", "--by", "learner.lrr"], "have no field 'learner.lrr'. Did you mean 'learner.lr'"),
         (["trio", "rloo-0"], "have the same setting (rloo) and the same seed (0)"),
         (["trio", "-o", "/nowhere/page.html"], "there is no folder /nowhere to write the comparison into"),
+        (["tri", "-o", "/proc"], "/proc/comparison.html cannot be written: No such file or directory; name another"),
     ],
 )
 def test_what_cannot_be_done_is_told(home: Path, evergreen: Evergreen, words: list[str], message: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import orchestrator
+from orchestrator.cli import play as verb
 from orchestrator.cli.app import app
 from orchestrator.runs.removal import OWN
 from store import floors
@@ -121,6 +123,18 @@ def test_rates_are_kept_only_with_a_run_of_these_environments(finished: Path, ev
     assert result.exit_code == 2
     assert "guess is none of them" in result.stderr
     assert not (finished / "small" / floors.FILE).exists()
+
+
+def test_whether_rates_can_be_kept_is_asked_before_anything_is_played(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    (home / "small" / floors.FILE).write_text("{")
+    monkeypatch.setattr(verb, "play_category", lambda *given, **more: pytest.fail("played"))
+    result = evergreen("play", home / "small" / "spec.yaml", "--policy", "random", "--home", home, "--run", "small")
+    assert result.exit_code == 2
+    assert "delete it and play again" in result.stderr
 
 
 def test_a_damaged_file_of_levels_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import orchestrator
 from environments.slices.slice_file import read_slices
+from orchestrator.cli import profile as verb
 from store.identity import SLICES
 from store.intervals import wilson
 from tests.conftest import Evergreen
@@ -78,6 +79,18 @@ def test_nothing_is_overwritten_and_what_contradicts_itself_is_refused(tmp_path:
         assert said in " ".join(result.stderr.split())
     assert there.read_text() == "mine"
     assert not new.exists()
+
+
+@pytest.mark.parametrize("file", ["missing/x.jsonl", "/proc/x.jsonl"])
+def test_the_place_of_the_file_is_tried_before_anything_is_played(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verb, "_played_without", lambda *given: pytest.fail("played"))
+    result = evergreen("profile", *GUESS, "--policy", "random", "-o", file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "with -o" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_policys_profile_splits_the_environment_of_a_run(tmp_path: Path, evergreen: Evergreen) -> None:

@@ -142,6 +142,7 @@ def test_a_file_names_more_policies(evergreen: Evergreen, tmp_path: Path) -> Non
         (("b", "--bandit", "sec", "--against", "sek"), "Did you mean 'sec'"),
         (("b", "--plot", "curves.gif"), "--plot curves.gif: name a file that ends in .png, .svg, .pdf"),
         (("b", "--plot", "no/such/folder/x.png"), "there is no folder no/such/folder"),
+        (("b", "--plot", "/proc/x.png", "--against", "uniform"), "/proc/x.png cannot be written: No such file"),
         (("b", "--file", "nowhere.yaml"), "cannot read the file nowhere.yaml"),
     ],
 )
