@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import yaml
+
 from orchestrator.errors import UserError
 from orchestrator.example_files import MODELINE, STARTER, shipped, write_new
 
@@ -108,6 +110,8 @@ def write_environment(name: str, folder: Path, many_turns: bool = False) -> list
             f"{name!r} cannot name both a Python file and an environment of a spec: take lower-case letters, digits "
             "and underscores, a letter first, and no word of Python's"
         )
+    if (read := yaml.safe_load(name)) != name:
+        raise UserError(f"{name!r} is no text in a spec, where YAML reads it as {read}: take another name")
     if name in OURS:
         raise UserError(f"{name!r} is a package of Evergreen's: take another name")
     if name in sys.stdlib_module_names or name in packages_distributions():

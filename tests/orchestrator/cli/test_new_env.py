@@ -57,6 +57,7 @@ def test_files_that_are_there_are_named_and_nothing_is_written(tmp_path: Path, e
         ("store", "package"),
         ("random", "would hide"),
         ("numpy", "would hide"),
+        *((word, "is no text in a spec") for word in ("no", "yes", "on", "off", "true", "null")),
     ],
 )
 def test_a_name_that_is_no_module_or_another_ones_is_refused(
