@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from environments import Environment, Scorer
+from environments import Environment, Score, Scorer
 from environments.slices.clusters import Groups, group_vectors
 from environments.slices.methods import ReadTask, by_share, made_of, read_tasks
 from environments.slices.options import KEY
@@ -23,6 +23,7 @@ from orchestrator.callbacks import Watcher, together
 from orchestrator.errors import UserError
 from orchestrator.scripted_play import ScriptedPolicy, answers_of, play_tasks
 from orchestrator.spec import Spec
+from orchestrator.tallies import Tally
 from store.home import Home
 
 By = Literal["pass_rate", "hidden", "hidden_tree"]
@@ -43,6 +44,14 @@ class ProfileOptions:
     terms: int = 2  # words in a name, of `hidden` and `hidden_tree`
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a policy did on an environment's tasks, and how its answers ended."""
+
+    slices: Slices
+    tally: Tally
+
+
 def scripted_profile(
     environments: Sequence[Environment],
     scorer: Scorer,
@@ -52,7 +61,7 @@ def scripted_profile(
     text: str | None,
     tell: Tell,
     max_turns: Callable[[str], int],
-) -> list[Slices]:
+) -> list[Profile]:
     """Profile a policy that is no model; raises UserError where it is asked for hidden states, which it has not.
 
     `max_turns`: of an environment's episodes, by its name.
@@ -62,17 +71,19 @@ def scripted_profile(
     made = []
     for environment in environments:
         tasks = _tasks(environment, options, tell)
+        answers = list[tuple[Score, bool]]()
         correct, scored = np.zeros(len(tasks), np.int64), np.zeros(len(tasks), np.int64)
         for category in dict.fromkeys(one.task.category for one in tasks):
             own = [place for place, one in enumerate(tasks) if one.task.category == category]
             for sample in range(options.samples):
                 given = [tasks[place].task for place in own]
                 answer = answers_of(environment, category, policy, seed + sample, text, given)
-                scores = play_tasks(given, answer, scorer, max_turns(environment.name))
-                correct[own] += [bool(score.correct) for score in scores]
-                scored[own] += [score.reason is None for score in scores]
+                ended = play_tasks(given, answer, scorer, max_turns(environment.name))
+                answers += ended
+                correct[own] += [bool(score.correct) for score, _ in ended]
+                scored[own] += [score.reason is None for score, _ in ended]
         counts: Counts = [(c, k) if k else None for c, k in zip(correct.tolist(), scored.tolist(), strict=True)]
-        made.append(_by_pass_rate(environment, tasks, counts, options, policy))
+        made.append(Profile(_by_pass_rate(environment, tasks, counts, options, policy), Tally.of(answers)))
     return made
 
 
@@ -84,14 +95,14 @@ def policy_profile(
     weights: Path | None,
     called: str,
     watcher: Watcher,
-) -> list[Slices]:
+) -> list[Profile]:
     """Profile the spec's policy as it would begin, or with a checkpoint's weights, on environments given by name."""
     from orchestrator.measurements.evaluation import AT_ONE
     from orchestrator.runs.assembly import assemble, lay_foundation
     from orchestrator.stopwatch import Stopwatch
     from policies.prompt_states import mean_hidden_states
 
-    heard, made = together(watcher), list[Slices]()
+    heard, made = together(watcher), list[Profile]()
     foundation = lay_foundation(without_slices(spec), weights, heard.opening, begun=spec.environments)
     with assemble(foundation, home, heard, lambda: None) as parts:
         parts.player.sync()
@@ -101,6 +112,7 @@ def policy_profile(
             if not tasks:
                 raise UserError(f"{name}: every prompt that was read is too long for the policy: nothing to profile")
             counts: Counts = [None] * len(tasks)
+            tally = Tally.of(())
             if options.samples:
                 places = [place for place, one in enumerate(tasks) if one.pool != FINAL]
                 heard.phase(f"playing {len(places):,} tasks of {name}, {options.samples} times each")
@@ -108,8 +120,9 @@ def policy_profile(
                 played = parts.player.play(asked, options.samples, AT_ONE, "profile", 0, Stopwatch())
                 for place, group in zip(places, played, strict=True):
                     counts[place] = (sum(group.correct), len(group.scored)) if group.scored else None
+                tally = Tally.of((sample.score, sample.was_cut_off) for group in played for sample in group.samples)
             if options.by == "pass_rate":
-                made.append(_by_pass_rate(environment, tasks, counts, options, called))
+                made.append(Profile(_by_pass_rate(environment, tasks, counts, options, called), tally))
                 continue
             heard.phase(f"reading {len(tasks):,} prompts of {name}")
             vectors = mean_hidden_states(parts.policy, [parts.policy.encode(one.task.messages) for one in tasks])
@@ -117,7 +130,7 @@ def policy_profile(
             scaled = (vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
             texts, as_tree = [one.text for one in tasks], options.by == "hidden_tree"
             groups = group_vectors(scaled, texts, options.count, options.terms, as_tree=as_tree)
-            made.append(made_of(environment, options.by, tasks, groups, called, counts))
+            made.append(Profile(made_of(environment, options.by, tasks, groups, called, counts), tally))
     return made
 
 

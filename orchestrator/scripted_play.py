@@ -32,6 +32,7 @@ from environments import (
 )
 from orchestrator import random_streams
 from orchestrator.errors import UserError
+from orchestrator.tallies import Tally
 from store.floors import Kind
 
 ScriptedPolicy = Literal["random", "constant", "reference"]
@@ -50,6 +51,7 @@ class Played:
     environment: str
     category: str
     scores: Sequence[Score]  # a task each, in order
+    tally: Tally
 
     @property
     def scored(self) -> list[Score]:
@@ -85,18 +87,21 @@ def play_category(
     """
     tasks = first_tasks(environment, category, pool, num_tasks)
     if not tasks:
-        return Played(environment.name, category, ())
+        return Played(environment.name, category, (), Tally.of(()))
     answer = answers_of(environment, category, policy, seed, text, tasks)
-    return Played(environment.name, category, play_tasks(tasks, answer, scorer, max_turns))
+    ended = play_tasks(tasks, answer, scorer, max_turns)
+    return Played(environment.name, category, [score for score, _ in ended], Tally.of(ended))
 
 
-def play_tasks(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int = MOST_TURNS) -> list[Score]:
-    """Play every task to its end, all of them turn by turn."""
+def play_tasks(
+    tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int = MOST_TURNS
+) -> list[tuple[Score, bool]]:
+    """Play every task to its end, all of them turn by turn; of each the score, and whether it was cut off."""
     completions: list[tuple[str, ...]] = [() for _ in tasks]
     said = [task.messages for task in tasks]
-    scores: dict[int, Score] = {}
+    ended: dict[int, tuple[Score, bool]] = {}
     for turn in range(max_turns):
-        live = [place for place in range(len(tasks)) if place not in scores]
+        live = [place for place in range(len(tasks)) if place not in ended]
         if not live:
             break
         for place in live:
@@ -104,9 +109,9 @@ def play_tasks(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns:
         found: list[Turn] = scorer.turns([ScoringJob(tasks[place], completions[place]) for place in live])
         for place, one in zip(live, found, strict=True):
             if one.done or turn == max_turns - 1:
-                scores[place] = one.score or Score(0.0, False)
+                ended[place] = (one.score or Score(0.0, False), not one.done)
             said[place] += ({"role": "assistant", "content": completions[place][-1]}, *one.messages)
-    return [scores[place] for place in range(len(tasks))]
+    return [ended[place] for place in range(len(tasks))]
 
 
 def draws_legalanswers_of(environment: Environment) -> bool:

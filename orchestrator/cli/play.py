@@ -19,6 +19,7 @@ from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
 from orchestrator.errors import UserError
 from orchestrator.scripted_play import KIND_OF, Played, ScriptedPolicy, play_category
+from orchestrator.tallies import Tally
 from store import floors
 from store.home import Home as HomeFolder
 from store.intervals import wilson
@@ -109,7 +110,7 @@ def facts_of(one: Played) -> dict[str, Any]:
         "environment": one.environment,
         "category": one.category,
         "tasks": len(one.scores),
-        "unscorable": len(one.scores) - len(one.scored),
+        **one.tally.facts(),
         "correct": one.num_correct,
         "pass_rate": one.pass_rate,
         "low": None if interval is None else interval.low,
@@ -119,7 +120,7 @@ def facts_of(one: Played) -> dict[str, Any]:
 
 
 def print_rates(policy: ScriptedPolicy, played: Sequence[Played]) -> None:
-    """Print pass rates, an environment's as the mean of its categories' as everywhere."""
+    """Print pass rates, an environment's as the mean of its categories' as everywhere, and why some have none."""
     made = table("", f"{policy} on held-out tasks", "tasks", "pass rate", "95 %", "mean score", "unscorable")
     for name in dict.fromkeys(one.environment for one in played):
         own = [facts_of(one) for one in played if one.environment == name]
@@ -131,6 +132,9 @@ def print_rates(policy: ScriptedPolicy, played: Sequence[Played]) -> None:
         if len(own) > 1 and known:
             made.add_row(Text(f"{name}, mean"), "", number(sum(known) / len(known)))
     print_table(out, made)
+    for name in dict.fromkeys(one.environment for one in played):
+        for sentence in Tally.together(one.tally for one in played if one.environment == name).sentences(name):
+            out.print(Text(sentence, style="yellow"))
 
 
 def play_as_a_person(

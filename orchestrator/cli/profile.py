@@ -14,7 +14,7 @@ from rich.text import Text
 from environments import Scorer
 from environments.display import clean
 from environments.slices.options import KEY
-from environments.slices.slice_file import SliceRow, Slices, text_of
+from environments.slices.slice_file import SliceRow, text_of
 from orchestrator.callbacks import Callback
 from orchestrator.cli.console import (
     every_few_seconds,
@@ -30,7 +30,7 @@ from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Tar
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
 from orchestrator.errors import UserError
-from orchestrator.profiles import By, ProfileOptions, policy_profile, scripted_profile
+from orchestrator.profiles import By, Profile, ProfileOptions, policy_profile, scripted_profile
 from orchestrator.scripted_play import ScriptedPolicy
 from store.files import write_text
 from store.home import Home as HomeFolder
@@ -99,7 +99,7 @@ def profile(
             if policy is None
             else _played_without(targets, policy, options, seed, text)
         )
-    write_page(output, "slices", lambda path: write_text(path, text_of(found)))
+    write_page(output, "slices", lambda path: write_text(path, text_of([one.slices for one in found])))
     if as_json:
         print_json([facts_of(one) for one in found])
         return
@@ -110,12 +110,15 @@ def profile(
     )
 
 
-def facts_of(one: Slices) -> dict[str, Any]:
+def facts_of(profile: Profile) -> dict[str, Any]:
     """Say what was found of an environment, as JSON."""
+    one = profile.slices
     return {
         "environment": one.environment,
         "method": one.method,
         "policy": one.policy,
+        "answers": profile.tally.num,
+        **profile.tally.facts(),
         "categories": [_of(name, rows) for name, rows in _grouped(one.rows, "category").items()],
         "slices": [_of(name, rows) for name, rows in _grouped(one.rows, "slice").items()],
         "tasks": [
@@ -130,8 +133,9 @@ def facts_of(one: Slices) -> dict[str, Any]:
     }
 
 
-def print_profile(one: Slices) -> None:
-    """Print an environment's categories and slices."""
+def print_profile(profile: Profile) -> None:
+    """Print an environment's categories and slices, and what makes them mean little."""
+    one = profile.slices
     made = table("", f"{one.environment}, {one.policy}", "tasks", "pass rate", "95 %", "never", "always")
     for what in ("category", "slice"):
         for of in (_of(name, rows) for name, rows in _grouped(one.rows, what).items()):
@@ -139,6 +143,8 @@ def print_profile(one: Slices) -> None:
             cells = (str(of["tasks"]), number(of["pass_rate"]), ends, str(of["never"]), str(of["always"]))
             made.add_row(Text(f"{what} {clean(of['name'])}"), *cells)
     print_table(out, made)
+    for sentence in profile.tally.sentences(one.environment):
+        out.print(Text(sentence, style="yellow"))
 
 
 def _grouped(rows: Sequence[SliceRow], what: str) -> dict[str, list[SliceRow]]:
@@ -165,7 +171,7 @@ def _interval(rate: float | None, total: int) -> dict[str, float | None]:
 
 def _played_without(
     targets: Targets, policy: ScriptedPolicy, options: ProfileOptions, seed: int, text: str | None
-) -> list[Slices]:
+) -> list[Profile]:
     tell = every_few_seconds("")
     whole = [
         replace(one, options={key: value for key, value in one.options.items() if key != KEY})
@@ -178,7 +184,7 @@ def _played_without(
         )
 
 
-def _played_by_a_policy(targets: Targets, run: str | None, home: Path, options: ProfileOptions) -> list[Slices]:
+def _played_by_a_policy(targets: Targets, run: str | None, home: Path, options: ProfileOptions) -> list[Profile]:
     if targets.spec is None:
         raise UserError("a type alone has no policy: give a spec, or play without a model with --policy")
     names = [one.name for one in targets.sources]

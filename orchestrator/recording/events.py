@@ -16,6 +16,7 @@ from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
 from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.spec import Spec
+from orchestrator.tallies import MOST_CUT_OFF
 from policies.learner import UpdateReport
 from policies.model_facts import END_REMEDY
 from store.ledger.query_rows import EventRow
@@ -28,8 +29,7 @@ REASONS_IN_DATA = "rows_by_reason"  # of an event of rows left out: what a chang
 # two are common experience, not measured by us.
 MOST_GAP = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
 MOST_CAPPED = 0.01  # share of tokens
-MOST_CUT_OFF = 0.5  # share of an environment's samples
-CALM_CUT_OFF = 0.25  # and where its alarm is over: the shares of single steps go up and down
+CALM_CUT_OFF = 0.25  # where the alarm of `MOST_CUT_OFF` is over: the shares of single steps go up and down
 FEWEST_SAMPLES = 16  # before a share of samples means anything
 RISEN, ABOVE = 1.5, 0.5  # entropy is far above its start: so many times, and nats a token
 LEARNT = 0.05  # of accuracy: what is learnt may take more entropy

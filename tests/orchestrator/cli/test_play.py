@@ -71,6 +71,60 @@ def test_pass_rates_come_with_intervals_as_a_table_and_as_json(evergreen: Evergr
     assert f"{found['pass_rate']:.2f}".removeprefix("0") in evergreen(*words).stdout
 
 
+MINE = """
+from environments import Category, Environment, Score, Task
+
+class Mine(Environment):
+    version, name = "1", "mine"
+    categories = [Category("one"), Category("two")]
+
+    def size(self, category):
+        return None
+
+    def task(self, category, index):
+        question = {"role": "user", "content": f"{category}: is {index} odd?"}
+        return Task(self.name, category, index, (question,), answer="xyz"[index % 3] * 300)
+
+    def score(self, task, completion):
+        if task.index % 5 == 0:
+            return Score.unscorable(f"task {task.index}")
+        raise RuntimeError("my bug")
+
+def create(name):
+    return Mine()
+"""
+
+
+def test_why_there_is_no_score_is_said_with_the_most_frequent_reasons(tmp_path: Path, evergreen: Evergreen) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    words = ("play", f"{tmp_path}/mine.py:create", "--policy", "reference", "--tasks", "32")
+    one, two = json.loads(evergreen(*words, "--json").stdout)
+    assert (one["unscorable"], two["unscorable"], one["cut_off"]) == (32, 32, 0)
+    assert len(one["reasons"]) == 3
+    first = one["reasons"][0]
+    assert "raised RuntimeError: my bug, in mine.py:" in first["reason"]
+    assert first["answers"] > one["reasons"][1]["answers"] == 1
+    told = " ".join(evergreen(*words).stdout.split())
+    both = first["answers"] + two["reasons"][0]["answers"]
+    assert f"64 of 64 answers could not be scored: {first['reason']} ({both}); task " in told
+    assert "more reasons" in told
+
+
+def test_episodes_that_are_not_over_after_the_most_turns_are_told(tmp_path: Path, evergreen: Evergreen) -> None:
+    guess = {"type": "examples.guess:create", "numbers": [9], "episodes": {"max_turns": 1}}
+    file = written(tmp_path, small(environments={"guess": guess}, warm_start=None))
+    told = {}
+    for verb_, more in (("play", ("--tasks", 50)), ("profile", ("--tasks", 50, "--samples", 1))):
+        words = (verb_, file, "--policy", "constant", "--text", "?", *more)
+        table = evergreen(*words, *(("-o", tmp_path / "table") if verb_ == "profile" else ()))
+        assert " answers were cut off by a budget" in " ".join(table.stdout.split()), table.stderr
+        found = evergreen(*words, *(("-o", tmp_path / "json") if verb_ == "profile" else ()), "--json")
+        told[verb_] = json.loads(found.stdout)[0]
+    assert told["play"]["cut_off"] == 50
+    assert told["profile"]["cut_off"] == told["profile"]["answers"] > 30
+    assert told["profile"]["reasons"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
