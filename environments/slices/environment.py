@@ -28,11 +28,13 @@ from environments.contracts import (
     Score,
     Task,
 )
-from environments.display import Tell
+from environments.display import Tell, shortened
+from environments.pools import Admission
 from environments.slices.methods import split
 from environments.slices.options import SliceOptions
 from environments.slices.slice_file import SliceRow, Slices, read_slices
 
+TRAINED = (None, "train")  # the pools that are trained on; None: all its tasks are
 ORIGIN = "sliced from"  # in a task's data: its category and index in the environment inside
 
 
@@ -46,6 +48,7 @@ class SlicedEnvironment(Environment):
     def __init__(self, inside: Environment, options: SliceOptions, folder: str | None, kept: Path | None) -> None:
         self.inside, self._options, self._folder, self._kept = inside, options, folder, kept
         self._tell: Tell = lambda text: None
+        self._unread: Sequence[str] = ()  # slices without a task to train on that the policy can read
         self.name, self.closed = inside.name, inside.closed
         self.scores_in_process, self.seconds = inside.scores_in_process, inside.seconds
         self.max_tokens, self.max_prompt_tokens = inside.max_tokens, inside.max_prompt_tokens
@@ -76,10 +79,26 @@ class SlicedEnvironment(Environment):
         """The slices in their order, then the categories that are only evaluated."""
         made = []
         for name, rows in self._rows.items():
-            is_trained = any(row.pool in (None, "train") for row in rows)
+            is_trained = name not in self._unread and any(row.pool in TRAINED for row in rows)
             way = self.slices.nodes.get(name, ())
             made.append(Category(name, is_trained, {f"node_{depth}": branch for depth, branch in enumerate(way)}))
         return [*made, *self._others.values()]
+
+    def train_on_admitted(self, admission: Admission) -> bool:
+        """Have slices only evaluated of which no task to train on is admitted; says whether there are some.
+
+        Where that would leave nothing to train on, all stay as they are.
+        """
+        trained = [category.name for category in self.categories if category.name in self._rows and category.trainable]
+        unread = [name for name in trained if not self._has_admitted(name, admission)]
+        admission.take_passed_over()  # looking ahead is no meeting
+        self._unread = unread if len(unread) < len(trained) else ()
+        return bool(self._unread)
+
+    def _has_admitted(self, name: str, admission: Admission) -> bool:
+        barred = set(admission.barred(self, name).tolist())
+        indices = (index for index, row in enumerate(self._rows[name]) if row.pool in TRAINED and index not in barred)
+        return any(not self.closed or admission.admits(self.task(name, index)) for index in indices)
 
     @property
     def left_out(self) -> Sequence[str]:  # type: ignore[override]
@@ -105,7 +124,12 @@ class SlicedEnvironment(Environment):
     def remarks(self) -> Sequence[str]:  # type: ignore[override]
         """Those of the environment inside, and what became of its categories."""
         of, num = self.slices, len(self.slices.rows)
-        return (*self.inside.remarks, f"{num:,} tasks split into {len(self._rows)} slices by {of.method}")
+        split_into = f"{num:,} tasks split into {len(self._rows)} slices by {of.method}"
+        if not self._unread:
+            return (*self.inside.remarks, split_into)
+        names = shortened(", ".join(self._unread))
+        unread = f"slices without a task to train on that the policy can read, not trained on: {names}"
+        return (*self.inside.remarks, split_into, unread)
 
     def size(self, category: str) -> int | None:
         """How many tasks a slice has."""

@@ -31,7 +31,13 @@ from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_pools
 from orchestrator.runs.end_tokens import endless_answers, require_end
-from orchestrator.runs.environments import build_environments, find_held_out, trainable, vocabulary_sample
+from orchestrator.runs.environments import (
+    build_environments,
+    find_held_out,
+    train_on_admitted,
+    trainable,
+    vocabulary_sample,
+)
 from orchestrator.runs.first_prompts import require_quick, require_readable
 from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
 from orchestrator.runs.ranks import started_ranks
@@ -129,6 +135,8 @@ def lay_foundation(
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
     require_readable(new, policy.encoder)
     prompts = PromptLimits(policy.encoder, policy.context, environments, spec.budgets, tell)
+    if train_on_admitted(environments, prompts):  # it was made before as it may refuse, and loading takes long
+        choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     interventions = plan(spec)
     for one in interventions:
         one.intervention.require_suited(policy.model)

@@ -140,7 +140,7 @@ def make_plan(
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.disk_use import DiskUse
     from orchestrator.runs.end_tokens import endless_answers, require_end
-    from orchestrator.runs.environments import build_environments, vocabulary_sample
+    from orchestrator.runs.environments import build_environments, train_on_admitted, vocabulary_sample
     from orchestrator.runs.first_prompts import require_quick, require_readable
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
@@ -158,6 +158,7 @@ def make_plan(
     if reader is not None:
         require_readable(environments, reader.encoder)
         prompts = PromptLimits(reader.encoder, reader.context, environments, spec.budgets, tell)
+        train_on_admitted(environments, prompts)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     unread = prompts.unread if prompts else {}
     left_out = (LeftOutPrompts.of(one, unread.get(name, {}).values()) for name, one in environments.items())

@@ -55,6 +55,15 @@ def keep_slices(environments: Mapping[str, Environment], folder: Path) -> None:
             write_text(path, text)
 
 
+def train_on_admitted(environments: Mapping[str, Environment], admission: Admission) -> bool:
+    """Leave out of training the slices whose tasks the policy cannot read; says whether there are some."""
+    from environments.slices.environment import SlicedEnvironment
+
+    split = [one for one in environments.values() if isinstance(one, SlicedEnvironment)]
+    found = [one.train_on_admitted(admission) for one in split]
+    return any(found)
+
+
 def trainable(environments: Mapping[str, Environment]) -> Arms:
     """Describe what can be trained on: sizes and numbers of categories. What is only held out is never chosen."""
     categories = {

@@ -13,6 +13,7 @@ from orchestrator.errors import SpecError
 from orchestrator.runs.removal import OWN
 from orchestrator.spec import load_spec
 from store.identity import SLICES
+from tests.conftest import Evergreen
 from tests.integration.runs import component, ending
 from tests.orchestrator.specs import Raw, alone, written
 
@@ -67,6 +68,34 @@ def test_the_run_that_was_stopped_is_the_run_that_was_not(tmp_path: Path) -> Non
 def test_a_mistake_is_told_with_its_place_before_anything_runs(tmp_path: Path, slices: object, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         load_spec(written(tmp_path, spec_of(tmp_path, slices)))
+
+
+def test_a_slice_that_the_policy_cannot_read_is_not_trained_on(tmp_path: Path, evergreen: Evergreen) -> None:
+    """A quarter of the rows is too long: without slices they are left out, with slices that slice is."""
+    spec = spec_of(tmp_path, {"by": "length"}, "long")
+    lines = [{"prompt": "x" * (1 + k % 4 + 200 * (k % 4 == 3)) + f" {k:03}", "answer": "1"} for k in range(160)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec["environments"]["only"]["max_prompt_tokens"] = 60
+    home, path, slice_ = tmp_path / "home", written(tmp_path, spec), "length-3-to-208"
+    said = f"only: slices without a task to train on that the policy can read, not trained on: {slice_}"
+    told = " ".join(evergreen("validate", path, "--home", home).stdout.split())
+    assert said in told
+    assert f"{slice_} (held out only)" in told
+    assert orchestrator.run(path, home=home, until_step=1).status == "stopped"
+    assert orchestrator.resume("long", home=home).status == "finished"
+    assert said in [event["text"] for event in json.loads(shown(evergreen, home, "--events"))]
+    assert slice_ in read_slices(home / "long" / SLICES)["only"].names, "the assignment is as it was"
+    kept = json.loads(shown(evergreen, home, "--samples", "only"))
+    assert {sample["category"] for sample in kept} <= {"length-1-to-6", "length-2-to-7"}
+    spec["environments"]["only"]["max_prompt_tokens"] = 3
+    refused = evergreen("validate", written(tmp_path, spec), "--home", home).stderr
+    assert "is left to train on. What the policy cannot read of only: the prompt is longer than 3 tokens" in refused
+
+
+def shown(evergreen: Evergreen, home: Path, *words: object) -> str:
+    result = evergreen("show", "long", *words, "--json", "--home", home)
+    assert result.exit_code == 0, result.stderr
+    return str(result.stdout)
 
 
 @pytest.mark.parametrize("mode", ["staged", "flat"])

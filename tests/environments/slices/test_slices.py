@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from environments import Environment, EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, belongs, first_tasks
+from environments import (
+    ALL,
+    Admission,
+    Environment,
+    EnvironmentFault,
+    EnvironmentSource,
+    Scorer,
+    ScoringJob,
+    Task,
+    belongs,
+    first_tasks,
+)
 from environments.checker import check
 from environments.slices.clusters import group_texts
 from environments.slices.environment import SlicedEnvironment, unsliced
@@ -69,6 +80,31 @@ def test_tasks_keys_pools_and_scores_are_those_of_the_environment_inside(tmp_pat
         assert (sent.answer, sent.data, sent.key) == (task.answer, task.data, task.key)
         assert environment.score(task, str(task.answer)).correct
         assert not environment.score(task, "nonsense").correct
+
+
+class Short(Admission):
+    """Admits tasks of a closed environment by what they say."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def admits(self, task: Task) -> bool:
+        return any(word in task.messages[-1]["content"] for word in self.words)
+
+
+def test_what_the_policy_cannot_read_is_no_slice_to_train_on(tmp_path: Path) -> None:
+    environment = sliced(tmp_path, {"by": "clusters", "count": 3})
+    assert isinstance(environment, SlicedEnvironment)
+    environment.closed = True  # no table that was gone through: its tasks are asked for
+    before = environment.version
+    assert not environment.train_on_admitted(ALL)
+    assert not environment.train_on_admitted(Short("nothing")), "what leaves nothing is for the check at the start"
+    assert all(one.trainable for one in environment.categories)
+    assert environment.train_on_admitted(Short("fraction", "apples"))
+    (left,) = [one.name for one in environment.categories if not one.trainable]
+    assert "train" in left or "leaves" in left or "arrives" in left
+    assert environment.remarks[-1].endswith(f"not trained on: {left}")
+    assert environment.version == before
 
 
 @pytest.mark.slow
