@@ -145,6 +145,8 @@ class CategoryFacts:
     num_looked_at: int = 0  # indices from 0 whose tasks were made to fill the next two
     num_distinct: int = 0  # by content key
     pools: Mapping[str, int] = field(default_factory=dict)  # distinct tasks in train, anchor, select, final
+    num_replies: int = 0  # that were to be tried
+    num_tried: int = 0  # of these, scored before the time was over
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, cycle, islice
 from numbers import Real
 from statistics import median
@@ -50,6 +50,7 @@ NUM_EPISODES = 3  # of a category: tasks that are played
 MOST_TURNS = 32
 UNSURE = "I do not know"
 
+ALWAYS_TRIED = 3  # replies of a category, whatever time they take: a right one, an empty one and a wrong one
 CHUNK = 4  # replies sent at a time; the first of each kind goes alone
 MOST_CUT_OFF = 4  # replies that were cut off or crashed, after which no more are tried
 END_S = 5.0  # for ending a process that was cut off and starting another
@@ -117,13 +118,21 @@ def check_scores(context: CheckContext) -> None:
     for category, tasks in context.tasks.items():
         before = fingerprint([task_fingerprints(task) for task in tasks])
         is_spent = context.budget()
-        waiting = trials(tasks)
-        while waiting and not is_spent() and round_.num_cut_off < MOST_CUT_OFF:
+        waiting = planned = trials(tasks)
+        while waiting and round_.num_cut_off < MOST_CUT_OFF:
+            if is_spent() and len(planned) - len(waiting) >= ALWAYS_TRIED:
+                break
             kinds = [trial.kind for trial in waiting[:CHUNK]]
             new = [number for number, kind in enumerate(kinds) if kind not in round_.tried]
             size = max(1, min([CHUNK, *new]))
+            was_warm = round_.is_warm
             round_.play(waiting[:size])
             waiting = waiting[size:]
+            if not was_warm:  # starting the process, which may import much, is no part of it
+                is_spent = context.budget()
+        if round_.num_cut_off < MOST_CUT_OFF:  # else it is not the time that ended it, and it is found
+            num, facts = len(planned), context.counts[category]
+            context.counts[category] = replace(facts, num_replies=num, num_tried=num - len(waiting))
         _check_expectations(context, round_.results)
         round_.results.clear()
         if fingerprint([task_fingerprints(task) for task in tasks]) != before:
@@ -140,7 +149,7 @@ def check_scores(context: CheckContext) -> None:
 
 class _Round:
     def __init__(self, context: CheckContext) -> None:
-        self._context, self.num_cut_off, self._is_warm = context, 0, False
+        self._context, self.num_cut_off, self.is_warm = context, 0, False
         self.tried: set[str] = set()  # kinds of reply
         self._stuck: set[str] = set()  # kinds of reply that were cut off; once is enough
         self.seconds: list[float] = []  # that scoring a reference answer in this process took
@@ -168,9 +177,9 @@ class _Round:
         jobs = [ScoringJob(trial.task, (trial.completion,)) for trial in chunk]
         turns = self._context.score_elsewhere(jobs)
         allowed = len(chunk) * (self._context.limits.scoring.timeout_s + END_S)
-        if self._is_warm and time.monotonic() - begun_at > allowed:
+        if self.is_warm and time.monotonic() - begun_at > allowed:
             find(self._context, "cut-off", f"took longer than {allowed:.0f} s to be cut off", chunk[0])
-        self._is_warm = True
+        self.is_warm = True
         return turns
 
     def _score_here(self, trial: TrialReply, elsewhere: Turn) -> None:

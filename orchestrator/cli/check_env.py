@@ -16,6 +16,7 @@ from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Tar
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import table
 from orchestrator.errors import YOUR_MISTAKE
+from store.sentences import listed
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 POOLS = ("train", "anchor", "select", "final")
@@ -69,6 +70,10 @@ def print_report(report: CheckReport) -> None:
             name = clean(category.name) + ("" if category.trainable else " (held out)")
             made.add_row(Text(name), size, *map(str, (category.num_looked_at, category.num_distinct, *pools)))
         out.print(made)
+    short = [one for one in report.categories if one.num_tried < one.num_replies]
+    if short:
+        of = listed([f"{clean(one.name)} {one.num_tried} of {one.num_replies}" for one in short])
+        out.print(Text(f"  not all replies could be tried in the time there was: {of}", style="yellow"))
     rules: dict[str, list[Finding]] = {}
     for finding in report.findings:
         rules.setdefault(f"{finding.severity} {finding.rule}", []).append(finding)
@@ -77,8 +82,9 @@ def print_report(report: CheckReport) -> None:
     printed: list[str] = [findings[0].severity for findings in rules.values()]
     counts = [(printed.count(severity), severity) for severity in STYLES]
     said = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for n, severity in counts if n)
+    limit = " in what was tried" if short else ""
     style = "bold red" if report.errors else "bold green"
-    out.print(Text(f"{report.environment}: {said or 'nothing found'}\n", style=style))
+    out.print(Text(f"{report.environment}: {said or f'nothing found{limit}'}\n", style=style))
 
 
 def rule_text(findings: Sequence[Finding]) -> Text:

@@ -1,17 +1,20 @@
 """One fault, one finding: what the checker says of environments that break one rule each."""
 
 import random
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import environments.checker
-from environments import pool_of
+from environments import Score, pool_of
 from environments.checker.checker import CHECKS, run_check
 from environments.checker.findings import RULES, CheckContext, CheckLimits
-from tests.environments.checker.bad import FAULTS
-from tests.environments.checker.here import bad, findings_here
+from environments.scoring.jobs import play
+from tests.environments.checker.bad import FAULTS, Good
+from tests.environments.checker.here import FEW, bad, findings_here
 
 # Fault: the rule it breaks. Nothing else may be found at the level of errors.
 EXPECTED = {
@@ -190,6 +193,36 @@ class Listed(FAULTS["none"]):
     def indices(self, category, pool):
         of = [index for index in range(20) if pool_of(self.task(category, index).key) == pool]
         return np.array(of, np.int64)
+
+
+class MinusOne(Good):
+    """One that pays nobody less than nothing, but says so of wrong replies alone."""
+
+    def score(self, task, completion):
+        return Score(float(completion.strip() == task.answer) * 2 - 1, correct=False)
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, *spent: bool) -> CheckContext:
+    """Check scores where each budget, one after the other, is spent from the start or never; the last one goes on."""
+    monkeypatch.setitem(FAULTS, "minus_one", MinusOne)
+    context = CheckContext(bad("minus_one"), FEW, lambda jobs: [play(MinusOne("sums"), job) for job in jobs], str)
+    for name in ("build", "categories", "sizes", "tasks"):
+        run_check(CHECKS[name], context)
+    budgets = chain(spent, repeat(spent[-1]))
+    monkeypatch.setattr(context, "budget", lambda: partial(bool, next(budgets)))
+    assert "score-form" in {found.rule for found in run_check(CHECKS["scores"], context)}
+    return context
+
+
+def test_a_right_and_a_wrong_reply_are_tried_whatever_the_time(monkeypatch):
+    for facts in scored(monkeypatch, True).counts.values():
+        assert 3 <= facts.num_tried < facts.num_replies
+
+
+def test_the_time_for_scores_begins_when_the_process_has_answered(monkeypatch):
+    first, second = scored(monkeypatch, True, False, True).counts.values()
+    assert first.num_tried == first.num_replies
+    assert second.num_tried < second.num_replies
 
 
 def test_all_tasks_are_counted_where_all_may_be_looked_at(monkeypatch):

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from environments.checker import CheckReport
+from environments.checker.findings import CategoryFacts
+from orchestrator.cli.check_env import print_report
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY, small, written
 from tests.shares import share
@@ -26,6 +29,14 @@ def test_every_environment_of_a_spec_is_checked(tmp_path: Path, evergreen: Everg
     assert "; the same holds for large" in result.stdout
     assert "score an empty reply as wrong" in result.stdout
     assert "wrong: 1 error\n" in result.stdout, "as many as are printed"
+
+
+def test_what_there_was_no_time_for_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = CategoryFacts("small", True, None, num_replies=80, num_tried=3), CategoryFacts("large", True, None)
+    print_report(CheckReport("mine", BAD, categories=facts))
+    told = capsys.readouterr().out
+    assert "not all replies could be tried in the time there was: small 3 of 80\n" in told
+    assert "mine: nothing found in what was tried" in told
 
 
 def test_one_environment_of_a_spec_is_checked_alone(tmp_path: Path, evergreen: Evergreen) -> None:
