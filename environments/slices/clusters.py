@@ -28,7 +28,7 @@ TOKEN = r"(?u)\b\w+\b|[^\w\s]"  # of the vectors
 WORD = r"(?u)[^\W\d_]{2,}"  # of a name: letters alone
 SMALLEST = 8  # a leaf of a tree has at least the N-th part of an equal share
 DIGIT = re.compile(r"\d")  # all are alike: a number is told by its length, else each would be a word of its own
-LONGEST_TERM = 12  # characters in a name
+LONGEST_TERM = 12  # letters in a name, of any script
 
 
 @dataclass(frozen=True)
@@ -147,5 +147,5 @@ def _heaviest(texts: Sequence[str], labels: NDArray[np.int64], count: int, terms
     for group in range(count):
         own = np.asarray(weights[np.flatnonzero(labels == group)].mean(axis=0)).ravel() - mean
         best = [k for k in np.argsort(-own, kind="stable")[:terms] if own[k] > 0]
-        found.append([re.sub(r"[^a-z0-9]", "", str(words[k]).lower())[:LONGEST_TERM] or "x" for k in best])
+        found.append(["".join(filter(str.isalnum, str(words[k]).lower()))[:LONGEST_TERM] or "x" for k in best])
     return found

@@ -160,6 +160,20 @@ def test_equal_tasks_give_equal_groups_however_often_they_are_made() -> None:
         assert first.labels.tolist() == again.labels.tolist()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "names"),
+    [
+        (("{} 苹果分给孩子", "请计算 {}"), {"slice-00-苹果分给孩子", "slice-01-请计算"}),
+        (("сколько будет {}", "раздели {} поровну"), {"slice-00-будет", "slice-01-поровну"}),
+        (("combien font {} élèves", "partage {} gâteaux"), {"slice-00-combien", "slice-01-gâteaux"}),
+        (("What is {}?", "Share {} apples"), {"slice-00-is", "slice-01-apples"}),
+    ],
+)
+def test_names_keep_the_letters_of_any_script(kinds: tuple[str, str], names: set[str]) -> None:
+    found = group_texts([kinds[k % 2].format(k) for k in range(40)], 2, 1, as_tree=False)
+    assert set(found.names) == names
+
+
 def test_a_tree_says_the_way_to_each_of_its_leaves(tmp_path: Path) -> None:
     made = sliced(tmp_path, {"by": "tree", "count": 5})
     ways = [tuple(category.parameters.values()) for category in made.categories]
