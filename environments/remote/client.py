@@ -353,4 +353,10 @@ def _fault(error: ValidationError) -> str:
         place.append(part if isinstance(part, str) else "*")
         if part in _OPEN:
             break
-    return f"{'.'.join(place) or 'it'}: {first['type']}"
+    return f"{'.'.join(place) or 'it'}: {expected(first)}"
+
+
+def expected(fault: Mapping[str, Any]) -> str:
+    """Say what pydantic expected, without what it found instead, how many entries of a list included."""
+    message = str(fault["msg"]).partition(" after validation")[0]
+    return "is required" if fault["type"] == "missing" else f"{message[0].lower()}{message[1:]}"

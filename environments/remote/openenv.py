@@ -41,6 +41,7 @@ from environments.remote.client import (
     Reply,
     TokenRefused,
     Unanswered,
+    expected,
 )
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.episode import ServedEpisode
@@ -218,7 +219,7 @@ class OpenEnvEpisode(ServedEpisode):
             return _Observed.model_validate(answer.data)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            raise BadReply(f"{BAD_REPLY}: data.{first['loc'][0]}: {first['type']}") from None
+            raise BadReply(f"{BAD_REPLY}: data.{first['loc'][0]}: {expected(first)}") from None
 
     async def _part(self, is_over: bool) -> None:
         """Say so and hang up, an episode that is over too."""

@@ -159,7 +159,7 @@ def test_a_policy_reaches_no_route_but_the_rows_tools(gym, tmp_path, said):
         ({"reward": -1}, 0.0, None),
         ({"reward": 0.5, "reward_components": {"form": 1.0}}, 0.75, None),
         ({"reward": 3}, None, "bad value: float above 1; a value lies in 0..1"),
-        ({"reward": "much"}, None, "bad reply: reward: float_type"),
+        ({"reward": "much"}, None, "bad reply: reward: input should be a valid number"),
     ],
 )
 def test_what_a_verifier_says_is_a_score(gym, tmp_path, more, value, reason):

@@ -140,13 +140,27 @@ def test_nobody_answers():
     game.build()  # to score with it asks for nothing
 
 
+@pytest.mark.parametrize(
+    ("categories", "said"),
+    [
+        ([], "categories: list should have at least 1 item"),
+        ([{"name": "a", "size": 0}], r"categories.\*.size: input should be greater than or equal to 1"),
+        ([{"name": "a", "size": "x"}], r"categories.\*.size: input should be a valid integer"),
+    ],
+)
+def test_what_a_server_should_have_said_is_told_in_words(server, categories, said):
+    server.next("environment", says(200, {"protocol": 1, "version": "1", "categories": categories}))
+    with pytest.raises(EnvironmentFault, match=f"bad reply: {said}(?!,| after)"):
+        source_of(server).create()
+
+
 def test_servers_of_something_else_are_refused(server, monkeypatch):
     server.next("environment", says(404), says(200, {"protocol": 2}), writes(b"<html>"), says(200, {"protocol": 1}))
     for said in (
         "is it the URL of a server of this protocol",
         "speaks version 2 of the protocol, this is version 1",
         "bad reply: not JSON",
-        "bad reply: version: missing",
+        "bad reply: version: is required",
     ):
         with pytest.raises(EnvironmentFault, match=said):
             source_of(server).create()
@@ -239,15 +253,16 @@ def test_others_do_not_wait_for_a_slow_episode(server):
         (says(422), "refused: 422"),
         (says(307, Location="http://elsewhere"), "refused: 307"),
         (writes(b"<html>"), "bad reply: not JSON"),
-        (writes(b"[]"), "bad reply: it: model_type"),
-        (writes(b'{"done": "yes"}'), "bad reply: done: bool_type"),
-        (writes(b'{"done": true, "score": {"value": NaN}}'), "bad reply: score.value: finite_number"),
-        (writes(b'{"done": true, "score": {"value": 1e999}}'), "bad reply: score.value: finite_number"),
+        (writes(b"[]"), "bad reply: it: input should be an object"),
+        (writes(b'{"done": "yes"}'), "bad reply: done: input should be a valid boolean"),
+        (writes(b'{"done": true, "score": {"value": NaN}}'), "bad reply: score.value: input should be a finite number"),
+        (writes(b'{"done": true, "score": {"value": 1e999}}'),
+         "bad reply: score.value: input should be a finite number"),
         (writes(b'{"done": true, "score": {"value": 1, "components": {"x": []}}}'),
-         "bad reply: score.components: float_type"),
+         "bad reply: score.components: input should be a valid number"),
         (writes(b'{"done": false, "messages": [{"role": "user", "content": "\\ud83d"}]}'), "bad reply: not JSON"),
         (writes(b'{"done": false, "messages": [{"role": "god", "content": ""}]}'),
-         "bad reply: messages.*.role: literal_error"),
+         "bad reply: messages.*.role: input should be 'system', 'user', 'assistant' or 'tool'"),
         (writes(b" " * (clients.MOST_BYTES + 1)), "bad reply: longer than 16 MiB"),
         (writes(b"[" * 100_000), "bad reply: not JSON"),
         (writes(b'{"done": true, "score": {"value": 2}}'), "bad value: float above 1; a value lies in 0..1"),
