@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,8 +31,8 @@ class RemotePlays:
 
     An episode is known by its environment and the job's `episode`. One that lives goes on with the last completion; one
     that is not known, or that its server has lost, is begun and hears the earlier completions again. It is closed when
-    it is done, or unscorable, or was not asked for as long as its environment's lease. A job without a name of its
-    episode is replayed.
+    it is done, or unscorable, when `end` says that it is over, or was not asked for as long as its environment's lease.
+    A job without a name of its episode is replayed.
     """
 
     def __init__(self, environments: Mapping[str, Environment]) -> None:
@@ -51,6 +51,11 @@ class RemotePlays:
             self._loop = EventLoop("remote episodes")
             self._loop.submit(self._sweep())
         return self._loop.submit(self._turn(job))
+
+    def end(self, jobs: Sequence[ScoringJob]) -> None:
+        """Close the episodes of these jobs, beside everything else; those that are not known are none of ours."""
+        if self._loop is not None:
+            self._loop.submit(self._end([(job.task.environment, job.episode) for job in jobs]))
 
     def close(self) -> None:
         """Close all episodes, cancel the turns that are under way, and end the thread; `submit` would begin anew."""
@@ -85,6 +90,11 @@ class RemotePlays:
                 self._live.pop(name, None)
                 self._part_with(live)
         return turn
+
+    async def _end(self, names: Sequence[tuple[str, str]]) -> None:
+        for name in names:
+            if (live := self._live.pop(name, None)) is not None:
+                self._part_with(live)
 
     def _part_with(self, live: _Live) -> None:
         """Close an episode beside everything else."""

@@ -95,6 +95,14 @@ class Scorer:
         self._submit_once(job).add_done_callback(settle)
         return settled
 
+    def end(self, jobs: Sequence[ScoringJob]) -> None:
+        """Let go of the episodes of these jobs, the last of each, which are played no further though they go on.
+
+        Returns at once. Nothing but servers keeps an episode between its turns.
+        """
+        if remote := [job for job in jobs if isinstance(self._environments[job.task.environment], RemoteEnvironment)]:
+            self._remote.end(remote)
+
     def _submit_once(self, job: ScoringJob) -> Future[Turn]:
         environment = self._environments[job.task.environment]
         if isinstance(environment, RemoteEnvironment):

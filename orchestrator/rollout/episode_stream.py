@@ -7,7 +7,7 @@ neither the order in which answers come nor who is slow changes a token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -42,6 +42,10 @@ class EpisodeNames:
         group, sample = episode.place
         name = f"{episode.stream}/{episode.task.environment}/{self.step}/{group}/{sample}"
         return ScoringJob(episode.task, tuple(episode.completions), name)
+
+    def cut_off(self, episodes: Iterable[LiveEpisode]) -> list[ScoringJob]:
+        """Give the last jobs of those that ended before their environments."""
+        return [self.job(episode) for episode in episodes if episode.is_cut_off]
 
 
 class EpisodeStream:
@@ -105,9 +109,10 @@ class EpisodeStream:
                 self._scoring.add(number)
                 turn = self._scorer.submit(self._names.job(episode))
                 turn.add_done_callback(lambda done: self._answers.put((number, done)))
-            return
-        self._scoring.remove(number)
-        if episode.answer(found):
-            episode.go_on(found, self._policy.bridge(found.messages, episode.task.messages))
-        if episode.is_live:
-            self._ask(number)
+        else:
+            self._scoring.remove(number)
+            if episode.answer(found):
+                episode.go_on(found, self._policy.bridge(found.messages, episode.task.messages))
+            if episode.is_live:
+                self._ask(number)
+        self._scorer.end(self._names.cut_off([episode]))

@@ -59,6 +59,7 @@ class LiveEpisode:
         self.score: Score | None = None  # None: live
         self.finish: Finish = "stop"
         self.has_gradient = True  # False: only its score counts
+        self._is_waited_for = False  # by its environment, for another completion
         self._tokens_left = self._max_tokens
         if not self._prompt or self.budget() < 1:
             self._end("lost", Score.unscorable(NO_ROOM if self._prompt else NO_PROMPT))
@@ -67,6 +68,11 @@ class LiveEpisode:
     def is_live(self) -> bool:
         """Whether there is another turn to write."""
         return self.score is None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it has ended and its environment, which would go on, does not know."""
+        return self._is_waited_for and not self.is_live
 
     @property
     def turn(self) -> int:
@@ -97,6 +103,7 @@ class LiveEpisode:
 
         A turn that was cut by length is the last one, whatever the environment says to what there is of it.
         """
+        self._is_waited_for = not turn.done
         was_cut = self.stretches[-1][1].finish == "length"
         if turn.done and turn.score is not None:
             self._end("length" if was_cut else "stop", turn.score)

@@ -101,6 +101,7 @@ class Player:
                 requests = [episode.request(names.seed(episode)) for episode in live]
                 for episode, generation in zip(live, self.sampler.generate(requests, sampling), strict=True):
                     episode.write(generation, self.policy.decode(generation.ids))
+                self.scorer.end(names.cut_off(live))  # lost by the sampler
                 live = [episode for episode in live if episode.is_live]
             with watch("score"):
                 turns = self.scorer.turns([names.job(episode) for episode in live])
@@ -108,4 +109,5 @@ class Player:
                 for episode, turn in zip(live, turns, strict=True):
                     if episode.answer(turn):
                         episode.go_on(turn, self.policy.bridge(turn.messages, episode.task.messages))
+                self.scorer.end(names.cut_off(live))
                 live = [episode for episode in live if episode.is_live]

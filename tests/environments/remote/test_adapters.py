@@ -291,6 +291,16 @@ def test_an_episode_of_openenv_is_a_connection(env):
     assert env.live == 0
 
 
+def test_a_server_of_one_session_has_room_when_an_episode_is_cut_off(env):
+    env.most = 1
+    with scorer_of(env_source(env)) as scorer:
+        for index in range(3):
+            task = scorer._environments["guess"].task("low", index)
+            (turn,) = turns_of(scorer, task, "no number", name=f"row {index}")
+            assert turn.score.value == 0.25
+            scorer.end([ScoringJob(task, ("no number",), f"row {index}")])
+
+
 def test_rewards_may_be_summed_and_have_another_range(env):
     with scorer_of(env_source(env, reward="sum", worth=[0, 2])) as scorer:
         task = scorer._environments["guess"].task("low", 7)

@@ -214,7 +214,23 @@ def test_replayed_or_live_in_the_trainer_or_a_script_the_turns_are_the_same(serv
         assert live.score.correct
 
 
-def test_what_is_cut_off_is_closed_by_its_lease_or_at_the_end(server, monkeypatch):
+def test_what_is_cut_off_is_closed_when_its_player_says_so_and_holds_nobody(server):
+    server.next("close", sleeps, says(500), hangs_up)
+    with scorer_of(source_of(server)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        jobs = [ScoringJob(task, ("a",), f"row {n}") for n in range(5)]
+        assert all(turn.messages for turn in scorer.turns(jobs))
+        scorer.end([*jobs[:4], ScoringJob(task, ("a",), "another")])
+        (last,) = scorer.turns([ScoringJob(task, ("a", "b"), "row 4")])
+        assert last.messages, "the fifth goes on where it was"
+        wait_until(lambda: server.count("close") >= 4)  # a farewell that was hung up on may be said twice
+        assert server.count("episodes") == 5
+        environment = scorer._environments["game"]
+        assert environment._client.servers._of(server.url).load == 1, "what is cut off is no load"
+        assert play(scorer, "a", "b", "short 0", name="row 0").score.value == 1.0, "begun anew, if it is asked for"
+
+
+def test_what_nobody_ends_is_closed_by_its_lease_or_at_the_end(server, monkeypatch):
     monkeypatch.setattr("environments.scoring.remote.SWEEP_S", 0.05)
     server.lease_s = 0.1
     with scorer_of(source_of(server)) as scorer:

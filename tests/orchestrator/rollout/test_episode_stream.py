@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from orchestrator.stopwatch import Stopwatch
 from policies.errors import PolicyError
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, RowStream, SamplerOptions, Sampling
+from policies.samplers.random_numbers import sample_seed
 from tests.orchestrator.rollout.chats import Scripted, chats, player_of, small_policy
 
 FAKES = "tests.environments.fakes:create"
@@ -114,6 +115,37 @@ def test_the_same_is_played_as_turn_by_turn(engine: type[Streaming], options: di
     assert len(streaming.rows) == sum(map(len, together.calls))
     assert {sample.num_turns for group in groups for sample in group.samples} > {1}
     assert streaming.calls == []
+
+
+@pytest.mark.parametrize("kind", [Streaming, Stepping, Scripted])
+@pytest.mark.parametrize(
+    ("options", "lost_at", "num_turns"),
+    [
+        ({}, None, []),  # their environment ends them
+        ({"max_turns": 2}, None, [2] * 3),
+        ({"max_turns": 3}, None, []),  # the end and the limit together
+        ({"turn_tokens": 2}, None, [1] * 3),
+        ({"max_tokens": 6}, None, [2] * 3),  # nothing left for a third turn
+        ({}, 0, []),  # nobody has begun it
+        ({}, 1, [1]),
+        ({}, 2, [2]),
+    ],
+)
+def test_a_scorer_is_told_of_episodes_that_end_before_their_environments(
+    kind: type[Scripted], options: dict[str, Any], lost_at: int | None, num_turns: list[int]
+) -> None:
+    class Told(Scorer):
+        def end(self, jobs: Sequence[ScoringJob]) -> None:
+            ended.extend(jobs)
+            super().end(jobs)
+
+    ended: list[ScoringJob] = []
+    lost = None if lost_at is None else sample_seed(7, "train", "chat", 4, 0, 1, lost_at)
+    sampler = kind(small_policy(), lambda request, call: Generation.lost() if request.seed == lost else "ok")
+    player = player_of(sampler, chats(3), **options)
+    play(replace(player, scorer=Told([], player.environments)))
+    assert sorted(len(job.completions) for job in ended) == num_turns
+    assert len({job.episode for job in ended}) == len(ended)
 
 
 def test_one_slow_environment_holds_nobody(engine: type[Streaming]) -> None:
