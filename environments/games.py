@@ -65,7 +65,7 @@ class GameOptions(TextOptions):
     """Whether prompts say which number the game has. Without it, games that begin alike are one task: false only where
     the first observation differs from seed to seed."""
     turns: int = Field(default=30, ge=1)
-    """Most replies of an episode, invalid ones too."""
+    """Most replies of an episode, invalid ones too; fewer where the spec says `max_turns`."""
     reward_range: RewardRange = (0.0, 1.0)
     """Lowest and highest sum of a game's rewards, which become 0 and 1. Beyond them: unscorable."""
     correct_at: Annotated[float, Field(ge=0, le=1)] = 1.0

@@ -47,7 +47,7 @@ class Config(rows.Config):
     reward: RewardSection | None = None  # type: ignore[assignment]
     """As for `rows`; functions may take `environments`, a list of one. Null: the class's `get_reward()`, in [0, 1]."""
     turns: int = Field(default=30, ge=1)
-    """Most replies of an episode."""
+    """Most replies of an episode; fewer where the spec says `max_turns`."""
     tool_role: Literal["tool", "user"] = "tool"
     """Role of the messages with what tools return; `user`, between <tool_response> tags, for templates without the
     role `tool`."""

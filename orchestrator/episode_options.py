@@ -26,7 +26,7 @@ class EpisodeOptions(Options):
     turn_tokens: int | None = Field(default=None, ge=1)
     """Most of them in one turn; null: `sampler.turn_tokens`."""
     max_turns: int | None = Field(default=None, ge=1)
-    """Most turns; null: `sampler.max_turns`."""
+    """Most turns; null: `sampler.max_turns`, or the environment's own `turns` if they are more and that is left out."""
     cut_off: Literal["score", "mask", "zero"] | None = None
     """What an episode is worth that a budget cut off; null: `sampler.cut_off`."""
 

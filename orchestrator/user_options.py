@@ -8,12 +8,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_serializer
 
 from environments import EnvironmentSource
+from environments.user_code import is_user_code
 from orchestrator.bandits.contracts import BanditConfig
 from orchestrator.episode_options import KEY, EpisodeOptions
 from orchestrator.schedulers.rewards import StageRewardConfig
 from orchestrator.selections.contracts import SelectionConfig
 from policies.interventions.contracts import InterventionOptions
 from policies.samplers.contracts import SamplerOptions
+
+TURNS = "turns"  # option by which types of ours end episodes
 
 
 class UserOptions(BaseModel):
@@ -62,6 +65,17 @@ class EnvironmentOptions(UserOptions):
         """All that numbers of held-out tasks depend on: the options and the budgets, and not the size of groups."""
         budgets = self.episodes.budgets
         return {**self.options, **({KEY: budgets} if budgets else {})}
+
+    @property
+    def own_turns(self) -> int:
+        """After how many replies a type of ours ends an episode, by its option `turns`; 0: it has no such option."""
+        turns = None if is_user_code(self.type) else self._given.get(TURNS)
+        return turns if isinstance(turns, int) else 0
+
+    def with_max_turns(self, max_turns: int) -> EnvironmentOptions:
+        """Give the same with so many turns for its episodes."""
+        given = {**self._given, KEY: {**self.episodes.given, "max_turns": max_turns}}
+        return EnvironmentOptions.model_validate({"type": self.type, **given}, context={"search_path": self._folder})
 
     def source(self, name: str, search_path: str | None, kept_slices: str | None = None) -> EnvironmentSource:
         """Say where the environment comes from, by its name in the spec."""

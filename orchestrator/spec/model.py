@@ -53,6 +53,7 @@ from policies.interventions.conditions import parse
 from policies.objectives.config import ObjectiveConfig
 from policies.samplers.transformers import Config as TransformersConfig
 from store.secrets import without_passwords
+from store.sentences import listed
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LONGEST_NAME = 80  # characters: runs of a study, twins and second runs add to a name, and it is a folder's
@@ -207,6 +208,7 @@ class Spec(Section):
                     "that many times smaller, and terms with a mean of their own outweigh it. Say `max_length: "
                     f"{longest}`."
                 )
+        found += self._turns_without_effect()
         num = self.evaluate.samples
         asked = [k for one in self.measure.of if type_of(one) == "samples" for k in one.k or ()]
         if large := [k for k in asked if k > 4 and 2 * k > num]:
@@ -216,6 +218,22 @@ class Spec(Section):
             )
         return found
 
+    def _turns_without_effect(self) -> list[str]:
+        """Say which environments would end their episodes later than a limit cuts them off, a sentence a limit."""
+        later: dict[str, list[str]] = {}
+        for name, one in self.environments.items():
+            limit = one.episodes.max_turns or self.sampler.max_turns
+            if one.own_turns > limit:
+                key = "sampler" if one.episodes.max_turns is None else f"environments.{name}.episodes"
+                later.setdefault(f"{key}.max_turns: {limit}", []).append(
+                    f"`environments.{name}.turns: {one.own_turns}`"
+                )
+        return [
+            f"`{limit}` cuts episodes off before their environments end them, at {listed(turns)}: leave "
+            "`max_turns` out, raise it, or lower `turns`."
+            for limit, turns in later.items()
+        ]
+
     @field_serializer("objective", mode="wrap")
     def _files_as_written(self, objective: ObjectiveConfig, write: SerializerFunctionWrapHandler) -> Any:
         """Write the files of parts relative to the spec's folder again: they move with it."""
@@ -224,6 +242,19 @@ class Spec(Section):
     @model_validator(mode="after")
     def _learner_suits_the_policy(self) -> Spec:
         object.__setattr__(self, "learner", self.learner.resolved(self.policy))
+        return self
+
+    @model_validator(mode="after")
+    def _episodes_have_the_turns_of_their_environments(self) -> Spec:
+        # Only where nobody says `max_turns`. Said of the environment alone: the numbers of others stay comparable.
+        if "max_turns" not in self.sampler.model_fields_set:
+            resolved = {
+                name: one.with_max_turns(one.own_turns)
+                if one.episodes.max_turns is None and one.own_turns > self.sampler.max_turns
+                else one
+                for name, one in self.environments.items()
+            }
+            object.__setattr__(self, "environments", resolved)
         return self
 
     @model_validator(mode="after")

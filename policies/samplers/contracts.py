@@ -54,7 +54,8 @@ class SamplerOptions(Options):
     turn_tokens: int | None = Field(default=None, ge=1)
     """Most of them in one turn; null: no limit of its own."""
     max_turns: int = Field(default=16, ge=1)
-    """Most turns of an episode; one whose environment goes on after that is cut off."""
+    """Most turns of an episode; one whose environment goes on after that is cut off. Left out, an environment whose own
+    `turns` are more has those."""
     cut_off: Literal["score", "mask", "zero"] = "score"
     """An episode cut off by a budget: `score` what is there; `mask`: no gradient, its score still counts in the
     group's mean; `zero`: it is worth 0."""

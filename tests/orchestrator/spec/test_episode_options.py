@@ -141,3 +141,51 @@ def test_a_fork_may_change_the_size_of_groups_and_no_budget() -> None:
     assert forked_spec(parent, None, ["environments.one.episodes.group_size=4"], 1).group_sizes == {"one": 4}
     with pytest.raises(SpecError, match=r"environments.one: is not the parent's any more"):
         forked_spec(parent, None, ["environments.one.episodes.max_turns=4"], 1)
+
+
+GAME = {"type": "textarena", "id": "FrozenLake-v0"}
+
+
+def games(sampler: dict[str, Any] | None = None, **by_name: dict[str, Any]) -> dict[str, Any]:
+    """A spec of games, each with further options."""
+    shared = {} if sampler is None else {"sampler": sampler}
+    return alone() | {"environments": {name: GAME | options for name, options in by_name.items()}} | shared
+
+
+def test_an_environments_own_turns_are_its_limit_where_nobody_says_one() -> None:
+    spec = load_spec(games(long={"turns": 40, "episodes": {"group_size": 6}}, plain={}, short={"turns": 9}))
+    limits = {name: spec.budgets.options(name).max_turns for name in spec.environments}
+    assert limits == {"long": 40, "plain": 30, "short": 16}, "30 by default"
+    assert spec.sampler.max_turns == 16
+    assert spec.environments["long"].episodes.given == {"group_size": 6, "max_turns": 40}
+    assert spec.warnings() == []
+    kept = json.loads(json.dumps(spec.kept()))
+    assert load_spec(kept) == spec, "a run that goes on has it too"
+
+
+@pytest.mark.parametrize("sampler", [{"max_turns": 16}, {"type": "transformers", "max_turns": 16}, {"max_turns": 99}])
+def test_a_limit_that_somebody_said_stays(sampler: dict[str, Any]) -> None:
+    """As the specs of runs from before say it."""
+    spec = load_spec(games(sampler, long={"turns": 40}, other={"turns": 40, "episodes": {"max_turns": 7}}))
+    assert spec.environments["long"].episodes.given == {}
+    assert spec.environments["other"].episodes.given == {"max_turns": 7}
+    assert spec.budgets.options("long").max_turns == sampler["max_turns"]
+
+
+def test_an_option_of_a_factory_that_is_called_so_is_its_own() -> None:
+    spec = load_spec(alone(turns=40))
+    assert spec.environments["one"].episodes.given == {}
+    assert load_spec(alone(turns=40), ["sampler.max_turns=3"]).warnings() == []
+
+
+def test_turns_without_effect_are_warned_of_once_a_limit() -> None:
+    own = {"turns": 40, "episodes": {"max_turns": 7}}
+    of_the_sampler, of_its_own = load_spec(
+        games({"max_turns": 20}, a={"turns": 21}, b={}, c={"turns": 20}, d=own)
+    ).warnings()
+    assert of_the_sampler == (
+        "`sampler.max_turns: 20` cuts episodes off before their environments end them, at `environments.a.turns: 21` "
+        "and `environments.b.turns: 30`: leave `max_turns` out, raise it, or lower `turns`."
+    )
+    assert of_its_own.startswith("`environments.d.episodes.max_turns: 7` cuts")
+    assert "`environments.d.turns: 40`" in of_its_own
