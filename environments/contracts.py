@@ -198,8 +198,8 @@ class Turn:
 class Episode(ABC):
     """The play of one task. Made by `Environment.start`, used once, never reset.
 
-    Its answers depend on the task and the completions so far alone: between two turns it may be made again, in another
-    process, by replaying the completions.
+    Its answers depend on the task and the completions so far alone: between two turns others may begin and go on, and
+    it may be made again, in another process, by replaying the completions.
     """
 
     messages: tuple[Message, ...]  # what the policy sees first: the task's

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import random
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,14 @@ class OwnRandomState:
             self._states = random.getstate(), np.random.get_state()
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def generator_states() -> tuple[object, ...]:
+    """Take the states of the process's global generators, to compare with those of another time."""
+    torch = sys.modules.get("torch")
+    read = getattr(torch, "get_rng_state", None)  # None while it is being imported, too
+    numpy = pickle.dumps(np.random.get_state(legacy=False))
+    return random.getstate(), numpy, None if read is None else read().numpy().tobytes()
 
 
 def import_apart(module: str, package: str, type_: str) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 from environments.contracts import BAD_VALUE, REPLYING, Environment, EnvironmentFault, Score, Task, Turn, is_whole
 from environments.display import brief
+from environments.scoring.kept_episodes import KeptEpisode, KeptEpisodes
+from environments.surroundings import generator_states
 from environments.user_code import own_place
 
 LONGEST_REASON = 500  # characters that are kept
@@ -26,7 +28,7 @@ class ScoringJob:
 
     task: Task
     completions: tuple[str, ...]  # of this episode, in order, the new one last
-    episode: str = ""  # names the episode among all that are played at the same time; empty: it is replayed
+    episode: str = ""  # names the episode among all that are played at the same time; empty: it is not kept
 
 
 def unscorable(reason: str) -> Turn:
@@ -34,22 +36,32 @@ def unscorable(reason: str) -> Turn:
     return Turn(score=Score.unscorable(brief(reason, LONGEST_REASON)), done=True)
 
 
-def play(environment: Environment, job: ScoringJob) -> Turn:
-    """Replay the earlier completions, take the new turn, and check that alone.
+def play(environment: Environment, job: ScoringJob, kept: KeptEpisodes | None = None) -> Turn:
+    """Take the new turn of an episode, and check that alone; the earlier completions are replayed unless it is kept.
+
+    One that has a name is kept until it is over. Not if it moved the global generators: its numbers would be others
+    than those of replaying, as others draw between its turns.
 
     Whatever goes wrong makes the turn unscorable, but an `EnvironmentFault`: no further task would fare better.
     """
+    if not job.episode or type(environment).start is Environment.start:  # a single turn: nothing goes on
+        kept = None
+    states = None if kept is None else generator_states()
     try:
-        episode = environment.start(job.task)
-        for completion in job.completions[:-1]:
+        known = None if kept is None else kept.take(job.episode, environment, job.task, job.completions)
+        episode, num_heard = (environment.start(job.task), 0) if known is None else (known.episode, len(known.heard))
+        for completion in job.completions[num_heard:-1]:
             episode.step(completion)
-        return checked(episode.step(job.completions[-1]))
+        turn = checked(episode.step(job.completions[-1]))
     except (EnvironmentFault, KeyboardInterrupt):
         raise
     except MemoryError:
         return unscorable("out of memory")
     except BaseException as error:  # foreign code may raise anything
         return raised(error)
+    if kept is not None and not turn.done and generator_states() == states:
+        kept.keep(job.episode, KeptEpisode(environment, job.task, job.completions, episode))
+    return turn
 
 
 def raised(error: BaseException) -> Turn:

@@ -71,7 +71,7 @@ class ScoringOptions(Options):
     timeout_s: float = Field(default=2.0, gt=0, le=86_400)
     """Seconds that one score may take in a process."""
     memory_gib: float = Field(default=2.0, gt=0, le=65_536)
-    """GiB that one score may allocate in a process, beyond what its environments hold."""
+    """GiB that one score may allocate in a process, beyond what its environments hold, and episodes under way."""
     env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
     """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default
     they see none that may hold secrets."""

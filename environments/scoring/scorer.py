@@ -11,6 +11,7 @@ from typing import Self
 
 from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, Turn
 from environments.scoring.jobs import ScoringJob, play
+from environments.scoring.kept_episodes import KeptEpisodes
 from environments.scoring.pool import KillablePool, ScoringOptions, available_cores
 from environments.scoring.remote import RemotePlays
 from environments.scoring.retries import PAUSE_S, Retries
@@ -38,6 +39,7 @@ class Scorer:
         isolated = [source for source in sources if self.isolates(source.name)]
         self._pool = KillablePool(isolated, num_workers, self._options)
         self._remote = RemotePlays(environments)
+        self._kept = KeptEpisodes()  # of those that are played in the trainer
         self._has_reported = False
         self._long: dict[str, float] = {}  # environments of which a job took long in the trainer: seconds
         self._told_of = set[str]()  # of these environments
@@ -74,6 +76,7 @@ class Scorer:
         """Let jobs that are submitted from now on be of another batch."""
         self._retries.next_batch()
         self._pool.next_batch()
+        self._kept.clear()
 
     def submit(self, job: ScoringJob) -> Future[Turn]:
         """Take the next turn of one episode beside others, and once more as `turns` does.
@@ -143,7 +146,7 @@ class Scorer:
 
     def _play_here(self, job: ScoringJob) -> Turn:
         begun = time.monotonic()
-        turn = play(self._environments[job.task.environment], job)
+        turn = play(self._environments[job.task.environment], job, self._kept)
         if (took_s := time.monotonic() - begun) > LONG_S:
             self._long.setdefault(job.task.environment, took_s)
         return turn
@@ -178,6 +181,7 @@ class Scorer:
         self._pauses.clear()
         self._pool.close()
         self._remote.close()
+        self._kept.clear()
 
     def __enter__(self) -> Self:
         return self

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 from environments.contracts import Environment, EnvironmentFault
 from environments.scoring.jobs import READY, ScoringJob, fault_bytes, play, turn_bytes, unscorable
+from environments.scoring.kept_episodes import KeptEpisodes
 from environments.scoring.process import LENGTH, LONGEST, limit_resources
 
 MAX_OPEN_FILES = 256
+KEPT_SHARE = 1 / 4  # of a score's memory and files: what kept episodes may hold beside them
 
 is_starting = False  # while the trainer's script is imported, which must not start processes in turn
 
@@ -46,37 +48,71 @@ def serve(handle: int) -> None:
         multiprocessing.spawn.prepare(dict(setup.main))
         is_starting = False
         sources = {source.name: source for source in pickle.loads(setup.sources)}
-        built, faults = dict[str, Environment](), dict[str, str]()
+        built, faults, kept = dict[str, Environment](), dict[str, str](), KeptEpisodes()
         before = {kind: resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)}
+        held = _held()
         _send(stream, READY)
         while message := _receive(stream):
             asked: ScoringJob | str = pickle.loads(message)
             if isinstance(asked, ScoringJob):
-                _send(stream, _answer(asked, built, faults))
+                answer = _answer(asked, built, faults, kept)
+                if len(kept):
+                    held = _forget_too_much(kept, held, setup.memory_gib)
+                _send(stream, answer)
                 continue
+            kept.clear()
             limit_resources(before)  # what an environment holds is not the score's
             try:
                 built[asked] = sources[asked].build()
             except Exception as error:  # foreign code; the message reaches the trainer with the first job
                 faults[asked] = f"{type(error).__name__}: {error}"
-            _limit_scores(setup.memory_gib)
+            held = _held()
+            _limit_scores(setup.memory_gib, held)
             _send(stream, READY)
 
 
-def _limit_scores(memory_gib: float) -> None:
-    """Limit what a score may take beyond what is mapped by now; where the system does not say, it counts from 0."""
-    statm = Path("/proc/self/statm")
+class _Held(NamedTuple):
+    """What this process holds by now; 0 where the system does not say."""
+
+    memory: int  # bytes that are mapped
+    files: int
+
+
+def _held() -> _Held:
+    statm, files = Path("/proc/self/statm"), Path("/dev/fd")
     mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-    memory = mapped + int(memory_gib * 2**30)
-    limit_resources({resource.RLIMIT_AS: memory, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_OPEN_FILES})
+    return _Held(mapped, len(os.listdir(files)) if files.exists() else 0)
 
 
-def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
+def _forget_too_much(kept: KeptEpisodes, without: _Held, memory_gib: float) -> _Held:
+    """Forget all episodes where more is held than `without` them and their share; say what is held without any."""
+    try:
+        held = _held()
+        if (
+            held.memory - without.memory <= KEPT_SHARE * memory_gib * 2**30
+            and held.files - without.files <= KEPT_SHARE * MAX_OPEN_FILES
+        ):
+            return without
+        kept.clear()
+        return _held()
+    except OSError:  # no file is left to look with
+        kept.clear()
+        return without
+
+
+def _limit_scores(memory_gib: float, held: _Held) -> None:
+    """Limit what a score may take beyond what is held by now, and beyond what may be kept."""
+    memory = held.memory + int((1 + KEPT_SHARE) * memory_gib * 2**30)
+    files = int((1 + KEPT_SHARE) * MAX_OPEN_FILES)
+    limit_resources({resource.RLIMIT_AS: memory, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: files})
+
+
+def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str], kept: KeptEpisodes) -> bytes:
     name = job.task.environment
     try:
         if name in faults:
             raise EnvironmentFault(f"environment {name} cannot be built in a scoring process: {faults[name]}")
-        answer = turn_bytes(play(built[name], job))
+        answer = turn_bytes(play(built[name], job, kept))
     except EnvironmentFault as fault:
         return fault_bytes(fault)
     except MemoryError:

@@ -687,6 +687,19 @@ class episodes_share_what_they_heard(Good):
 
 
 @fault
+class episode_begun_anew_by_others(Good):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.heard: list[str] = []
+
+    def start(self, task: Task) -> Any:
+        self.heard.clear()
+        episode = Three(task)
+        episode.heard = self.heard
+        return episode
+
+
+@fault
 class episode_is_none(Good):
     def start(self, task: Task) -> Any:
         return None

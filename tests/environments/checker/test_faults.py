@@ -92,6 +92,7 @@ EXPECTED = {
     "later_turn_ends_without_a_score": "score-form",
     "score_so_far_out_of_range": "score-form",
     "later_turn_by_its_own_chance": "episode-replay",
+    "episode_begun_anew_by_others": "episode-replay",
     "episode_shows_another_question": "episode",
     "turns_without_end": "episode-endless",
     "waiting_is_paid": "paid-wrong",

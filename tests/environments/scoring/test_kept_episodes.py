@@ -1,0 +1,185 @@
+"""An episode that is kept takes each step once, and says what it would say if it were replayed."""
+
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+
+from environments import EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
+from environments.scoring import kept_episodes, worker
+from environments.scoring.jobs import play
+from environments.scoring.kept_episodes import KeptEpisodes
+from environments.surroundings import generator_states
+from tests.environments.counted import HELD_BYTES, HELD_FILES
+
+NUM_TURNS = 6
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "steps"
+
+
+def source_of(path, **options):
+    return EnvironmentSource("counted", "tests.environments.counted:create", {"path": str(path), **options})
+
+
+def scorer_of(path, *, in_process=False, workers=1, memory_gib=2, **options):
+    source = source_of(path, in_process=in_process, **options)
+    return Scorer([source], {"counted": source.create()}, ScoringOptions(workers=workers, memory_gib=memory_gib))
+
+
+def num_steps(path):
+    num = path.stat().st_size if path.exists() else 0
+    path.unlink(missing_ok=True)
+    return num
+
+
+def jobs_of(path, turn, num=3, words="abcdefgh", named=True):
+    """Ask for a turn, counted from 1, of several episodes."""
+    tasks = [source_of(path).create().task("all", index) for index in range(num)]
+    return [ScoringJob(task, tuple(words[:turn]), f"{task.index}" if named else "") for task in tasks]
+
+
+def replayed(path, turn, num=3, **options):
+    return [play(source_of(path, **options).create(), job) for job in jobs_of(path, turn, num, named=False)]
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_an_episode_takes_each_step_once(path, in_process):
+    with scorer_of(path, in_process=in_process) as scorer:
+        turns = [scorer.turns(jobs_of(path, turn)) for turn in range(1, NUM_TURNS + 1)]
+    assert num_steps(path) == 3 * NUM_TURNS
+    assert turns == [replayed(path, turn) for turn in range(1, NUM_TURNS + 1)]
+
+
+def test_each_of_several_processes_takes_a_step_once_at_the_most(path):
+    with scorer_of(path, workers=2) as scorer:
+        turns = [scorer.turns(jobs_of(path, turn)) for turn in range(1, NUM_TURNS + 1)]
+    assert num_steps(path) <= 2 * 3 * NUM_TURNS
+    assert turns == [replayed(path, turn) for turn in range(1, NUM_TURNS + 1)]
+
+
+def test_an_episode_that_is_submitted_by_itself_takes_each_step_once(path):
+    with scorer_of(path) as scorer:
+        for turn in range(1, NUM_TURNS + 1):
+            assert not any(scorer.submit(job).result(30).done for job in jobs_of(path, turn))
+    assert num_steps(path) == 3 * NUM_TURNS
+
+
+@pytest.mark.parametrize("way", ["still", "seeded", "seeded in each step", "late", "unseeded"])
+def test_the_numbers_and_what_is_left_of_the_generators_are_those_of_replaying(path, way):
+    environment, kept, seen = source_of(path, way=way).create(), KeptEpisodes(), []
+    for named in (True, False):
+        random.seed(5)
+        np.random.seed(5)
+        seen.append([])
+        for turn in range(1, NUM_TURNS + 1):
+            for job in jobs_of(path, turn, named=named):
+                seen[-1].append((play(environment, job, kept), generator_states()))
+    assert seen[0] == seen[1]
+
+
+def test_generators_of_numpy_and_of_torch_are_looked_at():
+    torch = pytest.importorskip("torch")
+    states = generator_states()
+    assert generator_states() == states
+    for draw in (random.random, np.random.normal, lambda: torch.rand(1)):
+        draw()
+        assert generator_states() != states
+        states = generator_states()
+
+
+@pytest.mark.parametrize("way", ["still", "seeded"])
+def test_a_process_that_is_killed_in_mid_game_costs_the_steps_once_more(path, way):
+    with scorer_of(path, way=way) as scorer:
+        for turn in (1, 2, 3):
+            scorer.turns(jobs_of(path, turn))
+        num_steps(path)
+        for pid in scorer._pool.pids():
+            os.kill(pid, signal.SIGKILL)
+        for turn in (4, 5):
+            assert scorer.turns(jobs_of(path, turn)) == replayed(path.with_name("others"), turn, way=way)
+    if way == "still":
+        assert num_steps(path) == 3 * (4 + 1)
+
+
+def test_a_crash_in_mid_game_is_taken_once_more(path):
+    words = ("a", "b", "crash", "c")
+    with scorer_of(path) as scorer:
+        turns = [scorer.turns(jobs_of(path, turn, 1, words))[0] for turn in (1, 2, 3, 4)]
+    assert [turn.done for turn in turns] == [False] * 4
+    assert turns[3].messages[0]["content"] == "['a', 'b', 'crash', 'c'] []"
+    assert num_steps(path) == 2 + 1 + 3 + 1
+
+
+def heard(kept, environment, *completions, index=0, name="one"):
+    turn = play(environment, ScoringJob(environment.task("all", index), completions, name), kept)
+    return turn.messages[0]["content"] if turn.messages else turn.score
+
+
+def test_what_does_not_go_on_with_what_was_heard_is_replayed(path):
+    environment, kept = source_of(path).create(), KeptEpisodes()
+    heard(kept, environment, "a")
+    assert heard(kept, environment, "a", "b") == "['a', 'b'] []"
+    assert num_steps(path) == 2
+    assert heard(kept, environment, "a", "b", "c", "d") == "['a', 'b', 'c', 'd'] []"
+    assert num_steps(path) == 2, "those that were heard elsewhere"
+    assert heard(kept, environment, "a", "x", "c", "d", "e") == "['a', 'x', 'c', 'd', 'e'] []"
+    assert num_steps(path) == 5
+    for again in ({}, {"index": 1}):
+        assert heard(kept, environment, "a", "x", "c", "d", "e", **again) == "['a', 'x', 'c', 'd', 'e'] []"
+        assert num_steps(path) == 5
+    assert heard(kept, environment, "a", "x", "c", "d", "e", "f") == "['a', 'x', 'c', 'd', 'e', 'f'] []"
+    assert num_steps(path) == 6, "the task is another"
+    heard(kept, source_of(path).create(), *"axcdefg")
+    assert num_steps(path) == 7, "the environment is built anew"
+    for _ in range(2):
+        heard(kept, environment, "a", "b", name="")
+        assert num_steps(path) == 2, "it has no name"
+
+
+@pytest.mark.parametrize("last", ["end", "raise"])
+def test_what_is_over_is_forgotten(path, last):
+    environment, kept = source_of(path).create(), KeptEpisodes()
+    heard(kept, environment, "a")
+    assert len(kept) == 1
+    for _ in range(2):
+        score = heard(kept, environment, "a", last)
+        assert score == Score.of(1.0, heard=2.0) if last == "end" else score.reason.startswith("raised ValueError")
+        assert len(kept) == 0
+    assert num_steps(path) == 1 + 1 + 2
+
+
+def test_the_longest_not_asked_for_is_forgotten_first(path, monkeypatch):
+    monkeypatch.setattr(kept_episodes, "MOST_KEPT", 2)
+    environment, kept = source_of(path).create(), KeptEpisodes()
+    for name, completions in (("one", "a"), ("two", "a"), ("one", "ab"), ("three", "a")):
+        heard(kept, environment, *completions, name=name)
+    assert len(kept) == 2
+    assert num_steps(path) == 4
+    for name, completions, num in (("one", "abc", 1), ("three", "ab", 1), ("two", "ab", 2)):
+        heard(kept, environment, *completions, name=name)
+        assert num_steps(path) == num
+
+
+def test_another_batch_and_the_end_forget_all(path):
+    with scorer_of(path, in_process=True) as scorer:
+        for forget in (scorer.next_batch, scorer.close):
+            scorer.turns(jobs_of(path, 1))
+            assert len(scorer._kept) == 3
+            forget()
+            assert len(scorer._kept) == 0
+
+
+@pytest.mark.parametrize("way", ["holding memory", "holding files"])
+def test_what_is_kept_takes_nothing_from_a_score(path, way):
+    """All of them together hold more than a process may: some are forgotten, and none goes without a turn."""
+    num, memory_gib = 40, 0.5
+    most = worker.MAX_OPEN_FILES / HELD_FILES if way == "holding files" else memory_gib * 2**30 / HELD_BYTES
+    assert num > (1 + worker.KEPT_SHARE) * most
+    with scorer_of(path, way=way, memory_gib=memory_gib) as scorer:
+        for turn in (1, 2, 3):
+            assert not any(played.done for played in scorer.turns(jobs_of(path, turn, num)))
