@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 class JobQueue:
@@ -33,6 +34,11 @@ class JobQueue:
     def first(self, environment: str) -> int:
         """Give the first job of an environment, which goes on waiting."""
         return self._numbers[environment][0]
+
+    def next_few(self, environment: str, num: int) -> list[int]:
+        """Give the first job of an environment and those behind it that came as one of the next `num` jobs of all."""
+        own = self._numbers.get(environment)
+        return [] if own is None else list(takewhile(lambda number: number < own[0] + num, own))
 
     def remove(self, environment: str, number: int) -> bool:
         """Have a job wait no more; whether it did."""

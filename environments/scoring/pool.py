@@ -33,6 +33,7 @@ from environments.options import Options
 from environments.scoring import worker
 from environments.scoring.job_queue import JobQueue
 from environments.scoring.jobs import CRASHED, LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
+from environments.scoring.kept_episodes import MOST_KEPT
 from environments.scoring.process import (
     SLOW_S,
     BrokenProcess,
@@ -50,6 +51,7 @@ FAILED_STARTS = 3  # in a row, after which no more are tried
 SPARE = 1  # workers that may be started beyond the default number
 OFTEN = 2  # slow replies of an environment in a row, after which it leaves the spare worker to others
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
+NEXT_FEW = 32  # jobs among which a process is given those of episodes that it keeps; so many may pass one by
 PIPE_BYTES = 65_536  # of a pipe that wakes, at most
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 
@@ -97,6 +99,7 @@ class KillablePool:
         self._slow = Counter[str]()  # replies in a row, by environment
         self._num_spare = SPARE if options.workers is None else 0
         self._processes: list[ScoringProcess] = []
+        self._keepers: dict[tuple[str, str], ScoringProcess] = {}  # who took the last turn of an episode under way
         self._ending: list[ScoringProcess] = []  # told to end
         self._num_failed = 0  # starts, since the last that succeeded
         self._has_started = False
@@ -251,12 +254,12 @@ class KillablePool:
         while self._waiting and (free := [one for one in self._processes if self._has_room(one)]):
             if passed_by.issuperset(free):
                 return
-            for process in sorted(free, key=lambda one: len(one.jobs)):
+            for process in sorted(free, key=lambda one: (len(one.jobs), not self._has_own(one))):
                 environment = self._next_for(process)
                 if environment is None:
                     passed_by.add(process)
                     continue
-                number = self._waiting.first(environment)
+                number = self._first_for(process, environment)
                 job = self._jobs[number]
                 # The earlier turns of an episode are taken again, each within its own limit.
                 limit_s = self._options.timeout_s * len(job.completions) * self._share_of_limit(environment)
@@ -268,6 +271,41 @@ class KillablePool:
                         process.build(environment, START_S)
                 except BrokenProcess:
                     self._let_go(process)
+
+    def _has_own(self, process: ScoringProcess) -> bool:
+        """Whether one of the next jobs goes on with an episode that a process keeps."""
+        if not self._keepers:
+            return False
+        with self._lock:
+            names = self._waiting.environments()
+        return any(self._keeper(self._first_for(process, name)) is process for name in names)
+
+    def _first_for(self, process: ScoringProcess, environment: str) -> int:
+        """Choose the job of an environment that a process gets next: the first, or one nearly so that it goes on with.
+
+        A process that keeps none of them takes the first all the same: what it does not keep it replays.
+        """
+        if not self._keepers:
+            return self._waiting.first(environment)
+        with self._lock:
+            numbers = self._waiting.next_few(environment, NEXT_FEW)
+        return next((number for number in numbers if self._keeper(number) is process), numbers[0])
+
+    def _keeper(self, number: int) -> ScoringProcess | None:
+        job = self._jobs[number]
+        return self._keepers.get((job.task.environment, job.episode)) if job.episode else None
+
+    def _note_keeper(self, process: ScoringProcess, number: int, turn: Turn) -> None:
+        """Note who keeps the episode of a job that is done, unless it is over."""
+        job = self._jobs.get(number)
+        if job is None or not job.episode:
+            return
+        name = (job.task.environment, job.episode)
+        self._keepers.pop(name, None)
+        if not turn.done:
+            self._keepers[name] = process
+        while len(self._keepers) > MOST_KEPT:
+            del self._keepers[next(iter(self._keepers))]
 
     def _has_room(self, process: ScoringProcess) -> bool:
         """Whether a process may be given a job; not behind one that is likely to be slow."""
@@ -352,7 +390,9 @@ class KillablePool:
                     if turn.score is not None and turn.score.reason is not None:
                         reason = with_hint(turn.score.reason, self._variables)
                         turn = Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
-                    yield self._finish(process), turn
+                    number = self._finish(process)
+                    self._note_keeper(process, number, turn)
+                    yield number, turn
                 elif answer == READY:
                     process.is_ready, process.deadline = True, math.inf
                     if process.built:
@@ -400,5 +440,6 @@ class KillablePool:
         """Tell a worker to end, without waiting for it."""
         if process in self._processes:
             self._processes.remove(process)
+            self._keepers = {name: keeper for name, keeper in self._keepers.items() if keeper is not process}
             process.tell_to_end()
             self._ending.append(process)

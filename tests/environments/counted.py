@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Steps(Episode):
         if completion == "crash" and not self.path.with_suffix(".crashed").exists():
             self.path.with_suffix(".crashed").touch()
             os._exit(3)
+        while completion == "wait" and not self.path.with_suffix(".go").exists():
+            time.sleep(0.01)
         if completion == "raise":
             raise ValueError("not that")
         self.heard.append(completion)

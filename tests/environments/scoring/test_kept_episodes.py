@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -113,6 +114,28 @@ def test_a_crash_in_mid_game_is_taken_once_more(path):
     assert [turn.done for turn in turns] == [False] * 4
     assert turns[3].messages[0]["content"] == "['a', 'b', 'crash', 'c'] []"
     assert num_steps(path) == 2 + 1 + 3 + 1
+
+
+def test_an_episode_goes_on_in_the_process_that_keeps_it_and_waits_for_none(path):
+    with scorer_of(path, workers=2) as scorer:
+        job, other = jobs_of(path, 1, 2)
+        held = scorer.submit(ScoringJob(job.task, ("wait",), job.episode))  # by the first process
+        while not path.exists():
+            time.sleep(0.01)
+        scorer.submit(other).result(30)
+        path.with_suffix(".go").touch()
+        held.result(30)
+        for turn in (2, 3, 4):
+            assert not scorer.submit(jobs_of(path, turn, 2)[1]).result(30).done
+        assert num_steps(path) == 1 + 4
+        path.with_suffix(".go").unlink()
+        held = scorer.submit(ScoringJob(other.task, (*"abcd", "wait"), other.episode))  # by the second
+        while not path.exists():
+            time.sleep(0.01)
+        assert not scorer.submit(ScoringJob(other.task, tuple("abcde"), other.episode)).result(30).done
+        assert num_steps(path) == 1 + 5, "its process has no time for it"
+        path.with_suffix(".go").touch()
+        held.result(30)
 
 
 def heard(kept, environment, *completions, index=0, name="one"):
