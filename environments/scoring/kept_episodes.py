@@ -59,6 +59,12 @@ class KeptEpisodes:
             while len(self._kept) > MOST_KEPT:
                 forgotten.append(self._kept.pop(next(iter(self._kept))))
 
+    def forget(self, environment: str, name: str) -> None:
+        """Forget the episode of a name, if there is one."""
+        with self._lock:
+            forgotten = [self._kept.pop((environment, name), None)]
+        forgotten.clear()
+
     def clear(self) -> None:
         """Forget all."""
         with self._lock:

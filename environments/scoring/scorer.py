@@ -101,9 +101,16 @@ class Scorer:
     def end(self, jobs: Sequence[ScoringJob]) -> None:
         """Let go of the episodes of these jobs, the last of each, which are played no further though they go on.
 
-        Returns at once. Nothing but servers keeps an episode between its turns.
+        Returns at once. Scoring processes are not told: they keep the newest, whatever became of the others.
         """
-        if remote := [job for job in jobs if isinstance(self._environments[job.task.environment], RemoteEnvironment)]:
+        remote = list[ScoringJob]()
+        for job in jobs:
+            name = job.task.environment
+            if isinstance(self._environments[name], RemoteEnvironment):
+                remote.append(job)
+            elif not self.isolates(name):
+                self._kept.forget(name, job.episode)
+        if remote:
             self._remote.end(remote)
 
     def _submit_once(self, job: ScoringJob) -> Future[Turn]:

@@ -56,6 +56,15 @@ def test_an_episode_takes_each_step_once(path, in_process):
     assert turns == [replayed(path, turn) for turn in range(1, NUM_TURNS + 1)]
 
 
+def test_the_trainer_lets_go_of_one_that_is_cut_off(path):
+    with scorer_of(path, in_process=True) as scorer:
+        scorer.turns(jobs_of(path, 2))
+        scorer.end(jobs_of(path, 2)[:1])
+        num_steps(path)
+        scorer.turns(jobs_of(path, 3))
+    assert num_steps(path) == 3 + 1 + 1, "the first is replayed"
+
+
 def test_each_of_several_processes_takes_a_step_once_at_the_most(path):
     with scorer_of(path, workers=2) as scorer:
         turns = [scorer.turns(jobs_of(path, turn)) for turn in range(1, NUM_TURNS + 1)]
