@@ -106,10 +106,13 @@ def play_tasks(
             break
         for place in live:
             completions[place] += (answer(tasks[place], turn, said[place]),)
-        found: list[Turn] = scorer.turns([ScoringJob(tasks[place], completions[place]) for place in live])
-        for place, one in zip(live, found, strict=True):
+        jobs = [ScoringJob(tasks[place], completions[place], f"play/{place}") for place in live]
+        found: list[Turn] = scorer.turns(jobs)
+        for place, job, one in zip(live, jobs, found, strict=True):
             if one.done or turn == max_turns - 1:
                 ended[place] = (one.score or Score(0.0, False), not one.done)
+            if not one.done and place in ended:
+                scorer.end([job])
             said[place] += ({"role": "assistant", "content": completions[place][-1]}, *one.messages)
     return [ended[place] for place in range(len(tasks))]
 

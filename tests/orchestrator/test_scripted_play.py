@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,3 +83,13 @@ def test_the_reference_gives_its_answer_in_every_turn() -> None:
         blind = play_category(environment, "5", "random", scorer, num_tasks=400, seed=0)
     assert (right.pass_rate, nonsense.pass_rate) == (1, 0)
     assert blind.pass_rate == pytest.approx(0.36, abs=0.08), "examples/guess.py says so of who guesses blindly"
+
+
+def test_a_game_of_many_turns_takes_each_step_once(tmp_path: Path) -> None:
+    """A hundred turns took as long as five thousand: all before were replayed at each."""
+    source = EnvironmentSource("c", "tests.environments.counted:create", {"path": str(tmp_path / "steps")})
+    environment = source.create()
+    with Scorer([source], {"c": environment}) as scorer:
+        games = play_category(environment, "all", "constant", scorer, num_tasks=2, seed=0, text="x", max_turns=6)
+    assert (tmp_path / "steps").stat().st_size == 2 * 6
+    assert games.tally.num_cut_off == 2
