@@ -1,4 +1,4 @@
-"""How cost grows with categories, environments, arms, steps, runs, answers and batches.
+"""How cost grows with categories, environments, arms, steps, runs, answers, batches and turns.
 
     taskset -c 1 python -m benchmarks.growth                 # all of it, about ten minutes; or: categories arms ...
 
@@ -29,7 +29,7 @@ import numpy as np
 import orchestrator
 from benchmarks import bandits, store
 from benchmarks.step import Coin
-from environments import Category
+from environments import Category, EnvironmentSource, Scorer, ScoringJob, ScoringOptions
 from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
 from orchestrator.runs.catalog import request_stop
@@ -199,6 +199,28 @@ def runs() -> Iterator[Cost]:
     yield Cost("runs: writing a step of one", 0.1, sizes, written)
 
 
+def turns() -> Iterator[Cost]:
+    """A turn of a game, by its number: of an episode that is kept, and of one that is replayed each time."""
+    options = {"id": "MountainCarContinuous-v0", "turns": 1000, "reward_range": [-1000, 100], "invalid": "end"}
+    source, sizes = EnvironmentSource("car", "gymnasium", options), (2, 20, 200)
+    games = source.create()
+    tasks = [games.task(games.categories[0].name, index) for index in range(8)]
+    for name, limit in (("kept", 0.1), ("", 1.1)):
+        took = dict.fromkeys(sizes, float("inf"))
+        with Scorer([source], {"car": games}, ScoringOptions(isolation="none")) as scorer:
+            for turn in range(1, max(sizes) + 2):
+                said = ("0.1",) * turn
+                jobs = [ScoringJob(task, said, name and f"{name}{task.index}") for task in tasks]
+                here = [size for size in sizes if abs(turn - size) <= 1]
+                if not (here or name):
+                    continue
+                begun = time.process_time()
+                scorer.turns(jobs)
+                for size in here:  # the least of three turns
+                    took[size] = min(took[size], 1000 * (time.process_time() - begun) / len(jobs))
+        yield Cost(f"turns: one of a game, {name or 'replayed'}", limit, sizes, list(took.values()))
+
+
 def least(work: Callable[[], object], times: int) -> float:
     """The least of several times, in milliseconds of this process's CPU."""
     found = []
@@ -217,6 +239,7 @@ PARTS: Mapping[str, Callable[[], Iterator[Cost]]] = {
     "runs": runs,
     "answers": answers,
     "batches": batches,
+    "turns": turns,
 }
 
 
