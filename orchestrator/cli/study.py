@@ -39,7 +39,8 @@ LONGEST_SAID = 72  # characters of it
 def study(
     file: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file: spec, seeds, and what varies.")],
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; default: the study's, else one a core.")
+        int | None,
+        typer.Option(min=1, help="Runs at a time; default: the study's, else a core for each rank."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs, how much time and disk.")] = False,
     does_rehearse: Annotated[

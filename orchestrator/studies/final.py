@@ -81,9 +81,7 @@ def look(path: Path, looks: FinalLooks, watcher: Callback, tell: Callable[[str],
 
 def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Findings:
     """Load a run's last policy, evaluate it on the final pool and record that."""
-    spec: Spec = load_spec(
-        ledger.reading.spec(name), ["resources.ranks=1", "resources.replicas=1"]
-    )  # nothing is updated
+    spec: Spec = load_spec(ledger.reading.spec(name), ONE_PROCESS)
     folder = place.run_folder(name)
     record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
     if record is None:

@@ -260,5 +260,9 @@ def open_study(
 
 
 def workers_of(study: Study, workers: int | None = None, most: int | None = None) -> int:
-    """Say how many runs go at a time: as asked, as the study says, or `most`: one a core that this process may use."""
-    return min(workers or study.workers or most or available_cores(), len(study.runs))
+    """Say how many runs go at a time: as asked, as the study says, or `most`.
+
+    Without these a core of those that this process may use for each rank of a run, and one run at least.
+    """
+    num_ranks = max(setting.spec.resources.ranks for setting in study.settings)
+    return min(workers or study.workers or most or max(1, available_cores() // num_ranks), len(study.runs))

@@ -68,7 +68,7 @@ class Study:
     base: Spec
     settings: tuple[StudySetting, ...]
     seeds: tuple[int, ...]
-    workers: int | None  # None: one a core
+    workers: int | None  # None: a core for each rank
     compare: Compare
 
     @property

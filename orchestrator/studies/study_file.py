@@ -132,7 +132,7 @@ class StudyFile(Section):
         description="Settings one by one, each with a `label` if it likes.",
     )
     random: RandomDraws | None = Field(None, description="Settings drawn at random.")
-    workers: int | None = Field(None, ge=1, le=1024, description="Runs at a time; default: one a core.")
+    workers: int | None = Field(None, ge=1, le=1024, description="Runs at a time; default: a core for each rank.")
     compare: Compare = Field(default_factory=Compare, description="What will be compared, said beforehand.")
 
     @field_validator("name")

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.cli.study import StudyScreen
 from orchestrator.spec import load_spec
 from orchestrator.studies.run_processes import RunProcesses
-from orchestrator.studies.runner import ProcessEnd, RunQueue, StudyCallback, in_turn
+from orchestrator.studies.runner import ProcessEnd, RunQueue, StudyCallback, in_turn, workers_of
 from tests.orchestrator.specs import small
 from tests.orchestrator.studies.studies import made_study
 
@@ -164,3 +164,13 @@ def test_runs_that_begin_together_have_other_seeds_so_that_none_waits_for_anothe
     assert by_two == ["uniform.s0", "uniform.s1", "sec.s0", "sec.s1", "uniform.s2", "sec.s2"]
     assert in_turn(runs, study, 1) == runs
     assert in_turn(runs[1:], study, 2)[0].name == "trial.uniform.s1"
+
+
+@pytest.mark.parametrize(("ranks", "expected"), [(1, 6), (2, 4), (3, 2), (16, 1)])
+def test_each_rank_of_a_run_has_a_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, expected: int
+) -> None:
+    monkeypatch.setattr("orchestrator.studies.runner.available_cores", lambda: 8)
+    study = made_study(tmp_path, seeds=6, list=[{"resources.ranks": 1}, {"resources.ranks": ranks}][ranks == 1 :])
+    assert workers_of(study) == expected
+    assert workers_of(study, workers=3) == 3, "as asked"
