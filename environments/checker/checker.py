@@ -67,6 +67,7 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made
     "scores": Check("scoring", scores.check_scores),
     "closed": Check("drawing legal answers", environment.check_closed),
     "episodes": Check("playing episodes", scores.check_episodes),
+    "legal": Check("playing with legal answers", scores.check_legal_play),
 }
 SECOND_PROCESS = Check("making tasks in another process", tasks.check_made_elsewhere)
 

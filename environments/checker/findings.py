@@ -99,6 +99,7 @@ RULES: dict[str, Rule] = {
     "episode-used": Rule("error", "make a new Episode at each start, with no state outside of it"),
     "episode-replay": Rule("error", "let a turn depend on the task and the completions so far alone"),
     "episode-endless": Rule("warning", "end after a number of turns, whatever the policy writes"),
+    "legal-play": Rule("error", "give whatever legal answers lead to a score in 0..1: is `reward_range` too narrow?"),
     # closed environments
     "legal-answer": Rule("error", "let legal_answer(task, rng) draw a reply of the right form, from rng alone"),
     "gives-away": Rule("error", "draw the legal answer without looking at the task's own: a warm start learns it"),

@@ -17,9 +17,9 @@ from typing import cast
 
 import numpy as np
 
-from environments.checker.findings import CheckContext, Severity, quoted
+from environments.checker.findings import CheckContext, Severity, error_text, quoted
 from environments.checker.tasks import conversation_fault, fingerprint, message_fault, task_fingerprints
-from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Episode, Score, Task, Turn
+from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Environment, Episode, Score, Task, Turn
 from environments.display import clean
 from environments.options import FRAMES
 from environments.scoring import ScoringJob
@@ -47,6 +47,7 @@ HOSTILE = {
 }
 
 NUM_EPISODES = 3  # of a category: tasks that are played
+LEGAL_GAMES, LEGAL_TURNS = 8, 256  # of a category: games of legal answers, and most turns of one
 MOST_TURNS = 32
 UNSURE = "I do not know"
 
@@ -318,6 +319,38 @@ def check_episodes(context: CheckContext) -> None:
                 break
             if not all(_check_turns(context, task, replies) for replies in _scripts(task, tasks)):
                 return
+
+
+def check_legal_play(context: CheckContext) -> None:
+    """Play some games of every category with legal answers, where the environment draws them: all have a score."""
+    environment = context.environment
+    if environment.closed or type(environment).legal_answer is Environment.legal_answer:
+        return  # the answers of closed ones are looked at by themselves
+    for category, tasks in context.tasks.items():
+        is_spent = context.budget()
+        live = [(task, np.random.default_rng(task.index), list[str]()) for task in tasks[:LEGAL_GAMES]]
+        num, unscorable = len(live), list[tuple[Task, int, str]]()
+        for number in range(1, LEGAL_TURNS + 1):
+            if not live or is_spent():
+                break
+            context.at(f"turn {number} of games of legal answers in category {quoted(category)}")
+            jobs = []
+            for task, rng, replies in live:
+                try:
+                    replies.append(environment.legal_answer(task, rng))
+                except Exception as error:  # foreign code may raise anything
+                    context.find_in(task, "legal-answer", f"legal_answer fails: {error_text(error)}")
+                    return
+                jobs.append(ScoringJob(task, tuple(replies), f"legal/{category}/{task.index}"))
+            turns = context.score_elsewhere(jobs)
+            for (task, *_), turn in zip(live, turns, strict=True):
+                if turn.score is not None and turn.score.reason is not None:
+                    unscorable.append((task, number, turn.score.reason))
+            live = [game for game, turn in zip(live, turns, strict=True) if not turn.done]
+        if unscorable:
+            task, number, reason = unscorable[0]
+            words = f"{len(unscorable)} of {num} games of legal answers cannot be scored, the first in turn {number}"
+            context.find_in(task, "legal-play", f"{words}: {clean(reason)}")
 
 
 def _scripts(task: Task, tasks: Sequence[Task]) -> Iterator[Iterator[str]]:

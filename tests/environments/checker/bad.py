@@ -82,7 +82,41 @@ class SeveralTurns(Good):
         return Three(task)
 
 
-FAULTS: dict[str, type[Good]] = {"none": Good, "none, closed": Closed, "none, several turns": SeveralTurns}
+class Moves(Episode):
+    """Three legal moves, which are digits; anything else ends it."""
+
+    most = 1.0  # that it pays
+
+    def __init__(self, task: Task) -> None:
+        self.messages, self.num, self.answer = task.messages, 0, task.answer
+
+    def step(self, completion: str) -> Any:
+        self.num += 1
+        if self.num == 1 and completion == self.answer:
+            return Turn(score=Score.of(1.0))
+        if len(completion) != 1 or not completion.isdecimal():
+            return Turn(score=Score.of(0.0))
+        if self.num < 3:
+            return Turn(({"role": "user", "content": f"move {self.num}"},), None, done=False)
+        return Turn(score=Score.of(self.most))
+
+
+class Game(Good):
+    """One that draws legal moves."""
+
+    def start(self, task: Task) -> Any:
+        return Moves(task)
+
+    def legal_answer(self, task: Task, rng: np.random.Generator) -> Any:
+        return str(rng.integers(1, 10))
+
+
+FAULTS: dict[str, type[Good]] = {
+    "none": Good,
+    "none, closed": Closed,
+    "none, several turns": SeveralTurns,
+    "none, legal moves": Game,
+}
 
 
 def fault(made: type[Good]) -> type[Good]:
@@ -780,6 +814,16 @@ class prints(Good):
     def task(self, category: str, index: int) -> Any:
         os.write(1, b"\x1b[2Jlook at me\n")
         return super().task(category, index)
+
+
+class TooMuch(Moves):
+    most = 3.0
+
+
+@fault
+class legal_moves_paid_too_much(Game):
+    def start(self, task: Task) -> Any:
+        return TooMuch(task)
 
 
 @fault

@@ -102,6 +102,7 @@ EXPECTED = {
     "episodes_share_what_they_heard": "score-same",
     "episode_is_none": "episode",
     "turn_without_a_message": "episode",
+    "legal_moves_paid_too_much": "legal-play",
     "no_legal_answer": "legal-answer",
     "legal_answer_is_the_answer": "gives-away",
     "legal_answer_by_its_own_chance": "legal-answer",
@@ -135,7 +136,7 @@ def surroundings(monkeypatch, tmp_path):
     np.random.set_state(numpy_state)
 
 
-@pytest.mark.parametrize("fault", ["none", "none, closed", "none, several turns"])
+@pytest.mark.parametrize("fault", ["none", "none, closed", "none, several turns", "none, legal moves"])
 def test_nothing_is_found_where_nothing_is_wrong(fault):
     assert findings_here(bad(fault)) == []
 
