@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
 import random
 import sys
 from collections.abc import Iterator
@@ -45,12 +44,16 @@ class OwnRandomState:
             np.random.set_state(numpy)
 
 
-def generator_states() -> tuple[object, ...]:
+def generator_states() -> dict[str, object]:
     """Take the states of the process's global generators, to compare with those of another time."""
+    _, keys, *position = np.random.get_state(legacy=True)
     torch = sys.modules.get("torch")
     read = getattr(torch, "get_rng_state", None)  # None while it is being imported, too
-    numpy = pickle.dumps(np.random.get_state(legacy=False))
-    return random.getstate(), numpy, None if read is None else read().numpy().tobytes()
+    return {
+        "random": random.getstate(),
+        "numpy.random": (np.asarray(keys).tobytes(), *position),
+        "torch": None if read is None else read().numpy().tobytes(),
+    }
 
 
 def import_apart(module: str, package: str, type_: str) -> Any:

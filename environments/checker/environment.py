@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from environments.checker.tasks import make_checked
 from environments.contracts import Category, Pool, Task
 from environments.pools import pool_of
 from environments.scoring import ScoringJob
+from environments.surroundings import generator_states
 
 SLOW_S = 10.0  # to build
 HEAVY_MIB = 1024.0
@@ -234,15 +234,12 @@ def _share_right(context: CheckContext, tasks: Sequence[Task], answers: Sequence
 
 def surroundings() -> dict[str, Any]:
     """Look at what an environment must leave as it is: global generators, working directory, files, variables."""
-    _, keys, *position = np.random.get_state(legacy=True)
-    numpy_state = (np.asarray(keys).tobytes(), *position)
     directory, files = None, frozenset[str]()
     with suppress(FileNotFoundError):
         directory = os.getcwd()
         # without what Python writes beside a user's module
         files = frozenset(os.listdir(directory)) - {"__pycache__"}
-    generators = {"random": random.getstate(), "numpy.random": numpy_state}
-    return {**generators, "directory": directory, "files": files, "variables": dict(os.environ)}
+    return {**generator_states(), "directory": directory, "files": files, "variables": dict(os.environ)}
 
 
 def side_effects(before: Mapping[str, Any], later: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
