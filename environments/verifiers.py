@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import math
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.metadata import version
@@ -35,6 +35,7 @@ SOURCE = "https://github.com/PrimeIntellect-ai/verifiers"
 
 ADAPTER_VERSION = "1"
 ALL = "all"  # the one category of tasks that are not told apart
+GIVEN = {"task", "trace", "runtime"}  # what methods that score may ask for; the last is in a harness alone
 PREPARING = ("setup", "finalize", "stage_verifier")  # methods of a task that work on a runtime
 
 Fields = Annotated[str, AfterValidator(lambda text: Expression(text).text)]
@@ -76,6 +77,9 @@ class Verifiers(Environment):
         self._task_class = self._class.task_type()
         if why := next(reasons(self._task_class, self._class, self._settings), None):
             raise self._needs_harness(why)
+        for one in scoring_methods(self._task_class, self._settings):
+            if not inspect.iscoroutinefunction(one):
+                raise self._fault(f"{self._task_class.__name__}.{one.__name__} is awaited: write it as `async def`")
         code = f"+{code_digest(own, config.folder)}" if own else ""
         self.version = f"{ADAPTER_VERSION}+verifiers-{version('verifiers')}{code}"
 
@@ -207,6 +211,12 @@ def library() -> Any:
     return import_apart("verifiers.v1", "verifiers>=0.4", "verifiers")
 
 
+def scoring_methods(task: Any, settings: Any, kinds: Sequence[str] = ("reward", "metric")) -> list[Any]:
+    """Give the methods and functions that score a task of a class."""
+    made = task(task.data_type().model_construct(), settings.task)
+    return [one for kind in kinds for one in made.hooks(kind)]
+
+
 def reasons(task: Any, taskset: Any, settings: Any) -> Iterator[str]:
     """Say why the tasks of a class need a harness."""
     if task.NEEDS_CONTAINER:
@@ -218,13 +228,18 @@ def reasons(task: Any, taskset: Any, settings: Any) -> Iterator[str]:
     for name in PREPARING:
         if getattr(task, name) is not getattr(library().Task, name):
             yield f"{task.__name__}.{name} works on a runtime"
-    made = task(task.data_type().model_construct(), settings.task)
-    rewards, metrics = made.hooks("reward"), made.hooks("metric")
-    for one in (*rewards, *metrics):
-        runtime = inspect.signature(one).parameters.get("runtime")
-        if runtime is not None and runtime.default is inspect.Parameter.empty:
+    for one in scoring_methods(task, settings):
+        required = {
+            name
+            for name, parameter in inspect.signature(one).parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        }
+        if "runtime" in required:
             yield f"{task.__name__}.{one.__name__} works on a runtime"
-    if not rewards:
+        if asked := sorted(required - GIVEN):
+            yield f"{task.__name__}.{one.__name__} asks for {', '.join(asked)}, which is not here"
+    if not scoring_methods(task, settings, ("reward",)):
         yield f"{task.__name__} has no @vf.reward, so something else scores it"
 
 

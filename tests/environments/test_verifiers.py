@@ -60,6 +60,24 @@ class Files(vf.Taskset[FileTask, vf.TasksetConfig]):
     def load(self):
         return []
 
+class PeersTask(SumTask):
+    @vf.reward
+    async def best(self, traces) -> float:
+        return 1.0
+
+class Peers(vf.Taskset[PeersTask, vf.TasksetConfig]):
+    def load(self):
+        return []
+
+class PlainTask(vf.Task[SumData, vf.State, vf.TaskConfig]):
+    @vf.reward
+    def right(self, trace) -> float:
+        return 1.0
+
+class Plain(vf.Taskset[PlainTask, vf.TasksetConfig]):
+    def load(self):
+        return []
+
 class SetUpTask(SumTask):
     async def setup(self, trace, runtime):
         pass
@@ -145,6 +163,7 @@ def test_its_config_and_size_bound_it(made):
     [
         ("Boxed", r"BoxTask runs in a container"),
         ("Files", r"FileTask.tests works on a runtime"),
+        ("Peers", r"PeersTask.best asks for traces, which is not here"),
         ("SetUp", r"SetUpTask.setup works on a runtime"),
         ("Silent", r"SilentTask has no @vf.reward"),
         ("Opened", r"task 0: it has no prompt"),
@@ -153,6 +172,11 @@ def test_its_config_and_size_bound_it(made):
 def test_what_needs_a_harness_is_refused_by_name(made, name, why):
     with pytest.raises(EnvironmentFault, match=rf"it needs a harness, and there is none here: {why}"):
         made(taskset=f"./sums.py:{name}", category=None, reference=None)
+
+
+def test_a_reward_that_cannot_be_awaited_is_refused(made):
+    with pytest.raises(EnvironmentFault, match=r"PlainTask\.right is awaited: write it as `async def`"):
+        made(taskset="./sums.py:Plain", category=None, reference=None)
 
 
 @pytest.mark.parametrize(
