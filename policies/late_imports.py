@@ -6,7 +6,7 @@ quarter of that import (`python -X importtime`), and pyarrow starts a thread, be
 forked. Here each function is imported when it is first called, and nothing else changes.
 
 The library also reads the sources of all its models for what they define, twice over: its cache of that has room for
-128 folders, and there are some 450. Here it has room for all, a third of a second less of each process.
+128 folders, and there are some 450. Here it has room for all.
 """
 
 from __future__ import annotations
