@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import signal
 import time
 
@@ -108,8 +109,9 @@ def test_a_process_that_is_killed_in_mid_game_costs_the_steps_once_more(path, wa
         for turn in (1, 2, 3):
             scorer.turns(jobs_of(path, turn))
         num_steps(path)
-        for pid in scorer._pool.pids():
-            os.kill(pid, signal.SIGKILL)
+        for process in scorer._pool._processes:
+            os.kill(process.leader.pid, signal.SIGKILL)
+            assert select.select([process], [], [], 30)[0], "what it leads ends after it, and hangs up"
         for turn in (4, 5):
             assert scorer.turns(jobs_of(path, turn)) == replayed(path.with_name("others"), turn, way=way)
     if way == "still":
