@@ -10,7 +10,9 @@ docs/environments.md.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self
 
@@ -41,6 +43,7 @@ SOURCE = "https://gymnasium.farama.org, arXiv 2407.17032"
 ADAPTER_VERSION = "1"
 LONGEST = 100_000  # characters of a reply that are read
 TEXT = "ansi"  # Gymnasium's name of rendering as text
+RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 
 
 class Config(GameOptions):
@@ -199,7 +202,7 @@ class Gymnasium(Environment):
         except ValueError as error:
             raise self._fault(str(error), category) from error
         self._spaces[category] = env.action_space
-        env.close()
+        _close(env)
 
     def _is_rendered(self, env: Any, category: str) -> bool:
         wanted, modes = self._config.observation, env.metadata.get("render_modes", [])
@@ -219,7 +222,10 @@ class Gymnasium(Environment):
 
 
 class Game:
-    """One game from its seed on: the environment, what is seen of it, what it has paid."""
+    """One game from its seed on: the environment, what is seen of it, what it has paid.
+
+    The environment is closed as soon as nobody has the game any more, over or not.
+    """
 
     def __init__(self, environment: Gymnasium, category: str, index: int) -> None:
         self._environment, self._category = environment, category
@@ -227,20 +233,32 @@ class Game:
         self._random, self.total, self.is_over = OwnRandomState(seed), 0.0, False
         with self._random.lent():
             self._env = environment.made(category, seed)
-            observation, _ = self._env.reset(seed=seed)
+            weakref.finalize(self, _close, self._env)
+            observation, _ = parts("reset", self._env.reset(seed=seed), RESET)
             self.seen = environment.text_of(category, observation, self._env)
 
     def step(self, text: str) -> None:
         """Take an action; NoAction where the text is none."""
         with self._random.lent():
             action = self._environment.action_of(text, self._env)
-            observation, reward, terminated, truncated, _ = self._env.step(action)
+            observation, reward, terminated, truncated, _ = parts("step", self._env.step(action), STEP)
             self.total += float(reward)
             self.is_over = bool(terminated or truncated)
-            if self.is_over:
-                self._env.close()
-            else:
+            if not self.is_over:
                 self.seen = self._environment.text_of(self._category, observation, self._env)
+
+
+def _close(env: Any) -> None:
+    with suppress(Exception):  # foreign code, and nobody to tell
+        env.close()
+
+
+def parts(method: str, given: object, names: Sequence[str]) -> tuple[Any, ...]:
+    """Take apart what a method returned; raises ValueError where it is not what Gymnasium wants, as in old Gym."""
+    if isinstance(given, tuple) and len(given) == len(names):
+        return given
+    what = f"{len(given)} values" if isinstance(given, tuple) else f"a {type(given).__name__}"
+    raise ValueError(f"{method}() returned {what}, not ({', '.join(names)})")
 
 
 class Play(Episode):

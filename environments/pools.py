@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from environments.contracts import Environment, EnvironmentFault, Flaw, Pool, Task
 from environments.display import Tell, Throttle
+from environments.user_code import raised
 
 # One entry a tenth: .7 to learn from, .1 for matrices and reports, .1 a scheduler may look at, .1 for a study's end.
 TENTHS: tuple[Pool, ...] = ("train",) * 7 + ("anchor", "select", "final")
@@ -55,7 +56,7 @@ def make_task(environment: Environment, category: str, index: int) -> Task:
         raise
     except Exception as error:  # foreign code; whoever wrote it can do something about it
         raise EnvironmentFault(
-            f"{environment.name}: task({category!r}, {index}) raised {type(error).__name__}: {error};"
+            f"{environment.name}: task({category!r}, {index}) raised {raised(error)};"
             " mend the environment, then run or resume"
         ) from error
     if not isinstance(task, Task):

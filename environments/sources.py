@@ -110,8 +110,7 @@ class EnvironmentSource:
         except EnvironmentFault:
             raise
         except (Exception, SystemExit) as error:  # foreign code; whoever wrote it can do something about it
-            said = f"{type(error).__name__}: {error}"
-            raise self._fault(f"{self.type} raised {said}; mend it, or the options") from error
+            raise self._fault(f"{self.type} raised {raised(error)}; mend it, or the options") from error
 
 
 def types() -> dict[str, str]:

@@ -12,7 +12,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -47,13 +47,59 @@ class OwnRandomState:
 def generator_states() -> dict[str, object]:
     """Take the states of the process's global generators, to compare with those of another time."""
     _, keys, *position = np.random.get_state(legacy=True)
-    torch = sys.modules.get("torch")
-    read = getattr(torch, "get_rng_state", None)  # None while it is being imported, too
+    torch = _torch()
     return {
         "random": random.getstate(),
         "numpy.random": (np.asarray(keys).tobytes(), *position),
-        "torch": None if read is None else read().numpy().tobytes(),
+        "torch": None if torch is None else torch.get_rng_state().numpy().tobytes(),
     }
+
+
+class GeneratorWatch:
+    """Tells whether the process's global generators are used within: seeded, or drawn from.
+
+    Within, each goes on from a seed that it drew itself and nobody else would choose: what seeds it anew, as episodes
+    of one task do alike, cannot end where it began. Those that are not used are then as they were before.
+    """
+
+    was_used: bool  # afterwards
+
+    def __enter__(self) -> Self:
+        self._torch = _torch()
+        self._before = random.getstate(), np.random.get_state(), self._torch and self._torch.get_rng_state()
+        seeds = self._draw()
+        self._seed(seeds)
+        self._first = self._draw()
+        self._seed(seeds)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        python, numpy, torch = self._before
+        is_unused = [now == first for now, first in zip(self._draw(), self._first, strict=True)]
+        self.was_used = not all(is_unused) or _torch() is not self._torch  # imported within: nobody looked
+        if is_unused[0]:
+            random.setstate(python)
+        if is_unused[1]:
+            np.random.set_state(numpy)
+        if is_unused[2] and self._torch is not None:
+            self._torch.set_rng_state(torch)
+
+    def _draw(self) -> tuple[int, int, int]:
+        """Draw a number from each."""
+        torch = 0 if self._torch is None else int(self._torch.randint(2**62, ()))
+        return random.getrandbits(64), int(np.random.randint(2**32, dtype=np.uint32)), torch
+
+    def _seed(self, seeds: tuple[int, int, int]) -> None:
+        random.seed(seeds[0])
+        np.random.seed(seeds[1])
+        if self._torch is not None:
+            self._torch.default_generator.manual_seed(seeds[2])
+
+
+def _torch() -> Any:
+    """Give torch where it is there; None while it is being imported, too."""
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "get_rng_state") and hasattr(torch, "default_generator") else None
 
 
 def import_apart(module: str, package: str, type_: str) -> Any:

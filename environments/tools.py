@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+import numpy as np
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
@@ -121,6 +122,37 @@ def read_calls(completion: str) -> Iterator[ToolCall]:
         written, mark, _ = piece.partition(CLOSE)
         if mark:
             yield _read(written)
+
+
+def drawn_call(schemas: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> str:
+    """Draw a call of one of the tools, with arguments of its types, as Hermes and Qwen write it."""
+    tool = schemas[int(rng.integers(len(schemas)))]["function"]
+    schema = tool["parameters"]
+    wanted = [name for name in schema["properties"] if name in schema.get("required", ()) or rng.integers(2)]
+    arguments = {name: _drawn(schema["properties"][name], rng) for name in wanted}
+    return f"{OPEN}\n{json.dumps({'name': tool['name'], 'arguments': arguments})}\n{CLOSE}"
+
+
+def _drawn(schema: Mapping[str, Any], rng: np.random.Generator) -> Any:
+    """Draw a value of a schema as `schema_of` writes it; of one that refers to another, an empty object."""
+    for key in ("enum", "anyOf", "type"):
+        if isinstance(some := schema.get(key), list) and some:
+            one = some[int(rng.integers(len(some)))]
+            return one if key == "enum" else _drawn(one if key == "anyOf" else {**schema, "type": one}, rng)
+    match schema.get("type"):
+        case "boolean":
+            return bool(rng.integers(2))
+        case "integer":
+            return int(rng.integers(10))
+        case "number":
+            return round(float(rng.normal()), 2)
+        case "string":
+            return str(schema.get("const", rng.integers(1000)))
+        case "array":
+            return [_drawn(schema.get("items", {"type": "integer"}), rng) for _ in range(rng.integers(4))]
+        case "null":
+            return None
+    return {}
 
 
 def message_of(completion: str, calls: Sequence[ToolCall]) -> dict[str, Any]:

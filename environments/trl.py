@@ -28,7 +28,7 @@ from environments.registry import function_of
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.rewards.functions import FunctionOptions, FunctionReward
 from environments.surroundings import OwnRandomState
-from environments.tools import RESPONSE, ToolCall, message_of, read_calls, schema_of, told
+from environments.tools import RESPONSE, ToolCall, drawn_call, message_of, read_calls, schema_of, told
 from environments.user_code import is_user_code, raised
 
 SOURCE = "TRL's documentation, GRPOTrainer, `environment_factory`"
@@ -37,6 +37,7 @@ ADAPTER_VERSION = "3"
 NOT_TOOLS = ("reset", "get_reward")  # public methods that are not
 FILLED = ("environments",)  # what a reward function gets here and not from rows alone
 CALLING = "MyEnv(), with a method reset(**row)"
+LAST_ONE_IN = 16  # legal answers that are drawn
 
 
 class Config(rows.Config):
@@ -79,9 +80,10 @@ class Trl(rows.Rows):
         if not self.tools:
             raise self._fault(f"{config.environment_factory} has no public method, so the policy has no tool")
         try:
-            self._told = told([schema_of(getattr(made, one)) for one in self.tools])
+            self._schemas = [schema_of(getattr(made, one)) for one in self.tools]
         except ValueError as error:
             raise self._fault(f"{config.environment_factory}: {error}") from error
+        self._told = told(self._schemas)
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]
@@ -110,6 +112,10 @@ class Trl(rows.Rows):
 
     def roles(self, category: str) -> None:  # type: ignore[override]
         return None
+
+    def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
+        """Draw a call of a tool, or now and then a last reply."""
+        return drawn_call(self._schemas, rng) if rng.integers(LAST_ONE_IN) else "That is all."
 
     def answer_in(self, task: Task, completion: str) -> str | None:
         return completion.rpartition("</think>")[2].strip() or None

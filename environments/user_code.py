@@ -146,28 +146,37 @@ def unknown_options(function: object, options: Iterable[str]) -> list[str]:
 
 
 def raised(error: BaseException) -> str:
-    """Say what foreign code raised, and in which line: "ValueError: no table, in mine.py:12"."""
+    """Say what foreign code raised, and in which line, of the user's own if one is: "KeyError: 3, in mine.py:12"."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):
         return said  # says its file and line itself
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{said}, in {Path(last.filename).name}:{last.lineno}"
+    return said + (own_place(error) or _place(error, _ours()))
 
 
 def own_place(error: BaseException) -> str:
     """Say in which line of a user's own code an error arose, the innermost: ", in mine.py:12"; empty: in none."""
+    return _place(error, _not_the_users())
+
+
+def _place(error: BaseException, but: Iterable[Path]) -> str:
+    """Say where an error arose, as far in as there is a file outside of some folders."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_file() and not any(path.is_relative_to(place) for place in _not_the_users()):
+        if path.is_file() and not any(path.is_relative_to(place) for place in but):
             return f", in {path.name}:{frame.lineno}"
     return ""
+
+
+@cache
+def _ours() -> list[Path]:
+    return [ROOT / package for package in PACKAGES]
 
 
 @cache
 def _not_the_users() -> list[Path]:
     """List the folders of our packages, of Python's library and of what is installed."""
     installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return [*(ROOT / package for package in PACKAGES), *map(Path, installed)]
+    return [*_ours(), *map(Path, installed)]
 
 
 def ambiguity(name: str, folder: str | None = None) -> str | None:

@@ -13,6 +13,7 @@ from environments.contracts import Category, Environment, EnvironmentFault, Task
 from environments.display import Tell, clean
 from environments.scoring import ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource
+from environments.user_code import own_place
 
 # An error would spoil a run or its numbers, a warning costs time or surprises, a note is worth knowing.
 Severity = Literal["error", "warning", "note"]
@@ -68,7 +69,7 @@ RULES: dict[str, Rule] = {
                                " generator, no order of a set, no count of earlier calls"),
     "prompt-empty": Rule("error", "ask something: the last message must have text"),
     "last-message": Rule("warning", "let the conversation end with the user's message"),
-    "no-answer": Rule("note", "set Task.answer where there is one: a warm start learns from it, and it is tested"),
+    "no-answer": Rule("note", "fine for a game; else give tasks their answer: a warm start learns from it"),
     # the split
     "key": Rule("error", "leave Task.key as it is: the hash of the conversation decides who may train on it"),
     "pool-train": Rule("error", "give the category more distinct tasks, or mark it trainable=False"),
@@ -97,7 +98,8 @@ RULES: dict[str, Rule] = {
     # episodes
     "episode": Rule("error", "let start(task) return a new Episode with the task's messages, and step a Turn"),
     "episode-used": Rule("error", "make a new Episode at each start, with no state outside of it"),
-    "episode-replay": Rule("error", "let a turn depend on the task and the completions so far alone"),
+    "episode-replay": Rule("error", "let a turn depend on the task and the completions so far alone: keep a game in"
+                           " its own object, not in a module or a class"),
     "episode-endless": Rule("warning", "end after a number of turns, whatever the policy writes"),
     "legal-play": Rule("error", "give whatever legal answers lead to a score in 0..1: is `reward_range` too narrow?"),
     # closed environments
@@ -194,7 +196,7 @@ def quoted(text: object) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Write an exception in one line; what was written for a person comes without its type."""
+    """Write an exception in one line, with the user's own; what was written for a person comes without its type."""
     said = str(error)
     if isinstance(error, ValidationError):
         said = "; ".join(
@@ -204,7 +206,7 @@ def error_text(error: BaseException) -> str:
     text = clean(" ".join(said.split()))[:LONGEST_ERROR]
     if isinstance(error, EnvironmentFault | ValidationError):
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + own_place(error)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, count, cycle, islice
 from numbers import Real
@@ -48,6 +49,7 @@ HOSTILE = {
 
 NUM_EPISODES = 3  # of a category: tasks that are played
 LEGAL_GAMES, LEGAL_TURNS = 8, 256  # of a category: games of legal answers, and most turns of one
+REPLAYED_TURNS = 4  # of each of these, which are compared
 MOST_TURNS = 32
 UNSURE = "I do not know"
 
@@ -317,12 +319,16 @@ def check_episodes(context: CheckContext) -> None:
             if fault:
                 context.find_in(task, rule, fault)
                 break
-            if not all(_check_turns(context, task, replies) for replies in _scripts(task, tasks)):
+            other = tasks[(tasks.index(task) + 1) % len(tasks)]
+            if not all(_check_turns(context, task, other, replies) for replies in _scripts(task, tasks)):
                 return
 
 
 def check_legal_play(context: CheckContext) -> None:
-    """Play some games of every category with legal answers, where the environment draws them: all have a score."""
+    """Play games of every category side by side with legal answers, where the environment draws them.
+
+    All have a score, and their first turns are those of replaying each by itself.
+    """
     environment = context.environment
     if environment.closed or type(environment).legal_answer is Environment.legal_answer:
         return  # the answers of closed ones are looked at by themselves
@@ -343,6 +349,12 @@ def check_legal_play(context: CheckContext) -> None:
                     return
                 jobs.append(ScoringJob(task, tuple(replies), f"legal/{category}/{task.index}"))
             turns = context.score_elsewhere(jobs)
+            if 1 < number <= REPLAYED_TURNS:
+                alone = context.score_elsewhere([replace(job, episode="") for job in jobs])
+                for (task, *_), turn, replayed in zip(live, turns, alone, strict=True):
+                    if _is_sound(turn) and _is_sound(replayed) and _facts(turn) != _facts(replayed):
+                        words = f"turn {number} of a game of legal answers is another when others are played beside it"
+                        context.find_in(task, "episode-replay", words)
             for (task, *_), turn in zip(live, turns, strict=True):
                 if turn.score is not None and turn.score.reason is not None:
                     unscorable.append((task, number, turn.score.reason))
@@ -377,8 +389,11 @@ def _episode_fault(episode: object, task: Task) -> str | None:
     return fault
 
 
-def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bool:
-    """Play an episode to its end, each turn also by replaying it elsewhere; False if that had to be ended."""
+def _check_turns(context: CheckContext, task: Task, other: Task, script: Iterator[str]) -> bool:
+    """Play an episode to its end, each turn also by replaying it elsewhere; False if that had to be ended.
+
+    Between its turns an episode of another task is begun, and hears the same.
+    """
     episode, replies = context.environment.start(task), list[str]()
     for number, reply in enumerate(islice(script, MOST_TURNS), start=1):
         replies.append(reply)
@@ -387,7 +402,9 @@ def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bo
         if replayed.score is not None and replayed.score.reason is not None:
             _report_unscorable(context, task, number, replayed.score.reason)
             return replayed.score.reason not in TROUBLE
-        context.environment.start(task)  # which changes nothing for one under way
+        beside = context.environment.start(other)
+        with suppress(Exception):  # it is played itself, or like it
+            beside.step(reply)  # which changes nothing for the one under way
         played = episode.step(reply)
         if number > 1:  # the check of scores looks at first turns
             for fault in form_faults(played):
@@ -417,6 +434,10 @@ def _report_unscorable(context: CheckContext, task: Task, number: int, reason: s
     # elsewhere a turn that cannot be scored costs one sample, in process it may cost a run
     is_survived = rule != "score-form" and not context.environment.scores_in_process
     context.find_in(task, rule, f"turn {number} {words}", severity="warning" if is_survived else None)
+
+
+def _is_sound(turn: Turn) -> bool:
+    return turn.score is None or turn.score.reason is None
 
 
 def _facts(turn: Turn) -> list[object]:

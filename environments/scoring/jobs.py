@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from environments.contracts import BAD_VALUE, REPLYING, Environment, EnvironmentFault, Score, Task, Turn, is_whole
+from environments.contracts import (
+    BAD_VALUE,
+    REPLYING,
+    Environment,
+    EnvironmentFault,
+    Episode,
+    Score,
+    Task,
+    Turn,
+    is_whole,
+)
 from environments.display import brief
 from environments.scoring.kept_episodes import KeptEpisode, KeptEpisodes
-from environments.surroundings import generator_states
+from environments.surroundings import GeneratorWatch
 from environments.user_code import own_place
 
 LONGEST_REASON = 500  # characters that are kept
@@ -31,6 +41,13 @@ class ScoringJob:
     episode: str = ""  # names the episode among all that are played at the same time; empty: it is not kept
 
 
+@dataclass(frozen=True)
+class EndedEpisodes:
+    """Episodes that are played no further, though they go on: nobody is to keep them."""
+
+    names: tuple[tuple[str, str], ...]  # environment and name of each
+
+
 def unscorable(reason: str) -> Turn:
     """End an episode without a score; the reason, which may be foreign, is put on one line and cut."""
     return Turn(score=Score.unscorable(brief(reason, LONGEST_REASON)), done=True)
@@ -39,29 +56,34 @@ def unscorable(reason: str) -> Turn:
 def play(environment: Environment, job: ScoringJob, kept: KeptEpisodes | None = None) -> Turn:
     """Take the new turn of an episode, and check that alone; the earlier completions are replayed unless it is kept.
 
-    One that has a name is kept until it is over. Not if it moved the global generators: its numbers would be others
+    One that has a name is kept until it is over. Not if it used the global generators: its numbers would be others
     than those of replaying, as others draw between its turns.
 
     Whatever goes wrong makes the turn unscorable, but an `EnvironmentFault`: no further task would fare better.
     """
-    if not job.episode or type(environment).start is Environment.start:  # a single turn: nothing goes on
-        kept = None
-    states = None if kept is None else generator_states()
+    if kept is None or not job.episode or type(environment).start is Environment.start:  # a single turn
+        return _played(environment, job, None)[0]
+    known = kept.take(job.episode, environment, job.task, job.completions)
+    with GeneratorWatch() as generators:
+        turn, episode = _played(environment, job, known)
+    if episode is not None and not turn.done and not generators.was_used:
+        kept.keep(job.episode, KeptEpisode(environment, job.task, job.completions, episode))
+    return turn
+
+
+def _played(environment: Environment, job: ScoringJob, known: KeptEpisode | None) -> tuple[Turn, Episode | None]:
+    """Take the new turn, of the episode that is known or of a new one; None for the episode if that failed."""
     try:
-        known = None if kept is None else kept.take(job.episode, environment, job.task, job.completions)
         episode, num_heard = (environment.start(job.task), 0) if known is None else (known.episode, len(known.heard))
         for completion in job.completions[num_heard:-1]:
             episode.step(completion)
-        turn = checked(episode.step(job.completions[-1]))
+        return checked(episode.step(job.completions[-1])), episode
     except (EnvironmentFault, KeyboardInterrupt):
         raise
     except MemoryError:
-        return unscorable("out of memory")
+        return unscorable("out of memory"), None
     except BaseException as error:  # foreign code may raise anything
-        return raised(error)
-    if kept is not None and not turn.done and generator_states() == states:
-        kept.keep(job.episode, KeptEpisode(environment, job.task, job.completions, episode))
-    return turn
+        return raised(error), None
 
 
 def raised(error: BaseException) -> Turn:

@@ -16,6 +16,7 @@ import multiprocessing.spawn
 import os
 import pickle
 import select
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -32,7 +33,7 @@ from environments.display import brief
 from environments.options import Options
 from environments.scoring import worker
 from environments.scoring.job_queue import JobQueue
-from environments.scoring.jobs import CRASHED, LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
+from environments.scoring.jobs import CRASHED, LONGEST_REASON, READY, EndedEpisodes, ScoringJob, read_turn, unscorable
 from environments.scoring.kept_episodes import MOST_KEPT
 from environments.scoring.process import (
     SLOW_S,
@@ -53,6 +54,7 @@ OFTEN = 2  # slow replies of an environment in a row, after which it leaves the 
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
 NEXT_FEW = 32  # jobs among which a process is given those of episodes that it keeps; so many may pass one by
 PIPE_BYTES = 65_536  # of a pipe that wakes, at most
+GRACE_S = 2.0  # for idle workers to end by themselves, all together
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
@@ -100,6 +102,7 @@ class KillablePool:
         self._num_spare = SPARE if options.workers is None else 0
         self._processes: list[ScoringProcess] = []
         self._keepers: dict[tuple[str, str], ScoringProcess] = {}  # who took the last turn of an episode under way
+        self._ended: list[tuple[str, str]] = []  # episodes that are played no further, of which processes are to hear
         self._ending: list[ScoringProcess] = []  # told to end
         self._num_failed = 0  # starts, since the last that succeeded
         self._has_started = False
@@ -125,22 +128,33 @@ class KillablePool:
             number = next(self._numbers)
             self._jobs[number], self._futures[number] = job, future
             self._waiting.add(job.task.environment, number)
-            if self._thread is None:
-                self._wake = os.pipe()
-                for end_of_pipe in self._wake:
-                    os.set_blocking(end_of_pipe, False)
-                self._thread = threading.Thread(target=self._serve, name="scoring", daemon=True)
-                self._thread.start()
-            else:
-                self._wake_up()
+            self._have_served()
         return future
+
+    def end(self, episodes: Sequence[tuple[str, str]]) -> None:
+        """Have episodes, by environment and name, kept no longer; returns at once."""
+        with self._lock:
+            if episodes and self._processes:
+                self._ended += episodes
+                self._have_served()
+
+    def _have_served(self) -> None:
+        """Begin the thread, or wake it; the lock is held."""
+        if self._thread is not None:
+            self._wake_up()
+            return
+        self._wake = os.pipe()
+        for end_of_pipe in self._wake:
+            os.set_blocking(end_of_pipe, False)
+        self._thread = threading.Thread(target=self._serve, name="scoring", daemon=True)
+        self._thread.start()
 
     def next_batch(self) -> None:
         """Let half of what timed out be forgotten."""
         self._timed_out = Counter({name: num // 2 for name, num in self._timed_out.items() if num > 1})
 
     def close(self) -> None:
-        """Kill the workers and all they started; what is under way is cancelled."""
+        """End the workers and all they started, those at work at once; what is under way is cancelled."""
         with self._lock:
             thread, self._is_closing = self._thread, True
             if thread is not None:
@@ -149,8 +163,13 @@ class KillablePool:
             thread.join()
         self._is_closing = False
         for process in list(self._processes):
-            self._let_go(process)
+            self._let_go(process, gently=process.is_ready and not process.jobs)
+        until = time.monotonic() + GRACE_S
         for process in self._ending:
+            with suppress(subprocess.TimeoutExpired):
+                process.leader.wait(max(0.0, until - time.monotonic()))
+        for process in self._ending:
+            process.tell_to_end()
             end(process.leader)
         self._ending.clear()
         if self.output is not None:
@@ -165,6 +184,9 @@ class KillablePool:
         """Hand out jobs and hear of them until there are none; what goes wrong here is told by the jobs' futures."""
         try:
             while self._goes_on():
+                self._pass_on_ended()
+                if not self._futures:
+                    continue
                 self._ending = [process for process in self._ending if process.leader.poll() is None]
                 while len(self._processes) < min(self._num_wanted(), len(self._futures)):
                     self._processes.append(self._start())
@@ -182,7 +204,7 @@ class KillablePool:
     def _goes_on(self) -> bool:
         """Whether there are jobs to do; if not, the thread is over, and another begins with the next job."""
         with self._lock:
-            if self._futures and not self._is_closing:
+            if (self._futures or self._ended) and not self._is_closing:
                 return True
             given_up = self._leave()
         for future in given_up:
@@ -195,10 +217,22 @@ class KillablePool:
         self._futures.clear()
         self._jobs.clear()
         self._waiting.clear()
+        self._ended.clear()
         for end_of_pipe in self._wake:
             os.close(end_of_pipe)
         self._thread = None
         return left
+
+    def _pass_on_ended(self) -> None:
+        """Tell all processes which episodes have ended: one may be kept by several, where it was replayed."""
+        with self._lock:
+            ended, self._ended = tuple(self._ended), []
+        for name in ended:
+            self._keepers.pop(name, None)
+        if ended:
+            message = pickle.dumps(EndedEpisodes(ended))
+            for process in self._processes:
+                process.tell(message)
 
     def pids(self) -> list[int]:
         """Give the process ids of the leaders of the workers' sessions."""
@@ -402,7 +436,7 @@ class KillablePool:
         except (BrokenProcess, ValueError, TypeError, KeyError):  # no answer of ours: a worker that lies
             yield from self._lose(process, CRASHED)
         if process.is_worn and not process.jobs:
-            self._let_go(process)
+            self._let_go(process, gently=True)
 
     def _finish(self, process: ScoringProcess) -> int:
         """Note that a worker has done a job, and whether that was slow; say which."""
@@ -436,10 +470,13 @@ class KillablePool:
             self._wait_again(process.share())
             yield process.jobs[0].number, unscorable(reason)
 
-    def _let_go(self, process: ScoringProcess) -> None:
-        """Tell a worker to end, without waiting for it."""
+    def _let_go(self, process: ScoringProcess, gently: bool = False) -> None:
+        """Tell a worker to end, or let it, without waiting for it."""
         if process in self._processes:
             self._processes.remove(process)
             self._keepers = {name: keeper for name, keeper in self._keepers.items() if keeper is not process}
-            process.tell_to_end()
+            if gently:
+                process.hang_up()
+            else:
+                process.tell_to_end()
             self._ending.append(process)

@@ -258,6 +258,14 @@ class ScoringProcess:
         if has_ended:
             raise BrokenProcess("it has ended")
 
+    def tell(self, message: bytes) -> None:
+        """Send what is not answered."""
+        self._send(message)
+
+    def hang_up(self) -> None:
+        """Let it end by itself."""
+        self._socket.close()
+
     def tell_to_end(self) -> None:
         """Hang up, and have the leader end all; do not wait."""
         self._socket.close()

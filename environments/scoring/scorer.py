@@ -101,15 +101,18 @@ class Scorer:
     def end(self, jobs: Sequence[ScoringJob]) -> None:
         """Let go of the episodes of these jobs, the last of each, which are played no further though they go on.
 
-        Returns at once. Scoring processes are not told: they keep the newest, whatever became of the others.
+        Returns at once.
         """
-        remote = list[ScoringJob]()
+        remote, isolated = list[ScoringJob](), list[tuple[str, str]]()
         for job in jobs:
             name = job.task.environment
             if isinstance(self._environments[name], RemoteEnvironment):
                 remote.append(job)
-            elif not self.isolates(name):
+            elif self.isolates(name):
+                isolated.append((name, job.episode))
+            else:
                 self._kept.forget(name, job.episode)
+        self._pool.end(isolated)
         if remote:
             self._remote.end(remote)
 

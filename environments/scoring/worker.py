@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from environments.contracts import Environment, EnvironmentFault
-from environments.scoring.jobs import READY, ScoringJob, fault_bytes, play, turn_bytes, unscorable
+from environments.scoring.jobs import READY, EndedEpisodes, ScoringJob, fault_bytes, play, turn_bytes, unscorable
 from environments.scoring.kept_episodes import KeptEpisodes
 from environments.scoring.process import LENGTH, LONGEST, limit_resources
+from environments.user_code import own_place
 
 MAX_OPEN_FILES = 256
 KEPT_SHARE = 1 / 4  # of a score's memory and files: what kept episodes may hold beside them
@@ -53,22 +54,28 @@ def serve(handle: int) -> None:
         held = _held()
         _send(stream, READY)
         while message := _receive(stream):
-            asked: ScoringJob | str = pickle.loads(message)
+            asked: ScoringJob | EndedEpisodes | str = pickle.loads(message)
             if isinstance(asked, ScoringJob):
                 answer = _answer(asked, built, faults, kept)
                 if len(kept):
                     held = _forget_too_much(kept, held, setup.memory_gib)
                 _send(stream, answer)
                 continue
+            if isinstance(asked, EndedEpisodes):
+                for environment, name in asked.names:
+                    kept.forget(environment, name)
+                continue
             kept.clear()
             limit_resources(before)  # what an environment holds is not the score's
             try:
                 built[asked] = sources[asked].build()
             except Exception as error:  # foreign code; the message reaches the trainer with the first job
-                faults[asked] = f"{type(error).__name__}: {error}"
+                faults[asked] = f"{type(error).__name__}: {error}{own_place(error)}"
             held = _held()
             _limit_scores(setup.memory_gib, held)
             _send(stream, READY)
+        limit_resources(before)
+        kept.clear()  # what these hold beside memory they let go of, as at any end
 
 
 class _Held(NamedTuple):

@@ -356,6 +356,8 @@ class Checkpointing(Section):
             raise refuse(f"a URL is wanted, like s3://bucket/runs or file:///backup/runs, not {without_logins(url)!r}")
         if without_logins(url) != url:
             raise refuse("no login stands in this URL: fsspec's drivers read their own variables and files")
+        if scheme == "memory":
+            raise refuse("what memory:// holds ends with the run's process: name a place that stays")
         if scheme not in fsspec.available_protocols():
             raise refuse(f"fsspec knows no {scheme}://; it knows {', '.join(sorted(fsspec.available_protocols()))}")
         return url.rstrip("/")

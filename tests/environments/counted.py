@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class Steps(Episode):
             self.held = bytes(HELD_BYTES)
         elif self.way == "holding files":
             self.held = [socket.socket() for _ in range(HELD_FILES)]
+        elif self.way == "holding a folder":
+            self.held = tempfile.TemporaryDirectory(dir=self.path.parent)
 
     def step(self, completion: str) -> Turn:
         with self.path.open("a") as file:

@@ -1,5 +1,6 @@
 """Gymnasium's environments as text games: what is seen, what is read, what it is worth."""
 
+import re
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, spaces
 from environments.checker import check
+from environments.pools import make_task
 from environments.scoring.jobs import ScoringJob, play
 from tests.environments.checker.here import findings_here
 
@@ -151,6 +153,81 @@ def test_functions_of_the_users_own_make_and_write_and_read(tmp_path):
     )
     assert played(read, ["[2, [0.5, 1]]"])[0].score.value == 1.0
     assert not played(read, ["[2, [0.5, 7]]"])[0].done
+
+
+COUNTED = """
+import gymnasium
+MADE, CLOSED = [], []
+
+class Counted(gymnasium.Env):
+    observation_space = gymnasium.spaces.Discrete(9)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, old=False):
+        self.old, self.num = old, 0
+        MADE.append(1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0 if self.old == "reset" else (0, {})
+
+    def step(self, action):
+        self.num += 1
+        return (self.num, 1.0, False, {}) if self.old == "step" else (self.num, 1.0, self.num == 3, False, {})
+
+    def close(self):
+        CLOSED.append(1)
+        if self.old == "close":
+            raise RuntimeError("nor is this")
+"""
+
+
+@pytest.mark.parametrize("fails", [False, "close"])
+@pytest.mark.parametrize("replies", [["0", "1", "0"], ["0", "1"], ["none"], []])
+def test_each_that_is_made_is_closed_once_over_or_not(tmp_path, replies, fails):
+    (tmp_path / "counted_game.py").write_text(COUNTED)
+    turns = 3 if len(replies) == 3 else 2
+    options = {"turns": turns, "invalid": "end", "kwargs": {"old": fails}}
+    environment = source(tmp_path, id="./counted_game.py:Counted", **options).create()
+    module = sys.modules[type(environment.made("default", 0).unwrapped).__module__]
+    made, closed = module.MADE, module.CLOSED
+    made.clear()
+    closed.clear()
+    task = environment.task("default", 0)
+    assert (len(made), len(closed)) == (1, 1), "that of the prompt"
+    episode = environment.start(task)
+    for reply in replies:
+        if episode.step(reply).done:
+            break
+    del episode
+    assert (len(made), len(closed)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "said"),
+    [
+        ("reset", r"task\('default', 0\) raised ValueError: reset\(\) returned a int, not \(observation, info\); mend"),
+        (
+            "step",
+            r"raised ValueError: step\(\) returned 4 values, not \(observation, reward, terminated,",
+        ),
+    ],
+)
+def test_what_old_gym_returns_is_told(tmp_path, old, said):
+    (tmp_path / "old_game.py").write_text(COUNTED)
+    environment = source(tmp_path, id="./old_game.py:Counted", kwargs={"old": old}).create()
+    if old == "reset":
+        with pytest.raises(EnvironmentFault, match=said):
+            make_task(environment, "default", 0)
+    else:
+        assert re.search(said, play(environment, ScoringJob(environment.task("default", 0), ("1",))).score.reason)
+
+
+def test_the_checker_names_the_line_of_the_users_own_file(tmp_path):
+    (tmp_path / "broken_game.py").write_text(COUNTED.replace("super().reset(seed=seed)", "{}['rows']"))
+    found = findings_here(source(tmp_path, id="./broken_game.py:Counted"))
+    (fails,) = [one for one in found if one.rule == "task-fails"]
+    assert "KeyError: 'rows', in broken_game.py:14" in str(fails)
 
 
 def test_a_random_answer_is_an_action_in_the_text_that_is_read():

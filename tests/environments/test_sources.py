@@ -139,6 +139,12 @@ def test_a_users_environment_that_cannot_be_opened_shows_where(folder, broken):
         EnvironmentSource("mine", "unopened:create", {}, str(folder)).create(print)
 
 
+def test_the_line_that_is_named_is_the_users_own_though_a_library_raised(folder):
+    (folder / "badly_read.py").write_text("import json\n\n\ndef create(name):\n    return json.loads('no')\n")
+    with pytest.raises(EnvironmentFault, match=r"raised JSONDecodeError: .*, in badly_read.py:5; mend"):
+        EnvironmentSource("mine", "badly_read:create", {}, str(folder)).create()
+
+
 def test_a_users_module_that_misses_an_import_of_its_own_shows_which(folder):
     (folder / "parity_game.py").write_text("import no_such_dependency\n")
     with pytest.raises(EnvironmentFault, match=r"cannot be imported: .*no_such_dependency.*parity_game.py:1"):

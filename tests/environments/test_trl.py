@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -99,6 +100,29 @@ def played(environment, completions, index=7):
 def test_the_checker_finds_nothing(folder):
     source = EnvironmentSource("vault", "trl", VAULT, str(folder))
     assert {found.rule for found in findings_here(source)} == {"no-answer"}
+
+
+def test_a_vault_that_all_episodes_share_is_found(folder):
+    (folder / "shared.py").write_text(MINE.replace("self.code, self.reward", "Vault.code, self.reward"))
+    options = {**VAULT, "environment_factory": "./shared.py:Vault", "reward": "./shared.py:opened"}
+    found = findings_here(EnvironmentSource("vault", "trl", options, str(folder)))
+    assert {"no-answer", "episode-replay"} == {one.rule for one in found}
+
+
+def test_legal_answers_are_calls_of_the_tools_with_arguments_of_their_types(made):
+    environment, rng = made(), np.random.default_rng(0)
+    task = environment.task("all", 0)
+    drawn = [environment.legal_answer(task, rng) for _ in range(200)]
+    calls = [one for answer in drawn for one in read_calls(answer)]
+    assert len(drawn) > len(calls) > 150
+    assert {one.name for one in calls} == {"hint", "open"}
+    for one in calls:
+        assert one.fault is None
+        if one.name == "open":
+            assert isinstance(one.arguments["code"], str)
+        else:
+            assert isinstance(one.arguments["place"], int)
+            assert one.arguments.get("form", "digit") in ("digit", "parity")
 
 
 @pytest.mark.slow

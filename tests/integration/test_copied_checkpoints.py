@@ -47,6 +47,7 @@ def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path) 
     ("url", "says"),
     [
         ("/backup", "a URL is wanted"),
+        ("memory://place", "what memory:// holds ends with the run"),
         ("nowhere://place", "fsspec knows no nowhere://"),
         ("ftp://me:secret@host/runs", "no login stands in this URL"),
     ],

@@ -826,6 +826,30 @@ class legal_moves_paid_too_much(Game):
         return TooMuch(task)
 
 
+class CountedInTheClass(Episode):
+    """Legal moves, which the class counts for all that are played."""
+
+    num = 0
+
+    def __init__(self, task: Task) -> None:
+        self.messages, self.answer = task.messages, task.answer
+        type(self).num = 0
+
+    def step(self, completion: str) -> Any:
+        num = type(self).num = type(self).num + 1
+        if num == 1 and completion == self.answer:
+            return Turn(score=Score.of(1.0))
+        if len(completion) != 1 or not completion.isdecimal() or num > 3:
+            return Turn(score=Score.of(0.0))
+        return Turn(({"role": "user", "content": f"move {num}"},), None, done=False)
+
+
+@fault
+class game_kept_in_the_class(Game):
+    def start(self, task: Task) -> Any:
+        return CountedInTheClass(task)
+
+
 @fault
 class hangs_on_words(Good):
     def score(self, task: Task, completion: str) -> Any:

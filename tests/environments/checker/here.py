@@ -9,6 +9,7 @@ from environments.checker import Finding
 from environments.checker.checker import CHECKS, run_check
 from environments.checker.findings import CheckContext, CheckLimits
 from environments.scoring.jobs import play
+from environments.scoring.kept_episodes import KeptEpisodes
 
 BAD = "tests.environments.checker.bad:create"
 BUSY = ("scan-short",)  # what a machine that does something else makes of any environment
@@ -16,8 +17,8 @@ FEW = CheckLimits(tasks=8, scan=120, budget_s=1.0)
 
 
 def findings_here(source: EnvironmentSource, limits: CheckLimits = FEW) -> list[Finding]:
-    second = cache(source.create)
-    context = CheckContext(source, limits, lambda jobs: [play(second(), job) for job in jobs], lambda words: None)
+    second, kept = cache(source.create), KeptEpisodes()
+    context = CheckContext(source, limits, lambda jobs: [play(second(), job, kept) for job in jobs], lambda words: None)
     findings = []
     for name, check in CHECKS.items():
         if name == "build" or context.is_built:

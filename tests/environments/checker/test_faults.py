@@ -103,6 +103,7 @@ EXPECTED = {
     "episode_is_none": "episode",
     "turn_without_a_message": "episode",
     "legal_moves_paid_too_much": "legal-play",
+    "game_kept_in_the_class": "episode-replay",
     "no_legal_answer": "legal-answer",
     "legal_answer_is_the_answer": "gives-away",
     "legal_answer_by_its_own_chance": "legal-answer",

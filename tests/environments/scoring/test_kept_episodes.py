@@ -13,7 +13,7 @@ from environments import EnvironmentSource, Score, Scorer, ScoringJob, ScoringOp
 from environments.scoring import kept_episodes, worker
 from environments.scoring.jobs import play
 from environments.scoring.kept_episodes import KeptEpisodes
-from environments.surroundings import generator_states
+from environments.surroundings import GeneratorWatch, generator_states
 from tests.environments.counted import HELD_BYTES, HELD_FILES
 
 NUM_TURNS = 6
@@ -57,13 +57,29 @@ def test_an_episode_takes_each_step_once(path, in_process):
     assert turns == [replayed(path, turn) for turn in range(1, NUM_TURNS + 1)]
 
 
-def test_the_trainer_lets_go_of_one_that_is_cut_off(path):
-    with scorer_of(path, in_process=True) as scorer:
+@pytest.mark.parametrize("in_process", [True, False])
+def test_one_that_is_cut_off_is_let_go(path, in_process):
+    with scorer_of(path, in_process=in_process) as scorer:
         scorer.turns(jobs_of(path, 2))
         scorer.end(jobs_of(path, 2)[:1])
         num_steps(path)
         scorer.turns(jobs_of(path, 3))
     assert num_steps(path) == 3 + 1 + 1, "the first is replayed"
+
+
+def test_what_episodes_hold_goes_with_them_as_they_are_cut_off_and_at_the_end(path):
+    def folders():
+        return [one for one in path.parent.iterdir() if one.is_dir()]
+
+    with scorer_of(path, workers=2, way="holding a folder") as scorer:
+        scorer.turns(jobs_of(path, 1, 8))
+        assert len(folders()) == 8
+        scorer.end(jobs_of(path, 1, 5))
+        until = time.monotonic() + 30
+        while len(folders()) > 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(folders()) == 3
+    assert not folders()
 
 
 def test_each_of_several_processes_takes_a_step_once_at_the_most(path):
@@ -80,27 +96,54 @@ def test_an_episode_that_is_submitted_by_itself_takes_each_step_once(path):
     assert num_steps(path) == 3 * NUM_TURNS
 
 
-@pytest.mark.parametrize("way", ["still", "seeded", "seeded in each step", "late", "unseeded"])
-def test_the_numbers_and_what_is_left_of_the_generators_are_those_of_replaying(path, way):
-    environment, kept, seen = source_of(path, way=way).create(), KeptEpisodes(), []
-    for named in (True, False):
-        random.seed(5)
-        np.random.seed(5)
-        seen.append([])
+@pytest.mark.parametrize("way", ["still", "seeded", "seeded in each step"])
+@pytest.mark.parametrize("same", [False, True])
+def test_the_numbers_are_those_of_replaying_whoever_plays_beside(path, way, same):
+    """Also of samples of one task, whose episodes seed alike and leave the generators alike."""
+    environment, kept = source_of(path, way=way).create(), KeptEpisodes()
+
+    def seen(named):
         for turn in range(1, NUM_TURNS + 1):
-            for job in jobs_of(path, turn, named=named):
-                seen[-1].append((play(environment, job, kept), generator_states()))
-    assert seen[0] == seen[1]
+            for number, job in enumerate(jobs_of(path, turn)):
+                task = environment.task("all", 0) if same else job.task
+                yield play(environment, ScoringJob(task, job.completions, f"{number}" if named else ""), kept)
+
+    assert list(seen(named=True)) == list(seen(named=False))
+    assert (len(kept) > 0) == (way == "still")
 
 
-def test_generators_of_numpy_and_of_torch_are_looked_at():
+@pytest.mark.parametrize("way", ["late", "unseeded"])
+def test_what_is_drawn_without_a_seed_is_another_number_each_time(path, way):
+    environment, kept = source_of(path, way=way).create(), KeptEpisodes()
+    turns = [play(environment, job, kept) for turn in range(1, NUM_TURNS + 1) for job in jobs_of(path, turn)]
+    drawn = [turn.messages[0]["content"].partition("] ")[2] for turn in turns]
+    assert len(set(drawn) - {"[]"}) == sum(one != "[]" for one in drawn) > NUM_TURNS
+
+
+def test_generators_that_nobody_uses_stay_as_they_are(path):
+    environment, kept = source_of(path).create(), KeptEpisodes()
+    before = generator_states()
+    for turn in range(1, NUM_TURNS + 1):
+        for job in jobs_of(path, turn):
+            play(environment, job, kept)
+    assert generator_states() == before
+
+
+def test_use_of_the_generators_is_noticed_though_they_end_where_they_began():
     torch = pytest.importorskip("torch")
-    states = generator_states()
-    assert generator_states() == states
-    for draw in (random.random, np.random.normal, lambda: torch.rand(1)):
-        draw()
-        assert generator_states() != states
-        states = generator_states()
+    uses = {
+        "random": lambda: (random.seed(5), random.random()),
+        "gauss": lambda: random.gauss(0, 1),
+        "numpy.random": lambda: (np.random.seed(5), np.random.normal()),
+        "torch": lambda: (torch.manual_seed(5), torch.rand(1)),
+        "only seeded": lambda: random.seed(5),
+        "none": lambda: None,
+    }
+    for _ in range(2):
+        for name, use in uses.items():
+            with GeneratorWatch() as generators:
+                use()
+            assert generators.was_used == (name != "none"), name
 
 
 @pytest.mark.parametrize("way", ["still", "seeded"])
