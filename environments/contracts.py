@@ -304,12 +304,22 @@ class Environment(ABC):
         """Start an episode of a task; by default one turn, scored by `score`."""
         return SingleTurn(self, task)
 
+    @property
+    def has_single_turns(self) -> bool:
+        """Whether an episode is one turn, as `start` is no other than this."""
+        return type(self).start is Environment.start
+
     def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
         """Give a random answer of the right form; a closed environment's warm start learns these.
 
         In a later turn `task.messages` goes on with what the policy and the environment have said since.
         """
         raise EnvironmentFault(f"{self.name}: a closed environment must implement legal_answer(task, rng)")
+
+    @property
+    def draws_legal_answers(self) -> bool:
+        """Whether `legal_answer` gives one."""
+        return type(self).legal_answer is not Environment.legal_answer
 
 
 class SingleTurn(Episode):

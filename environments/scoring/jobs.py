@@ -61,7 +61,7 @@ def play(environment: Environment, job: ScoringJob, kept: KeptEpisodes | None = 
 
     Whatever goes wrong makes the turn unscorable, but an `EnvironmentFault`: no further task would fare better.
     """
-    if kept is None or not job.episode or type(environment).start is Environment.start:  # a single turn
+    if kept is None or not job.episode or environment.has_single_turns:  # nothing goes on
         return _played(environment, job, None)[0]
     known = kept.take(job.episode, environment, job.task, job.completions)
     with GeneratorWatch() as generators:

@@ -197,9 +197,19 @@ class SlicedEnvironment(Environment):
         """As of the environment inside."""
         return self.inside.start(unsliced(task))
 
+    @property
+    def has_single_turns(self) -> bool:
+        """As of the environment inside."""
+        return self.inside.has_single_turns
+
     def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
         """As of the environment inside."""
         return self.inside.legal_answer(unsliced(task), rng)
+
+    @property
+    def draws_legal_answers(self) -> bool:
+        """As of the environment inside."""
+        return self.inside.draws_legal_answers
 
     @cached_property
     def _others(self) -> Mapping[str, Category]:

@@ -28,6 +28,7 @@ from environments.slices.environment import SlicedEnvironment, unsliced
 from environments.slices.methods import by_number, by_share
 from environments.slices.options import read_options
 from environments.slices.slice_file import SliceRow, Slices, read_slices, text_of
+from tests.environments.checker.here import findings_here
 from tests.environments.remote.server import Server
 
 TOPICS = ("fraction {} over {}", "train leaves {} arrives {}", "apples {} bananas {}")
@@ -111,6 +112,19 @@ def test_what_the_policy_cannot_read_is_no_slice_to_train_on(tmp_path: Path) -> 
 def test_the_checker_finds_no_errors(tmp_path: Path) -> None:
     source = EnvironmentSource("mine", "rows", {**rows(tmp_path), "slices": {"by": "tree"}}, str(tmp_path))
     assert [str(finding) for finding in check(source, tasks=4) if finding.severity != "note"] == []
+
+
+def test_what_is_inside_says_whether_there_are_legal_answers_and_turns_to_come(tmp_path: Path) -> None:
+    made = sliced(tmp_path, {"by": "length", "count": 2})
+    assert made.has_single_turns
+    assert not made.draws_legal_answers
+    source = EnvironmentSource(
+        "mine", "rows", {**rows(tmp_path), "slices": {"by": "length", "count": 2}}, str(tmp_path)
+    )
+    assert not [found for found in findings_here(source) if found.severity == "error"]
+    lake = EnvironmentSource("lake", "gymnasium", {"id": "FrozenLake-v1", "slices": {"by": "length"}}).create()
+    assert lake.draws_legal_answers
+    assert not lake.has_single_turns
 
 
 def test_a_scoring_process_needs_no_assignment(tmp_path: Path) -> None:
