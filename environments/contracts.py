@@ -311,6 +311,11 @@ class Environment(ABC):
         """
         raise EnvironmentFault(f"{self.name}: a closed environment must implement legal_answer(task, rng)")
 
+    @property
+    def draws_legal_answers(self) -> bool:
+        """Whether `legal_answer` is implemented."""
+        return type(self).legal_answer is not Environment.legal_answer
+
 
 class SingleTurn(Episode):
     """One completion, one score."""

@@ -117,11 +117,6 @@ def play_tasks(
     return [ended[place] for place in range(len(tasks))]
 
 
-def draws_legalanswers_of(environment: Environment) -> bool:
-    """Say whether an environment can make up an answer of the right form."""
-    return type(environment).legal_answer is not Environment.legal_answer
-
-
 def answers_of(
     environment: Environment,
     category: str,
@@ -141,7 +136,7 @@ def answers_of(
         return lambda task, turn, said: str(task.answer)
     if policy == "constant" and text is not None:
         return lambda task, turn, said: text
-    if policy == "random" and draws_legalanswers_of(environment):
+    if policy == "random" and environment.draws_legal_answers:
         return lambda task, turn, said: legal_answer(environment, task, _rng(seed, task, turn), said)
     others = first_tasks(environment, category, "train", OTHER_TASKS) or list(tasks)
     known = [task for task in others if task.answer is not None]

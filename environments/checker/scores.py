@@ -19,7 +19,7 @@ import numpy as np
 
 from environments.checker.findings import CheckContext, Severity, error_text, quoted
 from environments.checker.tasks import conversation_fault, fingerprint, message_fault, task_fingerprints
-from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Environment, Episode, Score, Task, Turn
+from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Episode, Score, Task, Turn
 from environments.display import clean
 from environments.options import FRAMES
 from environments.scoring import ScoringJob
@@ -324,7 +324,7 @@ def check_episodes(context: CheckContext) -> None:
 def check_legal_play(context: CheckContext) -> None:
     """Play some games of every category with legal answers, where the environment draws them: all have a score."""
     environment = context.environment
-    if environment.closed or type(environment).legal_answer is Environment.legal_answer:
+    if environment.closed or not environment.draws_legal_answers:
         return  # the answers of closed ones are looked at by themselves
     for category, tasks in context.tasks.items():
         is_spent = context.budget()

@@ -201,6 +201,11 @@ class SlicedEnvironment(Environment):
         """As of the environment inside."""
         return self.inside.legal_answer(unsliced(task), rng)
 
+    @property
+    def draws_legal_answers(self) -> bool:
+        """As of the environment inside."""
+        return self.inside.draws_legal_answers
+
     @cached_property
     def _others(self) -> Mapping[str, Category]:
         """Categories that are only evaluated."""

@@ -111,6 +111,12 @@ def test_what_the_policy_cannot_read_is_no_slice_to_train_on(tmp_path: Path) -> 
     assert environment.version == before
 
 
+def test_it_draws_legal_answers_where_the_environment_inside_does(tmp_path: Path) -> None:
+    assert not sliced(tmp_path, {"by": "length"}).draws_legal_answers
+    options = {"categories": {"2": 2}, "slices": {"by": "length"}}
+    assert EnvironmentSource("book", "codebook", options).create().draws_legal_answers
+
+
 @pytest.mark.slow
 def test_the_checker_finds_no_errors(tmp_path: Path) -> None:
     source = EnvironmentSource("mine", "rows", {**rows(tmp_path), "slices": {"by": "tree"}}, str(tmp_path))
