@@ -30,11 +30,12 @@ from environments.contracts import (
 )
 from environments.display import Tell, shortened
 from environments.pools import Admission
-from environments.slices.methods import split
+from environments.slices.methods import REST, split
 from environments.slices.options import SliceOptions
 from environments.slices.slice_file import SliceRow, Slices, read_slices
 
 TRAINED = (None, "train")  # the pools that are trained on; None: all its tasks are
+ALIKE = {"length": "all prompts are as long", "column": "all have the same number"}  # why a method made one slice
 ORIGIN = "sliced from"  # in a task's data: its category and index in the environment inside
 
 
@@ -123,8 +124,7 @@ class SlicedEnvironment(Environment):
     @property
     def remarks(self) -> Sequence[str]:  # type: ignore[override]
         """Those of the environment inside, and what became of its categories."""
-        of, num = self.slices, len(self.slices.rows)
-        split_into = f"{num:,} tasks split into {len(self._rows)} slices by {of.method}"
+        split_into = _split_into(len(self.slices.rows), list(self._rows), self.slices.method)
         if not self._unread:
             return (*self.inside.remarks, split_into)
         names = shortened(", ".join(self._unread))
@@ -273,3 +273,12 @@ def unsliced(task: Task) -> Task:
         fields = {"environment": task.environment, "messages": task.messages, "data": data}
         return LazyTask(task.key, lambda: task.answer, category=category, index=index, **fields)
     return replace(task, category=category, index=index, data=data)
+
+
+def _split_into(num: int, names: Sequence[str], method: str) -> str:
+    """Say what became of so many tasks."""
+    tasks = f"{num:,} task{'' if num == 1 else 's'}"
+    if len(names) > 1:
+        return f"{tasks} split into {len(names)} slices by {method}"
+    alike = ALIKE.get(method) if num > 1 and names[0] != REST else None
+    return f"{tasks} not split by {method}: {alike or f'{names[0]} is the only slice'}"

@@ -18,6 +18,7 @@ from environments.slices.options import SliceOptions
 from environments.slices.slice_file import SliceRow, Slices, read_slices
 
 REST = "rest"  # the slice of what a file does not name, and of what has no number
+ROUNDING = 1e-9  # 1/49 times 49 is less than 1; two different pass rates are further apart
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,42 @@ def made_of(
 
 
 def by_number(numbers: NDArray[np.float64], count: int, what: str) -> Groups:
-    """Group tasks by the quantiles of a number, those without one in `rest`: groups of about equal size."""
+    """Group tasks by a number, those without one in `rest`: groups of about equal size."""
     known = numbers[~np.isnan(numbers)]
     if not known.size:
         return Groups(np.zeros(len(numbers), np.int64), (REST,))
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1)[1:], method="higher"))
-    labels = np.searchsorted(edges, numbers)  # NaN comes behind the last
-    width = len(str(len(edges)))
-    names = [f"{what}-{k + 1:0{width}d}-to-{edge:g}" for k, edge in enumerate(edges)]
+    highest = _highest_of_groups(known, count)
+    labels = np.searchsorted(highest, numbers)  # NaN comes behind the last
+    width = len(str(len(highest)))
+    names = [f"{what}-{k + 1:0{width}d}-upto-{one:g}" for k, one in enumerate(highest)]
     return Groups(labels.astype(np.int64), (*names, REST))
+
+
+def _highest_of_groups(numbers: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Give the highest number of each group: `count` groups, or one for each number where those are fewer.
+
+    Equal numbers stay together, so a group ends where it is nearest to an equal share of what is left.
+    """
+    values, sizes = np.unique(numbers, return_counts=True)
+    ends = np.cumsum(sizes)  # how many numbers are up to each value
+    found = list[int]()
+    begin = done = 0  # the group's first value, and how many numbers lie before it
+    for left in range(min(count, len(values)), 0, -1):
+        share = -(-(len(numbers) - done) // left)
+        end = int(np.searchsorted(ends, done + share))
+        if end > begin and done + share - ends[end - 1] < ends[end] - done - share:
+            end -= 1
+        end = min(end, len(values) - left)  # a value is left for each later group
+        found.append(end)
+        begin, done = end + 1, int(ends[end])
+    return values[found]
 
 
 def by_share(shares: NDArray[np.float64], count: int) -> Groups:
     """Group tasks by equal steps of a pass rate, the easiest first; what was not played is in `rest`."""
     edges = np.linspace(0, 1, count + 1)
-    step = np.clip((np.nan_to_num(shares) * count).astype(np.int64), 0, count - 1)
+    steps = np.floor(np.nan_to_num(shares) * count + ROUNDING)
+    step = np.clip(steps.astype(np.int64), 0, count - 1)
     labels = np.where(np.isnan(shares), count, count - 1 - step)
     names = [f"pass-{round(100 * low):02d}-{round(100 * high):02d}" for low, high in pairwise(edges)][::-1]
     return Groups(labels.astype(np.int64), (*names, REST))

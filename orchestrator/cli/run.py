@@ -23,9 +23,11 @@ from store.errors import LedgerAway
 from store.files import refusal
 from store.report import REPORT_FILE
 from store.run_summary import facts
+from store.sentences import listed
 
 if TYPE_CHECKING:
     from orchestrator.runs.session import Outcome
+    from store.tracker.daemon import TrackerJob
 
 
 P = ParamSpec("P")
@@ -118,10 +120,10 @@ def end(outcome: Outcome, home: Path) -> None:
 
 def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
     name, report = outcome.name, outcome.folder / REPORT_FILE
-    has_record = False
+    records: list[TrackerJob] = []
     try:
         with opened(home, name) as (place, ledger):
-            has_record = bool(jobs(place, name))
+            records = jobs(place, name)
             print_ending(out, facts(ledger, place.run_folder(name), name))
     except LedgerAway as away:  # it is finished all the same
         problem(str(away))
@@ -130,7 +132,7 @@ def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
     ways = (
         (command(f"show {name}", home), "all of its tables; --events, --json"),
         (str(here), "the report: open it in a browser"),
-        *([(command("ui", home), "this run beside others, in MLflow")] if has_record else []),
+        *((command("ui", home), _where_records_are(one)) for one in records),
         (command(f"show {name} --samples ENV --failed", home), "what the policy wrote"),
         (command(f"resume {name} --stages N", home), "goes on, to more stages"),
         (command(f"fork {name} --stage N --set a.b=c", home), "a new run from a boundary"),
@@ -139,6 +141,13 @@ def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
     width = min(WIDEST_WAY, max(len(words) for words, _ in ways))
     for words, what in ways:
         out.print(f"  {words:<{width}}  {what}", markup=False)
+
+
+def _where_records_are(job: TrackerJob) -> str:
+    """Say what `evergreen ui` does for a run: it opens MLflow, and of other places it says where they are."""
+    if job.target is not None:
+        return "this run beside others, in MLflow"
+    return f"where this run is beside others, in {listed([to.name for to in job.also])}"
 
 
 @with_launched_ranks

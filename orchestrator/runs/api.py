@@ -22,7 +22,7 @@ from orchestrator.os_signals import hold, noted
 from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
 from orchestrator.runs.dry_run import refuse_unusable
-from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, write_spec
+from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, turns_kept, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, collecting_rarely, ended
@@ -182,6 +182,8 @@ def fork(
         record = boundary_checkpoint(ledger, parent_folder, name, stage)
         parent = kept.spec if relations.member else outside_study(kept.spec, studies[name])
         checked = forked_spec(parent, spec, overrides, stage)
+        if spec is None and (remark := turns_kept(checked, parent)) is not None:
+            watcher.event([remark])
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
         weights = parent_folder / record.folder / WEIGHTS
         foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)

@@ -40,6 +40,7 @@ FIXED = {  # what a fork shares with its parent, and why
 }
 FREE = ("evaluate.every", "evaluate.every_on")  # of these sections, what no boundary depends on
 GROUP_SIZE = ".episodes.group_size"  # of an environment: nor this
+TURNS = "sampler.max_turns"  # without effect where every environment has its own limit
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class KeptSpec:
         said = [f"{key} is {_shown(final.get(key))}, not {_shown(value)}" for key, value in edits.items()]
         return [
             f"{SPEC_FILE} was edited, and the run keeps the spec that it has ({EDITED} holds the other): "
-            f"{listed(said, NAMED)}. {'; '.join(_remedies(name, edits))}"
+            f"{listed(said, NAMED)}. {'; '.join(_remedies(name, edits, self.file))}"
         ]
 
 
@@ -166,7 +167,7 @@ def as_yaml(spec: Spec) -> str:
     return yaml.safe_dump(spec.kept(), sort_keys=False, allow_unicode=True)
 
 
-def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
+def _remedies(name: str, edits: Mapping[str, Any], file: Spec) -> list[str]:
     resumed, forked, others = [], [], []
     for key, value in edits.items():
         section = key.partition(".")[0]
@@ -175,7 +176,7 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
             resumed.append(f"--stages {value}")
         elif section in CHANGEABLE:
             resumed.append(f"--set {change}")
-        elif section in (*FIXED, "name", "seed", "environments") and key not in FREE and not key.endswith(GROUP_SIZE):
+        elif _no_fork_has(key, file):
             others.append(key)
         else:
             forked.append(f"--set {change}")
@@ -188,6 +189,13 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
     if others:
         found.append(f"for another {listed(others, NAMED)} begin a new run: `evergreen run`")
     return found
+
+
+def _no_fork_has(key: str, file: Spec) -> bool:
+    if key == TURNS:
+        return file.all_have_turn_limits
+    is_fixed = key.partition(".")[0] in (*FIXED, "name", "seed", "environments")
+    return is_fixed and key not in FREE and not key.endswith(GROUP_SIZE)
 
 
 def _fields(spec: Spec) -> dict[str, Any]:
@@ -230,6 +238,8 @@ def forked_spec(
         elif not spec.environments[name].is_measured_as(environment):
             why = "is not the parent's any more; give a changed one a new name"
             problems.append(f"environments.{name}: {why}")
+    if source is None and spec.all_have_turn_limits and (remark := turns_kept(spec, parent)) is not None:
+        problems.append(f"{remark}; leave it out, or begin a new run: `evergreen run`")
     if spec.curriculum.mode != parent.curriculum.mode:
         problems.append(f"curriculum.mode: the parent is {parent.curriculum.mode}, and so must a fork be")
     if spec.curriculum.stages <= stage:
@@ -238,6 +248,18 @@ def forked_spec(
     if problems:
         raise SpecError("\n".join(problems))
     return spec
+
+
+def turns_kept(spec: Spec, parent: Spec) -> str | None:
+    """Say for which environments another `sampler.max_turns` than the parent's does not hold; None: for none.
+
+    The parent's spec may give them limits that its author never wrote: their own `turns`.
+    """
+    own, turns = spec.turn_limits, spec.sampler.max_turns
+    if not own or turns == parent.sampler.max_turns or "max_turns" not in spec.sampler.model_fields_set:
+        return None
+    lacks = "has no effect, because every" if spec.all_have_turn_limits else "does not hold where an"
+    return f"{TURNS}: {turns} {lacks} environment has a limit of its own, which a fork keeps: {listed(own)}"
 
 
 def _shared(spec: Spec) -> dict[str, Any]:

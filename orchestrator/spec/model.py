@@ -186,6 +186,17 @@ class Spec(Section):
         stages = range(1, self.curriculum.stages)
         return self.curriculum.stages + 1 + sum(any(one.may_hold(stage) for one in conditions) for stage in stages)
 
+    @property
+    def turn_limits(self) -> list[str]:
+        """The limits of turns that environments have of their own: `sampler.max_turns` does not hold for these."""
+        own = {name: one.episodes.max_turns for name, one in self.environments.items()}
+        return [f"`environments.{name}.episodes.max_turns: {most}`" for name, most in own.items() if most is not None]
+
+    @property
+    def all_have_turn_limits(self) -> bool:
+        """Whether every environment has a limit of its own, so that `sampler.max_turns` has no effect."""
+        return len(self.turn_limits) == len(self.environments)
+
     def warnings(self) -> list[str]:
         """List what is allowed and usually a mistake, one sentence each."""
         found: list[str] = []
@@ -209,6 +220,13 @@ class Spec(Section):
                     f"{longest}`."
                 )
         found += self._turns_without_effect()
+        turns, default = self.sampler.max_turns, type(self.sampler).model_fields["max_turns"].default
+        if self.all_have_turn_limits and turns != default:  # the default stands in resolved specs where nobody said one
+            found.append(
+                f"`sampler.max_turns: {turns}` has no effect, because every environment has its own limit, "
+                f"{listed(self.turn_limits)}: change or remove {'that' if len(self.turn_limits) == 1 else 'those'}, or "
+                "leave `sampler.max_turns` out."
+            )
         num = self.evaluate.samples
         asked = [k for one in self.measure.of if type_of(one) == "samples" for k in one.k or ()]
         if large := [k for k in asked if k > 4 and 2 * k > num]:

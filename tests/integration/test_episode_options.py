@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.callbacks import Callback
 from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
 from store.comparison.runs import gather
@@ -116,3 +118,25 @@ def test_a_fork_may_have_other_groups_and_is_of_the_same_environments(home: Path
     rows = told(home, "larger")["allocation"]
     by_stage = {(row["stage"], row["num_samples"] / row["num_groups"]) for row in rows if row["environment"] == "guess"}
     assert by_stage == {(1, 6), (2, 8)}
+
+
+class Heard(Callback):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def event(self, texts: Sequence[str]) -> None:
+        self.told += texts
+
+
+def test_a_fork_of_other_turns_is_told_where_they_do_not_hold(home: Path) -> None:
+    heard = Heard()
+    overrides = ["name=shorter", "sampler.max_turns=1"]
+    assert fork("sized", stage=1, overrides=overrides, home=home, until_step=4, watcher=heard).status == "stopped"
+    assert [text for text in heard.told if "max_turns" in text] == [
+        "sampler.max_turns: 1 does not hold where an environment has a limit of its own, which a fork keeps: "
+        "`environments.guess.episodes.max_turns: 1`"
+    ]
+    assert resume("shorter", home=home, until_step=5, watcher=heard).status == "stopped"
+    assert len([text for text in heard.told if "max_turns" in text]) == 1, "once"

@@ -76,7 +76,7 @@ def test_a_slice_that_the_policy_cannot_read_is_not_trained_on(tmp_path: Path, e
     lines = [{"prompt": "x" * (1 + k % 4 + 200 * (k % 4 == 3)) + f" {k:03}", "answer": "1"} for k in range(160)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     spec["environments"]["only"]["max_prompt_tokens"] = 60
-    home, path, slice_ = tmp_path / "home", written(tmp_path, spec), "length-3-to-208"
+    home, path, slice_ = tmp_path / "home", written(tmp_path, spec), "length-4-upto-208"
     said = f"only: slices without a task to train on that the policy can read, not trained on: {slice_}"
     told = " ".join(evergreen("validate", path, "--home", home).stdout.split())
     assert said in told
@@ -86,7 +86,7 @@ def test_a_slice_that_the_policy_cannot_read_is_not_trained_on(tmp_path: Path, e
     assert said in [event["text"] for event in json.loads(shown(evergreen, home, "--events"))]
     assert slice_ in read_slices(home / "long" / SLICES)["only"].names, "the assignment is as it was"
     kept = json.loads(shown(evergreen, home, "--samples", "only"))
-    assert {sample["category"] for sample in kept} <= {"length-1-to-6", "length-2-to-7"}
+    assert {sample["category"] for sample in kept} <= {"length-1-upto-5", "length-2-upto-6", "length-3-upto-7"}
     spec["environments"]["only"]["max_prompt_tokens"] = 3
     refused = evergreen("validate", written(tmp_path, spec), "--home", home).stderr
     assert "is left to train on. What the policy cannot read of only: the prompt is longer than 3 tokens" in refused

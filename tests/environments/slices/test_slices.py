@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import pickle
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from environments import (
     ALL,
@@ -203,19 +207,79 @@ def test_what_is_alike_is_not_split() -> None:
     assert len(group_texts(["?", "!"], 4, 1, as_tree=True).names) == 2
 
 
-def test_numbers_are_split_into_groups_of_about_equal_size() -> None:
+def test_numbers_are_split_into_groups_of_equal_size() -> None:
     found = by_number(np.array([*range(100), np.nan]), 4, "level")
-    sizes = np.bincount(found.labels).tolist()
-    assert (sizes[-1], sum(sizes), max(sizes[:4]) - min(sizes[:4]) <= 2) == (1, 101, True), sizes
-    assert found.names[0].startswith("level-1-to-")
-    assert found.names[-1] == "rest"
-    assert by_number(np.array([7.0, 7.0]), 4, "x").names == ("x-1-to-7", "rest")
+    assert np.bincount(found.labels).tolist() == [25, 25, 25, 25, 1]
+    assert found.names == ("level-1-upto-24", "level-2-upto-49", "level-3-upto-74", "level-4-upto-99", "rest")
+    assert by_number(np.array([7.0, 7.0]), 4, "x").names == ("x-1-upto-7", "rest")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        ([100, 100, 100, 100], 4, [100, 100, 100, 100]),
+        ([1, 1, 1, 100], 4, [1, 1, 1, 100]),
+        ([100, 1], 4, [100, 1]),
+        ([300, *[10] * 10], 4, [300, 30, 40, 30]),
+        ([564, 1348, 1592, 1690, 2304], 4, [1912, 1592, 1690, 2304]),
+        ([99, 50, 51], 2, [99, 101]),
+    ],
+)
+def test_a_number_that_many_tasks_have_takes_no_group_from_the_others(
+    sizes: list[int], count: int, expected: list[int]
+) -> None:
+    numbers = np.repeat(np.arange(len(sizes), dtype=np.float64), sizes)
+    assert np.bincount(by_number(numbers, count, "level").labels).tolist() == expected
+
+
+NUMBERS = st.lists(st.one_of(st.integers(-5, 5).map(float), st.floats(-1e6, 1e6)), min_size=1, max_size=200)
+
+
+@given(NUMBERS, st.integers(0, 5), st.integers(2, 40))
+def test_groups_of_a_number_are_ordered_and_as_many_as_can_be(known: list[float], num_rest: int, count: int) -> None:
+    numbers = np.array([*known, *[np.nan] * num_rest])
+    found = by_number(numbers, count, "level")
+    num = min(count, len(set(known)))
+    assert len(found.names) == num + 1
+    assert (found.labels == num).tolist() == np.isnan(numbers).tolist(), "what has no number is the rest"
+    own = [numbers[found.labels == k] for k in range(num)]
+    assert all(len(one) for one in own)
+    assert all(low.max() < high.min() for low, high in pairwise(own)), "equal numbers are together"
+    assert sum(map(len, own)) == len(known)
+
+
+@given(st.integers(1, 60), st.integers(1, 30), st.integers(2, 40), st.randoms())
+def test_groups_of_numbers_that_are_equally_frequent_differ_by_one_of_them(
+    num: int, times: int, count: int, random: Random
+) -> None:
+    numbers = [float(k) for k in range(num) for _ in range(times)]
+    random.shuffle(numbers)
+    sizes = np.bincount(by_number(np.array(numbers), count, "level").labels)
+    assert len(sizes) == min(num, count)
+    assert max(sizes) - min(sizes) in (0, times)
+
+
+@pytest.mark.parametrize(
+    ("slices", "num", "said"),
+    [
+        ({"by": "length"}, 20, "20 tasks not split by length: all prompts are as long"),
+        ({"by": "column", "column": "level"}, 20, "20 tasks not split by column: all have the same number"),
+        ({"by": "tree", "terms": 0}, 20, "20 tasks not split by tree: slice-0 is the only slice"),
+        ({"by": "length"}, 1, "1 task not split by length: length-1-upto-6 is the only slice"),
+    ],
+)
+def test_an_environment_of_one_slice_says_why_it_is_not_split(tmp_path: Path, slices: Any, num: int, said: str) -> None:
+    lines = [{"prompt": f"say {k:02}", "answer": "1", "level": 3} for k in range(num)]
+    (tmp_path / "alike.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = {"train": "alike.jsonl", "reward": "exact", "slices": slices}
+    assert EnvironmentSource("mine", "rows", options, str(tmp_path)).create().remarks[-1] == said
 
 
 def test_pass_rates_are_split_by_equal_steps_the_easiest_first() -> None:
     found = by_share(np.array([0, 0.25, 0.5, 0.9, 1, np.nan]), 4)
     assert found.names == ("pass-75-100", "pass-50-75", "pass-25-50", "pass-00-25", "rest")
     assert found.labels.tolist() == [3, 2, 1, 0, 0, 4]
+    assert by_share(np.array([15 / 22]), 22).labels.tolist() == [6], "15 / 22 times 22 is less than 15 in floats"
 
 
 def test_a_file_of_slices_counts_by_content_key_and_the_rest_has_a_slice_of_its_own(tmp_path: Path) -> None:

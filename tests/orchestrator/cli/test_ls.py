@@ -133,18 +133,28 @@ def test_the_end_of_a_run_fits_a_screen_and_show_has_the_rest(finished: Path, ev
     assert firsts[:8] == ["before", "...", "25", "26", "27", "28", "29", "30"]
 
 
-def test_a_run_ends_with_how_to_go_on_and_offers_mlflow_where_it_has_a_record(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("tracker", "offer"),
+    [
+        ({"type": "none"}, None),
+        ({"type": "mlflow"}, "this run beside others, in MLflow"),
+        ({"type": "mlflow", "also": ["tensorboard"]}, "this run beside others, in MLflow"),
+        ({"type": "tensorboard"}, "where this run is beside others, in TensorBoard"),
+    ],
+)
+def test_a_run_ends_with_how_to_go_on_and_offers_the_record_that_it_has(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tracker: dict[str, Any], offer: str | None
 ) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
-    for tracker in ("none", "mlflow"):
-        tell(home, "small", "tracker", type=tracker)
-        with pytest.raises(typer.Exit):
-            end(Outcome("small", home / "small", "finished"), home)
-        said = capsys.readouterr().out
-        assert f"evergreen show small --home {home}" in said
-        assert ("evergreen ui" in said) == (tracker == "mlflow")
+    tell(home, "small", "tracker", **tracker)
+    with pytest.raises(typer.Exit):
+        end(Outcome("small", home / "small", "finished"), home)
+    said = capsys.readouterr().out
+    assert f"evergreen show small --home {home}" in said
+    assert [line.partition(str(home))[2].strip() for line in said.splitlines() if "evergreen ui" in line] == (
+        [] if offer is None else [offer]
+    )
 
 
 def test_samples_are_those_of_an_environment_a_stage_and_a_verdict(finished: Path, evergreen: Evergreen) -> None:

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -51,7 +52,7 @@ def target_in(home: Path) -> Target:
     return Target(place.mlflow_uri, "evergreen", place.mlflow_artifacts.as_uri())
 
 
-def tell(home: Path, name: str, section: str, **options: str) -> None:
+def tell(home: Path, name: str, section: str, **options: Any) -> None:
     """Change a run's spec where it is kept: in its folder, and in the ledger that knows it."""
     file = home / name / "spec.yaml"
     spec = yaml.safe_load(file.read_text())

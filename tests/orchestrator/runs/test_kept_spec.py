@@ -31,3 +31,13 @@ def test_what_was_edited_of_an_environments_episodes_is_told_what_may_become_of_
     edited = load_spec(held, [f"environments.one.episodes.{key}={value}"])
     (text,) = KeptSpec(held, edited).said(held)
     assert said in text
+
+
+def test_edited_turns_of_the_sampler_are_no_fork_where_every_environment_has_its_own() -> None:
+    free, own = load_spec(alone()), load_spec(alone(episodes={"max_turns": 3}))
+    for held, said in (
+        (free, "fork alone --stage N --set sampler.max_turns=4"),
+        (own, "for another sampler.max_turns"),
+    ):
+        (text,) = KeptSpec(held, load_spec(held, ["sampler.max_turns=4"])).said(held)
+        assert said in text

@@ -14,7 +14,7 @@ from orchestrator import registry
 from orchestrator.episode_options import Budgets, EpisodeOptions
 from orchestrator.errors import SpecError
 from orchestrator.profiles import without_slices
-from orchestrator.runs.kept_spec import forked_spec
+from orchestrator.runs.kept_spec import forked_spec, turns_kept
 from orchestrator.spec import load_spec
 from policies.samplers.contracts import SamplerOptions
 from tests.environments.fakes import create
@@ -189,3 +189,50 @@ def test_turns_without_effect_are_warned_of_once_a_limit() -> None:
     )
     assert of_its_own.startswith("`environments.d.episodes.max_turns: 7` cuts")
     assert "`environments.d.turns: 40`" in of_its_own
+
+
+def test_a_limit_of_the_sampler_that_holds_nowhere_is_warned_of() -> None:
+    own = {"a": {"episodes": {"max_turns": 30}}, "b": {"turns": 7, "episodes": {"max_turns": 7}}}
+    (warned,) = load_spec(games({"max_turns": 4}, **own)).warnings()
+    assert warned == (
+        "`sampler.max_turns: 4` has no effect, because every environment has its own limit, "
+        "`environments.a.episodes.max_turns: 30` and `environments.b.episodes.max_turns: 7`: change or remove those, "
+        "or leave `sampler.max_turns` out."
+    )
+    assert load_spec(games(**own)).warnings() == []
+    assert not [one for one in load_spec(games({"max_turns": 4}, c={"turns": 3}, **own)).warnings() if "effect" in one]
+
+
+def test_a_resolved_spec_is_warned_of_what_is_said_and_not_of_what_was_resolved() -> None:
+    kept = load_spec(games(long={}, other={"turns": 40})).kept()
+    assert kept["sampler"]["max_turns"] == 16
+    assert load_spec(kept).warnings() == []
+    assert load_spec(load_spec(kept).kept()).warnings() == [], "nor when it is kept again"
+    (warned,) = load_spec(kept, ["sampler.max_turns=4"]).warnings()
+    assert warned.startswith("`sampler.max_turns: 4` has no effect")
+    removed = load_spec(kept, ["sampler.max_turns=4", "environments.long.episodes=null"])
+    assert removed.budgets.options("long").max_turns == 4, "as the warning says"
+
+
+def test_a_fork_cannot_say_turns_that_hold_nowhere() -> None:
+    parent = load_spec(load_spec(games(long={})).kept())
+    with pytest.raises(SpecError) as refused:
+        forked_spec(parent, None, ["sampler.max_turns=4"], 1)
+    assert str(refused.value) == (
+        "sampler.max_turns: 4 has no effect, because every environment has a limit of its own, which a fork keeps: "
+        "`environments.long.episodes.max_turns: 30`; leave it out, or begin a new run: `evergreen run`"
+    )
+    for same in (["sampler.max_turns=16"], ["sampler={type: transformers}"], ["sampler.max_tokens=9"]):
+        assert forked_spec(parent, None, same, 1).budgets.options("long").max_turns == 30
+
+
+def test_a_fork_is_told_where_its_turns_do_not_hold() -> None:
+    parent = load_spec(load_spec(games(long={}, short={"turns": 9})).kept())
+    forked = forked_spec(parent, None, ["sampler.max_turns=4"], 1)
+    assert turns_kept(forked, parent) == (
+        "sampler.max_turns: 4 does not hold where an environment has a limit of its own, which a fork keeps: "
+        "`environments.long.episodes.max_turns: 30`"
+    )
+    assert turns_kept(forked_spec(parent, None, [], 1), parent) is None
+    nobody = load_spec(load_spec(games(short={"turns": 9})).kept())
+    assert turns_kept(forked_spec(nobody, None, ["sampler.max_turns=4"], 1), nobody) is None
