@@ -180,7 +180,7 @@ def catching_signals(heard: Callable[[], None] = say_stopping, is_urgent: bool =
     swallowed, _heard = _heard, None
     if is_urgent and swallowed is not None:
         raise Interrupted(swallowed)
-    signalled = _noting = Signalled(swallowed and name_of(swallowed), is_urgent)
+    signalled = _noting = Signalled(None if swallowed is None else name_of(swallowed), is_urgent)
 
     def note(number: int, frame: FrameType | None) -> None:
         is_second = signalled.name is not None
