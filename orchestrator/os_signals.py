@@ -1,4 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP: before a run begins they end the process; then the first asks, a second Ctrl-C kills."""
+"""SIGINT, SIGTERM and SIGHUP: before a run begins they end the process; then the first asks, a second Ctrl-C kills.
+
+Python swallows what a handler raises where it has interrupted a destructor or a callback of the garbage collector, and
+libraries have an `except:` here and there. So what ends the process is noted too, and ends it when a run would begin.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from types import FrameType
 from orchestrator.errors import KILLED, RESUMABLE
 
 STOPPING = "Stopping once this step is saved; Ctrl-C again kills."
+REPEATED = "--resume-if-there"  # of `run`: the same command begins a run and goes on with it
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal is gone
 
 
@@ -35,12 +40,15 @@ class Interrupted(KeyboardInterrupt):
     def at_start(self) -> tuple[str, int]:
         """What to say of a command that it ended before anything was done, and its exit code.
 
-        A run that was to go on is there as before, and the same command does it.
+        A run that was to go on is there as before, and the same command does it; one that is to be repeated until a
+        run is finished says so whether or not there is a run yet.
         """
-        if sys.argv[1:2] != ["resume"]:
-            return f"ended by {self} before anything was begun", self.exit_code
-        again = shlex.join(["evergreen", *sys.argv[1:]])
-        return f"ended by {self} before the run went on; it is as it was. Go on with: {again}", RESUMABLE
+        verb, again = sys.argv[1:2], shlex.join(["evergreen", *sys.argv[1:]])
+        if verb == ["run"] and REPEATED in sys.argv:
+            return f"ended by {self} before the run began or went on. Do so with: {again}", RESUMABLE
+        if verb == ["resume"]:
+            return f"ended by {self} before the run went on; it is as it was. Go on with: {again}", RESUMABLE
+        return f"ended by {self} before anything was begun", self.exit_code
 
 
 class OutOfTime(BaseException):
@@ -53,9 +61,11 @@ class Signalled:
 
     name: str | None = None
     is_urgent: bool = False  # what is noted also raises `Interrupted`
+    number: int | None = None  # its number
 
 
 _noting: Signalled | None = None  # of the block that this process is in
+_heard: int | None = None  # the signal that `Interrupted` was last raised for, outside any block
 
 
 def name_of(number: int) -> str:
@@ -136,8 +146,12 @@ def interrupted_by(find: Callable[[], Exception | None], every_s: float) -> Iter
 
 def end_by_signals() -> None:
     """Have signals raise `Interrupted` from now on, wherever nothing else is made of them."""
+    global _heard
+    _heard = None
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        global _heard
+        _heard = number
         raise Interrupted(number)
 
     _handle(interrupt)
@@ -147,25 +161,30 @@ def end_by_signals() -> None:
 def catching_signals(heard: Callable[[], None] = say_stopping, is_urgent: bool = False) -> Iterator[Signalled]:
     """Note the first signal inside the block; a second SIGINT raises KeyboardInterrupt.
 
-    A block inside a block shares its note; from there on it is no longer urgent, since there is something to save.
+    A block inside a block shares its note; from there on it is no longer urgent, since there is something to save. A
+    signal that should have ended the process before the block, and was swallowed, counts as heard at its beginning.
     Python delivers signals to the main thread only: elsewhere the block changes nothing.
 
     Args:
         heard: says that a signal was noted; it is called inside the handler, so it may write by `os.write` only.
         is_urgent: until `hold`, a signal raises `Interrupted`.
     """
-    global _noting
+    global _noting, _heard
     if threading.current_thread() is not threading.main_thread():
         yield Signalled()
         return
     if _noting is not None:
-        hold()
+        _noting.is_urgent = False
         yield _noting
         return
-    signalled = _noting = Signalled(is_urgent=is_urgent)
+    swallowed, _heard = _heard, None
+    if is_urgent and swallowed is not None:
+        raise Interrupted(swallowed)
+    signalled = _noting = Signalled(None if swallowed is None else name_of(swallowed), is_urgent)
 
     def note(number: int, frame: FrameType | None) -> None:
-        is_second, signalled.name = signalled.name is not None, name_of(number)
+        is_second = signalled.name is not None
+        signalled.name, signalled.number = name_of(number), number
         if signalled.is_urgent:
             raise Interrupted(number)
         if is_second and number == signal.SIGINT:
@@ -182,9 +201,15 @@ def catching_signals(heard: Callable[[], None] = say_stopping, is_urgent: bool =
 
 
 def hold() -> None:
-    """Have signals noted and no more from here on: what follows is to be left whole."""
-    if _noting is not None:
-        _noting.is_urgent = False
+    """Have signals noted and no more from here on: what follows is to be left whole.
+
+    Raises `Interrupted` for one before that was swallowed.
+    """
+    if _noting is None:
+        return
+    was_urgent, _noting.is_urgent = _noting.is_urgent, False
+    if was_urgent and _noting.name is not None and _noting.number is not None:
+        raise Interrupted(_noting.number)
 
 
 def noted() -> str | None:
@@ -205,8 +230,8 @@ def interruptible() -> Iterator[None]:
 
 def _forget() -> None:
     """In a child of a fork: signals do what they do in any process."""
-    global _noting
-    _noting = None
+    global _noting, _heard
+    _noting = _heard = None
     for number in ASKING:
         if getattr(signal.getsignal(number), "__module__", None) == __name__:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -57,7 +57,7 @@ def launch(
     """Submit a run as a job of SLURM or Kubernetes that is started again until the run is finished.
 
     The job does `evergreen run SPEC --resume-if-there`. A signal that ends it, as its time is over or its node is
-    needed, ends in a checkpoint; exit code 75 starts it again, 1 and 2 do not. For example
+    needed, ends in a checkpoint; exit code 75 and a death by a signal start it again, 1 and 2 do not. For example
 
     evergreen launch qwen.yaml --on slurm --partition gpu --hours 12
 

@@ -15,7 +15,7 @@ from orchestrator.cli.options import DEFAULT_HOME, Home, NumRanks, RunName, Set,
 from orchestrator.cli.screen import on_screen
 from orchestrator.cli.tables import print_ending
 from orchestrator.errors import KILLED, OUR_FAULT, RESUMABLE, UserError
-from orchestrator.os_signals import Interrupted
+from orchestrator.os_signals import REPEATED, Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
 from orchestrator.runs.tracker_process import jobs
 from policies.launchers import LaunchedProcess
@@ -77,7 +77,7 @@ def run(
     home: Home = DEFAULT_HOME,
     until_step: UntilStep = None,
     if_there: Annotated[
-        bool, typer.Option("--resume-if-there", help="Go on with the run of this name and spec, if there is one.")
+        bool, typer.Option(REPEATED, help="Go on with the run of this name and spec, if there is one.")
     ] = False,
     ranks: NumRanks = None,
 ) -> None:

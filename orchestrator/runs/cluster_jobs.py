@@ -1,8 +1,8 @@
 """Jobs of SLURM and Kubernetes that begin a run and go on with it until it is finished, as text.
 
 Both do `evergreen run SPEC --resume-if-there`, pass on the signal that ends them, which ends in a checkpoint, and read
-the exit code: 75 starts the job again, a fault and a mistake do not. Of several machines in Kubernetes any failure
-does: torchrun, which starts their ranks, has an exit code of its own.
+the exit code: 75 and a death by a signal (128 and above) start the job again, a fault and a mistake do not. Of several
+machines in Kubernetes any failure does: torchrun, which starts their ranks, has an exit code of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ MEETING = """
 export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 """
+LEFT_ALONE_S = 60  # that ranks have to end by themselves once one has ended: they have saved by then, or never will
+KILLED_BY_SIGNAL = 128  # a shell's exit codes from here on, and those of `srun`
 MEETING_PORT = 29500  # of pods, which have an address each
 SAVING_S = GRACE_S - 20  # that torchrun leaves its processes between the signal and their kill
 WORKSPACE = "/workspace"  # of a container: the volume with the home, and with the files that a spec names
@@ -61,8 +63,13 @@ class ClusterJob:
     def slurm(self, program: Path, spec: Path, home: Path, partition: str | None = None) -> str:
         """Write a batch script; all paths are on a file system that every node sees.
 
-        The step runs beside the shell, as a trap waits for a command that is in front. SLURM counts the starts. On
-        several nodes `srun` starts the ranks, which meet on the first node, at a port by the job's number.
+        The run is beside the shell, as a trap waits for a command that is in front. SLURM counts the starts. A job that
+        was cancelled is not running any more, whatever its processes still do, and is not queued again.
+
+        On several nodes `srun` starts the ranks, which meet on the first node, at a port by the job's number. It ends
+        with the highest of their exit codes, which is theirs where all end by themselves: so none is killed because
+        another has failed, but all are a while after the first has ended. A SIGTERM it would answer with a SIGKILL to
+        them, so they are sent it past `srun`.
         """
         cpus = max(self.cpus // self.ranks, 1)
         options = {
@@ -80,8 +87,11 @@ class ClusterJob:
         }
         lines = "\n".join(f"#SBATCH --{key}={value}" for key, value in options.items())
         command, meeting = shlex.join(self._command(str(program), str(spec), str(home))), ""
+        tell = 'kill -TERM "$run"'
         if self.nodes > 1:
-            command, meeting = f"srun --cpus-per-task={cpus} {command}", MEETING  # which it does not take from above
+            ending = f"--kill-on-bad-exit=0 --wait={LEFT_ALONE_S}"  # whatever the cluster's defaults are
+            command = f"srun --cpus-per-task={cpus} {ending} {command}"  # it does not take the cores from above
+            meeting, tell = MEETING, 'scancel --signal=TERM "$SLURM_JOB_ID"'  # of the job its steps, without this shell
         return f"""\
 #!/bin/bash
 {lines}
@@ -90,7 +100,7 @@ class ClusterJob:
 {command} &
 run=$!
 is_told=
-trap 'is_told=yes; kill -TERM "$run"' TERM
+trap 'is_told=yes; {tell}' TERM
 wait "$run"
 code=$?
 while [ -n "$is_told" ]; do   # the signal ended the wait: the run finishes its step and saves
@@ -99,8 +109,11 @@ while [ -n "$is_told" ]; do   # the signal ended the wait: the run finishes its 
     code=$?
 done
 
-if [ "$code" -eq {RESUMABLE} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {self.restarts} ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+if [ "$code" -eq {RESUMABLE} ] || [ "$code" -ge {KILLED_BY_SIGNAL} ]; then
+    state=$(squeue --noheader --states=all --format=%T --jobs="$SLURM_JOB_ID")   # RUNNING, unless it was cancelled
+    if [ "$state" = RUNNING ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {self.restarts} ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
 fi
 exit "$code"
 """

@@ -4,7 +4,8 @@ State, by parameter: float32 weights 16 B (weights, gradients, two moments); sho
 gradients in their own type, float32 masters with gradients and two moments); with adapters the weights alone, and 16 B
 for each of the adapters' own, which are float32. Activations are counted, not guessed: a
 copy of the architecture that is narrower by a whole factor is run on a few tokens and the tensors that autograd keeps
-are added up; widths enter linearly, so two such copies tell those of the whole. Checked against a real learner, a
+are added up; widths enter linearly, so two such copies tell those of the whole. A width that is no multiple of both
+factors is the whole one in both copies, and what it adds is in both. Checked against a real learner, a
 backward pass and a cache in tests/policies/models/test_memory.py.
 
 Source of the state's arithmetic: arXiv 1910.02054, section 3.1, with what `Optimizer` keeps.
@@ -13,6 +14,7 @@ Source of the state's arithmetic: arXiv 1910.02054, section 3.1, with what `Opti
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +31,16 @@ from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 
 FLOAT32 = 4
 LOGIT_COPIES = 5  # float32 arrays over the vocabulary that are alive while a chunk of logits is reduced, at most
-NARROW_HEADS = (8, 16)  # width of a head of the narrow copies
+NARROW_HEADS = (8, 16)  # width of a head of the narrow copies, where they divide that of the whole
+HEAD_STEPS = (8, 4, 2)  # otherwise multiples of these, the first of which does: half a head is rotated, or a quarter
 NARROW_TOKENS = 64
 WIDTHS = ("hidden_size", "intermediate_size", "head_dim")
+ROPE_LISTS = {"short_factor", "long_factor"}  # a number for each pair of a head's rotated ones
+LATENT = "kv_lora_rank"  # in the configuration of an attention whose keys and values are made of a latent vector
+REMEDY = (
+    "Plan without it: leave --plan out, have one step done on the GPU itself (`evergreen run SPEC --until-step 1`), "
+    "and lower `learner.micro_tokens` where it does not fit"
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class ModelMemory:
         """Work it out for a model's configuration. `PolicyError`: an architecture that is not made so."""
         text = architecture.get_text_config()
         try:
+            if getattr(text, LATENT, None):
+                raise ValueError("how its attention makes keys and values of a latent vector is not reckoned with here")
             heads: int = text.num_attention_heads
             key_value: int = getattr(text, "num_key_value_heads", None) or heads
             head: int = getattr(text, "head_dim", None) or text.hidden_size // heads
@@ -67,7 +78,7 @@ class ModelMemory:
             layer_bytes = _layer_bytes(text, head, dtype)
         except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
             raise PolicyError(
-                f"the memory of a {type(architecture).__name__} cannot be told beforehand: {error}"
+                f"the memory of a {type(architecture).__name__} cannot be told beforehand: {error}. {REMEDY}"
             ) from error
         return cls(
             num_parameters=num_parameters,
@@ -178,23 +189,45 @@ def describe_memory(config: PolicyConfig, sample: VocabularySample | None = None
 def _layer_bytes(text: Any, head: int, dtype: torch.dtype) -> float:
     """Count the bytes a token that autograd keeps for one layer, on copies whose widths are a whole factor smaller."""
 
+    narrow_heads = _narrow_heads(head)
+    factors = [head // width for width in narrow_heads]
+    names = [name for name in WIDTHS if _is_narrowed(text, name, factors)]
+
     def at(width: int) -> float:
-        one, two = (_kept_bytes(_narrow(text, head // width, num), dtype) for num in (1, 2))
+        one, two = (_kept_bytes(_narrow(text, names, head // width, num), dtype) for num in (1, 2))
         return (two - one) / NARROW_TOKENS
 
-    if head <= NARROW_HEADS[-1]:
+    if len(narrow_heads) == 1:
         return at(head)
-    low, high = NARROW_HEADS
+    low, high = narrow_heads
     return at(low) + (at(high) - at(low)) * (head - low) / (high - low)
 
 
-def _narrow(text: Any, factor: int, num_layers: int) -> Any:
+def _narrow_heads(head: int) -> tuple[int, ...]:
+    """Choose two widths that divide that of a head; itself where it is narrow, or has no two divisors."""
+    low, high = NARROW_HEADS
+    if head > high:
+        for step in HEAD_STEPS:
+            fitting = [width for width in range(low, head) if head % width == 0 and width % step == 0]
+            if len(fitting) > 1:
+                return fitting[0], fitting[1]
+    return (head,)
+
+
+def _is_narrowed(text: Any, name: str, factors: Sequence[int]) -> bool:
+    """Whether the configuration has this width, to be set, and all factors divide it."""
+    wide = getattr(text, name, None)
+    is_computed = isinstance(getattr(type(text), name, None), property)  # of the others
+    return wide is not None and not is_computed and all(wide % factor == 0 for factor in factors)
+
+
+def _narrow(text: Any, names: Sequence[str], factor: int, num_layers: int) -> Any:
     narrow = copy.deepcopy(text)
-    for name in WIDTHS:
-        if (wide := getattr(narrow, name, None)) is not None:
-            if wide % factor:
-                raise ValueError(f"its {name}, {wide}, is no multiple of {factor}")
-            setattr(narrow, name, wide // factor)
+    for name in names:
+        setattr(narrow, name, getattr(narrow, name) // factor)
+    rope = getattr(narrow, "rope_parameters", None) or {}
+    for name in ROPE_LISTS & rope.keys():
+        rope[name] = rope[name][: len(rope[name]) // factor]
     narrow.num_hidden_layers, narrow.vocab_size = num_layers, 2 * NARROW_TOKENS
     if getattr(narrow, "layer_types", None):
         narrow.layer_types = narrow.layer_types[-num_layers:]

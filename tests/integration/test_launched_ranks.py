@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from policies.launchers import LaunchedProcess
 from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
-from tests.integration.runs import Ending, ending, told
+from tests.integration.runs import Ending, ending, newest_checkpoint, told
 from tests.integration.test_ranks import followers_of, is_gone, kill_when_noted, spec, wait_until
+from tests.orchestrator.runs.slurm_commands import install, program
 from tests.orchestrator.specs import REPOSITORY, alone, written
 from tests.shares import slow
 
@@ -292,6 +293,45 @@ def test_what_ends_a_launched_run_is_gone_on_with(tmp_path: Path, file: Path, wh
         said = agent.communicate(timeout=250)[0]
     assert agent.returncode == 0, said
     assert ending(home, "ranks") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["SIGTERM to the job", "SIGKILL of a rank"])
+def test_a_job_of_slurm_on_several_machines_is_queued_again_and_ends_as_if_undisturbed(
+    tmp_path: Path, file: Path, whole: Ending, how: str
+) -> None:
+    home, place = tmp_path / "home", install(tmp_path)
+    job = ClusterJob("ranks", gpus=1, cpus=2, memory_gib=1, hours=1, restarts=1, nodes=2)
+    script = [str(program(tmp_path, "job", job.slurm(Path(EVERGREEN), file, home)))]
+    given = {"SLURM_JOB_ID": free_job(), "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "a[1-2]"}
+    given["PATH"] = f"{place}:{os.environ['PATH']}"
+    with started(script, given) as batch:
+        wait_until(lambda: list(home.glob("ranks/checkpoints/step-00000[2-6]*/manifest.json")), 120)
+        if how == "SIGTERM to the job":
+            batch.terminate()
+        else:
+            os.kill(int((tmp_path / "tasks").read_text().split()[1]), signal.SIGKILL)
+        said = batch.communicate(timeout=100)[0]
+    assert batch.returncode == (RESUMABLE if how == "SIGTERM to the job" else 128 + signal.SIGKILL), said
+    assert (tmp_path / "scontrol").read_text() == f"requeue {given['SLURM_JOB_ID']}\n"
+    story = told(home, "ranks")
+    assert story["status"] == "stopped"
+    if how == "SIGTERM to the job":
+        assert newest_checkpoint(home, "ranks").name.startswith(f"step-{story['num_steps']:06}"), "it has saved"
+    with started(script, {**given, "SLURM_RESTART_COUNT": "1"}) as batch:
+        said = batch.communicate(timeout=250)[0]
+    assert batch.returncode == 0, said
+    assert ending(home, "ranks") == whole
+
+
+def free_job() -> str:
+    """Number a job whose ranks find their port free."""
+    for number in range(os.getpid(), os.getpid() + 100):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", 20_000 + number % 20_000))
+            return str(number)
+    raise AssertionError("no port is free")
 
 
 def children_of(process: int) -> list[int]:

@@ -18,7 +18,7 @@ from orchestrator.os_signals import Interrupted
 from orchestrator.runs.api import resume
 from tests.conftest import Evergreen
 from tests.integration.moments import wait_for
-from tests.integration.processes import Process
+from tests.integration.processes import Process, evergreen
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone, written
 from tests.shares import share
@@ -44,6 +44,59 @@ def test_before_there_is_a_run_a_signal_ends_the_command_in_one_line_and_leaves_
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     assert output.splitlines() == [f"error: ended by {name} before anything was begun"]
     assert [path.name for path in (tmp_path / "home").iterdir() if path.is_dir()] == []
+
+
+def test_a_command_that_is_to_be_repeated_says_so_before_there_is_a_run(tmp_path: Path) -> None:
+    spec = watched(tmp_path, "built-1", 20)
+    process = Process(tmp_path, "run", spec, "--home", tmp_path / "home", "--resume-if-there")
+    wait_for(tmp_path / "built-1")
+    process.signal(signal.SIGTERM)
+    exit_code, output = process.end()
+    assert exit_code == 75
+    again = f"evergreen run {spec} --home {tmp_path / 'home'} --resume-if-there"
+    said = f"error: ended by SIGTERM before the run began or went on. Do so with: {again}"
+    assert output.split() == said.split()
+    assert [path.name for path in (tmp_path / "home").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("is_swallowed", [False, True])
+def test_a_command_that_is_repeated_leaves_its_run_as_it_is_when_it_ends_before_it_goes_on(
+    tmp_path: Path, is_swallowed: bool
+) -> None:
+    spec = written(tmp_path, alone())
+    words = ("run", spec, "--home", tmp_path, "--resume-if-there")
+    assert Process(tmp_path, *words, "--until-step", 1).end()[0] == 75
+    exit_code, output = Process(tmp_path, is_swallowed, *words, call=ended_as_it_looks_for_its_run).end()
+    assert exit_code == 75, output
+    said = " ".join(output.split())
+    if is_swallowed:
+        assert "error: SIGTERM, before alone went on; it is as it was. Go on with: evergreen resume alone" in said
+    else:
+        assert said.startswith("error: ended by SIGTERM before the run began or went on. Do so with: evergreen run ")
+    assert (told(tmp_path, "alone")["status"], told(tmp_path, "alone")["num_steps"]) == ("stopped", 1)
+    assert Process(tmp_path, *words).end()[0] == 0
+
+
+def ended_as_it_looks_for_its_run(is_swallowed: bool, *words: object) -> None:
+    """Be a command that hears SIGTERM as it reads the spec."""
+    from orchestrator.runs import api
+
+    find = api.find_run
+
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def find_run(*given: Any) -> Any:
+        if is_swallowed:
+            sys.unraisablehook = lambda _: None
+            Dying()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return find(*given)
+
+    api.find_run = find_run
+    evergreen(*words)
 
 
 @pytest.mark.parametrize("number", share([signal.SIGINT, signal.SIGHUP], 1))
@@ -151,11 +204,18 @@ def test_a_signal_before_a_resumed_run_is_looked_for_says_how_to_go_on(monkeypat
     said, exit_code = Interrupted(signal.SIGHUP).at_start()
     assert exit_code == 75
     assert said.endswith("it is as it was. Go on with: evergreen resume a --home 'my runs'")
+    monkeypatch.setattr(sys, "argv", ["evergreen", "run", "a.yaml", "--resume-if-there"])
+    said, exit_code = Interrupted(signal.SIGHUP).at_start()
+    assert exit_code == 75
+    assert said.endswith("began or went on. Do so with: evergreen run a.yaml --resume-if-there")
     monkeypatch.setattr(sys, "argv", ["evergreen", "run", "resume"])
     assert Interrupted(signal.SIGHUP).at_start() == ("ended by SIGHUP before anything was begun", 129)
 
 
-@pytest.mark.parametrize(("words", "expected"), [(["ls"], 128 + signal.SIGTERM), (["resume", "a"], 75)])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["ls"], 128 + signal.SIGTERM), (["resume", "a"], 75), (["run", "a", "--resume-if-there"], 75)],
+)
 def test_a_signal_while_the_command_line_is_read_is_told_too(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str], expected: int
 ) -> None:

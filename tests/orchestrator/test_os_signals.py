@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.os_signals import Interrupted, catching_signals, hold, interrupted_by, interruptible, noted
+from orchestrator.os_signals import (
+    ASKING,
+    Interrupted,
+    catching_signals,
+    end_by_signals,
+    hold,
+    interrupted_by,
+    interruptible,
+    noted,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +91,70 @@ def test_an_urgent_block_is_ended_until_there_is_something_to_save() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert noted() == "SIGTERM"
     assert noted() is None
+
+
+class Dying:
+    """Is told to end by a signal as it goes: Python swallows what the handler raises."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_in_a_destructor() -> None:
+    Dying()
+
+
+def end_in_a_callback_of_the_collector() -> None:
+    def tell(phase: str, info: object) -> None:
+        if phase == "start":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    gc.callbacks.append(tell)
+    try:
+        gc.collect()
+    finally:
+        gc.callbacks.remove(tell)
+
+
+@pytest.fixture
+def _ended_by_signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in ASKING}
+    end_by_signals()
+    yield
+    end_by_signals()  # forgets what was heard
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+swallowing = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@swallowing
+@pytest.mark.usefixtures("_ended_by_signals")
+@pytest.mark.parametrize("end", [end_in_a_destructor, end_in_a_callback_of_the_collector])
+def test_a_signal_whose_exception_was_swallowed_ends_the_command_when_its_run_would_begin(
+    end: Callable[[], None],
+) -> None:
+    end()
+    with pytest.raises(Interrupted, match="SIGTERM"), catching_signals(is_urgent=True):
+        raise AssertionError("a run that was told to end has begun")
+    with catching_signals(is_urgent=True) as signalled:
+        assert signalled.name is None, "it has ended one command"
+        end()
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            hold()
+
+
+@swallowing
+@pytest.mark.usefixtures("_ended_by_signals")
+def test_a_signal_whose_exception_was_swallowed_stops_what_has_begun() -> None:
+    end_in_a_destructor()
+    with catching_signals() as signalled:
+        assert (signalled.name, noted()) == ("SIGTERM", "SIGTERM")
+    with catching_signals(is_urgent=True):
+        end_in_a_destructor()
+        with catching_signals() as signalled:
+            assert (signalled.name, noted()) == ("SIGTERM", "SIGTERM")
 
 
 def test_a_block_in_a_block_shares_its_note() -> None:

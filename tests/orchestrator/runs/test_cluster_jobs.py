@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import yaml
 from benchmarks.memory import architecture
 from orchestrator.runs.cluster_jobs import ClusterJob
 from tests.conftest import Evergreen
+from tests.orchestrator.runs.slurm_commands import install, program
 from tests.orchestrator.specs import alone, written
 
 JOB = ClusterJob(
@@ -23,60 +26,114 @@ JOB = ClusterJob(
 )
 
 
-def program(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.write_text(f"#!/bin/bash\n{text}\n")
-    path.chmod(0o755)
-    return path
-
-
-def slurm(folder: Path, evergreen: str, restarts_so_far: int | None = None) -> subprocess.Popen[str]:
-    """Start the script as SLURM does, with an evergreen of our own, and a scontrol that notes what it is told."""
-    (folder / "bin").mkdir()
-    program(folder / "bin", "scontrol", f'echo "$@" >> {folder}/scontrol')
-    script = JOB.slurm(program(folder, "evergreen", evergreen), folder / "my spec.yaml", folder / "home")
+@contextmanager
+def slurm(
+    folder: Path, evergreen: str, restarts_so_far: int | None = None, nodes: int = 1, wait_s: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the script as SLURM does, with an evergreen of our own; of several nodes each has one rank."""
+    place = install(folder)
+    job = replace(JOB, nodes=nodes, gpus=1)
+    script = job.slurm(program(folder, "evergreen", evergreen), folder / "my spec.yaml", folder / "home")
+    if wait_s is not None:
+        script = script.replace("--wait=60", f"--wait={wait_s}")
     count = {} if restarts_so_far is None else {"SLURM_RESTART_COUNT": str(restarts_so_far)}
-    return subprocess.Popen(
+    given = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": str(nodes), "SLURM_JOB_NODELIST": "a[1-2]", **count}
+    job = subprocess.Popen(
         [program(folder, "job", script)],
-        env={"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "17", **count},
+        env={"PATH": f"{place}:{os.environ['PATH']}", **given},
         text=True,
+        start_new_session=True,
     )
+    try:
+        yield job
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+
+
+def is_queued_again(folder: Path) -> bool:
+    noted = folder / "scontrol"
+    assert not noted.exists() or noted.read_text() == "requeue 17\n"
+    return noted.exists()
 
 
 @pytest.mark.parametrize(
     ("code", "restarts", "requeued"),
-    [(0, None, False), (75, None, True), (75, 2, True), (75, 3, False), (2, None, False)],
+    [
+        *[(0, None, False), (75, None, True), (75, 2, True), (75, 3, False), (1, None, False), (2, None, False)],
+        *[(127, None, False), (137, None, True), (143, None, True), (137, 3, False)],
+    ],
 )
 def test_a_job_of_slurm_is_queued_again_while_its_run_can_go_on(
     tmp_path: Path, code: int, restarts: int | None, requeued: bool
 ) -> None:
-    job = slurm(tmp_path, f'echo "$@" > {tmp_path}/asked; exit {code}', restarts)
-    job.communicate(timeout=20)
+    with slurm(tmp_path, f'echo "$@" > {tmp_path}/asked; exit {code}', restarts) as job:
+        job.communicate(timeout=20)
     assert job.returncode == code
-    assert (tmp_path / "scontrol").exists() == requeued
-    if requeued:
-        assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
+    assert is_queued_again(tmp_path) == requeued
     asked = (tmp_path / "asked").read_text().strip()
     assert asked == (
         f"run {tmp_path}/my spec.yaml --home {tmp_path}/home --resume-if-there --set learner.lr=1e-4 --set a.b='c d'"
     )
 
 
-def test_a_signal_reaches_the_run_and_its_exit_code_is_waited_for(tmp_path: Path) -> None:
-    job = slurm(
-        tmp_path,
-        f"trap 'echo saving >> {tmp_path}/run; sleep 0.5; kill $!; exit 75' TERM; touch {tmp_path}/up; sleep 60 & wait",
-    )
+def wait_until_there(*paths: Path) -> None:
     until = time.monotonic() + 20
-    while not (tmp_path / "up").exists():
+    while not all(path.exists() for path in paths):
         assert time.monotonic() < until
         time.sleep(0.02)
-    time.sleep(0.1)
-    job.send_signal(signal.SIGTERM)
-    job.communicate(timeout=20)
+
+
+SAVES = """
+trap 'echo saving >> {folder}/run; sleep 0.5; kill $!; exit 75' TERM
+sleep 60 &
+touch {folder}/up$SLURM_PROCID
+wait
+"""
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_signal_reaches_the_run_and_its_exit_code_is_waited_for(tmp_path: Path, is_cancelled: bool) -> None:
+    with slurm(tmp_path, SAVES.replace("{folder}", str(tmp_path))) as job:
+        wait_until_there(tmp_path / "up")
+        time.sleep(0.1)
+        if is_cancelled:
+            (tmp_path / "state").write_text("COMPLETING\n")
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=20)
     assert job.returncode == 75
     assert (tmp_path / "run").read_text() == "saving\n"
-    assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
+    assert is_queued_again(tmp_path) != is_cancelled
+
+
+def test_on_several_machines_a_signal_reaches_the_ranks_past_srun_which_would_kill_them(tmp_path: Path) -> None:
+    with slurm(tmp_path, SAVES.replace("{folder}", str(tmp_path)), nodes=2) as job:
+        wait_until_there(tmp_path / "up0", tmp_path / "up1", tmp_path / "tasks")
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=20)
+    assert (tmp_path / "run").read_text() == "saving\n" * 2
+    assert job.returncode == 75
+    assert is_queued_again(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "code", "requeued"),
+    [
+        ("[ $SLURM_PROCID = 0 ] && sleep 0.3 && exit 75; kill -KILL $$", 137, True),  # a rank is lost
+        ("sleep 0.$SLURM_PROCID; exit 2", 2, False),  # a mistake, which rank 0 tells the other
+        ("[ $SLURM_PROCID = 0 ] && exec sleep 60; exit 75", 137, True),  # ended before they met
+    ],
+)
+def test_on_several_machines_the_ranks_exit_codes_say_whether_the_job_is_queued_again(
+    tmp_path: Path, ranks: str, code: int, requeued: bool
+) -> None:
+    start = time.monotonic()
+    with slurm(tmp_path, ranks, nodes=2, wait_s=1) as job:
+        job.communicate(timeout=20)
+    assert job.returncode == code
+    assert is_queued_again(tmp_path) == requeued
+    assert time.monotonic() - start < 10
 
 
 def test_what_slurm_is_asked_for() -> None:
@@ -89,27 +146,21 @@ def test_what_slurm_is_asked_for() -> None:
 
 
 def test_on_several_machines_srun_starts_the_ranks_and_tells_them_where_to_meet(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    program(tmp_path / "bin", "scontrol", "[ $1 = show ] && printf 'first\\nsecond\\n'")
-    program(
-        tmp_path / "bin",
-        "srun",
-        "[ $1 = --cpus-per-task=2 ] && shift\n"
-        'for i in 0 1 2 3; do SLURM_PROCID=$i SLURM_NTASKS=4 "$@" || code=$?; done; exit $code',
-    )
     script = replace(JOB, nodes=2).slurm(
         program(tmp_path, "evergreen", f'echo "$SLURM_PROCID $MASTER_ADDR $MASTER_PORT $1" >> {tmp_path}/ranks'),
         tmp_path / "spec.yaml",
         tmp_path / "home",
     )
     environment = {
-        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "PATH": f"{install(tmp_path)}:{os.environ['PATH']}",
         "SLURM_JOB_ID": "40017",
         "SLURM_JOB_NODELIST": "a[1-2]",
+        "SLURM_NTASKS": "4",
     }
     done = subprocess.run([program(tmp_path, "job", script)], env=environment, timeout=20)
     assert done.returncode == 0
-    assert (tmp_path / "ranks").read_text().splitlines() == [f"{rank} first 20017 run" for rank in range(4)]
+    assert sorted((tmp_path / "ranks").read_text().splitlines()) == [f"{rank} 127.0.0.1 20017 run" for rank in range(4)]
+    assert "srun --cpus-per-task=2 --kill-on-bad-exit=0 --wait=60 " in script
     asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
     assert asked >= {"nodes=2", "ntasks-per-node=2", "cpus-per-task=2", "gpus-per-node=2"}
 

@@ -12,25 +12,31 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import (
+    DeepseekV3Config,
     DynamicCache,
+    FalconConfig,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedConfig,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
 )
 
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
 from policies.forward import evaluating, recomputing_layers, score_rows
 from policies.learner import Learner
-from policies.models.memory import ModelMemory, describe_memory
+from policies.models.memory import NARROW_TOKENS, ModelMemory, _kept_bytes, _narrow, describe_memory
 from policies.samplers.testing import random_policy
 from tests.shares import share
 
@@ -48,6 +54,8 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, int]]] = {
     "mistral": (MistralForCausalLM, MistralConfig, {"head_dim": 64}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 64}),
     "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 64}),
+    "phi3": (Phi3ForCausalLM, Phi3Config, {"hidden_size": 384}),  # heads of 96: 12, by which they are narrowed,
+    "stablelm": (StableLmForCausalLM, StableLmConfig, {"hidden_size": 320}),  # or 10, divides no 1408
 }
 DTYPES = [torch.float32, torch.bfloat16]
 ROWS, LENGTH = 4, 128
@@ -81,7 +89,7 @@ class Live(TorchDispatchMode):
 
 def build(family: str, num_layers: int, dtype: torch.dtype) -> tuple[Any, ModelMemory]:
     model_class, config_class, extra = FAMILIES[family]
-    model = model_class(config_class(num_hidden_layers=num_layers, **SHAPE, **extra)).to(dtype).eval()
+    model = model_class(config_class(num_hidden_layers=num_layers, **{**SHAPE, **extra})).to(dtype).eval()
     num = sum(weight.numel() for weight in model.parameters())
     return model, ModelMemory.of(model.config, num, dtype)
 
@@ -147,6 +155,38 @@ def test_a_model_is_told_by_its_configuration_alone(tmp_path: Path) -> None:
     assert told.weights + told.optimizer + told.short_gradients == 20 * told.num_parameters
 
 
+LONG_ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 48, "long_factor": [2.0] * 48}
+
+
+@pytest.mark.parametrize("dtype", share(DTYPES, 1), ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        *[config_class(**{**SHAPE, **extra}) for _, config_class, extra in FAMILIES.values()],
+        Phi3Config(**{**SHAPE, "hidden_size": 384}, rope_parameters={**LONG_ROPE, "factor": 32.0}),
+        Phi3Config(**{**SHAPE, "hidden_size": 512}, rope_parameters={**LONG_ROPE, "partial_rotary_factor": 0.75}),
+        *[LlamaConfig(**{**SHAPE, "hidden_size": 4 * head}) for head in (72, 88, 100)],
+        FalconConfig(hidden_size=256, num_attention_heads=4, vocab_size=128),
+    ],
+    ids=lambda config: f"{config.model_type}-{config.hidden_size // config.num_attention_heads}",
+)
+def test_narrow_copies_tell_what_a_layer_of_the_whole_width_keeps(config: PreTrainedConfig, dtype: torch.dtype) -> None:
+    one, two = (_kept_bytes(_narrow(config, [], 1, num), dtype) for num in (1, 2))
+    assert ModelMemory.of(config, 1, dtype).layer_bytes == pytest.approx((two - one) / NARROW_TOKENS, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("config", "layer_bytes"), [(Phi3Config(), 157_832), (StableLmConfig(), 101_512), (LlamaConfig(), 186_504)]
+)
+def test_what_a_layer_of_known_models_keeps(config: PreTrainedConfig, layer_bytes: int) -> None:
+    """Phi-3-mini, StableLM-3B, Llama-7B: counted in bfloat16, the last one before others could be told."""
+    assert ModelMemory.of(config, 1, torch.bfloat16).layer_bytes == layer_bytes
+
+
 def test_what_cannot_be_told_is_said() -> None:
     with pytest.raises(PolicyError, match="the memory of a PreTrainedConfig cannot be told beforehand"):
         ModelMemory.of(PreTrainedConfig(), 1, torch.float32)
+    with pytest.raises(
+        PolicyError, match=r"latent vector is not reckoned with here. Plan without it: leave --plan out"
+    ):
+        ModelMemory.of(DeepseekV3Config(), 1, torch.float32)
