@@ -70,7 +70,7 @@ class Config(Options):
     patience_s: float = Field(default=600.0, ge=0, le=604_800)
     """Seconds for which tasks are waited for where no server answers and there is nothing else to train on."""
     concurrency: int = Field(default=256, ge=1, le=65_536)
-    """Calls at the same time."""
+    """Calls at the same time, and beside them as many goodbyes."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Budget of the policy's tokens over all turns; null: what the server says, or the sampler's."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)

@@ -93,7 +93,8 @@ T = TypeVar("T")
 
 class _Link(NamedTuple):
     session: aiohttp.ClientSession
-    room: asyncio.Semaphore
+    room: asyncio.Semaphore  # of calls
+    room_to_part: asyncio.Semaphore  # of farewells, which hold up no call
 
 
 class Client:
@@ -107,6 +108,7 @@ class Client:
         self.name, self.servers, self.limits = name, servers, limits
         self._token_env = token_env
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, _Link] = WeakKeyDictionary()
+        self._farewells = set[asyncio.Task[None]]()  # that nobody waits for
         self._jitter = random.Random()  # our own: the global generator is left alone
 
     def token(self) -> str | None:
@@ -251,10 +253,25 @@ class Client:
         self.servers.answered(url)
         return opened
 
-    async def farewell(self, method: str, url: str, path: str, **more: Any) -> None:
-        """Call a server whose reply does not matter."""
-        with suppress(RemoteFault, EnvironmentFault):
-            await self.exchange(method, url, path, timeout_s=min(CLOSE_S, self.limits.timeout_s), **more)
+    async def farewell(self, url: str, path: str) -> None:
+        """Say that an episode is over; the reply is not read, and a server is judged neither by it nor for want of it.
+
+        As many are under way as calls may be, beside these; more wait for their turn.
+        """
+        link, limit = self._link(), aiohttp.ClientTimeout(total=min(CLOSE_S, self.limits.timeout_s))
+        with suppress(EnvironmentFault, RuntimeError, *NO_ANSWER):  # RuntimeError: the connections are closed
+            headers = _headers(self.token())
+            async with (
+                link.room_to_part,
+                link.session.delete(url + path, headers=headers, allow_redirects=False, timeout=limit),
+            ):
+                pass
+
+    def part(self, url: str, path: str) -> None:
+        """Say farewell beside everything else."""
+        farewell = asyncio.get_running_loop().create_task(self.farewell(url, path))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     async def close(self) -> None:
         """Close the running loop's connections."""
@@ -273,7 +290,8 @@ class Client:
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),  # episodes have cookies of their own, or none
             )
-            self._links[loop] = _Link(session, asyncio.Semaphore(self.limits.concurrency))
+            rooms = [asyncio.Semaphore(self.limits.concurrency) for _ in range(2)]
+            self._links[loop] = _Link(session, *rooms)
         return self._links[loop]
 
 

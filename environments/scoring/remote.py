@@ -98,7 +98,7 @@ class RemotePlays:
 
     def _part_with(self, live: _Live) -> None:
         """Close an episode beside everything else."""
-        farewell = asyncio.get_running_loop().create_task(_close(live.play))
+        farewell = asyncio.get_running_loop().create_task(_close(live))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
@@ -127,6 +127,7 @@ class RemotePlays:
                 await environment.close()
 
 
-async def _close(play: RemotePlay) -> None:
-    with suppress(Exception):  # foreign: what cannot be closed ends by its lease
-        await play.close()
+async def _close(live: _Live) -> None:
+    with suppress(Exception):  # foreign: what cannot be closed ends by its lease, and after that needs no farewell
+        async with asyncio.timeout(live.lease_s):
+            await live.play.close()

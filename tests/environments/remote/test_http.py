@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from contextlib import suppress
 
@@ -228,6 +230,103 @@ def test_what_is_cut_off_is_closed_when_its_player_says_so_and_holds_nobody(serv
         environment = scorer._environments["game"]
         assert environment._client.servers._of(server.url).load == 1, "what is cut off is no load"
         assert play(scorer, "a", "b", "short 0", name="row 0").score.value == 1.0, "begun anew, if it is asked for"
+
+
+def gated(server, monkeypatch):
+    """Have a server answer farewells when it is told to; here they are waited for as long."""
+    monkeypatch.setattr(clients, "CLOSE_S", 60.0)
+    gate = threading.Event()
+
+    async def waits(request):
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+        return await server._close(request)
+
+    server.always("close", waits)
+    return gate
+
+
+def cut_off(scorer, num):
+    """Begin so many episodes and end them after a turn."""
+    task = scorer._environments["game"].task("short", 0)
+    jobs = [ScoringJob(task, ("a",), f"row {n}") for n in range(num)]
+    assert all(turn.messages for turn in scorer.turns(jobs))
+    scorer.end(jobs)
+
+
+def all_said(scorer):
+    return lambda: not scorer._remote._farewells
+
+
+@pytest.mark.parametrize("trouble", [says(503), says(500), says(401), says(429), hangs_up])
+def test_farewells_that_fail_set_no_server_aside(server, trouble):
+    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+        server.always("close", trouble)
+        cut_off(scorer, 5)
+        wait_until(lambda: server.count("close") >= 5)  # one that was hung up on may be said twice
+        wait_until(all_said(scorer))
+        assert scorer.take_news() == []
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+
+
+def test_farewells_that_are_answered_do_not_speak_for_a_server(server, monkeypatch):
+    monkeypatch.setattr(listing, "PAUSE_S", 60.0)
+    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+        play(scorer, "a")
+        servers = scorer._environments["game"]._client.servers
+        for _ in range(3):
+            servers.unanswered(server.url, "timed out")
+        scorer.end([ScoringJob(scorer._environments["game"].task("short", 0), ("a",), "an episode")])
+        wait_until(lambda: server.count("close") == 1)
+        wait_until(all_said(scorer))
+        assert servers.next_s() > 0, "it is set aside still"
+
+
+def test_farewells_take_no_room_from_turns_and_wait_for_room_of_their_own(server, monkeypatch):
+    gate = gated(server, monkeypatch)
+    with scorer_of(source_of(server, concurrency=2, **UNHURRIED)) as scorer:
+        cut_off(scorer, 7)
+        wait_until(lambda: server.count("close") == 2)
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        assert not gate.is_set()
+        assert server.count("close") == 2
+        gate.set()
+        wait_until(lambda: server.count("close") == 7)
+        wait_until(all_said(scorer))
+        assert len(server.episodes) == 1, "the one that is over"
+
+
+def test_a_farewell_that_finds_no_room_during_its_lease_is_left_out(server, monkeypatch):
+    server.lease_s = 0.3
+    gate = gated(server, monkeypatch)
+    with scorer_of(source_of(server, concurrency=1, **UNHURRIED)) as scorer:
+        cut_off(scorer, 5)
+        wait_until(all_said(scorer))
+        assert not gate.is_set()
+        assert server.count("close") < 5
+        gate.set()
+
+
+def test_farewells_hold_up_no_end(server, monkeypatch):
+    monkeypatch.setattr("environments.scoring.remote.CLOSE_S", 0.1)
+    gate = gated(server, monkeypatch)
+    with scorer_of(source_of(server, concurrency=2, **UNHURRIED)) as scorer:
+        cut_off(scorer, 5)
+        wait_until(lambda: server.count("close") == 2)
+    assert not gate.is_set()
+    assert server.count("close") == 2
+    gate.set()
+
+
+def test_a_server_of_another_version_holds_up_no_beginning(server, monkeypatch):
+    with Server() as other, scorer_of(source_of(other, server, **UNHURRIED)) as scorer:
+        other.version = "8"
+        gate = gated(other, monkeypatch)
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        wait_until(lambda: other.count("close") == 1)
+        assert scorer._environments["game"]._client._farewells, "not answered yet"
+        gate.set()
+        wait_until(lambda: not other.episodes)
 
 
 def test_what_nobody_ends_is_closed_by_its_lease_or_at_the_end(server, monkeypatch):
