@@ -7,7 +7,6 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -50,6 +49,14 @@ class Unanswered(RemoteFault):
     def __init__(self, cause: str, again_s: float = 0.0) -> None:
         super().__init__(cause)
         self.again_s = again_s  # for so long the server asks not to be asked
+
+
+class Busy(Unanswered):
+    """A server is well and has no room for a call."""
+
+
+class NoRoom(RemoteFault):
+    """All servers that were asked went on being busy."""
 
 
 class Refused(RemoteFault):
@@ -187,6 +194,14 @@ class Client:
 
         return await self.anywhere(call)
 
+    async def begin(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
+        """Begin an episode as `anywhere` does; where it finds no room, people are told what may be the cause."""
+        try:
+            return await self.anywhere(work)
+        except NoRoom:
+            self.servers.full(self.limits.retry_s)
+            raise
+
     async def anywhere(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
         """Do a work at whichever server lets it, again and elsewhere where it is unanswered; also at which it was.
 
@@ -223,7 +238,7 @@ class Client:
                     self.servers.load(url, -1)
             wait_s = max(wait_s, pause * (1 + self._jitter.random() / 2))
             if time.monotonic() + wait_s > until:
-                raise RemoteFault(f"no server: {cause}") from None
+                raise (NoRoom if isinstance(cause, Busy) else RemoteFault)(f"no server: {cause}") from None
             await asyncio.sleep(wait_s)
             pause = min(MOST_PAUSE_S, 2 * pause)
 
@@ -243,7 +258,7 @@ class Client:
             if error.status in UNAVAILABLE:
                 raise self._unanswered(url, _unavailable(error.status)) from None
             if error.status == BUSY:
-                raise Unanswered(_unavailable(BUSY)) from None
+                raise Busy(_unavailable(BUSY)) from None
             self.servers.answered(url)
             if error.status in (401, 403):
                 raise TokenRefused(error.status) from None
@@ -254,18 +269,24 @@ class Client:
         return opened
 
     async def farewell(self, url: str, path: str) -> None:
-        """Say that an episode is over; the reply is not read, and a server is judged neither by it nor for want of it.
+        """Say that an episode is over; nobody waits for the reply, and no server is judged by it or for want of it.
 
-        As many are under way as calls may be, beside these; more wait for their turn.
+        As many are under way as calls may be, beside these; more wait for their turn. That a server fails to take them
+        is told once.
         """
         link, limit = self._link(), aiohttp.ClientTimeout(total=min(CLOSE_S, self.limits.timeout_s))
-        with suppress(EnvironmentFault, RuntimeError, *NO_ANSWER):  # RuntimeError: the connections are closed
+        try:
             headers = _headers(self.token())
             async with (
                 link.room_to_part,
-                link.session.delete(url + path, headers=headers, allow_redirects=False, timeout=limit),
+                link.session.delete(url + path, headers=headers, allow_redirects=False, timeout=limit) as reply,
             ):
-                pass
+                if reply.status >= 500:
+                    self.servers.deaf(url, f"{reply.status}")
+        except NO_ANSWER as error:
+            self.servers.deaf(url, _cause(error))
+        except (EnvironmentFault, RuntimeError):  # no token any more; the connections are closed
+            pass
 
     def part(self, url: str, path: str) -> None:
         """Say farewell beside everything else."""
@@ -315,7 +336,7 @@ def _require_success(status: int, data: bytes, again_s: float) -> None:
     if status in (401, 403):
         raise TokenRefused(status)
     if status == BUSY:
-        raise Unanswered(_unavailable(BUSY), again_s)  # and is well
+        raise Busy(_unavailable(BUSY), again_s)
     said = _said(data)
     if status >= 500:
         raise RemoteFault(f"failed: {status}{said and f' {said}'}")

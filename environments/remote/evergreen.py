@@ -164,7 +164,7 @@ class EvergreenProtocol(Protocol):
 
     async def begin(self, task: Task) -> RemoteEpisode:
         """Begin an episode where there are the fewest; a server of another version is none of ours."""
-        _, episode = await self._client.anywhere(lambda url: self._begin(url, task))
+        _, episode = await self._client.begin(lambda url: self._begin(url, task))
         return episode
 
     async def _begin(self, url: str, task: Task) -> RemoteEpisode:
