@@ -70,7 +70,10 @@ class Config(Options):
     patience_s: float = Field(default=600.0, ge=0, le=604_800)
     """Seconds for which tasks are waited for where no server answers and there is nothing else to train on."""
     concurrency: int = Field(default=256, ge=1, le=65_536)
-    """Calls at the same time."""
+    """Calls at the same time, and beside them as many goodbyes."""
+    episodes_per_server: int | None = Field(default=None, ge=1, le=65_536)
+    """Episodes that each server has room for: no more are under way at once, others begin as these end. Null: all of a
+    batch are."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Budget of the policy's tokens over all turns; null: what the server says, or the sampler's."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
@@ -132,6 +135,12 @@ class HttpEnvironment(RemoteEnvironment):
     def lease_s(self) -> float:  # type: ignore[override]
         """What the servers say."""
         return self._description.lease_s
+
+    @property
+    def episodes_at_once(self) -> int | None:  # type: ignore[override]
+        """As many as the servers have room for that are there now."""
+        per_server = self._config.episodes_per_server
+        return None if per_server is None else per_server * self._client.servers.num_there()
 
     @property
     def max_tokens(self) -> int | None:  # type: ignore[override]

@@ -78,7 +78,7 @@ def scripted_profile(
             for sample in range(options.samples):
                 given = [tasks[place].task for place in own]
                 answer = answers_of(environment, category, policy, seed + sample, text, given)
-                ended = play_tasks(given, answer, scorer, max_turns(environment.name))
+                ended = play_tasks(environment, given, answer, scorer, max_turns(environment.name))
                 answers += ended
                 correct[own] += [bool(score.correct) for score, _ in ended]
                 scored[own] += [score.reason is None for score, _ in ended]

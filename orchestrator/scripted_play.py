@@ -32,6 +32,7 @@ from environments import (
 )
 from orchestrator import random_streams
 from orchestrator.errors import UserError
+from orchestrator.rollout.episode_queue import limit_of
 from orchestrator.tallies import Tally
 from store.floors import Kind
 
@@ -89,14 +90,20 @@ def play_category(
     if not tasks:
         return Played(environment.name, category, (), Tally.of(()))
     answer = answers_of(environment, category, policy, seed, text, tasks)
-    ended = play_tasks(tasks, answer, scorer, max_turns)
+    ended = play_tasks(environment, tasks, answer, scorer, max_turns)
     return Played(environment.name, category, [score for score, _ in ended], Tally.of(ended))
 
 
 def play_tasks(
-    tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int = MOST_TURNS
+    environment: Environment, tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int = MOST_TURNS
 ) -> list[tuple[Score, bool]]:
-    """Play every task to its end, all of them turn by turn; of each the score, and whether it was cut off."""
+    """Play every task to its end, turn by turn as many as may be; of each the score, and whether it was cut off."""
+    size = limit_of(environment) or max(1, len(tasks))
+    parts = (tasks[start : start + size] for start in range(0, len(tasks), size))
+    return [one for part in parts for one in _play_together(part, answer, scorer, max_turns)]
+
+
+def _play_together(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int) -> list[tuple[Score, bool]]:
     completions: list[tuple[str, ...]] = [() for _ in tasks]
     said = [task.messages for task in tasks]
     ended: dict[int, tuple[Score, bool]] = {}

@@ -7,7 +7,6 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -52,6 +51,14 @@ class Unanswered(RemoteFault):
         self.again_s = again_s  # for so long the server asks not to be asked
 
 
+class Busy(Unanswered):
+    """A server is well and has no room for a call."""
+
+
+class NoRoom(RemoteFault):
+    """All servers that were asked went on being busy."""
+
+
 class Refused(RemoteFault):
     """A server will not have a call."""
 
@@ -93,7 +100,8 @@ T = TypeVar("T")
 
 class _Link(NamedTuple):
     session: aiohttp.ClientSession
-    room: asyncio.Semaphore
+    room: asyncio.Semaphore  # of calls
+    room_to_part: asyncio.Semaphore  # of farewells, which hold up no call
 
 
 class Client:
@@ -107,6 +115,7 @@ class Client:
         self.name, self.servers, self.limits = name, servers, limits
         self._token_env = token_env
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, _Link] = WeakKeyDictionary()
+        self._farewells = set[asyncio.Task[None]]()  # that nobody waits for
         self._jitter = random.Random()  # our own: the global generator is left alone
 
     def token(self) -> str | None:
@@ -185,6 +194,14 @@ class Client:
 
         return await self.anywhere(call)
 
+    async def begin(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
+        """Begin an episode as `anywhere` does; where it finds no room, people are told what may be the cause."""
+        try:
+            return await self.anywhere(work)
+        except NoRoom:
+            self.servers.full(self.limits.retry_s)
+            raise
+
     async def anywhere(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
         """Do a work at whichever server lets it, again and elsewhere where it is unanswered; also at which it was.
 
@@ -221,7 +238,7 @@ class Client:
                     self.servers.load(url, -1)
             wait_s = max(wait_s, pause * (1 + self._jitter.random() / 2))
             if time.monotonic() + wait_s > until:
-                raise RemoteFault(f"no server: {cause}") from None
+                raise (NoRoom if isinstance(cause, Busy) else RemoteFault)(f"no server: {cause}") from None
             await asyncio.sleep(wait_s)
             pause = min(MOST_PAUSE_S, 2 * pause)
 
@@ -241,7 +258,7 @@ class Client:
             if error.status in UNAVAILABLE:
                 raise self._unanswered(url, _unavailable(error.status)) from None
             if error.status == BUSY:
-                raise Unanswered(_unavailable(BUSY)) from None
+                raise Busy(_unavailable(BUSY)) from None
             self.servers.answered(url)
             if error.status in (401, 403):
                 raise TokenRefused(error.status) from None
@@ -251,10 +268,31 @@ class Client:
         self.servers.answered(url)
         return opened
 
-    async def farewell(self, method: str, url: str, path: str, **more: Any) -> None:
-        """Call a server whose reply does not matter."""
-        with suppress(RemoteFault, EnvironmentFault):
-            await self.exchange(method, url, path, timeout_s=min(CLOSE_S, self.limits.timeout_s), **more)
+    async def farewell(self, url: str, path: str) -> None:
+        """Say that an episode is over; nobody waits for the reply, and no server is judged by it or for want of it.
+
+        As many are under way as calls may be, beside these; more wait for their turn. That a server fails to take them
+        is told once.
+        """
+        link, limit = self._link(), aiohttp.ClientTimeout(total=min(CLOSE_S, self.limits.timeout_s))
+        try:
+            headers = _headers(self.token())
+            async with (
+                link.room_to_part,
+                link.session.delete(url + path, headers=headers, allow_redirects=False, timeout=limit) as reply,
+            ):
+                if reply.status >= 500:
+                    self.servers.deaf(url, f"{reply.status}")
+        except NO_ANSWER as error:
+            self.servers.deaf(url, _cause(error))
+        except (EnvironmentFault, RuntimeError):  # no token any more; the connections are closed
+            pass
+
+    def part(self, url: str, path: str) -> None:
+        """Say farewell beside everything else."""
+        farewell = asyncio.get_running_loop().create_task(self.farewell(url, path))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     async def close(self) -> None:
         """Close the running loop's connections."""
@@ -273,7 +311,8 @@ class Client:
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),  # episodes have cookies of their own, or none
             )
-            self._links[loop] = _Link(session, asyncio.Semaphore(self.limits.concurrency))
+            rooms = [asyncio.Semaphore(self.limits.concurrency) for _ in range(2)]
+            self._links[loop] = _Link(session, *rooms)
         return self._links[loop]
 
 
@@ -297,7 +336,7 @@ def _require_success(status: int, data: bytes, again_s: float) -> None:
     if status in (401, 403):
         raise TokenRefused(status)
     if status == BUSY:
-        raise Unanswered(_unavailable(BUSY), again_s)  # and is well
+        raise Busy(_unavailable(BUSY), again_s)
     said = _said(data)
     if status >= 500:
         raise RemoteFault(f"failed: {status}{said and f' {said}'}")

@@ -164,14 +164,14 @@ class EvergreenProtocol(Protocol):
 
     async def begin(self, task: Task) -> RemoteEpisode:
         """Begin an episode where there are the fewest; a server of another version is none of ours."""
-        _, episode = await self._client.anywhere(lambda url: self._begin(url, task))
+        _, episode = await self._client.begin(lambda url: self._begin(url, task))
         return episode
 
     async def _begin(self, url: str, task: Task) -> RemoteEpisode:
         asked = {"category": task.category, "index": task.index}
         reply = await self._client.call(EpisodeReply, "POST", url, "/episodes", asked)
         if self._version and reply.version != self._version:
-            await self._client.farewell("DELETE", url, f"/episodes/{quote(reply.episode)}")
+            self._client.part(url, f"/episodes/{quote(reply.episode)}")
             raise RemoteFault("a server has another version now")
         return EvergreenEpisode(self._client, url, reply.episode)
 
@@ -215,7 +215,7 @@ class EvergreenEpisode(ServedEpisode):
 
     async def _part(self, is_over: bool) -> None:
         if not is_over:
-            await self._client.farewell("DELETE", self._url, self._path)
+            await self._client.farewell(self._url, self._path)
 
     async def _patient_call(self, body: dict[str, Any]) -> TurnReply:
         pause = FIRST_PAUSE_S

@@ -111,7 +111,7 @@ class NemoGymProtocol(Protocol):
             _, cookies = await self._client.exchange("POST", url, "/seed_session", row)
             return cookies
 
-        url, cookies = await self._client.anywhere(seed)
+        url, cookies = await self._client.begin(seed)
         return NemoGymEpisode(self._client, url, cookies, row, self._options.worth)
 
     @cached_property

@@ -36,6 +36,7 @@ from environments.remote.client import (
     MOST_BYTES,
     TIMED_OUT,
     BadReply,
+    Busy,
     Client,
     Refused,
     Reply,
@@ -133,7 +134,7 @@ class OpenEnvProtocol(Protocol):
 
     async def begin(self, task: Task) -> RemoteEpisode:
         """Open a connection, which is an episode, and reset it."""
-        _, episode = await self._client.anywhere(lambda url: self._begin(url, task))
+        _, episode = await self._client.begin(lambda url: self._begin(url, task))
         return episode
 
     async def _begin(self, url: str, task: Task) -> RemoteEpisode:
@@ -234,7 +235,7 @@ def _trouble(data: Mapping[str, Any]) -> RemoteFault:
     """Tell a server's errors apart by their code."""
     code, said = str(data.get("code", "")), brief(str(data.get("message", "")), LONGEST_SAID)
     if code == CAPACITY_REACHED:
-        return Unanswered("busy (CAPACITY_REACHED)")
+        return Busy("busy (CAPACITY_REACHED)")
     if code == BAD_ACTION:
         return Refused(422, brief(code, LONGEST_SAID))
     return RemoteFault(f"failed: {brief(code, LONGEST_SAID)}{said and f' {said}'}")

@@ -19,6 +19,10 @@ PAUSE_S = 2.0  # of the first time; doubled for each failure that follows at onc
 MOST_PAUSE_S = 120.0
 NONE_LEFT = "no server: all are set aside"
 NONE_LISTED = "no server: none is listed"
+FULL = (
+    "an episode found all servers busy for {:g} s (`retry_s`): where they have room for fewer than are played at once,"
+    " say for how many each has, `episodes_per_server: N`, or lower `step.groups` or `group_size`"
+)
 
 
 def require_urls(urls: Sequence[str]) -> None:
@@ -87,6 +91,7 @@ class _Health:
     silence: _Failures = field(default_factory=_Failures)
     episodes: _Failures = field(default_factory=_Failures)
     load: int = 0  # episodes that live or begin there
+    is_deaf: bool = False  # it failed to take a farewell, and that was told
 
 
 class Servers:
@@ -96,6 +101,7 @@ class Servers:
         self._file, self._lock = file, threading.Lock()
         self._urls = [url.rstrip("/") for url in urls]
         self._read_at, self._health = -math.inf, dict[str, _Health]()
+        self._was_full = False  # an episode found no room, and that was told
         self._news = dict[tuple[str, str], str]()  # by server and kind: what was set aside since it was taken
 
     def urls(self) -> list[str]:
@@ -131,6 +137,12 @@ class Servers:
             self._of(url).episodes.try_once(now)
             return url
 
+    def num_there(self) -> int:
+        """Count the servers that may be asked now; where there are none, one that may come back."""
+        with self._lock:
+            now = time.monotonic()
+            return max(1, sum(self._of(url).silence.set_aside_until <= now for url in self.urls()))
+
     def answered(self, url: str) -> None:
         """Note that a server answers, whatever it says."""
         with self._lock:
@@ -155,8 +167,25 @@ class Servers:
                 text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
                 self._news[url, "episodes"] = text
 
+    def full(self, retry_s: float) -> None:
+        """Note that an episode found no room; people are told once."""
+        with self._lock:
+            if not self._was_full:
+                self._was_full = True
+                self._news["", "room"] = FULL.format(retry_s)
+
+    def deaf(self, url: str, cause: str) -> None:
+        """Note that a server does not take farewells; people are told once, and nothing else comes of it."""
+        with self._lock:
+            if not self._of(url).is_deaf:
+                self._of(url).is_deaf = True
+                self._news[url, "farewells"] = (
+                    f"{url} fails to take goodbyes (DELETE: {cause}): episodes that are cut off go on there until their"
+                    " lease ends"
+                )
+
     def take_news(self) -> list[str]:
-        """Give which servers were set aside and why, once."""
+        """Give what happened since it was last asked: who was set aside and why, has no room, takes no farewells."""
         with self._lock:
             news, self._news = list(self._news.values()), {}
             return news

@@ -16,10 +16,12 @@ from environments.scoring.jobs import ScoringJob, checked, raised, unscorable
 
 SWEEP_S = 5.0  # between two looks for episodes that nobody asks for
 CLOSE_S = 5.0  # for all farewells together
+LEAVE_S = 0.2  # for those that leave their places to an episode that begins
 
 
 @dataclass
 class _Live:
+    environment: str
     play: RemotePlay
     lease_s: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one turn at a time
@@ -39,7 +41,7 @@ class RemotePlays:
         self._environments = environments
         self._loop: EventLoop | None = None  # made by the first job
         self._live: dict[tuple[str, str], _Live] = {}
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._farewells: dict[asyncio.Task[None], str] = {}  # with their environments
 
     def submit(self, job: ScoringJob) -> Future[Turn]:
         """Begin to take a turn; called from any thread.
@@ -72,11 +74,14 @@ class RemotePlays:
         name = (job.task.environment, job.episode)
         live = self._live.get(name) if job.episode else None
         try:
+            is_new = live is None
             if live is None:
-                live = _Live(RemotePlay(environment, job.task), environment.lease_s)
+                live = _Live(job.task.environment, RemotePlay(environment, job.task), environment.lease_s)
                 if job.episode:
                     self._live[name] = live
             async with live.lock:
+                if is_new and environment.episodes_at_once is not None:
+                    await self._let_leave(job.task.environment)
                 turn = checked(await live.play.turn(job.completions))
         except RemoteFault as fault:
             turn = unscorable(str(fault))
@@ -98,9 +103,17 @@ class RemotePlays:
 
     def _part_with(self, live: _Live) -> None:
         """Close an episode beside everything else."""
-        farewell = asyncio.get_running_loop().create_task(_close(live.play))
-        self._farewells.add(farewell)
-        farewell.add_done_callback(self._farewells.discard)
+        farewell = asyncio.get_running_loop().create_task(_close(live))
+        self._farewells[farewell] = live.environment
+        farewell.add_done_callback(self._farewells.pop)
+
+    async def _let_leave(self, environment: str) -> None:
+        """Wait a moment for episodes that are being closed, as there are only so many places.
+
+        One that begins would find theirs taken, and be refused for longer than that.
+        """
+        if leaving := [farewell for farewell, name in self._farewells.items() if name == environment]:
+            await asyncio.wait(leaving, timeout=LEAVE_S)
 
     async def _sweep(self) -> None:
         while True:
@@ -127,6 +140,7 @@ class RemotePlays:
                 await environment.close()
 
 
-async def _close(play: RemotePlay) -> None:
-    with suppress(Exception):  # foreign: what cannot be closed ends by its lease
-        await play.close()
+async def _close(live: _Live) -> None:
+    with suppress(Exception):  # foreign: what cannot be closed ends by its lease, and after that needs no farewell
+        async with asyncio.timeout(live.lease_s):
+            await live.play.close()

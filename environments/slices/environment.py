@@ -242,6 +242,11 @@ class SlicedRemoteEnvironment(SlicedEnvironment, RemoteEnvironment):
         self._remote, self.lease_s = inside, inside.lease_s
 
     @property
+    def episodes_at_once(self) -> int | None:  # type: ignore[override]
+        """As of the environment inside."""
+        return self._remote.episodes_at_once
+
+    @property
     def is_needed(self) -> bool:
         """As of the environment inside."""
         return self._remote.is_needed

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from environments import Scorer, ScoringJob
+from orchestrator.rollout.episode_queue import EpisodeQueue
 from orchestrator.rollout.live_episode import LiveEpisode
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import RowStream
@@ -52,10 +53,17 @@ class EpisodeStream:
     """Plays episodes to their ends, each at its own pace. Used once."""
 
     def __init__(
-        self, policy: Policy, rows: RowStream, scorer: Scorer, names: EpisodeNames, episodes: Sequence[LiveEpisode]
+        self,
+        policy: Policy,
+        rows: RowStream,
+        scorer: Scorer,
+        names: EpisodeNames,
+        episodes: Sequence[LiveEpisode],
+        queue: EpisodeQueue,
     ) -> None:
         self._policy, self._rows, self._scorer, self._names = policy, rows, scorer, names
-        self._episodes = episodes
+        self._episodes, self._queue = episodes, queue  # the queue: of all of them
+        self._numbers = {episode: number for number, episode in enumerate(episodes)}
         self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._writing = set[int]()  # numbers of the episodes whose turn is being written
         self._scoring = set[int]()  # of those that wait for their environment
@@ -69,8 +77,8 @@ class EpisodeStream:
         try:
             self._scorer.next_batch()
             with watch("play"):
-                for number in range(len(self._episodes)):
-                    self._ask(number)
+                for episode in self._queue.first:
+                    self._ask(self._numbers[episode])
             while self._writing or self._scoring:
                 with watch("play" if self._writing else "score"):
                     self._go_on()
@@ -116,3 +124,6 @@ class EpisodeStream:
             if episode.is_live:
                 self._ask(number)
         self._scorer.end(self._names.cut_off([episode]))
+        if not episode.is_live:
+            for other in self._queue.after([episode]):
+                self._ask(self._numbers[other])

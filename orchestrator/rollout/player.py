@@ -1,7 +1,8 @@
 """Playing: tasks become scored groups. Prompts, seeds and order are here; engines and scorers are not.
 
 With an engine that takes rows one by one, as both of vLLM do, each episode goes on by itself (`EpisodeStream`). Else
-all live episodes write a turn together, then the environments answer together. Both play the same tokens.
+all live episodes write a turn together, then the environments answer together. Both play the same tokens, and both
+begin no more episodes of an environment at once than it allows (`EpisodeQueue`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from environments import Environment, Scorer, Task
 from orchestrator.episode_options import Budgets
 from orchestrator.played_group import Group
+from orchestrator.rollout.episode_queue import EpisodeQueue
 from orchestrator.rollout.episode_stream import EpisodeNames, EpisodeStream
 from orchestrator.rollout.live_episode import LiveEpisode, samples_of
 from orchestrator.stopwatch import Stopwatch
@@ -70,7 +72,8 @@ class Player:
         names = EpisodeNames(self.seed, step)
         live = [episode for episode in episodes if episode.is_live]
         while live and (rows := self.sampler.stream(sampling)) is not None:  # again: what was not played as it should
-            live = EpisodeStream(self.policy, rows, self.scorer, names, live).play(watch)
+            queue = EpisodeQueue(live, self.environments)
+            live = EpisodeStream(self.policy, rows, self.scorer, names, live, queue).play(watch)
         self._play_together(live, sampling, names, watch)
         samples = iter(samples_of(episodes))
         return [Group(task, tuple(islice(samples, size))) for task, size in zip(tasks, sizes, strict=True)]
@@ -96,7 +99,10 @@ class Player:
         self, live: Sequence[LiveEpisode], sampling: Sampling, names: EpisodeNames, watch: Stopwatch
     ) -> None:
         """Have all live episodes write a turn, then the environments answer, until none is live."""
+        queue = EpisodeQueue(live, self.environments)
+        live = queue.first
         while live:
+            under_way = live
             with watch("play"):
                 requests = [episode.request(names.seed(episode)) for episode in live]
                 for episode, generation in zip(live, self.sampler.generate(requests, sampling), strict=True):
@@ -111,3 +117,4 @@ class Player:
                         episode.go_on(turn, self.policy.bridge(turn.messages, episode.task.messages))
                 self.scorer.end(names.cut_off(live))
                 live = [episode for episode in live if episode.is_live]
+                live += queue.after([episode for episode in under_way if not episode.is_live])

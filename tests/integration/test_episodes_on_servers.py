@@ -13,6 +13,7 @@ from orchestrator.runs.assembly import lay_foundation
 from orchestrator.spec import load_spec
 from policies.samplers.serving import request_batch
 from policies.samplers.vllm_server import VllmServerSampler
+from tests.environments.remote.server import Server
 from tests.integration.runs import told
 from tests.orchestrator.specs import FAKE, Raw, small
 from tests.policies.samplers.serving.fakes import FakeServer
@@ -73,6 +74,27 @@ def test_a_run_is_the_same_as_turn_by_turn(
         play("together")
     digests = {name: told(tmp_path, name)["digest_all"] for name in names}
     assert len(set(digests.values())) == 1, digests
+
+
+def test_a_server_of_an_environment_that_has_little_room_changes_nothing(tmp_path: Path) -> None:
+    def spec(name: str, sampler: Raw, **options: Any) -> Raw:
+        served = {"type": "http", "urls": [game.url], **options}
+        talk = {"type": FAKE, "character": "many_turns", "in_process": True}
+        return {**curriculum(name, sampler=sampler), "environments": {"game": served, "talk": talk}}
+
+    with Server() as game:
+        sampler: Raw = {"type": "transformers", "max_tokens": 6, "turn_tokens": 3}
+        player = FakeServer(policy=lay_foundation(load_spec(spec("any", sampler))).policy)
+        try:
+            assert run(spec("roomy", on([player])), home=tmp_path).status == "finished"
+            assert game.most > 1
+            game.room, game.most = 1, 0
+            narrow = spec("narrow", on([player]), episodes_per_server=1)
+            assert run(narrow, home=tmp_path).status == "finished"
+        finally:
+            player.die()
+    assert game.most == 1
+    assert told(tmp_path, "narrow")["digest_all"] == told(tmp_path, "roomy")["digest_all"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ Trouble = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Server:
     """Thirty tasks of `short` and endless `long`: say anything twice, hear the echo, be scored by the third.
 
-    `troubles` are answers in place of the next ones of a kind: "environment", "tasks", "episodes", "turns", "close".
+    It has `room` for so many episodes that go on. `troubles` are answers in place of the next ones of a kind:
+    "environment", "tasks", "episodes", "turns", "close".
     """
 
     def __init__(self, app: Callable[[Server], web.Application] | None = None) -> None:
@@ -27,6 +28,7 @@ class Server:
             self.port = found.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.version, self.protocol, self.token, self.lease_s, self.page = "7", 1, None, 60.0, 1000
+        self.room, self.most = 1_000_000, 0  # episodes at once: that there is room for, that there were
         self.episodes: dict[str, dict[str, Any]] = {}
         self.troubles: dict[str, deque[Trouble]] = {}
         self.log: list[str] = []  # kinds of requests
@@ -79,7 +81,10 @@ class Server:
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()
-        self._num_begun += 1
+        num = sum(not (one["said"] and one["said"][-1]["done"]) for one in self.episodes.values())
+        if num >= self.room:
+            return web.json_response({"error": "full"}, status=429)
+        self._num_begun, self.most = self._num_begun + 1, max(self.most, num + 1)
         name = f"e{self._num_begun}"
         self.episodes[name] = {"answer": f"{asked['category']} {asked['index']}", "heard": [], "said": []}
         return web.json_response({"episode": name, "version": self.version})

@@ -389,3 +389,18 @@ def test_both_are_trained_on(env, gym, tmp_path):
         unscorable = [one.text for one in ledger.reading.events("both") if "unscorable" in one.text]
     assert [step.num_samples for step in steps] == [4, 4]
     assert unscorable == []
+
+
+def test_a_server_of_one_session_is_trained_on_by_one_episode_after_the_other(env, tmp_path):
+    env.most = 1
+    source = env_source(env)
+    spec = {
+        "name": "one", "policy": {"model": "tiny", "layers": 1, "hidden": 16, "mlp": 16},
+        "environments": {"guess": {"type": "http", **source.options, "episodes_per_server": 1, "retry_s": 20}},
+        "curriculum": {"stages": 1, "stage": {"steps": 1}},
+        "step": {"groups": 2, "group_size": 2}, "sampler": {"type": "transformers", "max_tokens": 6, "turn_tokens": 2},
+        "evaluate": {"items": 2, "samples": 4}, "tracker": "none",
+    }  # fmt: skip
+    assert run(spec, home=tmp_path / "home").status == "finished"
+    with opened(tmp_path / "home", "one") as (_, ledger):
+        assert [one.text for one in ledger.reading.events("one") if one.kind in ("unscorable", "scorer")] == []

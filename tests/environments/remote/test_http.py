@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from contextlib import suppress
 
@@ -230,6 +232,119 @@ def test_what_is_cut_off_is_closed_when_its_player_says_so_and_holds_nobody(serv
         assert play(scorer, "a", "b", "short 0", name="row 0").score.value == 1.0, "begun anew, if it is asked for"
 
 
+def gated(server, monkeypatch):
+    """Have a server answer farewells when it is told to; here they are waited for as long."""
+    monkeypatch.setattr(clients, "CLOSE_S", 60.0)
+    gate = threading.Event()
+
+    async def waits(request):
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+        return await server._close(request)
+
+    server.always("close", waits)
+    return gate
+
+
+def cut_off(scorer, num):
+    """Begin so many episodes and end them after a turn."""
+    task = scorer._environments["game"].task("short", 0)
+    jobs = [ScoringJob(task, ("a",), f"row {n}") for n in range(num)]
+    assert all(turn.messages for turn in scorer.turns(jobs))
+    scorer.end(jobs)
+
+
+def all_said(scorer):
+    return lambda: not scorer._remote._farewells
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (says(503), ["503"]),
+        (says(500), ["500"]),
+        (hangs_up, ["connection reset"]),
+        (says(401), []),
+        (says(405), []),
+        (says(429), []),
+    ],
+)
+def test_farewells_that_fail_set_no_server_aside_and_are_told_once(server, trouble, said):
+    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+        server.always("close", trouble)
+        cut_off(scorer, 5)
+        wait_until(lambda: server.count("close") >= 5)  # one that was hung up on may be said twice
+        wait_until(all_said(scorer))
+        what = "episodes that are cut off go on there until their lease ends"
+        assert scorer.take_news() == [
+            f"game: {server.url} fails to take goodbyes (DELETE: {cause}): {what}" for cause in said
+        ]
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        cut_off(scorer, 3)
+        wait_until(all_said(scorer))
+        assert scorer.take_news() == []
+
+
+def test_farewells_that_are_answered_do_not_speak_for_a_server(server, monkeypatch):
+    monkeypatch.setattr(listing, "PAUSE_S", 60.0)
+    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+        play(scorer, "a")
+        servers = scorer._environments["game"]._client.servers
+        for _ in range(3):
+            servers.unanswered(server.url, "timed out")
+        scorer.end([ScoringJob(scorer._environments["game"].task("short", 0), ("a",), "an episode")])
+        wait_until(lambda: server.count("close") == 1)
+        wait_until(all_said(scorer))
+        assert servers.next_s() > 0, "it is set aside still"
+
+
+def test_farewells_take_no_room_from_turns_and_wait_for_room_of_their_own(server, monkeypatch):
+    gate = gated(server, monkeypatch)
+    with scorer_of(source_of(server, concurrency=2, **UNHURRIED)) as scorer:
+        cut_off(scorer, 7)
+        wait_until(lambda: server.count("close") == 2)
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        assert not gate.is_set()
+        assert server.count("close") == 2
+        gate.set()
+        wait_until(lambda: server.count("close") == 7)
+        wait_until(all_said(scorer))
+        assert len(server.episodes) == 1, "the one that is over"
+
+
+def test_a_farewell_that_finds_no_room_during_its_lease_is_left_out(server, monkeypatch):
+    server.lease_s = 0.3
+    gate = gated(server, monkeypatch)
+    with scorer_of(source_of(server, concurrency=1, **UNHURRIED)) as scorer:
+        cut_off(scorer, 5)
+        wait_until(all_said(scorer))
+        assert not gate.is_set()
+        assert server.count("close") < 5
+        gate.set()
+
+
+def test_farewells_hold_up_no_end(server, monkeypatch):
+    monkeypatch.setattr("environments.scoring.remote.CLOSE_S", 0.1)
+    gate = gated(server, monkeypatch)
+    with scorer_of(source_of(server, concurrency=2, **UNHURRIED)) as scorer:
+        cut_off(scorer, 5)
+        wait_until(lambda: server.count("close") == 2)
+    assert not gate.is_set()
+    assert server.count("close") == 2
+    gate.set()
+
+
+def test_a_server_of_another_version_holds_up_no_beginning(server, monkeypatch):
+    with Server() as other, scorer_of(source_of(other, server, **UNHURRIED)) as scorer:
+        other.version = "8"
+        gate = gated(other, monkeypatch)
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        wait_until(lambda: other.count("close") == 1)
+        assert scorer._environments["game"]._client._farewells, "not answered yet"
+        gate.set()
+        wait_until(lambda: not other.episodes)
+
+
 def test_what_nobody_ends_is_closed_by_its_lease_or_at_the_end(server, monkeypatch):
     monkeypatch.setattr("environments.scoring.remote.SWEEP_S", 0.05)
     server.lease_s = 0.1
@@ -361,6 +476,62 @@ def test_another_version_is_another_environment(server):
     with scorer_of(source_of(server)) as scorer:
         server.version = "8"
         assert reason(scorer) == "a server has another version now"
+
+
+# --- servers with little room -----------------------------------------------------------------------------
+
+
+def test_a_server_that_stays_full_is_told_once_with_what_helps(server):
+    server.room = 2
+    with scorer_of(source_of(server, retry_s=0.1)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        for _ in range(2):
+            turns = scorer.turns([ScoringJob(task, ("a",), f"row {n}") for n in range(4)])
+            assert [turn.score and turn.score.reason for turn in turns].count("no server: busy (429)") == 2
+        (news,) = scorer.take_news()
+        assert news.startswith("game: an episode found all servers busy for 0.1 s (`retry_s`): ")
+        assert "`episodes_per_server: N`" in news
+        server.always("tasks", says(429))
+        with pytest.raises(NoTasks, match=r"no server: busy \(429\)"):
+            scorer._environments["game"].task("long", 0)
+        assert scorer.take_news() == []
+
+
+def test_so_many_episodes_are_played_at_once_as_the_servers_that_are_there_have_room_for(server, tmp_path):
+    urls = tmp_path / "servers.txt"
+    urls.write_text(server.url)
+    sources = [source_of(server), source_of(urls_file=str(urls), episodes_per_server=3)]
+    without, game = [source.create() for source in sources]
+    assert (without.episodes_at_once, game.episodes_at_once) == (None, 3)
+    sliced = source_of(server, episodes_per_server=5, slices={"by": "length"}).create()
+    assert sliced.episodes_at_once == 5
+    urls.write_text(f"{server.url}\nhttp://127.0.0.1:9")
+    assert game.episodes_at_once == 6
+    for url in ("http://127.0.0.1:9", server.url):
+        for _ in range(3):
+            game._client.servers.unanswered(url, "connection refused")
+        assert game.episodes_at_once == 3, "where none is there one may come back"
+
+
+def test_an_episode_that_begins_lets_those_that_are_cut_off_leave(server, monkeypatch):
+    monkeypatch.setattr("environments.scoring.remote.LEAVE_S", 20.0)
+    server.room = 1
+    with scorer_of(source_of(server, episodes_per_server=1, **UNHURRIED)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        for n in range(20):
+            job = ScoringJob(task, ("a",), f"row {n}")
+            assert scorer.turns([job])[0].messages
+            scorer.end([job])
+        assert server.count("episodes") == 20, "none was refused"
+
+
+def test_where_places_are_few_a_farewell_without_a_reply_holds_a_beginning_up_for_a_moment_only(server, monkeypatch):
+    gate = gated(server, monkeypatch)
+    with scorer_of(source_of(server, episodes_per_server=9, **UNHURRIED)) as scorer:
+        cut_off(scorer, 2)
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        assert len(scorer._remote._farewells) >= 2, "not answered yet"
+        gate.set()
 
 
 # --- many servers -----------------------------------------------------------------------------------------
