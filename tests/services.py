@@ -125,7 +125,11 @@ class Postgres:
 
     def _run(self, program: str, *words: str) -> None:
         assert PROGRAMS is not None
-        subprocess.run([PROGRAMS / program, *words], cwd=self.folder, check=True, capture_output=True, **self._as)
+        try:
+            subprocess.run([PROGRAMS / program, *words], cwd=self.folder, check=True, capture_output=True, **self._as)
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr.decode(errors="replace"))
+            raise
 
 
 class MLflow:
