@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import _set_pg_timeout as set_limit
+from torch.distributed.distributed_c10d import _world
 
 from policies.errors import RankLost
 from policies.forward import Scored
@@ -303,8 +304,12 @@ def _init_group(
     `limit` is how long they wait for one another from then on; `lost` says which of them has ended.
     """
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with connecting(lost):
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=CONNECT, store=store)
+    try:
+        with connecting(lost):
+            dist.init_process_group(backend, rank=rank, world_size=size, timeout=CONNECT, store=store)
+    except RankLost:
+        _world.group_count = 0  # the next is found under its number, which others count from 0
+        raise
     set_limit(limit)  # it may be long, and the first connections hear no signal
 
 

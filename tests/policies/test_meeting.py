@@ -79,3 +79,8 @@ def test_a_rank_that_ends_between_coming_and_being_connected_is_lost(
         Ranks.join(tmp_path / "meeting", 0, 2)
     comes.join()
     assert not dist.is_initialized()
+    next_one = Ranks.join(tmp_path / "next", 0, 1)
+    try:
+        assert dist.distributed_c10d._get_default_group().group_name == "0", "as in a process whose first it is"
+    finally:
+        next_one.leave()
