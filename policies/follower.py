@@ -24,7 +24,7 @@ from policies import kernels
 from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
 from policies.errors import NonFiniteLogits, PolicyError
 from policies.hardware import use_threads
-from policies.launchers import LaunchedProcess
+from policies.launchers import SIGNALS, LaunchedProcess, hear_signals
 from policies.learner import Learner
 from policies.models.tiny_tokenizer import read_tokenizer
 from policies.objectives.by_environment import AnyObjective, make_objective
@@ -147,8 +147,9 @@ def _leave_signals_to_rank_0(work: Ranks | None = None) -> None:
         assert work is not None
         work.signal = number
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN if work is None else note)
+    hear_signals()  # which who started this process had it hold until now
 
 
 def _end_with_rank_0() -> None:
@@ -158,7 +159,8 @@ def _end_with_rank_0() -> None:
     """
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not `sys.stdin`: an interpreter that ends while a thread reads it aborts
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, name="rank 0", daemon=True).start()

@@ -6,12 +6,14 @@ SLURM_PROCID of SLURM_NTASKS.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from policies.errors import PolicyError
 
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NUMBERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 
 
@@ -35,3 +37,13 @@ class LaunchedProcess:
                     raise PolicyError(f"{names[0]}={rank} of {names[1]}={size} is no process of a launcher: unset them")
                 return cls(int(rank), int(size), int(local)) if int(size) > 1 else None
         return None
+
+
+def hold_signals() -> None:
+    """Have signals wait until this process can tell the others that it leaves."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def hear_signals() -> None:
+    """Have signals do again what they do, those too that were held."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

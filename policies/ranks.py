@@ -8,8 +8,6 @@ up: a sum over ranks is what one process would have found, to rounding. The lear
 from __future__ import annotations
 
 import json
-import os
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -23,18 +21,19 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _set_pg_timeout as set_limit
+from torch.distributed.distributed_c10d import _world
 
-from policies.errors import PolicyError, RankLost
+from policies.errors import RankLost
 from policies.forward import Scored
-from policies.launchers import MEETING, LaunchedProcess
+from policies.launchers import LaunchedProcess
+from policies.meeting import CONNECT, FOREVER, connecting, gist, meet_here, meet_launched
 
 CPU = torch.device("cpu")
 ENDED_POLL_S, ENDED_POLLS = 0.1, 30  # how often a process is asked whether it has ended
-FOREVER = timedelta(days=365)
 TOGETHER = timedelta(minutes=30)  # on several machines: how long ranks wait for one another at a micro-batch
 HEARD = timedelta(minutes=10)  # on several machines: how long a rank waits for a word of rank 0
 BEAT_S = 60.0  # on several machines: how often rank 0 says that it is there
-MEET_S, MEET_PIECE_S, MEET_SAID_S = 1800.0, 1.0, 10.0  # there: how long others are waited for, in which pieces
 HEARTBEAT = "heartbeat"  # the command that says it
 BACKENDS = ("gloo", "NCCL")  # what an error of theirs names; those of this process do not
 
@@ -113,26 +112,42 @@ class Ranks(Alone):
         self.leads = self.rank == 0
 
     @classmethod
-    def join(cls, meeting: Path, rank: int, size: int, *given: Any) -> Ranks:
-        """Meet the others of this machine by a file that all see.
+    def join(
+        cls,
+        meeting: Path,
+        rank: int,
+        size: int,
+        device: torch.device = CPU,
+        lost: Callable[[], str | None] | None = None,
+    ) -> Ranks:
+        """Meet the others of this machine by a file that all see; raise `RankLost` as soon as `lost` names one.
 
         No limit of time: rank 0 plays and measures for as long as it takes, and a rank that has died is noticed by its
         closed connections.
         """
-        _init_group(rank, size, FOREVER, init_method=f"file://{meeting}")
-        return cls(*given)
+        ended = lost or (lambda: None)
+
+        def look() -> None:
+            if (who := ended()) is not None:
+                raise _rank_lost(who)
+
+        _init_group(rank, size, FOREVER, meet_here(meeting, rank, size, look), ended)
+        return cls(device, lost)
 
     @classmethod
     def join_launched(cls, process: LaunchedProcess) -> Ranks:
         """Meet the others that a launcher started, on this machine or on others.
 
         There a rank may be lost without a word, with its machine: waiting has limits, and rank 0 has a `heartbeat`.
-        Raises `RankLost`: not all have come; PolicyError: the place to meet is another's.
+        Raises `RankLost`: not all have come, or one has left; PolicyError: the place to meet is another's.
         """
         num_gpus = torch.cuda.device_count()  # one, where a launcher shows each process its own alone
         device = torch.device("cuda", process.local_rank % num_gpus) if num_gpus else CPU
-        _init_group(process.rank, process.size, TOGETHER, store=_meet(process))
-        return cls(device, commands=dist.new_group(backend="gloo", timeout=HEARD))
+        _init_group(process.rank, process.size, TOGETHER, meet_launched(process, TOGETHER))
+        with connecting(lambda: None):
+            commands = dist.new_group(backend="gloo", timeout=CONNECT)
+        set_limit(HEARD, commands)
+        return cls(device, commands=commands)
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
@@ -190,8 +205,8 @@ class Ranks(Alone):
         """Say which rank has ended, where that is what an error comes from."""
         if self._lost is None:
             is_of_backend = any(word in str(error) for word in BACKENDS)
-            first = str(error).splitlines()[0] if is_of_backend else ""
-            return f"a rank has ended, or cannot be reached: its own output says why ({first})" if first else None
+            found = gist(error) if is_of_backend else ""
+            return f"a rank has ended, or cannot be reached: its own output says why ({found})" if found else None
         for _ in range(ENDED_POLLS):  # a connection closes before its process has ended
             if (who := self._lost()) is not None:
                 return who
@@ -281,42 +296,21 @@ class Ranks(Alone):
         return told["command"], told["data"], tensors
 
 
-def _init_group(rank: int, size: int, limit: timedelta, **meeting: Any) -> None:
-    """Begin the default group: gradients go over NCCL on GPUs, and all else over gloo."""
+def _init_group(
+    rank: int, size: int, limit: timedelta, store: Any, lost: Callable[[], str | None] = lambda: None
+) -> None:
+    """Begin the default group of those who have met: gradients go over NCCL on GPUs, and all else over gloo.
+
+    `limit` is how long they wait for one another from then on; `lost` says which of them has ended.
+    """
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=size, timeout=limit, **meeting)
-
-
-def _meet(process: LaunchedProcess) -> Any:
-    """Wait until all have come to the launcher's place, and give the store there; torch's own wait hears no signal."""
-    address, port = (os.environ[name] for name in MEETING)
-    where, begun_at, has_said = f"{address}:{port} (MASTER_ADDR, MASTER_PORT)", time.monotonic(), False
-    is_agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has opened it
-    opens = process.rank == 0 and not is_agents
-    piece, store = timedelta(seconds=MEET_PIECE_S), None
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # an agent's store outlives the processes
-    while True:
-        try:
-            if store is None:
-                store = dist.TCPStore(  # type: ignore[attr-defined]
-                    address, int(port), process.size, opens, piece, wait_for_workers=False, multi_tenant=True
-                )
-            place = dist.PrefixStore(f"evergreen/{restart}", store)  # type: ignore[attr-defined]
-            place.set(f"here/{process.rank}", "")
-            place.wait([f"here/{rank}" for rank in range(process.size)], piece)
-            break
-        except (dist.DistNetworkError, dist.DistStoreError) as error:
-            if opens and store is None:
-                first = str(error).splitlines()[0]
-                raise PolicyError(f"processes of the launcher cannot meet at {where}: {first}") from None
-        waited_s, who = time.monotonic() - begun_at, f"rank {process.rank} of {process.size}"
-        if waited_s > MEET_S:
-            raise RankLost(f"{who}: not all processes of the launcher came to {where} within {MEET_S / 60:.0f} minutes")
-        if waited_s > MEET_SAID_S and not has_said:
-            has_said = True
-            print(f"{who} waits for the launcher's other processes at {where}", file=sys.stderr, flush=True)
-    store.set_timeout(TOGETHER)
-    return place
+    try:
+        with connecting(lost):
+            dist.init_process_group(backend, rank=rank, world_size=size, timeout=CONNECT, store=store)
+    except RankLost:
+        _world.group_count = 0  # the next is found under its number, which others count from 0
+        raise
+    set_limit(limit)  # it may be long, and the first connections hear no signal
 
 
 def _rank_lost(who: str) -> RankLost:

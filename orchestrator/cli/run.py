@@ -18,7 +18,7 @@ from orchestrator.errors import KILLED, OUR_FAULT, RESUMABLE, UserError
 from orchestrator.os_signals import REPEATED, Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
 from orchestrator.runs.tracker_process import jobs
-from policies.launchers import LaunchedProcess
+from policies.launchers import LaunchedProcess, hold_signals
 from store.errors import LedgerAway
 from store.files import refusal
 from store.report import REPORT_FILE
@@ -46,6 +46,7 @@ def with_launched_ranks(verb: Callable[P, None]) -> Callable[P, None]:
             return
         if (asked := kwargs.get("ranks")) not in (None, process.size):  # told by all: none has to be waited for
             raise UserError(f"--ranks {asked}, but the launcher started {process.size} processes: leave --ranks out")
+        hold_signals()  # until the others can be told: what is imported for that takes seconds
         if process.rank:
             from policies.follower import follow_launched
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.os_signals import interrupted_by, noted
+from orchestrator.os_signals import ASKING, interrupted_by, noted
 from orchestrator.spec import Spec
-from policies.errors import PolicyError
+from policies.errors import PolicyError, RankLost
 from policies.follower import BEGIN, END, LEAVE, MEETING, POLICY, READY, write_settings
 from policies.hardware import free_cached_memory
 from policies.launchers import LaunchedProcess
@@ -68,6 +68,7 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
                 one.wait(ENDING_S)
         finally:
             policy.free_memory = free_cached_memory  # and no longer the others' too
+            _keep_outputs(folder, followers)
             for one in followers:
                 one.kill()
                 one.wait()
@@ -172,21 +173,30 @@ def _on_loopback() -> Iterator[None]:
 def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
     """Start one, which ends when this end of its input is gone.
 
-    What it says goes to a file, and a signal from the terminal is rank 0's to hear.
+    What it says goes to a file. Signals are rank 0's to hear, also those that all processes of a job are sent: it holds
+    them from its first moment, until it ignores them.
     """
     command = [sys.executable, "-m", "policies.follower", str(folder), str(rank)]
-    with _said(folder, rank).open("wb") as file:
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True, env=_environment()
-        )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    try:
+        with _said(folder, rank).open("wb") as file:
+            return subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True, env=_environment()
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _await_ready(folder: Path, followers: Followers) -> None:
-    """Wait until all can be met; PolicyError: one has ended before that, and would again."""
+    """Wait until all can be met.
+
+    RankLost: a signal has ended one before that; PolicyError: one has ended by itself, and would again.
+    """
     ready = [folder / f"{READY}{rank}" for rank in range(1, len(followers) + 1)]
     while not all(path.exists() for path in ready):
-        if (who := _lost(folder, followers)) is not None:
-            raise PolicyError(f"{who}, before the first update")
+        if (rank := _ended(followers)) is not None:
+            who = f"{_last_words(folder, rank, followers)}, before the first update"
+            raise RankLost(who) if followers[rank - 1].returncode < 0 else PolicyError(who)
         time.sleep(POLL_S)
 
 
@@ -198,13 +208,32 @@ def _environment() -> dict[str, str]:
 
 def _lost(folder: Path, followers: Followers) -> str | None:
     """Say which rank has ended, and what it said last; None: all are there."""
+    rank = _ended(followers)
+    return None if rank is None else _last_words(folder, rank, followers)
+
+
+def _ended(followers: Followers) -> int | None:
+    return next((rank for rank, one in enumerate(followers, start=1) if one.poll() is not None), None)
+
+
+def _last_words(folder: Path, rank: int, followers: Followers) -> str:
+    text = f"rank {rank} has ended with {followers[rank - 1].returncode}"
+    said = _said(folder, rank).read_text(errors="replace").strip().splitlines()
+    return f"{text}: {said[-1].removeprefix(f'[rank{rank}]: ')} (its output: {_kept(folder, rank)})" if said else text
+
+
+def _keep_outputs(folder: Path, followers: Followers) -> None:
+    """Copy what ranks said that have failed to the run's folder: this one goes."""
     for rank, one in enumerate(followers, start=1):
-        if one.poll() is not None:
-            said = _said(folder, rank).read_text(errors="replace").strip().splitlines()
-            why = f": {said[-1]}" if said else ""
-            return f"rank {rank} has ended with {one.returncode}{why}"
-    return None
+        said = _said(folder, rank)
+        if one.poll() and said.stat().st_size:
+            with suppress(OSError):  # a full disk, which may be why
+                shutil.copyfile(said, _kept(folder, rank))
 
 
 def _said(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank}.log"
+
+
+def _kept(folder: Path, rank: int) -> Path:
+    return folder.parent / _said(folder, rank).name

@@ -34,6 +34,7 @@ OWN = (  # what Evergreen writes into a run's folder, beside checkpoints
     *(SPEC_FILE, EDITED, outbox.FILE, REPORT_FILE, EARLIER, tracker_process.LOG, daemon.LOCK, daemon.TURN),
     *(outlets.LINK, *sinks.FILES, identity.FILE, identity.SLICES, floors.FILE, *lock.FILES),
 )
+OUTPUTS = "rank-*.log"  # the same, of ranks that failed
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _identity(folder: Path) -> identity.Identity | None:
 def own_files(folder: Path) -> list[Path]:
     """Find the files of a run's folder that Evergreen wrote, but for the mark of a removal."""
     found = [path for own in OWN if (path := folder / own).is_file() or path.is_symlink()]
-    found += [path for path in leftovers(folder) if path.is_file()]
+    found += [path for path in [*leftovers(folder), *folder.glob(OUTPUTS)] if path.is_file()]
     kept = folder / checkpoints.FOLDER
     for aside in leftovers(kept):
         found += [path for path in aside.rglob("*") if not path.is_dir()]

@@ -2,7 +2,7 @@
 
     python -m tests.integration.stalled_rank FOLDER RANK MOMENT NOTE        a follower; MOMENT: update or save
 
-NOTE is a file that then holds its process id.
+NOTE is a file that then holds its process id. With `failure` for MOMENT it fails in the update instead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ UPDATE, FILE = 5, 3  # the so many-eth update, and file of an optimiser's state
 
 
 def stall(moment: str, note: Path) -> None:
-    """Have this process, as a rank, stop at one of the two moments."""
-    {"update": in_update, "save": in_save}[moment](note)
+    """Have this process, as a rank, stop at one of the two moments, or fail."""
+    {"update": in_update, "save": in_save, "failure": partial(in_update, then=fail)}[moment](note)
 
 
-def in_update(note: Path) -> None:
+def in_update(note: Path, then: Callable[[Path], None] | None = None) -> None:
     """Stop between a forward pass and its backward pass, in which the other ranks then wait."""
     update, num = Learner.update, [0]
 
@@ -41,11 +42,15 @@ def in_update(note: Path) -> None:
     def stalling(*given: Any) -> Scored:
         scored = score_micro(*given)
         if num[0] == UPDATE:
-            wait_to_be_killed(note)
+            (then or wait_to_be_killed)(note)
         return scored
 
     Learner.update = counted  # type: ignore[method-assign]
     learner.score_micro = stalling  # type: ignore[attr-defined]
+
+
+def fail(note: Path) -> None:
+    raise RuntimeError("no room")
 
 
 def in_save(note: Path) -> None:
@@ -71,5 +76,6 @@ def wait_to_be_killed(note: Path) -> None:
 
 
 if __name__ == "__main__":
+    follower._end_with_rank_0()
     stall(sys.argv[3], Path(sys.argv[4]))
     follower.main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import yaml
 import orchestrator
 from orchestrator.errors import RESUMABLE, YOUR_MISTAKE
 from orchestrator.runs.cluster_jobs import MEETING_PORT, WORKSPACE, ClusterJob
-from policies import ranks
+from policies import meeting
 from policies.errors import PolicyError, RankLost
-from policies.launchers import LaunchedProcess
+from policies.launchers import LaunchedProcess, hold_signals
+from policies.ranks import Ranks
 from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
@@ -192,8 +193,8 @@ def test_a_signal_that_another_machine_is_sent_is_heard_by_rank_0(tmp_path: Path
 
 
 def test_who_waits_for_processes_that_never_come_says_so_and_hears_a_signal(tmp_path: Path, file: Path) -> None:
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "RANK": "0", "WORLD_SIZE": "2"}
-    alone = Process(tmp_path, meeting, None, "run", file, "--home", tmp_path / "home", call=waiting_briefly)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "RANK": "0", "WORLD_SIZE": "2"}
+    alone = Process(tmp_path, place, None, "run", file, "--home", tmp_path / "home", call=leaving_at_once)
     try:
         waits = "rank 0 of 2 waits for the launcher's other processes"
         wait_until(lambda: alone.output.exists() and waits in alone.output.read_text())
@@ -206,18 +207,125 @@ def test_who_waits_for_processes_that_never_come_says_so_and_hears_a_signal(tmp_
     assert "Traceback" not in said
 
 
-def waiting_briefly(*given: Any) -> None:
-    ranks.MEET_PIECE_S, ranks.MEET_SAID_S = 0.1, 0.0
+def leaving_at_once(*given: Any) -> None:
+    meeting.SAID_S, meeting.STAY_S = 0.0, 0.0
     evergreen_with(*given)
+
+
+def saying_so_at_once(*given: Any) -> None:
+    meeting.SAID_S = 0.0
+    evergreen_with(*given)
+
+
+def signalled_at_its_start(*given: Any) -> None:
+    """Be the command, sent a signal when it has only begun to import what it needs."""
+    from orchestrator.cli import run
+
+    def hold() -> None:
+        hold_signals()
+        signal.raise_signal(signal.SIGTERM)
+
+    run.hold_signals = hold
+    evergreen_with(*given)
+
+
+@contextmanager
+def meeting_of_three(folder: Path, file: Path) -> Iterator[Callable[..., Process]]:
+    """Give what starts one of three processes; all end with the block."""
+    place, begun = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "3"}, list[Process]()
+
+    def start(rank: int, call: Callable[..., None] = saying_so_at_once) -> Process:
+        own = folder / str(rank)
+        own.mkdir()
+        begun.append(
+            Process(own, {**place, "RANK": str(rank)}, None, "run", file, "--home", folder / "home", call=call)
+        )
+        return begun[-1]
+
+    try:
+        yield start
+    finally:
+        for one in begun:
+            if one.is_going():
+                one.signal(signal.SIGKILL)
+
+
+def wait_for_its_wait(*begun: Process) -> None:
+    def waits(one: Process) -> bool:
+        return one.output.exists() and "waits for" in one.output.read_text()
+
+    wait_until(lambda: all(waits(one) or not one.is_going() for one in begun))
+
+
+LEFT = "rank 1 has left 127.0.0.1:"
+
+
+def test_who_leaves_while_others_are_to_come_takes_all_along_at_once(tmp_path: Path, file: Path) -> None:
+    """It counted as there: the others went on without it, deaf to signals, to an error of torch after half an hour."""
+    with meeting_of_three(tmp_path, file) as start:
+        second = start(1)
+        wait_for_its_wait(second)
+        first = start(0)
+        wait_for_its_wait(first)
+        time.sleep(1)  # both have met
+        second.signal(signal.SIGTERM)
+        assert second.end()[0] == 128 + signal.SIGTERM
+        third, begun_at = start(2), time.monotonic()
+        ended = [first.end(), third.end()]
+    assert time.monotonic() - begun_at < 20
+    for exit_code, said in ended:
+        assert exit_code == RESUMABLE, said
+        assert LEFT in said
+        assert "Traceback" not in said
+    for one in (first, second, third):
+        assert "c10d" not in one.output.read_text(), "what torch says of every look"
+
+
+def test_a_process_that_is_signalled_before_it_comes_still_tells_the_others(tmp_path: Path, file: Path) -> None:
+    with meeting_of_three(tmp_path, file) as start:
+        first = start(0)
+        wait_for_its_wait(first)
+        second, third = start(1, signalled_at_its_start), start(2)
+        assert second.end()[0] == 128 + signal.SIGTERM
+        for exit_code, said in (first.end(), third.end()):
+            assert exit_code == RESUMABLE, said
+            assert LEFT in said
+
+
+def test_a_meeting_whose_first_process_is_killed_is_over(tmp_path: Path, file: Path) -> None:
+    """It has the store: the others went on asking it for half an hour."""
+    with meeting_of_three(tmp_path, file) as start:
+        first, second = start(0), start(1)
+        wait_for_its_wait(first, second)
+        time.sleep(1)  # both have met
+        first.signal(signal.SIGKILL)
+        exit_code, said = second.end()
+    assert exit_code == RESUMABLE, said
+    assert "rank 0 has left 127.0.0.1:" in said
+    assert "Traceback" not in said
+
+
+def test_signals_are_heard_where_one_was_killed_that_had_come(tmp_path: Path, file: Path) -> None:
+    with meeting_of_three(tmp_path, file) as start:
+        first, second = start(0, leaving_at_once), start(1)
+        wait_for_its_wait(first, second)
+        time.sleep(1)  # both have met
+        second.signal(signal.SIGKILL)
+        third = start(2)
+        wait_for_its_wait(third)
+        time.sleep(1)  # all have come, and one is not there any more
+        third.signal(signal.SIGTERM)
+        assert third.end()[0] == 128 + signal.SIGTERM
+        assert first.end()[0] == RESUMABLE
 
 
 def test_processes_that_never_come_are_lost_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(ranks, "MEET_PIECE_S", 0.1)
-    monkeypatch.setattr(ranks, "MEET_S", 0.3)
+    monkeypatch.setattr(meeting, "MEET_S", 0.3)
+    monkeypatch.setattr(meeting, "STAY_S", 0.0)
     with pytest.raises(RankLost, match="rank 0 of 2: not all processes of the launcher came to"):
-        ranks.Ranks.join_launched(LaunchedProcess(0, 2, 0))
+        Ranks.join_launched(LaunchedProcess(0, 2, 0))
 
 
 @pytest.mark.parametrize(

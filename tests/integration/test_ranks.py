@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import orchestrator
 from orchestrator.errors import RESUMABLE, SpecError
 from orchestrator.runs import ranks
+from orchestrator.runs.removal import own_files
 from orchestrator.spec import load_spec
 from policies.errors import PolicyError
 from tests.integration import stalled_rank
@@ -365,8 +366,61 @@ def test_a_rank_that_cannot_begin_is_told_and_not_waited_for(tmp_path: Path, mon
             return subprocess.Popen([sys.executable, "-c", "raise SystemExit('no room')"], stderr=log)
 
     monkeypatch.setattr("orchestrator.runs.ranks._start", start)
-    with pytest.raises(PolicyError, match="rank 1 has ended with 1: no room, before the first update"):
+    kept = tmp_path / "ranks" / "rank-1.log"
+    says = re.escape(f"rank 1 has ended with 1: no room (its output: {kept}), before the first update")
+    with pytest.raises(PolicyError, match=says):
         orchestrator.run(spec(), home=tmp_path)
+    assert kept.read_text() == "no room\n"
+    assert not list(tmp_path.glob("ranks/ranks-*"))
+    assert kept in own_files(kept.parent), "rm removes it"
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("kill -KILL $$", "rank 1 has ended with -9, before the first update"),
+        ("kill -TERM $$", "rank 1 has ended with -15, before the first update"),
+        ("touch {}/ready-1; kill -KILL $$", "rank 1 has ended with -9. `evergreen resume`"),
+    ],
+)
+def test_a_rank_that_a_signal_ends_before_all_have_met_is_lost_and_the_run_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, says: str
+) -> None:
+    """The run failed, as if it could not begin, or waited for ever where the rank was about to come."""
+
+    def start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
+        ranks._said(folder, rank).touch()
+        return subprocess.Popen(["sh", "-c", does.format(folder)])
+
+    monkeypatch.setattr("orchestrator.runs.ranks._start", start)
+    ended = orchestrator.run(spec(), home=tmp_path)
+    assert ended.status == "stopped"
+    assert says in str(ended.reason)
+    assert not list(tmp_path.glob("ranks/rank*")), "it said nothing that could be kept"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes as Linux lists them")
+def test_a_signal_to_all_processes_as_they_start_stops_the_run_which_goes_on(
+    tmp_path: Path, whole: tuple[Path, Ending]
+) -> None:
+    home, file = tmp_path / "home", written(tmp_path, spec())
+    run = Process(tmp_path, "run", file, "--home", home)
+    try:
+        assert run.pid is not None
+        wait_until(lambda: followers_of(run.pid) or not run.is_going(), 120)  # type: ignore[arg-type]
+        every = [run.pid, *followers_of(run.pid)]
+        assert len(every) == 2, run.output.read_text()
+        for one in every:
+            os.kill(one, signal.SIGTERM)
+        exit_code, said = run.end()
+        wait_until(lambda: all(map(is_gone, every)), 10)
+    finally:
+        if run.is_going():
+            run.signal(signal.SIGKILL)
+    assert exit_code == RESUMABLE, said
+    assert orchestrator.resume("ranks", home=home).status == "finished"
+    assert ending(home, "ranks").weights == whole[1].weights
 
 
 def starting(monkeypatch: pytest.MonkeyPatch, *module: str, **options: Any) -> None:
@@ -410,6 +464,18 @@ def test_a_rank_that_is_killed_while_it_writes_its_share_costs_that_checkpoint_a
     assert orchestrator.resume("ranks", home=tmp_path / "home").status == "finished"
     assert ending(tmp_path / "home", "ranks") == whole[1]
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_in_mid_update_is_told_in_its_own_words_and_its_output_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting(monkeypatch, "tests.integration.stalled_rank", "failure", str(tmp_path / "note"))
+    ended = orchestrator.run(spec(), home=tmp_path)
+    assert ended.status == "stopped"
+    kept = tmp_path / "ranks" / "rank-1.log"
+    assert f"rank 1 has ended with 1: RuntimeError: no room (its output: {kept})" in str(ended.reason)
+    assert "in stalling" in kept.read_text(), "where it was"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")

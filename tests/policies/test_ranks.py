@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import pytest
 
 from orchestrator.registry import OBJECTIVES, listing
+from orchestrator.runs.ranks import _start as start_follower
 from policies.config import LearnerConfig
 from policies.follower import READY, write_settings
 from policies.samplers.testing import random_policy
@@ -230,17 +231,42 @@ def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(two: Found, ran
     assert own["moments"] < 1e-12
 
 
-def test_a_rank_ends_with_rank_0_whatever_it_waits_for(tmp_path: Path) -> None:
-    """Here for ranks that never come to the meeting."""
+def write_start(folder: Path) -> None:
     more = {"size": 2, "threads": 1, "search_path": None, "policy_config": {"model": "tiny"}}
-    write_settings(tmp_path, random_policy(), LearnerConfig(), {}, **more)
-    command = [sys.executable, "-m", "policies.follower", str(tmp_path), "1"]
-    with subprocess.Popen(command, stdin=PIPE) as follower:
+    write_settings(folder, random_policy(), LearnerConfig(), {}, **more)
+
+
+def test_a_rank_leaves_signals_to_rank_0_from_its_first_moment_and_ends_with_it_whatever_it_waits_for(
+    tmp_path: Path,
+) -> None:
+    """Here for ranks that never come to the meeting; a job's end is told all of its processes, also as they start."""
+    write_start(tmp_path)
+    follower = start_follower(tmp_path, 1)
+    try:
         until = time.monotonic() + 60
         while not (tmp_path / f"{READY}1").exists():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                follower.send_signal(number)
+            assert follower.poll() is None
             assert time.monotonic() < until
             time.sleep(0.05)
         assert follower.poll() is None
         assert follower.stdin is not None
         follower.stdin.close()  # as a system does for a process that was killed
         assert follower.wait(10) == 1
+    finally:
+        follower.kill()
+        follower.wait()
+
+
+def test_a_rank_that_fails_ends_with_its_own_words(tmp_path: Path) -> None:
+    """The thread that looks for rank 0's end aborted the interpreter as it ended, and that was said instead."""
+    follower = start_follower(tmp_path, 1)
+    try:
+        assert follower.wait(60) == 1
+    finally:
+        follower.kill()
+        follower.wait()
+    said = (tmp_path / "rank-1.log").read_text()
+    assert "Fatal Python error" not in said
+    assert said.splitlines()[-1].startswith("FileNotFoundError"), "there is nothing to begin with"
