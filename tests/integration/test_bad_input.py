@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_an_environment_that_raises_before_the_run_leaves_no_run_behind(
     mood.write_text(problem)
     result = evergreen("run", written(tmp_path, moody(mood)), "--home", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "raised OSError: tasks.csv is gone; mend " in result.stderr
+    assert re.search(r"raised OSError: tasks\.csv is gone, in moody\.py:\d+; mend ", result.stderr)
     assert evergreen("ls", "--json", "--home", tmp_path).stdout.strip() == "[]"
 
 
@@ -111,7 +112,8 @@ def test_an_environment_that_raises_in_a_task_loses_no_run(tmp_path: Path, everg
     assert told(tmp_path, "moody")["status"] == "failed"
     still = evergreen("resume", "moody", "--home", tmp_path)
     assert still.exit_code == 2
-    assert "raised OSError: tasks.csv is gone; mend the environment, then run or resume" in still.stderr
+    said = r"raised OSError: tasks\.csv is gone, in moody\.py:\d+; mend the environment, then run or resume"
+    assert re.search(said, still.stderr)
     mood.write_text("noisy")
     assert evergreen("resume", "moody", "--home", tmp_path).exit_code == 0
     assert ending(tmp_path, "moody") == ending(tmp_path, "whole")
