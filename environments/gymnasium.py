@@ -234,14 +234,14 @@ class Game:
         with self._random.lent():
             self._env = environment.made(category, seed)
             weakref.finalize(self, _close, self._env)
-            observation, _ = parts("reset", self._env.reset(seed=seed), RESET)
+            observation, _ = unpack("reset", self._env.reset(seed=seed), RESET)
             self.seen = environment.text_of(category, observation, self._env)
 
     def step(self, text: str) -> None:
         """Take an action; NoAction where the text is none."""
         with self._random.lent():
             action = self._environment.action_of(text, self._env)
-            observation, reward, terminated, truncated, _ = parts("step", self._env.step(action), STEP)
+            observation, reward, terminated, truncated, _ = unpack("step", self._env.step(action), STEP)
             self.total += float(reward)
             self.is_over = bool(terminated or truncated)
             if not self.is_over:
@@ -253,7 +253,7 @@ def _close(env: Any) -> None:
         env.close()
 
 
-def parts(method: str, given: object, names: Sequence[str]) -> tuple[Any, ...]:
+def unpack(method: str, given: object, names: Sequence[str]) -> tuple[Any, ...]:
     """Take apart what a method returned; raises ValueError where it is not what Gymnasium wants, as in old Gym."""
     if isinstance(given, tuple) and len(given) == len(names):
         return given

@@ -37,7 +37,7 @@ ADAPTER_VERSION = "3"
 NOT_TOOLS = ("reset", "get_reward")  # public methods that are not
 FILLED = ("environments",)  # what a reward function gets here and not from rows alone
 CALLING = "MyEnv(), with a method reset(**row)"
-LAST_ONE_IN = 16  # legal answers that are drawn
+CALLS_PER_END = 15  # legal answers that call a tool, for each that ends the episode
 
 
 class Config(rows.Config):
@@ -115,7 +115,7 @@ class Trl(rows.Rows):
 
     def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
         """Draw a call of a tool, or now and then a last reply."""
-        return drawn_call(self._schemas, rng) if rng.integers(LAST_ONE_IN) else "That is all."
+        return drawn_call(self._schemas, rng) if rng.integers(CALLS_PER_END + 1) else "That is all."
 
     def answer_in(self, task: Task, completion: str) -> str | None:
         return completion.rpartition("</think>")[2].strip() or None

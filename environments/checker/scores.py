@@ -308,7 +308,7 @@ def check_episodes(context: CheckContext) -> None:
     """Play some episodes of every category to their end: with the reference answer, and with others."""
     for category, tasks in context.tasks.items():
         is_spent = context.budget()
-        for task in tasks[:NUM_EPISODES]:
+        for place, task in enumerate(tasks[:NUM_EPISODES]):
             context.at(f"an episode of task {task.index} of category {quoted(category)}")
             if is_spent():
                 break
@@ -319,7 +319,7 @@ def check_episodes(context: CheckContext) -> None:
             if fault:
                 context.find_in(task, rule, fault)
                 break
-            other = tasks[(tasks.index(task) + 1) % len(tasks)]
+            other = tasks[(place + 1) % len(tasks)]
             if not all(_check_turns(context, task, other, replies) for replies in _scripts(task, tasks)):
                 return
 

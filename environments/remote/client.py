@@ -101,7 +101,7 @@ T = TypeVar("T")
 class _Link(NamedTuple):
     session: aiohttp.ClientSession
     room: asyncio.Semaphore  # of calls
-    room_to_part: asyncio.Semaphore  # of farewells, which hold up no call
+    room_for_farewells: asyncio.Semaphore  # of farewells, which hold up no call
 
 
 class Client:
@@ -278,17 +278,17 @@ class Client:
         try:
             headers = _headers(self.token())
             async with (
-                link.room_to_part,
+                link.room_for_farewells,
                 link.session.delete(url + path, headers=headers, allow_redirects=False, timeout=limit) as reply,
             ):
                 if reply.status >= 500:
-                    self.servers.deaf(url, f"{reply.status}")
+                    self.servers.farewell_failed(url, f"{reply.status}")
         except NO_ANSWER as error:
-            self.servers.deaf(url, _cause(error))
+            self.servers.farewell_failed(url, _cause(error))
         except (EnvironmentFault, RuntimeError):  # no token any more; the connections are closed
             pass
 
-    def part(self, url: str, path: str) -> None:
+    def farewell_soon(self, url: str, path: str) -> None:
         """Say farewell beside everything else."""
         farewell = asyncio.get_running_loop().create_task(self.farewell(url, path))
         self._farewells.add(farewell)

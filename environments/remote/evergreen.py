@@ -171,7 +171,7 @@ class EvergreenProtocol(Protocol):
         asked = {"category": task.category, "index": task.index}
         reply = await self._client.call(EpisodeReply, "POST", url, "/episodes", asked)
         if self._version and reply.version != self._version:
-            self._client.part(url, f"/episodes/{quote(reply.episode)}")
+            self._client.farewell_soon(url, f"/episodes/{quote(reply.episode)}")
             raise RemoteFault("a server has another version now")
         return EvergreenEpisode(self._client, url, reply.episode)
 

@@ -91,7 +91,7 @@ class _Health:
     silence: _Failures = field(default_factory=_Failures)
     episodes: _Failures = field(default_factory=_Failures)
     load: int = 0  # episodes that live or begin there
-    is_deaf: bool = False  # it failed to take a farewell, and that was told
+    has_failed_farewell: bool = False  # it failed to take a farewell, and that was told
 
 
 class Servers:
@@ -174,11 +174,11 @@ class Servers:
                 self._was_full = True
                 self._news["", "room"] = FULL.format(retry_s)
 
-    def deaf(self, url: str, cause: str) -> None:
+    def farewell_failed(self, url: str, cause: str) -> None:
         """Note that a server does not take farewells; people are told once, and nothing else comes of it."""
         with self._lock:
-            if not self._of(url).is_deaf:
-                self._of(url).is_deaf = True
+            if not self._of(url).has_failed_farewell:
+                self._of(url).has_failed_farewell = True
                 self._news[url, "farewells"] = (
                     f"{url} fails to take goodbyes (DELETE: {cause}): episodes that are cut off go on there until their"
                     " lease ends"

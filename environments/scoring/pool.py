@@ -128,7 +128,7 @@ class KillablePool:
             number = next(self._numbers)
             self._jobs[number], self._futures[number] = job, future
             self._waiting.add(job.task.environment, number)
-            self._have_served()
+            self._ensure_serving()
         return future
 
     def end(self, episodes: Sequence[tuple[str, str]]) -> None:
@@ -136,9 +136,9 @@ class KillablePool:
         with self._lock:
             if episodes and self._processes:
                 self._ended += episodes
-                self._have_served()
+                self._ensure_serving()
 
-    def _have_served(self) -> None:
+    def _ensure_serving(self) -> None:
         """Begin the thread, or wake it; the lock is held."""
         if self._thread is not None:
             self._wake_up()

@@ -263,7 +263,7 @@ class ScoringProcess:
         self._send(message)
 
     def hang_up(self) -> None:
-        """Let it end by itself."""
+        """Send no more: a process that is idle then ends by itself."""
         self._socket.close()
 
     def tell_to_end(self) -> None:
