@@ -24,7 +24,7 @@ PIECE = 2**16  # bytes read at once
 LONGEST_SAID = 200  # characters of what a server says of a failure
 FIRST_PAUSE_S = 0.2  # before a call is made again; doubled each time, and up to half as long again
 MOST_PAUSE_S = 5.0
-BUSY, UNAVAILABLE = 429, (502, 503, 504)
+BUSY, UNAVAILABLE, TOKEN_REFUSED_BY = 429, (502, 503, 504), (401, 403)
 CLOSE_S = 5.0  # for a reply to a farewell
 HEARTBEAT_S = 20.0  # of a WebSocket
 
@@ -165,7 +165,11 @@ class Client:
         *,
         all_statuses: bool = False,
     ) -> tuple[bytes, dict[str, str]]:
-        """Call a server once; give the body of its reply, and the cookies that it sets."""
+        """Call a server once; give the body of its reply, and the cookies that it sets.
+
+        With `all_statuses` also where it says of a mistake by its status, as tools do. That it is busy or cannot be
+        reached (429, 502 to 504), or refuses our token, is a failure all the same.
+        """
         token, link = self.token(), self._link()
         limit = aiohttp.ClientTimeout(total=timeout_s or self.limits.timeout_s, sock_connect=CONNECT_S)
         what: dict[str, Any] = {"headers": _headers(token), "params": query, "cookies": cookies, "timeout": limit}
@@ -178,11 +182,10 @@ class Client:
                 set_cookies = {name: morsel.value for name, morsel in response.cookies.items()}
         except NO_ANSWER as error:
             raise self._unanswered(url, _cause(error)) from None
-        if not all_statuses and status in UNAVAILABLE:
+        if status in UNAVAILABLE:
             raise self._unanswered(url, _unavailable(status), again_s)
-        if all_statuses or status != BUSY:
-            self.servers.answered(url)
-        if not all_statuses:
+        self.servers.answered(url)
+        if not all_statuses or status == BUSY or (token and status in TOKEN_REFUSED_BY):
             _require_success(status, data, again_s)
         return data, set_cookies
 
@@ -257,10 +260,10 @@ class Client:
         except aiohttp.WSServerHandshakeError as error:
             if error.status in UNAVAILABLE:
                 raise self._unanswered(url, _unavailable(error.status)) from None
+            self.servers.answered(url)
             if error.status == BUSY:
                 raise Busy(_unavailable(BUSY)) from None
-            self.servers.answered(url)
-            if error.status in (401, 403):
+            if error.status in TOKEN_REFUSED_BY:
                 raise TokenRefused(error.status) from None
             raise Refused(error.status, "no WebSocket") from None
         except NO_ANSWER as error:
@@ -333,7 +336,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _require_success(status: int, data: bytes, again_s: float) -> None:
     if status < 300:
         return
-    if status in (401, 403):
+    if status in TOKEN_REFUSED_BY:
         raise TokenRefused(status)
     if status == BUSY:
         raise Busy(_unavailable(BUSY), again_s)

@@ -36,6 +36,17 @@ class RemotePlay:
         self._heard: list[str] = []  # by the episode that lives
         self._known: list[tuple[str, tuple[Message, ...]]] = []  # completions and what was answered, by any of them
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an episode lives that was not closed."""
+        return self._episode is not None
+
+    def anew(self) -> RemotePlay:
+        """Give one in the place of this, which may be closed: it is not begun, and knows what this one answered."""
+        play = RemotePlay(self._environment, self._task)
+        play._known = self._known
+        return play
+
     async def turn(self, completions: Sequence[str]) -> Turn:
         """Take the turn of the last completion after the others; raises RemoteFault where no server gives one."""
         why: EpisodeLost | None = None

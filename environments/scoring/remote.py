@@ -34,7 +34,8 @@ class RemotePlays:
     An episode is known by its environment and the job's `episode`. One that lives goes on with the last completion; one
     that is not known, or that its server has lost, is begun and hears the earlier completions again. It is closed when
     it is done, or unscorable, when `end` says that it is over, or was not asked for as long as its environment's lease.
-    A job without a name of its episode is replayed.
+    What was closed by its lease is begun anew when it is asked again after all, and has to answer as it did. A job
+    without a name of its episode is replayed.
     """
 
     def __init__(self, environments: Mapping[str, Environment]) -> None:
@@ -74,13 +75,12 @@ class RemotePlays:
         name = (job.task.environment, job.episode)
         live = self._live.get(name) if job.episode else None
         try:
-            is_new = live is None
             if live is None:
                 live = _Live(job.task.environment, RemotePlay(environment, job.task), environment.lease_s)
                 if job.episode:
                     self._live[name] = live
             async with live.lock:
-                if is_new and environment.episodes_at_once is not None:
+                if not live.play.is_open and environment.episodes_at_once is not None:
                     await self._let_leave(job.task.environment)
                 turn = checked(await live.play.turn(job.completions))
         except RemoteFault as fault:
@@ -121,11 +121,11 @@ class RemotePlays:
             self.close_idle()
 
     def close_idle(self) -> None:
-        """Close what was not asked for during its lease; called on the event loop."""
+        """Close what was not asked for during its lease, and keep what it said; called on the event loop."""
         now = time.monotonic()
         for name, live in list(self._live.items()):
-            if not live.lock.locked() and now - live.asked_at > live.lease_s:
-                del self._live[name]
+            if live.play.is_open and not live.lock.locked() and now - live.asked_at > live.lease_s:
+                self._live[name] = _Live(live.environment, live.play.anew(), live.lease_s)
                 self._part_with(live)
 
     async def _close_all(self) -> None:

@@ -81,9 +81,25 @@ class Scorer:
     def submit(self, job: ScoringJob) -> Future[Turn]:
         """Take the next turn of one episode beside others, and once more as `turns` does.
 
-        What `turns` raises is the future's to raise.
+        What is played in the trainer is over when this returns, tries included: others beside it would draw from the
+        same global generators. What `turns` raises is the future's to raise.
         """
         settled = Future[Turn]()
+        environment = self._environments[job.task.environment]
+        if isinstance(environment, RemoteEnvironment):
+            take: Callable[[ScoringJob], Future[Turn]] = self._remote.submit
+        elif self.isolates(environment.name):
+            take = self._pool.submit
+        else:
+            try:
+                turn = self._play_here(job)
+                if self._retries.is_worth(job, turn):
+                    time.sleep(self._retries.pause_s())
+                    turn = self._play_here(job)
+                settled.set_result(turn)
+            except EnvironmentFault as fault:
+                settled.set_exception(fault)
+            return settled
 
         def settle(found: Future[Turn], is_last: bool = False) -> None:
             if found.cancelled():
@@ -93,9 +109,9 @@ class Scorer:
             elif is_last or not self._retries.is_worth(job, found.result()):
                 settled.set_result(found.result())
             else:
-                self._after_pause(partial(self._submit_once, job), partial(settle, is_last=True))
+                self._after_pause(partial(take, job), partial(settle, is_last=True))
 
-        self._submit_once(job).add_done_callback(settle)
+        take(job).add_done_callback(settle)
         return settled
 
     def end(self, jobs: Sequence[ScoringJob]) -> None:
@@ -115,19 +131,6 @@ class Scorer:
         self._pool.end(isolated)
         if remote:
             self._remote.end(remote)
-
-    def _submit_once(self, job: ScoringJob) -> Future[Turn]:
-        environment = self._environments[job.task.environment]
-        if isinstance(environment, RemoteEnvironment):
-            return self._remote.submit(job)
-        if self.isolates(environment.name):
-            return self._pool.submit(job)
-        done = Future[Turn]()
-        try:
-            done.set_result(self._play_here(job))
-        except EnvironmentFault as fault:
-            done.set_exception(fault)
-        return done
 
     def _after_pause(self, submit: Callable[[], Future[Turn]], settle: Callable[[Future[Turn]], None]) -> None:
         def go_on() -> None:

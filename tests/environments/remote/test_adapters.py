@@ -8,6 +8,7 @@ types.py, serialization.py.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from aiohttp import WSMsgType, web
@@ -59,7 +60,7 @@ def call(name="increment_counter", **arguments):
 
 def counting(server):
     """A stateful counter as NeMo Gym's example has it: sessions by cookie."""
-    counters, server.asked, server.verified = {}, [], {}
+    counters, server.asked, server.verified, server.statuses = {}, [], {}, []
 
     async def openapi(request):
         routes = ("/seed_session", "/verify", "/increment_counter", "/aggregate_metrics")
@@ -74,6 +75,8 @@ def counting(server):
 
     async def increment_counter(request):
         server.asked.append(request.cookies.get("session"))
+        if server.statuses:
+            return web.Response(status=server.statuses.pop(0), text="by a proxy")
         asked = await request.json()
         if not isinstance(asked.get("count"), int):
             return web.json_response({"detail": [{"loc": ["body", "count"], "type": "int_parsing"}]}, status=422)
@@ -150,6 +153,35 @@ def test_a_policy_reaches_no_route_but_the_rows_tools(gym, tmp_path, said):
         (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 0), said)
     assert json.loads(turn.messages[0]["content"])["error"].startswith("a call is a JSON object")
     assert not gym.verified
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_a_proxy_says_is_no_word_of_a_tool(gym, tmp_path, status):
+    gym.statuses = [status]
+    with scorer_of(gym_source(gym, tmp_path)) as scorer:
+        first, last = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5), "done")
+    assert json.loads(first.messages[0]["content"]) == {"success": True}, "begun anew, and asked again"
+    assert last.score.value == 1.0
+    assert len(set(gym.asked)) == 2
+
+    gym.statuses = [status] * 100
+    with scorer_of(gym_source(gym, tmp_path)) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5))
+    assert turn.score.value is None
+    assert f"({status})" in turn.score.reason
+
+
+def test_a_tool_that_refuses_our_token_is_no_tool(gym, tmp_path, monkeypatch):
+    monkeypatch.setenv("GYM_TOKEN", "secret")
+    gym.statuses = [401, 401]
+    with scorer_of(gym_source(gym, tmp_path)) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5))
+    assert turn.messages[0]["content"] == "by a proxy", "without a token of ours it is the tool's to say"
+    source = gym_source(gym, tmp_path)
+    with_token = replace(source, options={**source.options, "token_env": "GYM_TOKEN"})
+    with scorer_of(with_token) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5))
+    assert turn.score.reason == "token refused"
 
 
 @pytest.mark.parametrize(

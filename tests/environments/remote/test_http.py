@@ -361,6 +361,17 @@ def test_what_nobody_ends_is_closed_by_its_lease_or_at_the_end(server, monkeypat
     assert not [one for one in server.episodes.values() if len(one["heard"]) == 1]
 
 
+def test_what_is_begun_anew_after_its_lease_goes_as_it_did_or_is_unscorable(server, monkeypatch):
+    monkeypatch.setattr("environments.scoring.remote.SWEEP_S", 0.05)
+    server.lease_s = 0.1
+    with scorer_of(source_of(server)) as scorer:
+        play(scorer, "a")
+        wait_until(lambda: not server.episodes)
+        server.next("turns", says(200, {"done": False, "messages": [{"role": "user", "content": "another reply"}]}))
+        turn = scorer.turns([ScoringJob(scorer._environments["game"].task("short", 0), ("a", "b"), "an episode")])[0]
+        assert turn.score.reason == "replayed, the episode goes otherwise", "the policy has read something else"
+
+
 def test_others_do_not_wait_for_a_slow_episode(server):
     server.next("turns", sleeps)
     with scorer_of(source_of(server, timeout_s=2.0)) as scorer:
@@ -590,6 +601,15 @@ def test_without_a_server_jobs_end_quickly_and_one_that_comes_back_is_found(serv
         server.start()
         time.sleep(0.35)
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
+
+
+def test_a_server_that_is_busy_is_there(server, monkeypatch):
+    monkeypatch.setattr(listing, "PAUSE_S", 0.8)
+    with scorer_of(source_of(server)) as scorer:
+        server.next("episodes", *[says(503)] * 3)
+        server.always("episodes", says(429))
+        assert reason(scorer) == "no server: busy (429)"
+        assert reason(scorer, name="another") == "no server: busy (429)", "not set aside for want of an answer"
 
 
 def test_tasks_are_waited_for_while_a_run_goes_on(server, monkeypatch):

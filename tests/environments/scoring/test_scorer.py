@@ -141,6 +141,24 @@ def test_what_failed_for_a_cause_that_may_pass_is_tried_once_more(tmp_path, play
         assert [played(scorer, jobs_of(flaky, "a", "b", "c")) for _ in batches] == batches
 
 
+def test_what_is_played_in_the_trainer_is_tried_once_more_by_whoever_asks(monkeypatch):
+    """And by no other thread: games beside each other would draw from the same global generators."""
+    environment, threads, pauses = OBEDIENT.create(), [], []
+
+    def score(task, reply):
+        threads.append(threading.get_ident())
+        raise ConnectionResetError("away")
+
+    monkeypatch.setattr(environment, "score", score)
+    monkeypatch.setattr("environments.scoring.scorer.time.sleep", pauses.append)
+    with Scorer([OBEDIENT], {"obedient": environment}, ScoringOptions(isolation="none")) as scorer:
+        jobs = jobs_of(OBEDIENT, *["a"] * 20)
+        reasons = one_by_one(scorer, jobs)
+        assert all(reason.startswith("raised ConnectionResetError: away") for reason in reasons)
+        assert threads == [threading.get_ident()] * 40
+        assert pauses == [0.5] * 10 + [0] * 10, "all else waits meanwhile"
+
+
 def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
     task = PATIENT.create().task("easy", 0)
     turns = scorer.turns([ScoringJob(task, ("a",)), ScoringJob(task, ("a", "b")), ScoringJob(task, ("a", "b", "c"))])
