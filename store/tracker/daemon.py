@@ -25,7 +25,7 @@ from store.tracker.artifacts import REPORT
 from store.tracker.outlets import Link, MlflowOutlet, Outlet, SinkOutlet, link_to
 from store.tracker.pages import Cursor, covered
 from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
-from store.tracker.sinks import Destination, Kept
+from store.tracker.sinks import Destination
 from store.tracker.sync import Say, Source, catch_up, is_complete
 
 LOCK, TURN = "tracker.lock", "tracker.turn"  # in a run's folder
@@ -197,7 +197,7 @@ def _complete(jobs: Sequence[TrackerJob]) -> dict[TrackerJob, Link]:
                 if run is None or entry is None:
                     continue
                 folder, at = Path(job.folder), times.get(run.name)
-                if all(Kept.read(folder, to.kind).is_complete(run, at, folder) for to in job.also) and is_complete(
+                if all(sinks.is_complete(to, run, at, folder) for to in job.also) and is_complete(
                     entry, run, at, specs[run.name], folder
                 ):
                     found[job] = link_to(record, entry)

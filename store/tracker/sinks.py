@@ -59,6 +59,7 @@ class Kept:
     num_bytes: int = 0  # of the event file that are certain
     generation: int = 1  # counts the times that the history was begun anew
     mode: str = ""  # Weights & Biases': online, offline
+    project: str = ""  # theirs, too
 
     @classmethod
     def read(cls, folder: Path, kind: str) -> Kept:
@@ -72,12 +73,6 @@ class Kept:
     def write(self, folder: Path, kind: str) -> None:
         """Put it into the run's folder, whole or not at all."""
         write_text(folder / f"{kind}.json", json.dumps(asdict(self)))
-
-    def is_complete(self, run: RunRow, boundary_at: str | None, folder: Path) -> bool:
-        """Whether a finished run, its last boundary written at this time, has nothing left to be sent."""
-        end = Cursor(run.num_steps, run.num_boundaries, run.last_step_at, boundary_at)
-        word = status(run.status, folder)
-        return (self.uid, self.cursor, self.status) == (run.uid, end, word) and word == "finished"
 
 
 @dataclass(frozen=True)
@@ -117,6 +112,10 @@ class Delivery:
 class Sink(Protocol):
     """A module of a place: `store.tracker.tensorboard_files`, `store.tracker.wandb_runs`."""
 
+    def has(self, to: Destination, run: str, kept: Kept) -> bool:
+        """Whether what was brought there of a run still is, as far as this machine can tell."""
+        ...
+
     def send(self, to: Destination, folder: Path, delivery: Delivery) -> int:
         """Bring it there, and write down how far it got; returns the number of values. Raises `TrackerError`."""
         ...
@@ -124,6 +123,14 @@ class Sink(Protocol):
     def forget(self, to: Destination, run: str, kept: Kept) -> bool:
         """Delete what is there of a run; whether anything was. Raises `TrackerError`."""
         ...
+
+
+def is_complete(to: Destination, run: RunRow, boundary_at: str | None, folder: Path) -> bool:
+    """Whether a place has all of a finished run, whose last boundary was written at this time."""
+    kept, word = Kept.read(folder, to.kind), status(run.status, folder)
+    end = Cursor(run.num_steps, run.num_boundaries, run.last_step_at, boundary_at)
+    is_sent = (kept.uid, kept.cursor, kept.status) == (run.uid, end, word) and word == "finished"
+    return is_sent and _module(to).has(to, folder.name, kept)
 
 
 def catch_up(
@@ -135,9 +142,10 @@ def catch_up(
     is_new = kept.uid != row.uid or not history.has(kept.cursor)
     if is_new:
         generation = kept.generation + 1 if kept.uid == row.uid else 1
-        kept = Kept(row.uid, file=kept.file if kept.uid == row.uid else "", generation=generation, mode=kept.mode)
-    word = status(row.status, folder)
-    if kept.status == word and not any(True for _ in history.pages(kept.cursor, until)):
+        file = kept.file if kept.uid == row.uid else ""
+        kept = Kept(row.uid, file=file, generation=generation, mode=kept.mode, project=kept.project)
+    word, has_more = status(row.status, folder), any(True for _ in history.pages(kept.cursor, until))
+    if kept.status == word and not has_more and _module(to).has(to, folder.name, kept):
         return 0
     if (remedy := missing(to.kind)) is not None:
         raise TrackerError(f"{remedy}.")

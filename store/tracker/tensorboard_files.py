@@ -24,6 +24,12 @@ FOLDER = "tensorboard"  # in the home folder
 _EVENTS = "events.out.tfevents"
 
 
+def has(to: Destination, run: str, kept: Kept) -> bool:
+    """Whether the event file is there, and not shorter than what is certain of it."""
+    path = Path(to.home) / FOLDER / run / kept.file
+    return path.is_file() and path.stat().st_size >= kept.num_bytes
+
+
 def send(to: Destination, folder: Path, delivery: Delivery) -> int:
     """Append what is missing; see `Sink`."""
     try:
@@ -47,8 +53,7 @@ def _send(to: Destination, folder: Path, delivery: Delivery) -> int:
     place = Path(to.home) / FOLDER / folder.name
     place.mkdir(parents=True, exist_ok=True)
     kept = delivery.kept
-    path = place / kept.file if kept.file else None
-    if delivery.is_new or path is None or not path.is_file() or path.stat().st_size < kept.num_bytes:
+    if delivery.is_new or not has(to, folder.name, kept):
         kept = _begin(place, replace(kept, cursor=type(kept.cursor)()), delivery.portrait)
         kept.write(folder, to.kind)
     num_values = 0

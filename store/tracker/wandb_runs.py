@@ -25,11 +25,28 @@ from store.tracker.sinks import Delivery, Destination, Kept, Portrait, told
 
 FOLDER = "wandb"  # in the home folder; their client names it
 STEP = "step"  # the x-axis of all series; their own counts rows
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}  # by WANDB_MODE
 QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_CONSOLE": "off"}
 _LOOKS_AT_NOTHING = (  # of this process, its machine and the folder it runs in
     *("disable_code", "disable_git", "x_disable_machine_info", "x_disable_meta", "x_disable_stats"),
 )
 _LONGEST_TAG = 64  # characters; theirs
+
+
+def has(to: Destination, run: str, kept: Kept) -> bool:
+    """Whether an offline run's folder is there; of what is at a server, whether it went to this project.
+
+    An offline run goes to a server by `wandb sync`, or where WANDB_MODE says so: their settings alone do not send it.
+    """
+    asked = os.environ.get("WANDB_MODE", kept.mode)
+    if MODES.get(asked, kept.mode) != kept.mode or _has_moved(to, kept):
+        return False
+    return kept.mode == "online" or (Path(to.home) / FOLDER / kept.file).is_dir()
+
+
+def _has_moved(to: Destination, kept: Kept) -> bool:
+    """Whether rows went to another project than this; of earlier versions' it is not known."""
+    return kept.project not in ("", to.project)
 
 
 def send(to: Destination, folder: Path, delivery: Delivery) -> int:
@@ -41,8 +58,8 @@ def send(to: Destination, folder: Path, delivery: Delivery) -> int:
             raise TrackerError("Weights & Biases is switched off: unset WANDB_MODE, or say `tracker` without wandb.")
         if delivery.is_new and kept.generation > 1 and kept.mode == "online":
             _delete(to, replace(kept, generation=kept.generation - 1))
-        begins = mode == "offline" or kept.mode != mode
-        kept = replace(kept, mode=mode, cursor=Cursor() if begins else kept.cursor)
+        begins = mode == "offline" or kept.mode != mode or _has_moved(to, kept)
+        kept = replace(kept, mode=mode, project=to.project, cursor=Cursor() if begins else kept.cursor)
         return _send(to, folder, delivery, kept)
 
 
@@ -157,7 +174,7 @@ def _mode() -> str:
     import wandb
 
     mode = os.environ.get("WANDB_MODE") or str(wandb.setup().settings.mode)
-    return {"dryrun": "offline", "run": "online"}.get(mode, mode)
+    return MODES.get(mode, mode)
 
 
 @contextmanager

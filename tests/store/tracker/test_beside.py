@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from store.errors import TrackerError
+from store.ledger.query_rows import RunRow
 from store.lock import run_lock
-from store.tracker import daemon, outlets, pages, sinks, tensorboard_files
+from store.tracker import daemon, outlets, pages, sinks, tensorboard_files, wandb_runs
 from store.tracker.daemon import TrackerJob, follow, forget, send_now
+from store.tracker.pages import Cursor
 from store.tracker.record import Target
-from store.tracker.sinks import Kept, catch_up, missing
+from store.tracker.sinks import Delivery, Destination, Kept, catch_up, missing
 from store.tracker.sync import Source
 from tests.shares import slow
 from tests.store.tracker.beside import at, expected, in_tensorboard, in_wandb, kinds_in_wandb, wandb_files
@@ -140,6 +143,45 @@ def test_event_files_that_were_deleted_are_written_anew(source_of: Copy) -> None
     whole = replace(source_of(), folder=source.folder)
     send(whole, "tensorboard")
     assert held(whole, "tensorboard") == expected(whole)
+
+
+@each
+def test_what_was_deleted_of_a_finished_run_is_written_anew(source_of: Copy, kind: str) -> None:
+    source = source_of()
+    send(source, kind)
+    assert sinks.is_complete(*whole_of(source, kind))
+    shutil.rmtree(source.folder.parent / kind)
+    assert not sinks.is_complete(*whole_of(source, kind))
+    assert send(source, kind) > 0
+    assert held(source, kind) == expected(source)
+    assert send(source, kind) == 0
+
+
+def whole_of(source: Source, kind: str) -> tuple[Destination, RunRow, str | None, Path]:
+    run = source.read.run(source.run)
+    return at(source.folder.parent, kind), run, source.read.all_boundary_times().get(run.name), source.folder
+
+
+@wandb
+def test_a_run_goes_whole_into_another_project(source_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = list[tuple[str, Cursor]]()
+    monkeypatch.setattr(wandb_runs, "_mode", lambda: "online")
+    monkeypatch.delenv("WANDB_MODE")
+    sent = wandb_runs._send
+
+    def send_offline(to: Destination, folder: Path, delivery: Delivery, kept: Kept) -> int:
+        opened.append((to.project, kept.cursor))
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        num_values = sent(to, folder, delivery, kept)
+        monkeypatch.delenv("WANDB_MODE")
+        return num_values
+
+    monkeypatch.setattr(wandb_runs, "_send", send_offline)
+    source = source_of()
+    for project in ("one", "one", "another"):
+        to = Destination("wandb", str(source.folder.parent), project)
+        catch_up(to, source.read, source.run, source.folder, source.url, lambda: True)
+    assert opened == [("one", Cursor()), ("another", Cursor())]
 
 
 @tensorboard
