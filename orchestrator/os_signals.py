@@ -23,6 +23,7 @@ from orchestrator.errors import KILLED, RESUMABLE
 STOPPING = "Stopping once this step is saved; Ctrl-C again kills."
 REPEATED = "--resume-if-there"  # of `run`: the same command begins a run and goes on with it
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal is gone
+DEAF_S = 60.0  # for a block to hear what is wrong beside it
 
 
 class Interrupted(KeyboardInterrupt):
@@ -116,21 +117,29 @@ def within(seconds: float) -> Iterator[None]:
 def interrupted_by(find: Callable[[], Exception | None], every_s: float) -> Iterator[None]:
     """Raise in the block what a thread finds to be wrong beside it, once, whatever the block waits for.
 
-    Nothing outside the main thread, which alone hears signals.
+    A block that waits so deep in a library that it hears nothing, as for a GPU whose kernels wait for a lost one, will
+    not come back: the process ends, as if it were killed, with 75. Nothing outside the main thread, which alone hears
+    signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    over, found, hearing = threading.Event(), list[Exception](), threading.get_ident()
+    over, heard, found, hearing = threading.Event(), list[int](), list[Exception](), threading.get_ident()
 
     def look() -> None:
         while not over.wait(every_s):
             if (wrong := find()) is not None:
                 found.append(wrong)
                 signal.pthread_kill(hearing, signal.SIGURG)  # one that is ignored where nobody hears it
+                until = time.monotonic() + DEAF_S
+                while not (heard or over.wait(every_s)):
+                    if time.monotonic() > until:
+                        say(f"{wrong}. Nothing else is heard here: the process ends at once")
+                        os._exit(RESUMABLE)
                 return
 
     def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
         # what the block found out by itself is on its way, and is not interrupted as it cleans up
         if found and not over.is_set() and not isinstance(sys.exception(), type(found[0])):
             raise found.pop()

@@ -124,9 +124,11 @@ def follow_launched(process: LaunchedProcess) -> int:
                 if command == BEGIN:
                     command, data = _follow_run(work, data)
                 if command == LEAVE:
+                    work.leave()
                     return int(data["exit_code"])
-    finally:
-        work.leave()
+    except BaseException:
+        work.leave(at_once=True)
+        raise
 
 
 def _follow_run(work: Ranks, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -176,8 +178,10 @@ def main(folder: Path, rank: int) -> None:
     work = Ranks.join(folder / MEETING, rank, settings["size"], device)  # then the files may go
     try:
         follow(work, policy, settings)
-    finally:
-        work.leave()
+    except BaseException:
+        work.leave(at_once=True)
+        raise
+    work.leave()
 
 
 if __name__ == "__main__":

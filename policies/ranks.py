@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _abort_process_group as abort_groups
 from torch.distributed.distributed_c10d import _set_pg_timeout as set_limit
 from torch.distributed.distributed_c10d import _world
 
@@ -170,9 +171,12 @@ class Ranks(Alone):
         finally:
             over.set()
 
-    def leave(self) -> None:
-        """Part from the others."""
-        dist.destroy_process_group()
+    def leave(self, *, at_once: bool = False) -> None:
+        """Part from the others, who do so too; `at_once`: they may not, and on GPUs work of theirs is not waited for.
+
+        That has not been run: with gloo it is the same.
+        """
+        abort_groups() if at_once and self.device.type == "cuda" else dist.destroy_process_group()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -238,13 +242,13 @@ class Ranks(Alone):
 
     def merge(self, own: Mapping[str, Any]) -> list[Any]:
         """Give every rank's, in their order; JSON has to hold it. Signals that others were sent are told rank 0."""
-        text = torch.frombuffer(bytearray(json.dumps([own, self.signal]).encode()), dtype=torch.uint8)
+        signal, self.signal = self.signal, None  # one that comes from now on is told the next time
+        text = torch.frombuffer(bytearray(json.dumps([own, signal]).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(sizes, torch.tensor([len(text)]))
         widest = max(int(one) for one in sizes)
         texts = [torch.zeros(widest, dtype=torch.uint8) for _ in range(self.size)]
         dist.all_gather(texts, torch.nn.functional.pad(text, (0, widest - len(text))))
-        self.signal = None
         told = [json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(texts, sizes, strict=True)]
         for _, number in told:
             if self.leads and number is not None:

@@ -108,6 +108,13 @@ def _time_notes(case: Case, rates: Rates) -> Iterator[str]:
         yield "how fast the `transformers` sampler plays on a GPU is not known: kernels are launched one by one"
     if rates.stage is None:
         return
+    ranks, micro_batches = case.spec.resources.ranks, max(1, math.ceil(rates.stage.micro_batches))
+    if ranks > micro_batches:
+        yield (
+            f"an update is {micro_batches} micro-batch{'es' * (micro_batches > 1)} of {case.num_tokens:,} tokens, "
+            f"one a rank: of {ranks} ranks the others save memory and no time; lower `learner.micro_tokens`, or take "
+            "larger steps"
+        )
     if (experts := case.memory.experts) is not None:
         yield (
             f"a token meets {percent(experts.share or 0)} of the experts' weights: an update reckons with these, "

@@ -34,6 +34,7 @@ class StageTime:
     inside_s: float | None  # to evaluate inside it
     evaluated: float  # share of evaluation in the tokens that are written
     prompt_tokens: float | None  # of a prompt, which updates read beside its answers; None: not known, so not in it
+    micro_batches: float  # of an update, all of them full
     plays_ahead: bool  # while it updates
 
     @property
@@ -108,14 +109,17 @@ def _stage(
     boundary, inside = a_pass * looking.a_boundary, a_pass * looking.inside_a_stage
     played = groups * size * answer
     times_read = size if case.recomputes_layers else 1  # else the answers of a group share one reading of their prompt
-    update_s = (played + groups * times_read * (prompt or 0)) / _update_tokens_s(case)
+    num_read = played + groups * times_read * (prompt or 0)
+    micro_batches = num_read / ((spec.learner.updates or 1) * case.num_tokens)
+    a_micro_batch = spec.resources.ranks / max(1.0, micro_batches)  # ranks to it, of which one gets further
+    update_s = num_read / _update_tokens_s(case) * max(1.0, a_micro_batch)
     evaluated = (boundary + inside) / (steps * played + boundary + inside)
     play_rate = _play_tokens_s(case, groups * size, answer)
     mean_answer = fmean(map(spec.budgets.tokens, environments.values()))
     evaluation_rate = _play_tokens_s(case, spec.evaluate.items * spec.evaluate.samples, mean_answer)  # a category
     if play_rate is None or evaluation_rate is None:
         total_s = steps * update_s
-        return StageTime(name, total_s, total_s, None, None, None, evaluated, prompt, plays_ahead=False)
+        return StageTime(name, total_s, total_s, None, None, None, evaluated, prompt, micro_batches, False)
     play_s = played / (play_rate * _num_engines(case))
     # the first batch of a stage is played alone, and beside the last update nothing is; an engine in the
     # learner's own process has no GPU that would be idle meanwhile
@@ -132,6 +136,7 @@ def _stage(
         inside_s,
         evaluated,
         prompt,
+        micro_batches,
         is_beside,
     )
 

@@ -64,8 +64,11 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
             yield work
             with suppress(RuntimeError):  # one that was lost after the last update is none that is missed
                 work.send(END)
-            for one in followers:
-                one.wait(ENDING_S)
+                parting, work = work, None
+                parting.leave()  # with the others: over NCCL they wait for one another
+            with suppress(subprocess.TimeoutExpired):  # the run is done, whoever takes long to end
+                for one in followers:
+                    one.wait(ENDING_S)
         finally:
             policy.free_memory = free_cached_memory  # and no longer the others' too
             _keep_outputs(folder, followers)
@@ -73,7 +76,7 @@ def started_ranks(spec: Spec, policy: Policy, run_folder: Path) -> Iterator[Alon
                 one.kill()
                 one.wait()
             if work is not None:
-                work.leave()
+                work.leave(at_once=True)
 
 
 def noticing_lost(work: Alone) -> AbstractContextManager[None]:
@@ -97,20 +100,20 @@ def leading_launched(process: LaunchedProcess, exit_code_of: Callable[[BaseExcep
     A signal that one of them is sent, on another machine, is heard here unless this process has heard one itself.
     """
     global _launched
-    work, exit_code = Ranks.join_launched(process), 0
+    work, exit_code, is_lost = Ranks.join_launched(process), 0, False
     work.heed = lambda number: None if noted() else signal.raise_signal(number)
     _launched = work
     try:
         with work.heartbeat():
             yield
     except BaseException as left:
-        exit_code = exit_code_of(left)
+        exit_code, is_lost = exit_code_of(left), isinstance(left, RankLost)
         raise
     finally:
         _launched = None
         with suppress(RuntimeError):
             work.send(LEAVE, {"exit_code": exit_code})
-        work.leave()
+        work.leave(at_once=is_lost)
 
 
 @contextmanager

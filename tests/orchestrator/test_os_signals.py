@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import os
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from orchestrator import os_signals
+from orchestrator.errors import RESUMABLE
 from orchestrator.os_signals import (
     ASKING,
     Interrupted,
@@ -218,6 +221,27 @@ def test_what_the_block_found_itself_is_not_interrupted_as_it_cleans_up() -> Non
     with pytest.raises(ValueError, match="found by itself"):
         fail()
     assert is_in_order == [True]
+
+
+def test_a_block_that_hears_nothing_ends_the_process_as_a_kill_does() -> None:
+    """As it waits in a library for what a lost rank was to send; a mutex's own wait is not interrupted either."""
+    child = os.fork()
+    if child == 0:
+        os.dup2(written := os.open(os.devnull, os.O_WRONLY), 2)
+        os_signals.DEAF_S = 0.2
+        mutex, library = ctypes.create_string_buffer(256), ctypes.CDLL(None)
+        library.pthread_mutex_lock(mutex)
+        with interrupted_by(lambda: ValueError("rank 1 has ended"), 0.01):
+            library.pthread_mutex_lock(mutex)
+        os._exit(written)
+    until = time.monotonic() + 20
+    while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < until:
+        time.sleep(0.01)
+    if not ended[0]:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended[0], "it waits for ever"
+    assert os.waitstatus_to_exitcode(ended[1]) == RESUMABLE
 
 
 def test_what_is_found_too_late_is_raised_nowhere() -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from orchestrator.registry import OBJECTIVES, listing
 from orchestrator.runs.ranks import _start as start_follower
 from policies.config import LearnerConfig
 from policies.follower import READY, write_settings
+from policies.ranks import Ranks
 from policies.samplers.testing import random_policy
 from tests.policies.families import FAMILIES
 from tests.shares import slow
@@ -257,6 +259,25 @@ def test_a_rank_leaves_signals_to_rank_0_from_its_first_moment_and_ends_with_it_
     finally:
         follower.kill()
         follower.wait()
+
+
+def test_a_signal_that_comes_while_ranks_tell_one_another_is_told_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work, heard = Ranks.__new__(Ranks), list[int]()
+    work.size, work.leads, work.signal, work.heed = 1, True, None, heard.append
+    comes = [signal.SIGTERM]
+
+    def all_gather(into: list[torch.Tensor], own: torch.Tensor) -> None:
+        into[0].copy_(own)
+        if comes:
+            work.signal = comes.pop()
+
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+    assert work.merge({"mine": 1}) == [{"mine": 1}]
+    work.merge({})
+    work.merge({})
+    assert heard == [signal.SIGTERM]
 
 
 def test_a_rank_that_fails_ends_with_its_own_words(tmp_path: Path) -> None:

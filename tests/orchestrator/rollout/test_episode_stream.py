@@ -169,6 +169,33 @@ def test_one_slow_environment_holds_nobody(engine: type[Streaming]) -> None:
     assert watch.seconds["score"] > watch.seconds["play"]
 
 
+@pytest.mark.timeout(60)
+def test_all_others_end_while_one_environment_has_not_answered(engine: type[Streaming]) -> None:
+    class Held(Scorer):
+        """Has the slow one's answer wait for the ends of all others."""
+
+        def submit(self, job: ScoringJob) -> Future[Turn]:
+            turn = super().submit(job)
+            if job.task.environment == "quick":
+                ended.extend([job.episode] * turn.result().done)
+            elif len(job.completions) == 1:
+                answers.append(turn.result())
+                turn = held
+            if answers and len(ended) == 3 and not held.done():
+                held.set_result(answers[0])
+            return turn
+
+    ended, answers, held = list[str](), list[Turn](), Future[Turn]()
+    sources = [EnvironmentSource(name, FAKES, {"character": "many_turns"}) for name in ("slow", "quick")]
+    environments = {source.name: source.create() for source in sources}
+    sampler = engine(small_policy(), lambda request, call: "a")
+    tasks = [environments[name].task("easy", 0) for name in ("slow", "quick", "quick", "quick")]
+    with Held(sources, environments, ScoringOptions(isolation="none")) as scorer:
+        player = Player(7, sampler.policy, sampler, scorer, environments, Budgets(SamplerOptions()))
+        groups = player.play(tasks, 1, Sampling(), "train", 0, Stopwatch())
+    assert [group.samples[0].num_turns for group in groups] == [3] * 4
+
+
 def test_what_was_not_played_as_it_should_is_played_anew(engine: type[Streaming]) -> None:
     policy = small_policy()
     streaming, together = engine(policy), Scripted(policy, chance)

@@ -486,6 +486,23 @@ def test_what_ranks_share_is_divided_and_what_the_first_does_alone_is_not(shapes
     assert any("4 ranks" in note for note in shared.notes)
 
 
+def test_ranks_without_a_micro_batch_of_their_own_shorten_no_stage(shapes: Path) -> None:
+    """A step of 4 x 4 answers of 600 tokens is 3.1 micro-batches of 3,072."""
+    given = large(shapes, "1.5B", sampler={**SERVERS, "max_tokens": 600}, learner={"micro_tokens": 3072})
+    given["environments"] = {"noise": given["environments"]["noise"]}
+
+    def on(ranks: int) -> GpuPlan:
+        return planned({**given, "resources": {**given["resources"], "ranks": ranks}})
+
+    one, three, eight, many = map(on, (1, 3, 8, 64))
+    assert stage_of(one).micro_batches == pytest.approx(4 * 4 * 600 / 3072)
+    assert stage_of(three).update_s == pytest.approx(stage_of(one).update_s / 3)
+    assert stage_of(eight).update_s == pytest.approx(stage_of(one).update_s * 3072 / (4 * 4 * 600))
+    assert stage_of(many).update_s == pytest.approx(stage_of(eight).update_s)
+    assert any("an update is 4 micro-batches of 3,072 tokens, one a rank: of 8 ranks" in note for note in eight.notes)
+    assert not any("micro-batch" in note for note in three.notes)
+
+
 def test_ranks_with_the_optimiser_on_the_host_have_a_share_of_the_weights_alone(shapes: Path) -> None:
     resources = {**small()["resources"], "ranks": 4}
     resources["offload"] = "optimizer"

@@ -20,7 +20,7 @@ from store.lock import run_lock
 from store.tracker import daemon, outlets, pages, sinks, tensorboard_files, wandb_runs
 from store.tracker.daemon import TrackerJob, follow, forget, send_now
 from store.tracker.pages import Cursor
-from store.tracker.record import Target
+from store.tracker.record import MlflowRecord, Target
 from store.tracker.sinks import Delivery, Destination, Kept, catch_up, missing
 from store.tracker.sync import Source
 from tests.shares import slow
@@ -247,6 +247,17 @@ def test_one_that_is_away_holds_up_no_other(source_of: Copy, monkeypatch: pytest
     with pytest.raises(TrackerError, match="No room there"):
         send_now(job(source_of(), target, "tensorboard"), said.append)
     assert any("values sent" in line and "TensorBoard" not in line for line in said[-2:]), "MLflow has them"
+
+
+@both
+def test_one_process_brings_all_three_up_to_date(source_of: Copy, target: Target) -> None:
+    source, said = source_of(), list[str]()
+    follow(job(source, target, "tensorboard", "wandb"), said.append)
+    for kind in sinks.KINDS:
+        assert held(source, kind) == expected(source)
+    assert send_now(job(source, target, "tensorboard", "wandb"), said.append) is not None
+    assert [line for line in said[-3:] if line.endswith("up to date")] == said[-3:]
+    assert [*MlflowRecord(target).curricula()] == [source.read.run(source.run).uid]
 
 
 @both
