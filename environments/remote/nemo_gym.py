@@ -3,8 +3,9 @@
 Tasks are rows of the user's file, as NeMo Gym's own data sets are: `responses_create_params` and what the verifier
 reads. Here the policy takes the place of NeMo Gym's agent and model server: tools are told in a system message, a call
 is `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, and the whole is verified as a response of OpenAI's
-Responses API. There is no place for tools over MCP, sandboxes, contents that are no text, agents and model servers.
-Read from its source (`base_resources_server.py`, `simple_agent/app.py`); not verified against a server of theirs.
+Responses API. There is no place for tools over MCP, sandboxes, contents that are no text, agents, model servers and
+what is played by `/reset` and `/step`. Read from its source (`base_resources_server.py`, `simple_agent/app.py`), and
+tried with servers of its own (0.4.0, 0.7.0).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class NemoGymProtocol(Protocol):
         if missing := [route for route in ("/seed_session", "/verify") if route not in said.paths]:
             raise EnvironmentFault(
                 f"environment {client.name}: {url} has no route {missing[0]}: is it a resources server of NeMo Gym, and"
-                " not an agent or a model server?"
+                " not an agent, a model server or one of its Gymnasium servers (`/reset`, `/step`)?"
             )
         digest = hashlib.sha256(self._file.read_bytes() + self._options.model_dump_json().encode()).hexdigest()[:12]
         categories = tuple(Category(name) for name in rows)
