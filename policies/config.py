@@ -61,8 +61,9 @@ class PolicyConfig(Options):
     model: str = Field(default="tiny", max_length=1000)
     """`tiny`, a folder (`./x`, from the folder that the command runs in, `/x`), or a hub name (`Qwen/x`, unless such a
     folder exists). What reads images in it (Gemma 3, from 4B on) stays as it is."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the weights. The learner keeps float32 copies of anything shorter; log-probs are always float32."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights. The learner keeps float32 copies of bfloat16; log-probs are always float32. float16 is not
+    offered: gradients of a step's loss lie below what it holds, and nothing scales the loss."""
     template: Literal["chat", "none"] = "chat"
     """`chat`: the tokenizer's chat template; `none`: the contents of all messages, joined by blank lines."""
     revision: str | None = None

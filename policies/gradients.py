@@ -25,8 +25,8 @@ def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[
     """Give the inner products [C, C] of the policy gradients of several advantages [B, T], float64 on the CPU.
 
     g_c = mean over the policy's tokens of A_c * d lp, over all trainable weights: the gradient of a step's first update
-    with `aggregation: token_mean`, whatever the other parts (arXiv 2509.11452; objectives.md 13.4). Dear: one forward
-    (with `kernels: liger` C), C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
+    with `aggregation: token_mean`, whatever the other parts (arXiv 2509.11452; objectives.md 13.4). Dear: C forwards,
+    C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
     """
     model = passes.policy.model
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -36,13 +36,12 @@ def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[
     with passes.prepared():
         for micro in passes.batcher(batch).cut(rows):
             own = to_device(batch.take(micro.rows), passes.policy.device)
-            lp_BT: Tensor | None = None
             for into, advantage_BT in zip(sums, advantages, strict=True):
-                if lp_BT is None or passes.policy.kernels == "liger":  # whose forward bears one backward pass
-                    lp_BT = score_micro(model, own, micro, Reduction(passes.temperature)).lp_BT
+                # a forward bears one backward pass: with a large vocabulary, and with Liger's kernels
+                lp_BT = score_micro(model, own, micro, Reduction(passes.temperature)).lp_BT
                 a_BT = advantage_BT[micro.rows, : lp_BT.shape[1]].to(lp_BT).masked_fill(~own.mask_BT, 0)
                 loss = (lp_BT * a_BT / num_tokens).sum()
-                found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+                found = torch.autograd.grad(loss, weights, allow_unused=True)
                 for sum_P, own_P in zip(into, found, strict=True):
                     if own_P is not None:
                         sum_P += own_P

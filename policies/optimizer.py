@@ -71,15 +71,16 @@ class Optimizer:
         self.on_host = on_host
         self.weights: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.betas, self.weight_decay, self.clip_norm = betas, weight_decay, clip_norm
+        self.masters: dict[str, Tensor] = {}
         self.num_changes = 0  # how often weights were lent to be changed, or taken as somebody else had changed them
         self.reset()
 
     def reset(self) -> None:
-        """Forget all moments and the updates before, with their warm-up; take the weights as they are now."""
-        self.masters = {
-            name: self._copied(w) if self.on_host or torch.finfo(w.dtype).bits < 32 else w
-            for name, w in self.weights.items()
-        }
+        """Forget all moments and the updates before, with their warm-up; take the weights as they are now.
+
+        A master stays that rounds to its weight: what was learnt and is less than a shorter type tells is in it.
+        """
+        self.masters = {name: self._master(w, self.masters.get(name)) for name, w in self.weights.items()}
         self.adam = torch.optim.AdamW(
             list(self.masters.values()), betas=self.betas, weight_decay=self.weight_decay, fused=True
         )
@@ -199,6 +200,16 @@ class Optimizer:
 
     def _clear(self, moment: Tensor, dim: int, places: Tensor) -> None:
         moment.index_fill_(dim, places.to(moment.device), 0.0)
+
+    def _master(self, weight: Tensor, before: Tensor | None) -> Tensor:
+        """Give what a weight is learnt in: itself, the master from before while that rounds to it, or a copy."""
+        if not self.on_host and torch.finfo(weight.dtype).bits >= 32:
+            return weight
+        if before is not None:
+            own = local_tensor(before).detach()
+            if torch.equal(own.to(weight.dtype), local_tensor(weight).detach().to(own.device)):
+                return before
+        return self._copied(weight)
 
     def _copied(self, weight: Tensor) -> Tensor:
         """Make a weight's master: at least float32."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -189,6 +189,22 @@ class Policy:
         named = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}  # tied ones once
         own = {name: one for name, one in state.items() if name in named}
         return list(revert_weight_conversion(self.model, own).items())
+
+    def merged_weights(self) -> Iterable[tuple[str, Tensor]]:
+        """Give parameters by name as `save_merged` writes them, tied ones once, without gradients.
+
+        Adapters are added to one after the other as it is asked for, unless files have other matrices than the model.
+        """
+        own = dict(self.model.named_parameters())
+        named = {adapters.plain_name(name): w.detach() for name, w in own.items() if not adapters.is_of_adapter(name)}
+        in_files: dict[str, Tensor] = revert_weight_conversion(self.model, named)
+        if self.adapter is None:
+            return in_files.items()
+        merged = ((name, weight.detach()) for name, weight in adapters.merged_weights(self.model))
+        if in_files.keys() == named.keys():
+            return merged
+        converted: dict[str, Tensor] = revert_weight_conversion(self.model, dict(merged))
+        return converted.items()
 
     def _save_model(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         with without_progress_bars():

@@ -53,7 +53,7 @@ class Config(SamplerOptions):
     """Prove the weights after the first sync and then after every so many. It takes as long as reading 200 tokens on
     both sides."""
     probe_limit: float | None = Field(default=None, gt=0)
-    """Largest gap of the probe, in nats; null: 1e-4 for float32, .5 for float16, 1 for bfloat16."""
+    """Largest gap of the probe, in nats; null: 1e-4 for float32, 1 for bfloat16."""
 
     @property
     def longest_row(self) -> int | None:
@@ -114,7 +114,7 @@ class VllmSampler(Sampler):
         """Load the learner's weights, which are of this version; checked by the probe."""
         from policies.samplers.vllm_engine import replace_weights
 
-        replace_weights(self.llm, self.policy.model, version)
+        replace_weights(self.llm, self.policy, version)
         if not self.llm.reset_prefix_cache():
             raise PolicyError(
                 "vLLM would not empty its prefix cache, which holds keys and values of older weights: "

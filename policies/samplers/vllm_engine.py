@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from policies.adapters import merged_weights
 from policies.errors import PolicyError
 from policies.policy import Policy
 
@@ -151,7 +150,7 @@ class SameProcess:
         return init_info
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Load `tensors`, pairs of the library's name and a tensor; vLLM fuses some. A tied head is absent."""
+        """Load `tensors`, pairs of a name as in files and a tensor; vLLM fuses some. A tied head is absent."""
         self.model.load_weights(iter(update_info["tensors"]))
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
@@ -166,11 +165,10 @@ class SameProcess:
     drain_pending = shutdown = _do_nothing
 
 
-def replace_weights(llm: Any, model: Any, version: int) -> None:
-    """Give an engine, not while it generates, all weights of a model under their version; nothing old stays."""
-    tensors = [(name, weight.detach()) for name, weight in merged_weights(model)]
+def replace_weights(llm: Any, policy: Policy, version: int) -> None:
+    """Give an engine, not while it generates, all weights of a policy under their version; nothing old stays."""
     llm.start_weight_update()
-    llm.update_weights({"update_info": {"tensors": tensors}})
+    llm.update_weights({"update_info": {"tensors": policy.merged_weights()}})
     llm.finish_weight_update(str(version))
 
 

@@ -86,6 +86,17 @@ def test_chunks_of_logits_are_made_again_for_every_advantage(
     )
 
 
+def test_with_a_large_vocabulary_they_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose forward bears one backward pass, as it writes over what it kept."""
+    learner = make()
+    batch = batch_for(learner)
+    expected = gradient_products(learner.passes, batch, advantages(batch))
+    monkeypatch.setattr(forward, "LARGE_VOCABULARY", 1)
+    torch.testing.assert_close(
+        gradient_products(learner.passes, batch, advantages(batch)), expected, rtol=1e-6, atol=1e-12
+    )
+
+
 def test_the_influence_of_an_advantage_that_is_the_same_or_the_opposite() -> None:
     learner = make()
     batch = batch_for(learner)

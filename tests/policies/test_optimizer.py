@@ -164,6 +164,23 @@ def test_saved_files_hold_no_pickle_and_are_the_same_twice(tmp_path: Path) -> No
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
 
 
+def test_a_reset_keeps_what_was_learnt_below_the_rounding_of_a_short_type() -> None:
+    """One update of 1e-6 moves no bfloat16 weight; with a reset after each, hundreds would move none either."""
+    model, optimizer = make(torch.bfloat16)
+    for seed in range(3):
+        push(model, optimizer, lr=1e-6, seed=seed)
+        learnt = {name: one.detach().clone() for name, one in optimizer.masters.items()}
+        optimizer.reset()
+        assert all(torch.equal(one, learnt[name]) for name, one in optimizer.masters.items())
+    assert all(torch.equal(one, learnt[name]) for name, one in optimizer.masters.items())
+    assert any(not torch.equal(one.bfloat16().float(), one) for one in learnt.values())
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2)
+    optimizer.reset()
+    assert all(torch.equal(one, optimizer.weights[name].float()) for name, one in optimizer.masters.items())
+
+
 def test_a_reset_forgets_the_moments_and_keeps_the_weights() -> None:
     model, optimizer = make(torch.bfloat16)
     push(model, optimizer, lr=1e-3)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, Qwen2Config
 
+from policies.config import AdapterConfig
 from policies.errors import CheckpointError, PolicyError
 from policies.hardware import choose_device, cpu_threads
 from policies.samplers.testing import random_policy
@@ -74,4 +75,26 @@ def test_plain_weights_are_by_name_and_value_those_of_the_files(config: Any, tmp
     plain = policy.plain_weights()
     assert len(plain) == len(saved)
     for name, tensor in plain:
+        assert torch.equal(tensor, saved[name]), name
+
+
+@pytest.mark.parametrize("adapter", [None, AdapterConfig(rank=2, targets=["q_proj"])])
+@pytest.mark.parametrize("config", [Qwen2Config(**SMALL), MixtralConfig(**SMALL, num_local_experts=4)])
+def test_merged_weights_are_by_name_and_value_those_of_the_files(
+    config: Any, adapter: AdapterConfig | None, tmp_path: Path
+) -> None:
+    """As an engine that was built from files wants them."""
+    policy = replace(random_policy(), model=AutoModelForCausalLM.from_config(config))
+    if adapter is not None:
+        policy.put_adapters(adapter, seed=0, has_own_base=True)
+        with torch.no_grad():
+            for name, weight in policy.model.named_parameters():
+                if "lora_B" in name:
+                    weight.fill_(0.1)
+    policy.save_merged(tmp_path, tokenizer=False)
+    saved = {name: one for file in tmp_path.glob("*.safetensors") for name, one in load_file(file).items()}
+    merged = dict(policy.merged_weights())
+    assert merged.keys() == saved.keys() - ({"lm_head.weight"} if config.tie_word_embeddings else set())
+    for name, tensor in merged.items():
+        assert not tensor.requires_grad
         assert torch.equal(tensor, saved[name]), name

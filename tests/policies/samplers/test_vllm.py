@@ -97,7 +97,7 @@ def test_new_weights_come_under_the_librarys_names_once_each_and_with_their_vers
             self.calls.append(version)
 
     engine, policy = Engine(), random_policy()
-    vllm_engine.replace_weights(engine, policy.model, 7)
+    vllm_engine.replace_weights(engine, policy, 7)
     names = [name for name, _ in policy.model.named_parameters()]
     assert engine.calls == ["start", names, "7"]
     assert "lm_head.weight" not in names, "it is the embeddings"
