@@ -1,7 +1,7 @@
 """Constant weights: the fixed mixture that most training systems use.
 
 Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns nothing; an arm without a weight (or
-added later) has the weight `others`. Where all that is left has the weight 0 (the others are in quarantine) it is uniform.
+added later) has the weight `others`. Arms that are left without a weight (the others are in quarantine) are alike.
 """
 
 from __future__ import annotations

@@ -276,7 +276,8 @@ def test_arms_are_read_anew_from_a_state_and_after_a_quarantine() -> None:
     assert len(stopped.arms()) < before
 
 
-TOLD = {name: {str(k): ArmInfo(10, {"node_0": k // 2, "node_1": k % 2}) for k in range(3)} for name in ("words", "book")}
+NODES = {str(k): ArmInfo(10, {"node_0": k // 2, "node_1": k % 2}) for k in range(3)}
+TOLD = {"words": NODES, "book": NODES}
 
 
 @pytest.mark.parametrize("mode", ["staged", "flat"])
