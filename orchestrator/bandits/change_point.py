@@ -194,11 +194,7 @@ class ChangePoint(IndexRule):
         names = list(arms)
         super().__init__(names, rng, config.floor)
         self.config = config
-        self.rule: IndexRule = (
-            discounted_ucb.DiscountedUcb(names, rng, config.rule)
-            if config.rule.type == "discounted_ucb"
-            else sliding_window_ucb.SlidingWindowUcb(names, rng, config.rule)
-        )
+        self.rule = self._new_rule()
         self.detector: Detector = {
             "cusum": Cusum(config.samples, config.drift, config.threshold),
             "glr": Glr(config.delta),
@@ -241,11 +237,19 @@ class ChangePoint(IndexRule):
     def state(self) -> dict[str, Any]:
         self.rule.as_arrays = self.as_arrays
         heard = self._heard() if self.as_arrays else {"heard": deepcopy(self.detector.heard)}
-        return {**super().state(), "rule": self.rule.state(), **heard}
+        types = {"rule_type": self.config.rule.type, "detector": self.config.detector}
+        return {**super().state(), **types, "rule": self.rule.state(), **heard}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state; a rule or a detector that a fork changed for another begins anew."""
         super().load_state(state)
-        self.rule.load_state(state["rule"])
+        if state.get("rule_type", self.config.rule.type) == self.config.rule.type:
+            self.rule.load_state(state["rule"])
+        else:
+            self.rule = self._new_rule()
+        if state.get("detector", self.config.detector) != self.config.detector:
+            self.detector.heard = {}
+            return
         if "heard" in state:
             self.detector.heard = deepcopy(state["heard"])
             return
@@ -255,6 +259,12 @@ class ChangePoint(IndexRule):
             self.arms[k]: self.detector.from_row([*islice(of, length)])
             for k, length in zip(places, lengths, strict=True)
         }
+
+    def _new_rule(self) -> IndexRule:
+        rule = self.config.rule
+        if rule.type == "discounted_ucb":
+            return discounted_ucb.DiscountedUcb(self.arms, self.rng, rule)
+        return sliding_window_ucb.SlidingWindowUcb(self.arms, self.rng, rule)
 
     def _heard(self) -> dict[str, NDArray[Any]]:
         """What the detector has heard as arrays: of which arms, how many numbers of each, and these."""

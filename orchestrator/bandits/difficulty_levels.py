@@ -42,7 +42,7 @@ class LevelScheduleConfig(LevelConfig):
 
 
 class LevelBandit(Bandit):
-    """Keeps the level of every arm, [K]; an added arm without one comes after the hardest."""
+    """Keeps the level of every arm, [K]. One that comes back has the level it had, a new one without comes last."""
 
     level: Floats
     config: Any  # of the rule
@@ -53,6 +53,7 @@ class LevelBandit(Bandit):
         self.config = config
         self._by_option = config.levels
         self._by_feature: dict[str, float] = {}
+        self._retired: dict[str, float] = {}  # levels of arms that may come back
         self.keep(level=0.0)
         self.assign(self.level, {arm: place for place, arm in enumerate(given)} | self._by_option)
 
@@ -68,14 +69,24 @@ class LevelBandit(Bandit):
         self.assign(self.level, self._by_feature | self._by_option)
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        hardest = float(self.level.max())
+        last = max([float(self.level.max()), *self._retired.values()]) + 1
         super().add(arm, about)
         features = {} if about is None else about.features
-        level = features.get(FEATURE, self._by_feature.get(arm, hardest + 1))
+        before = self._retired.pop(arm, last)
+        level = features.get(FEATURE, self._by_feature.get(arm, before))
         self.assign(self.level, {arm: level} | self._by_option)
+
+    def retire(self, arm: str) -> None:
+        level = float(self.level[self._place[arm]])
+        super().retire(arm)
+        self._retired[arm] = level
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "retired": dict(self._retired)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
+        self._retired = dict(state.get("retired", {}))
         self.assign(self.level, self._by_option)  # the spec's may have changed
 
     def rungs(self) -> tuple[Floats, NDArray[np.intp]]:

@@ -61,19 +61,35 @@ class Dump(Bandit):
         return np.where(self.count > 0, self.mean, np.nan)
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "window": self._filled_part() if self.as_arrays else self._by_arm()}
+        if not self.as_arrays:
+            return {**super().state(), "window": self._by_arm()}
+        return {**super().state(), "window": self._filled_part(), "width": self.config.window}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state; with another `window` an arm keeps its last slots, as many as both hold.
+
+        A longer one than it was counts only the slots that were kept: the mean is of no others.
+        """
         super().load_state(state)
-        self._window = np.zeros((len(self.arms), self.config.window))
+        now = self.config.window
         if isinstance(window := state["window"], Mapping):
-            for row, arm in zip(self._window, self.arms, strict=True):
-                row[: len(window[arm])] = window[arm]
+            was = max(map(len, window.values()))
+            window = [reward for arm in self.arms for reward in window[arm]]
         else:
-            seen, filled = self._filled()
-            rows = np.zeros((len(seen), self.config.window))
-            rows[filled] = window
-            self._window[seen] = rows
+            was = state.get("width", now)
+        seen, filled = self._filled(was)
+        rows = np.zeros((len(seen), was))
+        rows[filled] = window
+        num = self.count[seen].astype(int)
+        held = np.minimum(num, was)
+        kept = np.minimum(held, now)
+        counted = np.where(kept < now, kept, num)
+        k, ago = np.nonzero(np.arange(now) < kept[:, None])
+        self._window = np.zeros((len(self.arms), now))
+        self._window[seen[k], (counted[k] - 1 - ago) % now] = rows[k, (num[k] - 1 - ago) % was]
+        self.count[seen] = counted
+        cut = seen[kept < held]
+        self.mean[cut] = self._window[cut].mean(axis=1)
 
     def _by_arm(self) -> dict[str, list[float]]:
         num = np.minimum(self.count, self.config.window).astype(int).tolist()
@@ -81,13 +97,13 @@ class Dump(Bandit):
 
     def _filled_part(self) -> Floats:
         """What the windows hold, one arm after the other."""
-        seen, filled = self._filled()
+        seen, filled = self._filled(self.config.window)
         return self._window[seen][filled]
 
-    def _filled(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Positions of the arms that were seen, [S], and which slots of their windows are filled, [S, window]."""
+    def _filled(self, width: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Positions of the arms that were seen, [S], and which slots of windows so wide they filled, [S, width]."""
         seen = np.flatnonzero(self.count)
-        return seen, np.arange(self.config.window) < self.count[seen, None]
+        return seen, np.arange(width) < self.count[seen, None]
 
     def _enter_window(self, seen: StepFeedback) -> None:
         """Write each arm's mean reward over its oldest slots, once for each of its groups."""

@@ -1,7 +1,7 @@
 """Constant weights: the fixed mixture that most training systems use.
 
 Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns nothing; an arm without a weight (or
-added later) has the weight `others`.
+added later) has the weight `others`. Arms that are left without a weight (the others are in quarantine) are alike.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Fixed(Bandit):
         return self._weights
 
     def preferences(self) -> Floats:
-        return normalised(self.weights())
+        weights = self.weights()
+        return normalised(weights if weights.any() else np.ones(len(weights)))  # the arms with a weight may be retired
 
     def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,12 +151,12 @@ class StageScheduler:
         return StageReward(reward, f"{text} ({kind}; held-out scores {changes})")
 
 
-def restore_bandit(bandit: Bandit, state: Mapping[str, Any], arms: Iterable[str]) -> None:
+def restore_bandit(bandit: Bandit, state: Mapping[str, Any], arms: Mapping[str, ArmInfo | None]) -> None:
     """Continue from a state; those of these arms that are not in it are added."""
     bandit.load_state(state)
     known = {*bandit.arms}
     for arm in sorted(arm for arm in arms if arm not in known):
-        bandit.add(arm)
+        bandit.add(arm, arms[arm])
 
 
 def offer(bandit: Bandit, arms: Mapping[str, ArmInfo | None]) -> None:

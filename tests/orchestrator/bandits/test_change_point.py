@@ -179,3 +179,50 @@ def test_what_the_detector_heard_survives_a_restart_of_the_run() -> None:
             one.observe(seen({0: 1.0, 1: 0.6}, step=step))
     assert copy.state() == made.state()
     assert made.restarts.tolist() == [1.0, 0.0]
+
+
+RULES = ("discounted_ucb", "sliding_window_ucb")
+
+
+@pytest.mark.parametrize("as_arrays", [False, True])
+@pytest.mark.parametrize("before", RULES)
+@pytest.mark.parametrize("now", RULES)
+def test_a_rule_of_another_type_begins_anew_at_a_fork(before: str, now: str, as_arrays: bool) -> None:
+    made = create(Config(rule=before), ["a", "b"], np.random.default_rng(0))
+    made.as_arrays = as_arrays
+    for step in range(9):
+        made.observe(seen({0: 0.3, 1: 0.6}, step=step))
+    made.retire("a")
+    fork = create(Config(rule=now), ["a", "b", "c"], np.random.default_rng(1))
+    fork.load_state(json.loads(json.dumps(made.state(), default=np.ndarray.tolist)))
+    fork.add("c")
+    assert fork.values() == {"b": pytest.approx(0.6) if now == before else None, "c": None}
+    assert fork.detector.heard.keys() == {"b"}, "what the detector heard is of the rewards"
+    fork.observe(seen({0: 0.2, 1: 0.4}, step=9))
+    assert fork.values()["c"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("as_arrays", [False, True])
+@pytest.mark.parametrize("before", ["cusum", "glr", "m_ucb"])
+@pytest.mark.parametrize("now", ["cusum", "glr", "m_ucb"])
+def test_another_detector_begins_anew_at_a_fork(before: str, now: str, as_arrays: bool) -> None:
+    """It read what the other one had heard as its own."""
+    made = create(Config(detector=before), ["a", "b"], np.random.default_rng(0))
+    made.as_arrays = as_arrays
+    for step in range(9):
+        made.observe(seen({0: 0.3, 1: 0.6}, step=step))
+    fork = create(Config(detector=now), ["a", "b"], np.random.default_rng(1))
+    fork.load_state(json.loads(json.dumps(made.state(), default=np.ndarray.tolist)))
+    assert fork.means().tolist() == made.means().tolist()
+    assert fork.detector.heard == (made.detector.heard if now == before else {})
+    for step in range(9, 30):
+        fork.observe(seen({0: 0.3, 1: 0.6}, step=step))
+    assert not fork.restarts.any()
+
+
+def test_a_state_from_before_the_types_were_kept_is_read() -> None:
+    made = create(Config(), ["a", "b"], np.random.default_rng(0))
+    made.observe(seen({0: 0.3, 1: 0.6}))
+    copy = create(Config(), ["a", "b"], np.random.default_rng(1))
+    copy.load_state({name: value for name, value in made.state().items() if name not in ("rule_type", "detector")})
+    assert copy.state() == made.state()

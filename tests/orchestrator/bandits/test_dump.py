@@ -1,5 +1,8 @@
 """DUMP against the worked numbers of the curricula reference, section 4.1."""
 
+import itertools
+import json
+
 import numpy as np
 import pytest
 
@@ -66,6 +69,25 @@ def test_windows_follow_arms_that_come_and_go():
         each.observe(seen({0: 0.3, 2: 0.9}, step=7))
         assert each.values() == {"aa": 0.3, "b": None, "c": pytest.approx(0.6)}
     assert one.state() == copy.state()
+
+
+def test_a_fork_with_another_window_keeps_the_last_slots():
+    """A shorter one refused the state, a longer one took zeros for slots."""
+    rewards = [0.01 * step for step in range(25)]
+    for was, now, as_arrays in itertools.product((4, 7, 30), (4, 7, 30), (False, True)):
+        one, fork = bandit(window=was), bandit(window=now)
+        for step, reward in enumerate(rewards):
+            one.observe(seen({1: reward}, step=step))
+        one.observe(seen({2: 0.5}, step=25, num_groups=3))
+        one.as_arrays = as_arrays
+        fork.load_state(json.loads(json.dumps(one.state(), default=np.ndarray.tolist)))
+        kept = rewards[-min(was, now) :]
+        assert fork.mean == pytest.approx([0, np.mean(kept), 0.5])
+        assert fork.count.tolist() == [0, 25 if now <= was else len(kept), 3]
+        for step in range(26, 40):
+            kept.append(0.9 + 0.01 * step)
+            fork.observe(seen({1: kept[-1]}, step=step))
+            assert fork.mean[1] == pytest.approx(np.mean(kept[-now:]))
 
 
 def test_the_last_arm_is_not_retired_and_keeps_its_window():

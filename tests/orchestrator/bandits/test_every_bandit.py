@@ -86,3 +86,13 @@ def test_a_sequence_continues_after_a_restart():
 def test_weights_must_leave_an_arm_to_pick():
     with pytest.raises(ValueError, match="not all 0"):
         fixed.create(fixed.Config(weights={"a": 0.0}), ["a"], rng())
+
+
+def test_without_the_arms_that_have_a_weight_those_left_are_alike():
+    """They may all be in quarantine: the probabilities were NaN."""
+    bandit = fixed.create(fixed.Config(weights={"a": 1.0}, others=0.0), ["a", "b", "c"], rng())
+    assert bandit.probabilities() == {"a": 1.0, "b": 0.0, "c": 0.0}
+    bandit.retire("a")
+    assert bandit.probabilities() == {"b": 0.5, "c": 0.5}
+    bandit.add("a")
+    assert bandit.probabilities() == {"a": 1.0, "b": 0.0, "c": 0.0}

@@ -1,5 +1,7 @@
 """Levels of arms: where they come from, and how they follow arms that come and go."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,28 @@ def test_an_arm_that_was_told_of_before_it_joined_has_its_level():
     one.introduce({"a": ArmInfo(None, {"level": 2.0}), "b": ArmInfo(None, {"level": 1.0})}, 10)
     one.load_state(old.state())
     one.add("b")
+    assert levels(one) == {"a": 2, "b": 1}
+
+
+def test_an_arm_that_comes_back_has_the_level_it_had_and_a_new_one_comes_after_all():
+    """From quarantine, also of a run that was resumed meanwhile: it came back as the hardest."""
+    one, resumed = bandit(["easy", "mid", "hard"]), bandit(["easy", "mid", "hard"])
+    one.retire("easy")
+    one.retire("hard")
+    resumed.load_state(json.loads(json.dumps(one.state())))
+    for each in (one, resumed):
+        each.add("new")
+        each.add("hard")
+        each.add("easy")
+        assert levels(each) == {"easy": 0, "mid": 1, "hard": 2, "new": 3}
+    assert resumed.state() == one.state()
+
+
+def test_a_state_that_knows_of_no_retired_arms_is_read():
+    one, old = bandit(["a", "b"]), bandit(["a", "b"])
+    old.retire("a")
+    one.load_state({name: value for name, value in old.state().items() if name != "retired"})
+    one.add("a")
     assert levels(one) == {"a": 2, "b": 1}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from environments import NoTasks
 from orchestrator.bandits import ArmInfo
 from orchestrator.bandits.contracts import Bandit, Standing
 from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
@@ -273,3 +274,26 @@ def test_arms_are_read_anew_from_a_state_and_after_a_quarantine() -> None:
     unscored = [in_slot(group([None]), slot) for slot in stopped.slots(8, 1, "words", ["words"])]
     assert stopped.set_aside(unscored, 1)
     assert len(stopped.arms()) < before
+
+
+NODES = {str(k): ArmInfo(10, {"node_0": k // 2, "node_1": k % 2}) for k in range(3)}
+TOLD = {"words": NODES, "book": NODES}
+
+
+@pytest.mark.parametrize("mode", ["staged", "flat"])
+@pytest.mark.parametrize("bandit", ["linucb", "beta_thompson_tree"])
+def test_what_is_known_of_categories_is_told_of_those_that_join_or_come_back(mode: str, bandit: str) -> None:
+    """linucb refused them, which failed the fork or the run, and a tree had them as children of its root."""
+    section = CurriculumSection.model_validate({"mode": mode, "bandit": bandit, "quarantine": {"after": 1}})
+    whole = make_choice(section, TOLD, 0)
+    begun = make_choice(section, {name: {"0": own["0"], "2": own["2"]} for name, own in TOLD.items()}, 0)
+    stopped = make_choice(section, TOLD, 0)
+    for name, own in TOLD.items():
+        for category in own:
+            stopped.do_without(NoTasks("", name, category, "none left"), 1)
+    for left in (begun, stopped):
+        again = make_choice(section, TOLD, 0)
+        again.load_state(json.loads(json.dumps(left.state())))
+        assert [one.probabilities() for one in again.bandits.values()] == [
+            one.probabilities() for one in whole.bandits.values()
+        ]
