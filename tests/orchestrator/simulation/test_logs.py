@@ -163,3 +163,20 @@ def test_a_run_that_is_too_short_is_refused(tmp_path):
         pytest.raises(UserError, match=r"alone has 4 steps with picks.*evergreen resume alone"),
     ):
         replay_run(ledger.reading, "alone", [target("uniform")])
+
+
+def test_a_step_that_set_a_category_aside_still_had_it_and_the_run_can_be_replayed(tmp_path):
+    broken = tmp_path / "broken"
+    broken.write_text("one/hard")
+    spec = alone()
+    spec["environments"]["one"] = {"type": "tests.integration.patchy:create", "path": str(broken)}
+    quarantine = {"after": 2, "steps": 6}
+    spec["curriculum"] = {"stages": 1, "stage": {"steps": 10}, "bandit": "uniform", "quarantine": quarantine}
+    spec["step"] = {"groups": 8, "group_size": 2}
+    orchestrator.run(spec, home=tmp_path)
+    steps = logs_of(tmp_path, "alone").bandits[0].steps
+    assert [step.step for step in steps if list(step.arms) == ["easy", "hard"]] == [1, 2, 9]
+    assert all(sorted(step.probabilities) == list(step.arms) for step in steps)
+    with opened(tmp_path, "alone") as (_, ledger):
+        found = replay_run(ledger.reading, "alone", [target("uniform")]).targets[0].overall
+    assert found.snips == found.own
