@@ -60,13 +60,18 @@ class LevelBandit(Bandit):
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Take the parameter `level` of the arms; ValueError where some have a level and others none."""
         self._by_feature = {arm: known.features[FEATURE] for arm, known in about.items() if FEATURE in known.features}
-        bare = [arm for arm in self.arms if arm not in self._by_option and arm not in self._by_feature]
-        if self._by_feature and bare:
+        if self._by_feature and self.placed:
             raise ValueError(
-                f"{', '.join(bare)} has no level, while {', '.join(sorted(self._by_feature))} has a parameter "
+                f"{', '.join(self.placed)} has no level, while {', '.join(sorted(self._by_feature))} has a parameter "
                 "`level`; name the level of each under `levels`"
             )
         self.assign(self.level, self._by_feature | self._by_option)
+
+    @property
+    def placed(self) -> list[str]:
+        """The arms whose level nothing says but their place, the easiest first."""
+        bare = {*self.arms} - {*self._by_option} - {*self._by_feature}
+        return sorted(bare, key=self.by_arm(self.level).__getitem__)
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
         last = max([float(self.level.max()), *self._retired.values()]) + 1

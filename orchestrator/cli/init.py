@@ -12,6 +12,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import out, plain
 from orchestrator.cli.options import DEFAULT_HOME, command
+from orchestrator.errors import UserError
 from orchestrator.example_files import STARTER, Example, copy, examples, find_example
 
 FOLDER = Path("my-curriculum")
@@ -36,6 +37,8 @@ def init(
     comments say what of yours to put where. Nothing is ever overwritten.
     """
     if list_them:
+        if folder is not None or example is not None:
+            raise UserError("--list writes nothing: leave it out to write an example, or FOLDER and --example to list")
         print_examples()
         return
     found = find_example(example or STARTER)

@@ -45,7 +45,9 @@ def launch(
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of a machine.")] = 1,
     cpus: Annotated[int, typer.Option(min=1, help="Cores of a machine.")] = 8,
     memory: Annotated[int, typer.Option(min=1, help="GiB of memory of a machine.")] = 64,
-    hours: Annotated[int, typer.Option(min=1, help="SLURM: hours that a job may take; the next one goes on.")] = 24,
+    hours: Annotated[
+        int | None, typer.Option(min=1, help="SLURM: hours that a job may take, default 24; the next one goes on.")
+    ] = None,
     restarts: Annotated[int, typer.Option(min=0, help="How often it is started again, at most.")] = 20,
     partition: Annotated[str | None, typer.Option(help="SLURM: the partition.")] = None,
     image: Annotated[str | None, typer.Option(help="Kubernetes: an image that has Evergreen.")] = None,
@@ -64,6 +66,12 @@ def launch(
     evergreen launch qwen.yaml --on kubernetes --image me/evergreen:1 --claim runs --dry-run
     """
     given = overrides or []
+    others = (
+        {"--image": image, "--claim": claim} if on is Cluster.slurm else {"--partition": partition, "--hours": hours}
+    )
+    if idle := [name for name, value in others.items() if value is not None]:
+        whose = "Kubernetes" if on is Cluster.slurm else "SLURM"
+        raise UserError(f"{', '.join(idle)}: only jobs of {whose} have that, and this is --on {on.value}; leave it out")
     if nodes > 1:
         size = nodes * max(gpus, 1)
         ranks = load_spec(spec, [*given, "resources.replicas=1"]).resources.ranks  # replicas are those of `size` ranks
@@ -80,7 +88,7 @@ def launch(
                 highlight=False,
             )
     _tell_more_memory(checked, memory, max(gpus, 1) if nodes > 1 else checked.resources.ranks)
-    job = ClusterJob(checked.name, gpus, cpus, memory, hours, restarts, nodes, given)
+    job = ClusterJob(checked.name, gpus, cpus, memory, hours or 24, restarts, nodes, given)
     if on is Cluster.slurm:
         if partition is not None and not _PARTITION.fullmatch(partition):
             raise UserError(f"--partition {partition!r} is no name of a partition")

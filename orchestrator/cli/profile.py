@@ -89,6 +89,9 @@ def profile(
     require_place(output, "slices")
     if policy is not None and run is not None:
         raise UserError("--run plays with a run's weights, and --policy without a model: leave one out")
+    if text is not None and policy != "constant":
+        who = "the spec's own" if policy is None else policy
+        raise UserError(f"--text is what `constant` answers, and the policy is {who}: say --policy constant with it")
     if samples == 0 and by == "pass_rate":
         raise UserError("--by pass_rate needs pass rates: --samples 1 or more")
     targets = find_targets(spec, environment, overrides or [])

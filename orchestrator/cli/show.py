@@ -41,7 +41,7 @@ def show(
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only completions that are not correct.")] = False,
     stage: Annotated[int | None, typer.Option(help="Only completions of this stage's training.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many completions.")] = 20,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many completions; default 20.")] = None,
     events: Annotated[
         bool, typer.Option("--events", help="Print what was decided and what went wrong instead, in order.")
     ] = False,
@@ -63,12 +63,20 @@ def show(
     """
     if follow and as_json:
         raise UserError("--follow is for looking; a program asks `show RUN --json` as often as it likes")
+    chosen = {"--failed": failed, "--stage": stage is not None, "--limit": limit is not None}
+    if samples is None and any(chosen.values()):
+        idle = ", ".join(name for name, is_given in chosen.items() if is_given)
+        raise UserError(f"{idle} chooses among kept completions: say --samples ENV with it, or leave it out")
+    instead = {"--samples": samples is not None, "--events": events, "--time": times, "--follow": follow}
+    if sum(instead.values()) > 1:
+        asked = ", ".join(name for name, is_given in instead.items() if is_given)
+        raise UserError(f"{asked}: each prints something else instead of the run's story; say one")
     patience = Patience(FOLLOWED_S, lambda text: err.print(text, markup=False)) if follow else None
     with opened(home, run, patience) as (place, ledger):
         find_run(ledger, run)
         if samples is not None:
             known_environment(ledger, run, samples)
-            kept: list[Any] = ledger.reading.samples(run, samples, failed, stage, limit)
+            kept: list[Any] = ledger.reading.samples(run, samples, failed, stage, limit or 20)
             print_json([vars(sample) for sample in kept]) if as_json else print_samples(out, kept)
             return
         if events:

@@ -60,8 +60,10 @@ def simulate(
         Path | None,
         typer.Option(help="A YAML file of more: `name: bandit`, or `name: {bandit: ..., scheduler: ...}`."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, each a world of its own.")] = 8,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds, each a world of its own; default 8.")
+    ] = None,
+    first_seed: Annotated[int | None, typer.Option(min=0, help="The first of them; default 0.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps (c: rounds); default 300, in c 10,000.")] = None,
     replay_share: Annotated[
         float | None,
@@ -98,7 +100,8 @@ def simulate(
     if replay is not None:
         refuse_with_replay(
             {"--scheduler": scheduler, "--file": file, "--steps": steps, "--replay-share": replay_share}
-            | {"--against": against, "--workers": workers, "WORLD": None if world == "traps" else world}
+            | {"--seeds": seeds, "--first-seed": first_seed, "--against": against, "--workers": workers}
+            | {"WORLD": None if world == "traps" else world}
         )
         print_replay_of(replay, bandit or ["uniform"], home, as_json, plot)
         return
@@ -106,13 +109,14 @@ def simulate(
         where = find_world(world)
         search_in(None if file is None else str(file.absolute().parent))
         named = entrants_of(where, bandit or [], scheduler or [], file) or usual(where)
-        setting, trial_seeds = setting_of(where, steps, replay_share), range(first_seed, first_seed + seeds)
+        first = first_seed or 0
+        setting, trial_seeds = setting_of(where, steps, replay_share), range(first, first + (seeds or 8))
         print_ranking(compare(where, named, setting, trial_seeds, against, workers, plot), as_json, plot)
 
 
 def refuse_with_replay(given: Mapping[str, object]) -> None:
     """Refuse options that a replay has no use for."""
-    if meaningless := [name for name, value in given.items() if value]:
+    if meaningless := [name for name, value in given.items() if value not in (None, [])]:
         what = f"the log of a run, in which {', '.join(meaningless)} has no meaning"
         raise UserError(f"--replay goes by {what}: leave it out")
 

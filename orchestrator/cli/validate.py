@@ -51,8 +51,9 @@ def validate(
         bool, typer.Option("--leaks", help="Look for held-out tasks that are all but training tasks.")
     ] = False,
     threshold: Annotated[
-        float, typer.Option(min=0.1, max=1.0, help="Similarity from which --leaks counts a pair.")
-    ] = 0.8,
+        float | None,
+        typer.Option(min=0.1, max=1.0, help="Similarity from which --leaks counts a pair; default .8."),
+    ] = None,
     show_all: Annotated[
         bool, typer.Option("--all", help="Before that, every field of the spec with the value that it has.")
     ] = False,
@@ -71,12 +72,14 @@ def validate(
     if there are any. With --leaks, tasks of all environments are compared, held out against to train on: docs/leaks.md.
     With --plan it also says what one GPU holds and how fast it can be at most: docs/scale.md.
     """
+    if threshold is not None and not leaks:
+        raise UserError("--threshold is of --leaks: say both, or leave it out")
     refuse_run(spec, home)
     checked = load_spec(spec, overrides or [])
     refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     plans_gpu = plan_gpu or gpu is not None
     plan = make_plan(checked, home, lambda text: err.print(text, markup=False), reads_prompts=not plans_gpu)
-    found = look_for_leaks(checked, threshold) if leaks else None
+    found = look_for_leaks(checked, threshold or 0.8) if leaks else None
     on_gpu = plan_on(checked, gpu, plan.looking) if plans_gpu else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}

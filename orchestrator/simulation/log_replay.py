@@ -75,9 +75,9 @@ def follow(
     """Lead a fresh bandit through a log; `about` tells of arms that join, `rng` draws on copies only."""
     steps, in_turn = [], False
     for logged in log.steps:
-        for arm in set(logged.arms) - set(bandit.arms):
+        for arm in sorted({*logged.arms} - {*bandit.arms}):  # as a run offers them; levels go by the order
             bandit.add(arm, about(arm))
-        for arm in set(bandit.arms) - set(logged.arms):
+        for arm in sorted({*bandit.arms} - {*logged.arms}):
             bandit.retire(arm)
         shares, is_mean = batch_shares(bandit, len(logged.picks), rng)
         in_turn |= is_mean

@@ -191,10 +191,12 @@ def _bandit_log(
         logged = [_pick(pick, scores.get((pick.step, pick.slot))) for pick in own]
         before = states.get(step - 1) or first
         agrees = [abs(before.get(pick.arm, -1) - pick.probability) <= SAME for pick in logged]
+        # What went into quarantine by this step, or came out of it, differs after it; what it picked was there.
+        there = before if agrees[0] else {*(states.get(step) or arms), *(pick.arm for pick in logged)}
         steps.append(
             LoggedStep(
                 step=step,
-                arms=sorted(states.get(step) or arms),
+                arms=sorted(there),
                 probabilities=before if agrees[0] else None,
                 picks=logged,
                 is_in_turn=agrees[0] and not all(agrees),

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator import random_streams, registry
+from orchestrator.bandits.difficulty_levels import LevelBandit
 from orchestrator.errors import UserError
 from orchestrator.simulation.candidates import ORACLE, CandidateName
 from orchestrator.simulation.estimates import FEWEST_STEPS, RELIABLE, Estimates, estimate, within
@@ -213,12 +214,14 @@ def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
     config = with_the_runs_signal(target.config, log.section.bandit)
     is_logged_form = reads_what_was_logged(log, target.label, config)
     choice = make_counterfactual(log, target.label, config)
-    followed = []
+    followed, ordered = [], {}
     for one in log.bandits:
         if one.has_choice:
+            if isinstance(bandit := choice.bandits[one.bandit], LevelBandit) and bandit.placed:
+                ordered[one.bandit] = bandit.placed
             rng = random_streams.generator(log.seed, "replay", target.label, one.bandit)
             taught, about = lessons(log, choice, is_logged_form), partial(about_arm, log, one.bandit)
-            followed.append(follow(one, choice.bandits[one.bandit], about, taught, rng))
+            followed.append(follow(one, bandit, about, taught, rng))
     require_support(log, target.label, followed)
     slots = np.concatenate([one.slots() for one in followed])
     overall = estimate(slots)
@@ -230,8 +233,17 @@ def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
         overall=overall,
         windows=[(first, last, estimate(within(slots, first, last))) for first, last in edges],
         bandits=[replay_of(one, edges) for one in followed],
-        notes=_notes(followed, is_logged_form),
+        notes=[*_levels(ordered), *_notes(followed, is_logged_form)],
     )
+
+
+def _levels(ordered: Mapping[str, Sequence[str]]) -> list[str]:
+    """Say which order was taken for difficulty, by bandit, where nothing else says how hard the arms are."""
+    return [
+        f"takes {'the arms' if name == EVERYTHING else name} from the easiest to the hardest as {listed(arms, 12)}, "
+        "the order in which the ledger was first told of them; where the spec's is another, name `levels`"
+        for name, arms in ordered.items()
+    ]
 
 
 def _notes(followed: Sequence[ReplayedLog], is_logged_form: bool) -> list[str]:

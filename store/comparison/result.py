@@ -75,10 +75,21 @@ class Comparison:
 
 def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Comparison:
     """Compare runs, or the settings of a study. Raises `ComparisonError` for what cannot be compared."""
+    if request.baseline is not None and request.pairs == "all":
+        raise ComparisonError(
+            f"`--baseline {request.baseline}` has no meaning with `--pairs all`, which compares every setting with "
+            "every other: leave one of them out."
+        )
     gathered = runs.gather(reading, home, request.names, request.by)
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
     of = scores.measure(name or DEFAULT_METRIC, last or LAST)
+    if request.last is not None and of.last is None:
+        trained = ", ".join(one.name for one in scores.MEASURES.values() if one.last is not None)
+        raise ComparisonError(
+            f"`--last {request.last}` is of metrics of training ({trained}), and {of.name} is measured at boundaries: "
+            "leave it out, or say one of them with `--metric`."
+        )
     runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out, request.pool)
     if of.stratum == "probe":
         runs.refuse_other_protocols(reading, gathered.entries)

@@ -28,7 +28,11 @@ class ChoiceQueries(Queries):
         return self.ask(q.PickRow, query.order_by(t.pick.c.stage))
 
     def categories(self, name: str) -> Answers:
-        """Categories that the run's bandits could pick, with parameters: trainable, and evaluated or trained on."""
+        """Categories that the run's bandits could pick, with parameters: trainable, and evaluated or trained on.
+
+        They are in the order in which the ledger was first told of them: the environment's own, unless other options
+        under the same keys had another.
+        """
         row, run_id = t.category.c, self.run_id(name)
         measured = select(t.eval_cell.c.category_id).where(t.eval_cell.c.run_id == run_id)
         trained = select(t.task_group.c.category_id).where(t.task_group.c.run_id == run_id)
@@ -36,7 +40,10 @@ class ChoiceQueries(Queries):
         columns = (t.environment.c.name.label("environment"), row.name, row.parameters)
         query = select(*columns).select_from(t.with_names(t.category))
         query = query.where(row.category_id != 0, row.trainable, seen)
-        return self.fetch(query.order_by(t.environment.c.name, row.name))
+        named = t.category.alias()  # a category has another row where it became trainable or changed its parameters
+        same = (named.c[key] == row[key] for key in ("environment_id", "name"))
+        first = select(func.min(named.c.category_id)).where(*same).scalar_subquery()
+        return self.fetch(query.order_by(row.environment_id, first))
 
     def arms(self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None) -> list[q.ArmRow]:
         """What the bandits knew after each step later than `after`; one bandit only, if named."""

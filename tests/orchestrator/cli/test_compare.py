@@ -105,6 +105,12 @@ Words = Callable[[Path], list[object]]
             ["trio", "--baseline", "rlo"],
             "No setting with finished runs is called 'rlo'. Did you mean 'rloo'?",
         ),
+        (["trio", "--baseline", "rlo", "--pairs", "all"], "`--baseline rlo` has no meaning with `--pairs all`"),
+        (
+            ["trio", "--metric", "accuracy", "--last", "5"],
+            "`--last 5` is of metrics of training (train_accuracy, train_entropy), and accuracy is measured at "
+            "boundaries",
+        ),
         (["trio", "--by", "learner.lrr"], "have no field 'learner.lrr'. Did you mean 'learner.lr'"),
         (["trio", "rloo-0"], "have the same setting (rloo) and the same seed (0)"),
         (["trio", "-o", "/nowhere/page.html"], "there is no folder /nowhere to write the comparison into"),

@@ -138,6 +138,13 @@ def test_the_list_has_a_sentence_for_every_example(evergreen: Evergreen) -> None
     assert "examples" not in examples()
 
 
+def test_the_list_is_not_for_a_folder(tmp_path: Path, evergreen: Evergreen) -> None:
+    for words in ((tmp_path / "own",), ("--example", "demo")):
+        refused = evergreen("init", "--list", *words)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "--list writes nothing" in refused.stderr
+
+
 def test_an_unknown_example_is_answered_with_those_there_are(tmp_path: Path, evergreen: Evergreen) -> None:
     result = evergreen("init", tmp_path / "own", "--example", "dem")
     assert (result.exit_code, result.stdout) == (2, "")

@@ -203,6 +203,13 @@ def test_a_name_in_a_table_is_never_markup(finished: Path, evergreen: Evergreen)
             "small has no environment '--failed'; --samples takes one of: book, noise, numbers",
         ),
         (
+            ["show", "small", "--failed", "--limit", "5"],
+            "--failed, --limit chooses among kept completions: say --samples ENV with it, or leave it out",
+        ),
+        (["show", "small", "--stage", "0"], "--stage chooses among kept completions: say --samples ENV"),
+        (["show", "small", "--samples", "book", "--events"], "--samples, --events: each prints something else"),
+        (["show", "small", "--time", "--follow"], "--time, --follow: each prints something else"),
+        (
             ["show", "small", "--samples", "bok"],
             "small has no environment 'bok'; --samples takes one of: book, noise, numbers. Did you mean 'book'?",
         ),

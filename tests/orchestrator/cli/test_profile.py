@@ -71,6 +71,8 @@ def test_nothing_is_overwritten_and_what_contradicts_itself_is_refused(tmp_path:
         (("--policy", "random", "-o", there), "is there already, and nothing was played"),
         (("--policy", "random", "--run", "x", "-o", new), "leave one out"),
         (("--policy", "random", "--by", "hidden", "-o", new), "is no model"),
+        (("--policy", "random", "--text", "x", "-o", new), "`constant` answers, and the policy is random"),
+        (("--text", "x", "-o", new), "the policy is the spec's own: say --policy constant with it"),
         (("--samples", 0, "-o", new), "--samples 1 or more"),
         (("-o", new), "a type alone has no policy"),
     ):

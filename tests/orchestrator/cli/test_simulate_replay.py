@@ -93,3 +93,6 @@ def test_the_verb_replays_and_refuses_what_a_log_has_no_use_for(finished, evergr
     refused = evergreen("simulate", "a", "--replay", "flat", "--steps", "9", "--home", str(finished))
     assert refused.exit_code == 2
     assert "--steps, WORLD has no meaning: leave it out" in refused.stderr
+    refused = evergreen("simulate", "--replay", "flat", "--seeds", "8", "--first-seed", "0", "--home", str(finished))
+    assert refused.exit_code == 2
+    assert "--seeds, --first-seed has no meaning: leave it out" in refused.stderr

@@ -71,3 +71,9 @@ def test_nothing_found_is_said_with_what_was_looked_at(tmp_path: Path, evergreen
 @pytest.mark.parametrize("threshold", ["0", "1.5", "much"])
 def test_a_similarity_lies_between_0_and_1(tmp_path: Path, evergreen: Evergreen, threshold: str) -> None:
     assert evergreen("validate", spec(tmp_path), "--leaks", "--threshold", threshold).exit_code == 2
+
+
+def test_a_similarity_without_a_search_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:
+    refused = evergreen("validate", spec(tmp_path), "--threshold", "0.9")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--threshold is of --leaks: say both" in refused.stderr

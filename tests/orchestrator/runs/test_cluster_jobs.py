@@ -284,6 +284,11 @@ def test_replicas_are_those_of_the_ranks_that_machines_make(tmp_path: Path, ever
         (["--on", "kubernetes", "--dry-run"], "needs --image, which has Evergreen installed, and --claim"),
         (["--on", "slurm", "--partition", "a b; rm -r ~", "--dry-run"], "is no name of a partition"),
         (["--on", "slurm"], "there is no `sbatch` here"),
+        (["--on", "slurm", "--image", "i", "--claim", "c", "--dry-run"], "--image, --claim: only jobs of Kubernetes"),
+        (
+            ["--on", "kubernetes", "--image", "i", "--claim", "c", "--hours", "24", "--dry-run"],
+            "--hours: only jobs of SLURM have that, and this is --on kubernetes; leave it out",
+        ),
         (
             ["--on", "kubernetes", "--image", "i", "--claim", "c", "--set", "name=a_b", "--dry-run"],
             "Kubernetes takes names of a to z",

@@ -163,3 +163,42 @@ def test_a_run_that_is_too_short_is_refused(tmp_path):
         pytest.raises(UserError, match=r"alone has 4 steps with picks.*evergreen resume alone"),
     ):
         replay_run(ledger.reading, "alone", [target("uniform")])
+
+
+def test_a_step_that_set_a_category_aside_still_had_it_and_the_run_can_be_replayed(tmp_path):
+    broken = tmp_path / "broken"
+    broken.write_text("one/hard")
+    spec = alone()
+    spec["environments"]["one"] = {"type": "tests.integration.patchy:create", "path": str(broken)}
+    quarantine = {"after": 2, "steps": 6}
+    spec["curriculum"] = {"stages": 1, "stage": {"steps": 10}, "bandit": "uniform", "quarantine": quarantine}
+    spec["step"] = {"groups": 8, "group_size": 2}
+    orchestrator.run(spec, home=tmp_path)
+    steps = logs_of(tmp_path, "alone").bandits[0].steps
+    assert [step.step for step in steps if list(step.arms) == ["easy", "hard"]] == [1, 2, 9]
+    assert all(sorted(step.probabilities) == list(step.arms) for step in steps)
+    with opened(tmp_path, "alone") as (_, ledger):
+        found = replay_run(ledger.reading, "alone", [target("uniform")]).targets[0].overall
+    assert found.snips == found.own
+
+
+def test_rules_by_level_go_by_the_order_of_the_spec_and_say_which_they_took(tmp_path):
+    spec = alone(steps=15, stages=1, character="noisy", categories=["level_2", "level_10", "level_1"])
+    spec["curriculum"]["bandit"] = "uniform"
+    orchestrator.run(spec, home=tmp_path)
+    with opened(tmp_path, "alone") as (_, ledger):
+        plain, named = replay_run(
+            ledger.reading,
+            "alone",
+            [
+                target("easy_to_hard"),
+                target("{type: easy_to_hard, levels: {level_1: 1, level_2: 2, level_10: 10}}"),
+            ],
+        ).targets
+    alone_at_first = [
+        next(arm.arm for arm in one.bandits[0].windows[0].arms if arm.share == 1) for one in (plain, named)
+    ]
+    assert alone_at_first == ["level_2", "level_1"]
+    assert plain.notes[0].startswith("takes one from the easiest to the hardest as level_2, level_10 and level_1, the")
+    assert "name `levels`" in plain.notes[0]
+    assert named.notes == []

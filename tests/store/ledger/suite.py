@@ -20,6 +20,7 @@ from store.records import (
     LineageRecord,
     MeasurementRecord,
     MetricRecord,
+    RunRecord,
 )
 from tests.shares import share
 from tests.store.ledger import example
@@ -167,6 +168,20 @@ class LedgerSuite(LineageSuite, SchemaSuite):
             counted.append(len(asked))
             assert len({run.holdout(name, one.name, "own") for one in categories}) == num
         assert counted[1] == counted[2]  # the first run enters the metrics too
+
+    def test_categories_are_in_the_order_in_which_the_ledger_was_first_told_of_them(self, ledger: Ledger) -> None:
+        words, gcd = example.environments()
+
+        def told(is_trainable: bool) -> Change:
+            own = [CategoryRecord("4", is_trainable, {}), CategoryRecord("3", True, {})]
+            environments = [replace(words, categories=own), gcd]
+            return lambda one: replace(one, environments=environments) if isinstance(one, RunRecord) else one
+
+        example.write(ledger, "first", told(is_trainable=False))
+        example.write(ledger, "second", told(is_trainable=True))
+        assert [tuple(row[:2]) for row in ledger.reading.categories("first")] == [("words", "3"), ("gcd", "easy")]
+        found = [tuple(row[:2]) for row in ledger.reading.categories("second")]
+        assert found == [("words", "4"), ("words", "3"), ("gcd", "easy")]
 
     def test_environments_that_join_a_boundary_add_to_what_it_cost(self, ledger: Ledger) -> None:
         run = example.write(ledger, "puzzles")
