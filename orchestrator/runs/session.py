@@ -173,7 +173,6 @@ class RunSession:
         """Assemble, restore, run; whatever happens, the ledger tells how it ended."""
         progress = Progress(self.spec.curriculum.stages, self.spec.curriculum.stage.steps)
         self.watcher.begin(self.spec.name, str(self.folder))
-        clear_stop(self.folder)
         keep_slices(foundation.environments, self.folder)
         self.ledger.set_status(run, "running")
         sections = self.spec.model_dump(mode="json", by_alias=True)
