@@ -93,7 +93,7 @@ class CheckpointCopier:
         self._place, self._run_folder = CopyPlace(url, folder.name), folder
         try:
             self._begin()
-            self._there = set(self._place.checkpoints())
+            self._there = {name for name in self._place.checkpoints() if self._is_as_here(name)}
         except Exception as error:  # of whatever library knows the place
             if isinstance(error, HomeError):
                 raise
@@ -101,6 +101,7 @@ class CheckpointCopier:
         self._wanted: list[str] = []  # names of checkpoints, the newest first
         self._thin: set[str] = set()  # those without the optimiser's state
         self._doomed: set[str] = set()
+        self._dropped: set[str] = set()  # what of them is under way is not theirs any more
         self._news: list[str] = []
         self._fault: str | None = None
         self._num_done = 0  # files and deletions, for whoever waits
@@ -125,6 +126,11 @@ class CheckpointCopier:
         if (slices := self._run_folder / identity.SLICES).is_file():
             self._place.put(slices, identity.SLICES)
 
+    def _is_as_here(self, name: str) -> bool:
+        """Whether a copy holds what the checkpoint of its name does, if there is one here."""
+        own, path = self._run_folder / FOLDER / name / MANIFEST, f"{FOLDER}/{name}/{MANIFEST}"
+        return not own.is_file() or own.read_bytes() == self._place.read(path)
+
     @property
     def newest(self) -> str | None:
         """The newest whole checkpoint that is there."""
@@ -138,6 +144,15 @@ class CheckpointCopier:
             self._doomed |= (set(self._wanted) | older) - set(names)
             self._doomed -= set(names)
             self._wanted, self._thin = list(names), set(thin)
+            self._changed.notify_all()
+
+    def drop(self, name: str) -> None:
+        """Have a copy deleted, whose checkpoint is another by now or none; wanted again, it is copied anew."""
+        with self._changed:
+            self._wanted = [one for one in self._wanted if one != name]
+            self._there.discard(name)
+            self._doomed.add(name)
+            self._dropped.add(name)
             self._changed.notify_all()
 
     def take_news(self) -> list[str]:
@@ -219,6 +234,8 @@ class CheckpointCopier:
         self._count()
 
     def _copy(self, name: str) -> None:
+        with self._changed:
+            self._dropped.discard(name)
         folder = self._run_folder / FOLDER / name
         files = checkpoints.files(folder)
         if not files:  # deleted here since it was asked for
@@ -235,7 +252,8 @@ class CheckpointCopier:
                 return  # deleted or thinned here meanwhile: what is left of it is looked at next
             self._count()
         with self._changed:
-            self._there.add(name)
+            if name not in self._dropped:
+                self._there.add(name)
 
     def _count(self) -> None:
         with self._changed:

@@ -21,7 +21,7 @@ from typing import Any
 
 from store import long_values
 from store.errors import CheckpointError
-from store.files import new_folder, remove_folder, sha256_of
+from store.files import fsync, new_folder, remove_folder, sha256_of
 from store.home import SLUG
 from store.records import LASTING, CheckpointRecord
 
@@ -31,6 +31,7 @@ NUM_WHOLE = 2  # boundaries whose checkpoints always stay whole, should the newe
 FORMAT = 1  # of the manifest
 ARRAYS = 100  # more is the version of a component with long values beside its JSON: without them it would be misread
 INTERVENED = "-intervened"  # ends the name of a checkpoint that was made after an intervention
+DIVERGED = ".diverged"  # follows the name of one that was put aside
 
 Versions = Mapping[str, int]  # of components, by name
 Records = Sequence[CheckpointRecord]  # the newest first
@@ -262,6 +263,24 @@ def delete(run_folder: Path, records: Records, remove: Callable[[Path], object] 
     for record in records:
         if (run_folder / record.folder).exists():
             remove(run_folder / record.folder)
+
+
+def put_aside(folder: Path) -> str:
+    """Give a whole checkpoint whose weights diverged a name under which no run goes on from it; returns that.
+
+    Steps that are gone through again and end the same make the same checkpoint again: that is kept once.
+    """
+    number = 1
+    while True:
+        place = folder.with_name(f"{folder.name}{DIVERGED}{f'-{number}' if number > 1 else ''}")
+        if not place.exists():
+            folder.rename(place)
+            fsync(folder.parent)
+            return place.name
+        if (place / MANIFEST).is_file() and sha256_of(place / MANIFEST) == sha256_of(folder / MANIFEST):
+            remove_folder(folder)
+            return place.name
+        number += 1
 
 
 def _present(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:

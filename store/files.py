@@ -7,6 +7,7 @@ Used for every file that resume depends on, and for those that a user names. Wha
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -127,14 +128,17 @@ def remove_folder(
     call(partial(_remove, doomed))
 
 
-def leftovers(parent: Path) -> list[Path]:
-    """Find what crashed writers left in a folder; a sure sign only where this process alone writes to it."""
-    return sorted(parent.glob(f"{ASIDE}[0-9]*-*"))
+def leftovers(parent: Path, of: str = "") -> list[Path]:
+    """Find what crashed writers left in a folder; a sure sign only where this process alone writes to it.
+
+    `of`: what all names begin with that are looked at.
+    """
+    return sorted(parent.glob(f"{ASIDE}[0-9]*-{glob.escape(of)}*"))
 
 
-def remove_leftovers(parent: Path) -> None:
+def remove_leftovers(parent: Path, of: str = "") -> None:
     """Delete what crashed writers left in a folder that this process alone writes to; half a replacement is undone."""
-    for entry in leftovers(parent):
+    for entry in leftovers(parent, of):
         name = entry.name.removeprefix(ASIDE).partition("-")[2].removesuffix(_REPLACED)
         _clear(entry, parent / name)
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from store.errors import HomeError, RunBusy
+from store.files import ASIDE
 
 FILES = _LOCK, _STOP = "lock", "stop"  # in a run's folder
 PROBE_S = 0.2  # `holder` takes a free lock for a moment: that must not keep anyone out
@@ -30,17 +31,36 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 @contextmanager
-def taking_turns(file: Path, wait: Callable[[], None]) -> Iterator[int]:
+def taking_turns(file: Path, wait: Callable[[], None], kind: int = fcntl.LOCK_EX) -> Iterator[int]:
     """Hold a file's lock while the block lasts, made if need be; `wait` is called between tries, and may raise."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     _held.add(descriptor)
     try:
-        while not try_lock(descriptor):
+        while not try_lock(descriptor, kind):
             wait()
         yield descriptor
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
+
+
+@contextmanager
+def entry_lock(entry: Path, wait: Callable[[], None], *, shared: bool = False) -> Iterator[None]:
+    """Hold what a cache has under a name, or will have: alone, to write or delete it, or with others who read it.
+
+    The lock's file is beside it, and only there while somebody holds it; `wait` as in `taking_turns`.
+    """
+    file, kind = entry.with_name(f"{ASIDE}{entry.name}.lock"), fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while True:
+        with taking_turns(file, wait, kind) as descriptor:
+            if not _is_at(file, descriptor):  # deleted by who held it before: others may hold a new one
+                continue
+            try:
+                yield
+            finally:
+                if try_lock(descriptor):  # the last of those who read
+                    file.unlink(missing_ok=True)
+            return
 
 
 @contextmanager
@@ -106,6 +126,13 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder_in(file: Path) -> str:

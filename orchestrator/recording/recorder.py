@@ -224,10 +224,12 @@ class RunRecorder:
         Killed in between, the run measures them again and finds the same.
         """
         self._saved = None
-        # about to be replaced: no row may name another's content
+        # about to be replaced: no row may name another's content, and no copy hold it
         for older in self.ledger.checkpoints(self.run):
             if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
                 self.ledger.forget_checkpoint(self.run, older)
+                if self._copier is not None:
+                    self._copier.drop(Path(older.folder).name)
         self.save("boundary", parts, at)
         self.settle(parts)
         record = _boundary(at, found, watch)

@@ -38,7 +38,7 @@ from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger, Reading
 from store.ledger.access import Patience
-from store.lock import run_lock
+from store.lock import clear_stop, run_lock
 from store.records import CheckpointRecord, LineageRecord
 from store.report import write as write_report
 
@@ -142,11 +142,15 @@ def resume(
         if statuses.get(name) == "finished" and (stages or 0) <= spec.curriculum.stages:
             spec = _lengthened(spec, stages, ledger.reading)
             watcher.phase(f"{name} is finished; `evergreen resume {name} --stages N` lengthens it")
+            if spec != kept.spec:
+                ledger.set_spec(ledger.open_run(name), spec.kept())
+                identity.keep(ledger.reading, folder, name, spec.model_dump(mode="json", by_alias=True))
             watcher.event([event.text for event in kept.put_right(folder, spec)])
             TrackerProcess(spec.model_dump(mode="json"), place, name).finish(watcher)
             outcome = ended(name, folder, watcher, None)
         else:
             with run_lock(folder):
+                clear_stop(folder)  # asked of who held the run before; from here on it is asked of us
                 events = recover(ledger, place, name, relations)
                 spec = _lengthened(spec, stages, ledger.reading)
                 session = RunSession(spec, ledger, place, folder, watcher, until_step)

@@ -6,18 +6,21 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import find_run, is_run, opened
 from orchestrator.runs.recovery import unrecorded
 from store import checkpoints
 from store.errors import CheckpointError, RunBusy
-from store.files import leftovers, remove_folder, remove_leftovers
+from store.files import ASIDE, leftovers, remove_folder, remove_leftovers
 from store.home import Home
 from store.ledger import Ledger
-from store.lock import holder, run_lock
+from store.lock import entry_lock, holder, run_lock
 
-OURS = re.compile(r"[0-9a-f]{32}|\.writing-.*")  # a warm start by its key; what earlier versions wrote aside
+KEY = r"[0-9a-f]{32}"  # of a warm start
+OURS = re.compile(rf"{KEY}|\.writing-.*")  # a warm start by its key; what earlier versions wrote aside
+LEFT = re.compile(rf"{re.escape(ASIDE)}\d+-({KEY})")  # what is written aside of one
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,32 @@ def prune(
         here = [name for name in names if is_run(home.run_folder(name))]
         freed = [_prune_run(home, name, boundaries, dry_run) for name in here]
     if warm_starts:
-        entries = [path for path in sorted(home.warm_starts.glob("*")) if OURS.fullmatch(path.name)]
-        num_bytes = size_on_disk([*entries, *leftovers(home.warm_starts)])
-        if not dry_run:
-            remove_leftovers(home.warm_starts)
-            for entry in entries:
-                remove_folder(entry)
-        freed.append(Freed("warm starts", len(entries), num_bytes, "none"))
+        freed.append(_prune_warm_starts(home.warm_starts, dry_run))
     return freed
+
+
+def _prune_warm_starts(cache: Path, dry_run: bool) -> Freed:
+    """Delete all but those that a run makes or takes at this moment."""
+    names = {path.name for path in cache.glob("*") if OURS.fullmatch(path.name)}
+    names |= {found[1] for path in leftovers(cache) if (found := LEFT.match(path.name))}
+    num_items, num_bytes, num_kept = 0, 0, 0
+    for name in sorted(names):
+        try:
+            with entry_lock(cache / name, _busy):
+                own = [path for path in [cache / name] if path.exists() or path.is_symlink()]
+                num_bytes += size_on_disk([*own, *leftovers(cache, name)])
+                num_items += len(own)
+                if not dry_run:
+                    remove_leftovers(cache, name)
+                    for path in own:
+                        remove_folder(path)
+        except RunBusy:
+            num_kept += 1
+    return Freed("warm starts", num_items, num_bytes, f"{num_kept} in use" if num_kept else "none")
+
+
+def _busy() -> NoReturn:
+    raise RunBusy("A run makes or takes this warm start.")
 
 
 def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:

@@ -19,7 +19,7 @@ from orchestrator.runs.catalog import is_run, known_to
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import RunRelations, run_record
 from store import checkpoints, identity
-from store.checkpoints import FOLDER, INTERVENED, MANIFEST, STATE
+from store.checkpoints import DIVERGED, FOLDER, INTERVENED, MANIFEST, STATE
 from store.errors import CheckpointError
 from store.files import remove_leftovers, sha256_of
 from store.home import STUDIES, Home
@@ -31,6 +31,7 @@ from store.report import REPORT_FILE
 from store.sentences import num, what_is_missing
 
 CHECKPOINT = re.compile(rf"step-(\d{{6,}})-boundary-(\d{{3,}})({INTERVENED})?")  # as `recording.checkpoint` names them
+OF_RUN = re.compile(rf"{CHECKPOINT.pattern}({re.escape(DIVERGED)}(-\d+)?)?")  # also what was put aside
 EARLIER = "report.earlier.html"  # in a run's folder: its report as it was before rows were lost
 
 

@@ -19,7 +19,7 @@ from orchestrator.recording import outbox
 from orchestrator.runs import tracker_process
 from orchestrator.runs.catalog import SPEC_FILE, is_run, kept_sections, ledger_url
 from orchestrator.runs.kept_spec import EDITED
-from orchestrator.runs.recovery import CHECKPOINT, EARLIER
+from orchestrator.runs.recovery import EARLIER, OF_RUN
 from store import checkpoints, floors, identity, lock
 from store.errors import HomeError, did_you_mean
 from store.files import leftovers
@@ -197,7 +197,7 @@ def own_files(folder: Path) -> list[Path]:
     for aside in leftovers(kept):
         found += [path for path in aside.rglob("*") if not path.is_dir()]
     for path in sorted(kept.glob("*")):
-        if CHECKPOINT.fullmatch(path.name):
+        if OF_RUN.fullmatch(path.name):
             found += checkpoints.files(path)
     return found
 
@@ -215,7 +215,7 @@ def _own_folders(folder: Path) -> Iterator[Path]:
     kept = folder / checkpoints.FOLDER
     if kept.is_dir():
         yield kept
-    for path in [*leftovers(kept), *(path for path in kept.glob("*") if CHECKPOINT.fullmatch(path.name))]:
+    for path in [*leftovers(kept), *(path for path in kept.glob("*") if OF_RUN.fullmatch(path.name))]:
         if path.is_dir():
             yield from (path, *(inner for inner in path.rglob("*") if inner.is_dir()))
 

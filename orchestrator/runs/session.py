@@ -95,6 +95,7 @@ class RunSession:
         if (variable := spec.guards.webhook) is not None:
             self.watcher = Watchers([watcher, Webhook(url_from(variable), watcher)])
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
+        self._diverged: Sequence[CheckpointRecord] = ()  # whole checkpoints that the run goes back behind
         self._told: Collection[str] = ()  # texts of events, before this process
         self._changed: Collection[str] = ()  # environments that are not what they were when the run began
 
@@ -172,7 +173,6 @@ class RunSession:
         """Assemble, restore, run; whatever happens, the ledger tells how it ended."""
         progress = Progress(self.spec.curriculum.stages, self.spec.curriculum.stage.steps)
         self.watcher.begin(self.spec.name, str(self.folder))
-        clear_stop(self.folder)
         keep_slices(foundation.environments, self.folder)
         self.ledger.set_status(run, "running")
         sections = self.spec.model_dump(mode="json", by_alias=True)
@@ -235,10 +235,18 @@ class RunSession:
                 if self._outbox is not None:
                     recorder.record_holdouts(parts)
                     self._outbox.tell(self.ledger, run, self.folder)
+                # first: once the ledger has forgotten why, a resume would take them for the newest
+                aside = [checkpoints.put_aside(self.folder / one.folder) for one in self._diverged]
                 self.ledger.rewind(run, *at, is_before_intervening=progress.awaits_intervention)
+                if copier is not None:
+                    for one in self._diverged:
+                        copier.drop(Path(one.folder).name)
                 outbox.forget(self.folder)
                 others = [EventRecord("begins anew", _why_anew(part)) for part in anew]
                 recorder.record_events(progress, events)
+                if aside:
+                    text = f"what diverged is kept aside, and no resume takes it: {', '.join(aside)}"
+                    recorder.record_events(progress, [EventRecord("checkpoint passed over", text)])
                 recorder.record_events(progress, others)
                 progress.forget_too_long(self._changed)
                 prompts = run_events.of_prompts(progress.too_long, foundation.prompts)
@@ -298,6 +306,7 @@ class RunSession:
         if record is None:
             record, skipped = checkpoints.newest_valid(self.folder, records, is_healthy)
         refuse_exchanged(self.folder, [one.record for one in skipped])
+        self._diverged = [one.record for one in skipped if one.reason == stop_reasons.NOT_FINITE]
         self._outbox = self._outbox if record in found else None
         events += [
             EventRecord(

@@ -23,6 +23,7 @@ from store.ledger.query_rows import EventRow
 from store.records import CheckpointRecord, EventRecord
 
 KIND = "diverged"  # of the event
+NOT_FINITE = "the logits of its weights are not finite"  # why a checkpoint is passed over
 LOWER = 10  # the learning rate that is proposed is this many times lower
 
 
@@ -59,7 +60,7 @@ def healthy_under(divergence: EventRow | None) -> Callable[[Path], None]:
 
     def check(folder: Path) -> None:
         if divergence is not None and not _is_older(folder, divergence.data["version"]):
-            raise CheckpointError("the logits of its weights are not finite")
+            raise CheckpointError(NOT_FINITE)
 
     return check
 

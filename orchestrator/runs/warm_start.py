@@ -19,9 +19,8 @@ from policies.warm_start import cache_key, warm_start
 from store import checkpoints
 from store.checkpoints import WEIGHTS, Component
 from store.errors import CheckpointError
-from store.files import ASIDE
 from store.home import Home
-from store.lock import taking_turns
+from store.lock import entry_lock
 
 LOSSES = "losses"  # beside the weights: of the first and the last batch; entries of an earlier version have none
 POLL_S = 0.2  # while another process makes the same warm start
@@ -56,10 +55,11 @@ def warm_started(
         threads=spec.resources.threads,
     )
     entry = home.warm_starts / key
-    if _problem(entry) is None:
-        _take(policy, entry, watcher)
-        return
-    with _alone(home.warm_starts, key, watcher, stop):
+    with _held(entry, watcher, stop, shared=True):
+        if _problem(entry) is None:
+            _take(policy, entry, watcher)
+            return
+    with _held(entry, watcher, stop):
         problem = _problem(entry)
         if problem is None:  # made while we waited
             _take(policy, entry, watcher)
@@ -101,13 +101,14 @@ def _take(policy: Policy, entry: Path, watcher: Callback) -> None:
 
 
 @contextmanager
-def _alone(cache: Path, key: str, watcher: Callback, stop: Callable[[], str | None]) -> Iterator[None]:
+def _held(entry: Path, watcher: Callback, stop: Callable[[], str | None], *, shared: bool = False) -> Iterator[None]:
     """Let one process at a time make a warm start: whoever wants the same one waits, then finds it made.
 
-    The lock is the kernel's, so a killed process is in nobody's way.
+    Those who take it hold it together, so that nobody deletes it meanwhile. The lock is the kernel's, so a killed
+    process is in nobody's way.
     """
-    cache.mkdir(exist_ok=True)
-    file, is_said = cache / f"{ASIDE}{key}.lock", False
+    entry.parent.mkdir(exist_ok=True)
+    is_said = False
 
     def wait() -> None:
         nonlocal is_said
@@ -117,9 +118,8 @@ def _alone(cache: Path, key: str, watcher: Callback, stop: Callable[[], str | No
         _go_on(stop)
         time.sleep(POLL_S)
 
-    with taking_turns(file, wait):
+    with entry_lock(entry, wait, shared=shared):
         yield
-        file.unlink(missing_ok=True)  # whoever waits for it still finds what was made
 
 
 def _go_on(stop: Callable[[], str | None]) -> None:

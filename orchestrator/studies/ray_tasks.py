@@ -118,7 +118,7 @@ class RayTasks:
         self._ask_again(name)
 
     def _ask_again(self, name: str) -> None:
-        """Ask a run that has a folder: when it begins or goes on it forgets what was asked before."""
+        """Ask a run that somebody holds: nobody else hears, and whoever takes it forgets what was asked before."""
         folder = Home(self._requests[name].home).run_folder(name)
         if folder.is_dir() and holder(folder) is not None:
             request_stop(folder)

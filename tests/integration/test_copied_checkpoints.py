@@ -11,9 +11,10 @@ import pytest
 import orchestrator
 from orchestrator.errors import SpecError
 from orchestrator.spec import load_spec
+from store import checkpoints
 from store.errors import HomeError
 from tests.integration.runs import At, Killed, kill, newest_checkpoint, told
-from tests.orchestrator.specs import small
+from tests.orchestrator.specs import FAKE, small
 
 
 def copied(to: Path) -> dict[str, Any]:
@@ -35,6 +36,20 @@ def test_a_machine_is_lost_and_the_run_ends_elsewhere_as_it_would_have(tmp_path:
     weights = [newest_checkpoint(home, "words") / "weights" / "model.safetensors" for home in (whole, new)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert any("lost" in event["text"] for event in told(new, "words")["events"]), "what the ledger lacks is told"
+
+
+def test_a_fork_that_an_environment_joins_is_copied_with_it(finished: Path, tmp_path: Path) -> None:
+    """Its first checkpoint is its parent's, and replaced under the same name."""
+    joining = f"environments.maze={{type: {FAKE}, in_process: true, categories: [easy]}}"
+    outcome = orchestrator.fork(
+        "small",
+        2,
+        home=finished,
+        overrides=["name=copied", joining, f"checkpoint.copy_to=file://{tmp_path}"],
+    )
+    here, there = (folder / "checkpoints" for folder in (outcome.folder, tmp_path / "copied"))
+    for one in here.iterdir():
+        checkpoints.verify(there / one.name, checkpoints.describe(outcome.folder, one.name).sha256)
 
 
 def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
 from orchestrator.recording import recorder
 from orchestrator.runs.catalog import opened
+from orchestrator.runs.removal import plan, remove
 from policies.optimizer import Optimizer
 from policies.samplers.testing import random_policy
-from tests.integration.runs import ending, told
+from tests.integration.runs import ending, series, told
 from tests.orchestrator.specs import alone
 
 EVERY_STEP = ["checkpoint.every_steps=1", "learner.updates=1"]  # six steps, two stages
@@ -134,6 +136,31 @@ def test_a_checkpoint_of_broken_weights_is_passed_over_once_they_are_known(tmp_p
     assert any("step 5 is not used: the logits of its weights are not finite" in text for text in heard.texts)
     assert any("resumed from the checkpoint of step 4" in text for text in heard.texts)
     assert ending(tmp_path, "alone") == ending(healthy, "alone")
+
+
+def test_a_checkpoint_that_the_run_went_back_behind_does_not_come_back(tmp_path: Path, healthy: Path) -> None:
+    """Its row goes, and the event that says why: only its place still tells that no run is to go on from it."""
+    aside = "step-000005-boundary-002.diverged"
+    begin: Any = partial(orchestrator.run, alone(), EVERY_STEP)
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            poison(monkeypatch, 5)
+            monkeypatch.setattr(recorder, "require_healthy", lambda policy: None)
+            begin(home=tmp_path, until_step=5)
+        begin = partial(orchestrator.resume, "alone")
+        assert begin(home=tmp_path).reason == "the policy diverged at step 6"
+        heard = Heard()
+        assert begin(home=tmp_path, until_step=4, watcher=heard).reason == "--until-step 4"
+        assert f"what diverged is kept aside, and no resume takes it: {aside}" in heard.texts
+        assert saved(tmp_path)[-2:] == ["step-000004-boundary-002", aside], "the same again is kept once"
+    heard = Heard()
+    assert begin(home=tmp_path, watcher=heard).status == "finished"
+    assert any("resumed from the checkpoint of step 4" in text for text in heard.texts)
+    assert len(series(tmp_path, "alone", "lr")) == 6
+    assert ending(tmp_path, "alone") == ending(healthy, "alone")
+    removed = plan(tmp_path, ["alone"])
+    remove(removed.home, removed.runs[0])
+    assert not (tmp_path / "alone").exists(), "what was put aside is ours"
 
 
 def test_where_no_healthy_checkpoint_is_left_the_run_does_not_begin_anew(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
 from orchestrator.spec import load_spec
 from policies.policy import Policy
-from store import checkpoints
+from store import checkpoints, identity
 from store.ledger import Ledger
 from store.lock import request_stop
 from tests.integration.runs import At, Killed, component, ending, kill, series, told
@@ -265,6 +265,35 @@ def test_resuming_a_finished_run_changes_nothing(finished: Path) -> None:
     outcome = resume("small", home=finished)
     assert (outcome.status, outcome.exit_code) == ("finished", 0)
     assert (told(finished, "small"), _files(finished / "small")) == (before, files)
+
+
+def test_what_is_set_of_a_finished_run_stays_and_is_nobodys_edit(finished: Path) -> None:
+    folder = run(alone(), [HERE], home=finished).folder
+    heard = Listening()
+    for more in ({"overrides": ["checkpoint.keep=5"]}, {}, {"stages": 3}):
+        assert resume("alone", home=finished, watcher=heard, **more).status == "finished"
+        assert load_spec(folder / "spec.yaml").checkpoint.keep == 5
+        with opened(finished) as (_, ledger):
+            assert ledger.reading.spec("alone")["checkpoint"]["keep"] == 5
+        kept = identity.read(folder)
+        assert kept is not None
+        assert kept.spec["checkpoint"]["keep"] == 5
+    assert not [text for text in heard.texts if "edited" in text]
+    assert not (folder / "spec.edited.yaml").exists()
+
+
+def test_a_stop_while_a_run_is_begun_taken_up_or_forked_is_heeded_and_an_earlier_one_is_not(tmp_path: Path) -> None:
+    class Asking(Callback):
+        def begin(self, name: str, folder: str) -> None:
+            request_stop(Path(folder))
+
+    asked = [run(alone(), home=tmp_path, watcher=Asking())]
+    assert resume("alone", home=tmp_path, until_step=4).reason == "--until-step 4"
+    request_stop(tmp_path / "alone")  # as of a process that was killed before it heard
+    assert resume("alone", home=tmp_path, until_step=5).reason == "--until-step 5"
+    asked += [resume("alone", home=tmp_path, watcher=Asking()), fork("alone", 1, home=tmp_path, watcher=Asking())]
+    assert [outcome.reason for outcome in asked] == ["asked to stop"] * 3
+    assert [told(tmp_path, outcome.name)["num_steps"] for outcome in asked[1:]] == [5, 3]
 
 
 def _files(folder: Path) -> dict[Path, float]:

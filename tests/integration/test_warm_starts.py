@@ -7,12 +7,14 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import orchestrator
 from orchestrator.callbacks import Callback
 from orchestrator.runs.catalog import opened
+from orchestrator.runs.pruning import prune
 from policies.policy import Policy
 from store.home import Home
 from store.ledger import Ledger
@@ -116,6 +118,24 @@ def test_a_run_says_how_well_its_warm_start_taught_also_when_it_is_taken_from_th
     (entry / "manifest.json").write_text(json.dumps(manifest))
     heard = again(tmp_path)
     assert (heard.phases, heard.losses) == (["warm start: taken from the cache"], [None])
+
+
+def test_a_warm_start_is_neither_deleted_while_it_is_made_nor_while_it_is_taken(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    for method in ("save", "load_weights"):
+        real = getattr(Policy, method)
+
+        def meanwhile(self: Policy, folder: Path, real: Any = real, **options: Any) -> Any:
+            if "warm_starts" in folder.parts:
+                said.append(prune(tmp_path, warm_starts=True)[-1].kept)
+            return real(self, folder, **options)
+
+        monkeypatch.setattr(Policy, method, meanwhile)
+    assert [again(tmp_path).phases for _ in range(2)][1] == ["warm start: taken from the cache"]
+    assert said == ["1 in use"] * 2
+    assert ending(tmp_path, "small") == ending(tmp_path, "small-2") == ending(home, "small")
 
 
 def test_an_interrupted_entry_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,10 +76,10 @@ def copier(run: Path, there: Path) -> Iterator[CheckpointCopier]:
     made.close()
 
 
-def save(run: Path, step: int) -> str:
+def save(run: Path, step: int, content: int = 0) -> str:
     name = f"step-{step:06d}"
     weights = Component("weights", 1, lambda folder: (folder / "model").write_bytes(bytes([step % 256]) * 100))
-    checkpoints.save(run, name, [weights, json_component(OPTIMIZER, 1, {"steps": step})])
+    checkpoints.save(run, name, [weights, json_component(OPTIMIZER, 1, {"steps": step + content})])
     return name
 
 
@@ -141,6 +141,40 @@ def test_what_an_earlier_process_did_not_get_to_delete_goes_and_what_is_newer_st
     second.want([names[1]])
     wait_for(lambda: not (there / "words" / "checkpoints" / names[2]).exists())
     assert CopyPlace(f"flaky://{there}", "words").checkpoints() == names[:2]
+    second.close()
+
+
+def test_what_is_replaced_by_another_of_its_name_is_copied_anew_also_when_its_copy_is_under_way(
+    run: Path, there: Path, copier: CheckpointCopier
+) -> None:
+    name = save(run, 10)
+    for is_under_way in (False, True):
+        if is_under_way:
+            Flaky.gate.clear()
+        copier.want([name])
+        if not is_under_way:
+            assert finish(copier) == []
+        copier.drop(name)
+        save(run, 10, content=1 + is_under_way)
+        copier.want([name])
+        Flaky.gate.set()
+        assert finish(copier) == []
+        checkpoints.verify(there / "words" / "checkpoints" / name, checkpoints.describe(run, name).sha256)
+
+
+def test_a_later_process_copies_anew_what_was_replaced_and_what_is_dropped_goes(run: Path, there: Path) -> None:
+    first = CheckpointCopier(f"flaky://{there}", run)
+    names = [save(run, step) for step in (20, 10)]
+    first.want(names)
+    assert finish(first) == []
+    first.close()
+    save(run, 10, content=1)
+    second = CheckpointCopier(f"flaky://{there}", run)
+    second.want(names)
+    assert finish(second) == []
+    checkpoints.verify(there / "words" / "checkpoints" / names[1], checkpoints.describe(run, names[1]).sha256)
+    second.drop(names[0])
+    wait_for(lambda: CopyPlace(f"flaky://{there}", "words").checkpoints() == names[1:])
     second.close()
 
 

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from store import lock
 from store.errors import RunBusy
-from store.lock import run_lock, taking_turns
+from store.lock import entry_lock, run_lock, taking_turns
 
 # takes the lock, says so, and waits to be killed; with "fork" a child of it lives on
 HOLD = """
@@ -118,4 +119,33 @@ def test_whoever_takes_turns_waits_and_a_file_that_nobody_holds_is_not_in_the_wa
     with taking_turns(file, gives_up), pytest.raises(TimeoutError), taking_turns(file, gives_up):
         pass
     with taking_turns(file, gives_up):
+        pass
+
+
+def test_an_entry_is_held_alone_or_by_all_who_read_it_and_its_lock_goes_with_the_last(tmp_path: Path) -> None:
+    entry = tmp_path / "entry"
+
+    def gives_up() -> None:
+        raise TimeoutError
+
+    for shared in (False, True):
+        with entry_lock(entry, gives_up), pytest.raises(TimeoutError), entry_lock(entry, gives_up, shared=shared):
+            pass
+    with entry_lock(entry, gives_up, shared=True):
+        with entry_lock(entry, gives_up, shared=True):
+            pass
+        with pytest.raises(TimeoutError), entry_lock(entry, gives_up):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_waited_for_an_entry_holds_it_against_those_who_come_later(tmp_path: Path) -> None:
+    """The file that one waits for is deleted by who held it."""
+    entry, first = tmp_path / "entry", ExitStack()
+
+    def gives_up() -> None:
+        raise TimeoutError
+
+    first.enter_context(entry_lock(entry, gives_up))
+    with entry_lock(entry, first.close), pytest.raises(TimeoutError), entry_lock(entry, gives_up):
         pass

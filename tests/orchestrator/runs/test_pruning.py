@@ -10,7 +10,7 @@ from sqlalchemy import text
 import orchestrator
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.pruning import prune, size_on_disk
-from store.lock import run_lock
+from store.lock import entry_lock, run_lock
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
 from tests.orchestrator.specs import small
@@ -84,6 +84,23 @@ def test_leftovers_of_a_crash_go_too(home: Path) -> None:
     (leftover / "half").write_bytes(b"x" * 5000)
     prune(home, ["small"])
     assert not leftover.exists()
+
+
+def test_a_warm_start_that_a_run_makes_or_takes_is_left_alone(home: Path) -> None:
+    cache, made = home / "warm_starts", "0" * 32
+    taken, *others = cache.iterdir()
+    (cache / f".aside-1-{made}").mkdir()  # a leftover, if nobody made it
+    (cache / f".aside-1-{'1' * 32}").mkdir()
+
+    def gives_up() -> None:
+        raise TimeoutError
+
+    with entry_lock(cache / made, gives_up), entry_lock(taken, gives_up, shared=True):
+        (freed,) = [one for one in prune(home, warm_starts=True) if one.what == "warm starts"]
+    assert (freed.num_items, freed.kept) == (len(others), "2 in use")
+    assert {path.name for path in cache.iterdir()} == {taken.name, f".aside-1-{made}"}
+    prune(home, warm_starts=True)
+    assert list(cache.iterdir()) == []
 
 
 def test_what_is_not_ours_stays(home: Path) -> None:
