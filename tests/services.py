@@ -99,7 +99,8 @@ class Postgres:
         ready = [PROGRAMS / "pg_isready", "--host=127.0.0.1", f"--port={self.port}", "--timeout=1"]
         while subprocess.run(ready, capture_output=True, check=False).returncode:
             if self._server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"PostgreSQL did not start; {self.folder / 'postgres.log'} says why")
+                *_, why = (self.folder / "postgres.log").read_text().splitlines() or ["nothing was said"]
+                raise SystemExit(f"PostgreSQL did not start: {why} ({self.folder / 'postgres.log'})")
             time.sleep(0.05)
         made = {**os.environ, "PGPASSWORD": self.password}
         where = ["--host=127.0.0.1", f"--port={self.port}", f"--username={USER}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jsonschema
@@ -140,13 +141,14 @@ def test_nobody_else_on_the_network_is_served_unless_asked(written: File) -> Non
 
 
 @pytest.fixture(params=PASSWORDS[1:])
-def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+def postgres(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """A server with one of the passwords, made as the image makes it: from a file. Its password and its port."""
     pytest.importorskip("psycopg")
-    server = Postgres(tmp_path_factory.mktemp("postgres"), free_port(), request.param)
-    server.start()
-    yield server.password, server.port
-    server.stop()
+    with TemporaryDirectory() as folder:  # not pytest's own, which another pytest shuts to the server's user
+        server = Postgres(Path(folder) / "postgres", free_port(), request.param)
+        server.start()
+        yield server.password, server.port
+        server.stop()
 
 
 @pytest.mark.slow

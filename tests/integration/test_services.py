@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -31,10 +32,11 @@ AWAY_S = 4.0
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres, MLflow]]:
+def services() -> Iterator[tuple[Postgres, MLflow]]:
     pytest.importorskip("psycopg")
-    with both(tmp_path_factory.mktemp("services"), free_port(), free_port()) as found:
-        yield found
+    with TemporaryDirectory() as folder:  # not pytest's own, which another pytest shuts to PostgreSQL's user
+        with both(Path(folder), free_port(), free_port()) as found:
+            yield found
 
 
 @pytest.fixture(scope="module")
