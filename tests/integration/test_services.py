@@ -34,9 +34,9 @@ AWAY_S = 4.0
 @pytest.fixture(scope="module")
 def services() -> Iterator[tuple[Postgres, MLflow]]:
     pytest.importorskip("psycopg")
-    with TemporaryDirectory() as folder:  # not pytest's own, which another pytest shuts to PostgreSQL's user
-        with both(Path(folder), free_port(), free_port()) as found:
-            yield found
+    # the folder is not pytest's own, which another pytest shuts to PostgreSQL's user
+    with TemporaryDirectory() as folder, both(Path(folder), free_port(), free_port()) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
