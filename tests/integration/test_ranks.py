@@ -379,7 +379,7 @@ def test_a_rank_that_takes_long_to_end_fails_no_run_that_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranks, "ENDING_S", 0.0)
-    assert orchestrator.run(spec(curriculum={"stages": 1}), home=tmp_path).status == "finished"
+    assert orchestrator.run(spec(), home=tmp_path).status == "finished"
 
 
 @pytest.mark.parametrize(

@@ -630,7 +630,7 @@ def test_tasks_are_not_waited_for_long_where_a_run_has_others_to_go_on_with(serv
 
 
 def test_who_waits_for_a_server_is_served_when_it_is_back(server):
-    with scorer_of(source_of(server, retry_s=20)) as scorer:
+    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
         task = scorer._environments["game"].task("short", 0)
         server.stop()
         waiting = [scorer._remote.submit(ScoringJob(task, ("a",), f"row {i}")) for i in range(8)]
@@ -641,7 +641,7 @@ def test_who_waits_for_a_server_is_served_when_it_is_back(server):
 
 @pytest.mark.slow
 def test_episodes_under_way_are_begun_anew_by_a_server_that_was_away_for_seconds(server):
-    with scorer_of(source_of(server, retry_s=20)) as scorer:
+    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
         task = scorer._environments["game"].task("short", 0)
         names = [f"row {i}" for i in range(20)]
         first = [scorer._remote.submit(ScoringJob(task, ("a",), name)) for name in names]
