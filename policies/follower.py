@@ -117,18 +117,13 @@ def follow_launched(process: LaunchedProcess) -> int:
     """
     work = Ranks.join_launched(process)
     _leave_signals_to_rank_0(work)
-    try:
-        with work.together():
-            while True:
-                command, data, _ = work.receive()
-                if command == BEGIN:
-                    command, data = _follow_run(work, data)
-                if command == LEAVE:
-                    work.leave()
-                    return int(data["exit_code"])
-    except BaseException:
-        work.leave(at_once=True)
-        raise
+    with work.membership(), work.together():
+        while True:
+            command, data, _ = work.receive()
+            if command == BEGIN:
+                command, data = _follow_run(work, data)
+            if command == LEAVE:
+                return int(data["exit_code"])
 
 
 def _follow_run(work: Ranks, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -176,12 +171,8 @@ def main(folder: Path, rank: int) -> None:
     policy, settings = read_start(folder, device)
     (folder / f"{READY}{rank}").touch()
     work = Ranks.join(folder / MEETING, rank, settings["size"], device)  # then the files may go
-    try:
+    with work.membership():
         follow(work, policy, settings)
-    except BaseException:
-        work.leave(at_once=True)
-        raise
-    work.leave()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -183,27 +184,22 @@ class Policy:
         if tokenizer:
             self._save_tokenizer(folder)
 
-    def plain_weights(self) -> list[tuple[str, Tensor]]:
-        """Give names and tensors as `save_merged` writes them, tied ones once, those of this model itself if it can."""
+    def plain_weights(self) -> Iterable[tuple[str, Tensor]]:
+        """Give names and tensors as `save_merged` writes them, tied ones once, those of this model itself if it can.
+
+        Adapters are added to one weight after the other, as it is asked for, unless files have other matrices.
+        """
         state: dict[str, Tensor] = self.model.state_dict()
         named = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}  # tied ones once
-        own = {name: one for name, one in state.items() if name in named}
-        return list(revert_weight_conversion(self.model, own).items())
-
-    def merged_weights(self) -> Iterable[tuple[str, Tensor]]:
-        """Give parameters by name as `save_merged` writes them, tied ones once, without gradients.
-
-        Adapters are added to one after the other as it is asked for, unless files have other matrices than the model.
-        """
-        own = dict(self.model.named_parameters())
-        named = {adapters.plain_name(name): w.detach() for name, w in own.items() if not adapters.is_of_adapter(name)}
-        in_files: dict[str, Tensor] = revert_weight_conversion(self.model, named)
+        own = adapters.base_state({name: one for name, one in state.items() if name in named})
+        in_files: dict[str, Tensor] = revert_weight_conversion(self.model, own)
         if self.adapter is None:
             return in_files.items()
         merged = ((name, weight.detach()) for name, weight in adapters.merged_weights(self.model))
-        if in_files.keys() == named.keys():
-            return merged
-        converted: dict[str, Tensor] = revert_weight_conversion(self.model, dict(merged))
+        if in_files.keys() == own.keys():
+            learnt = {adapters.plain_name(name) for name, _ in self.model.named_parameters()}
+            return chain(merged, ((name, one) for name, one in own.items() if name not in learnt))
+        converted: dict[str, Tensor] = revert_weight_conversion(self.model, own | dict(merged))
         return converted.items()
 
     def _save_model(self, folder: Path, state: Mapping[str, Tensor]) -> None:

@@ -171,6 +171,16 @@ class Ranks(Alone):
         finally:
             over.set()
 
+    @contextmanager
+    def membership(self) -> Iterator[None]:
+        """Part from the others when the block ends, at once where it fails."""
+        try:
+            yield
+        except BaseException:
+            self.leave(at_once=True)
+            raise
+        self.leave()
+
     def leave(self, *, at_once: bool = False) -> None:
         """Part from the others, who do so too; `at_once`: they may not, and on GPUs work of theirs is not waited for.
 

@@ -163,12 +163,12 @@ class Client:
         cookies: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         *,
-        all_statuses: bool = False,
+        reads_errors: bool = False,
     ) -> tuple[bytes, dict[str, str]]:
         """Call a server once; give the body of its reply, and the cookies that it sets.
 
-        With `all_statuses` also where it says of a mistake by its status, as tools do. That it is busy or cannot be
-        reached (429, 502 to 504), or refuses our token, is a failure all the same.
+        With `reads_errors` a reply of status 400 and above is one too, as a tool's to a mistake. That the server is
+        busy or cannot be reached (429, 502 to 504), or refuses our token, is a failure all the same.
         """
         token, link = self.token(), self._link()
         limit = aiohttp.ClientTimeout(total=timeout_s or self.limits.timeout_s, sock_connect=CONNECT_S)
@@ -185,7 +185,7 @@ class Client:
         if status in UNAVAILABLE:
             raise self._unanswered(url, _unavailable(status), again_s)
         self.servers.answered(url)
-        if not all_statuses or status == BUSY or (token and status in TOKEN_REFUSED_BY):
+        if not reads_errors or status == BUSY or (token and status in TOKEN_REFUSED_BY):
             _require_success(status, data, again_s)
         return data, set_cookies
 

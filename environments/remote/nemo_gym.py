@@ -210,7 +210,7 @@ class NemoGymEpisode(ServedEpisode):
                 {"error": f"a call is a JSON object: name is one of {sorted(self._tools)}, and arguments"}
             )
         number = f"call_{len(self._output)}"
-        data = await self._ask(f"/{name}", arguments, all_statuses=True)  # what a tool says of a mistake is read too
+        data = await self._ask(f"/{name}", arguments, reads_errors=True)  # what a tool says of a mistake is read too
         try:
             said = data.decode()
         except UnicodeDecodeError:
@@ -231,10 +231,10 @@ class NemoGymEpisode(ServedEpisode):
             return Score.unscorable(f"masked: {found.failure_kind or 'no reason given'}")
         return score_of(found.reward, self._worth, found.reward_components)
 
-    async def _ask(self, path: str, body: Any, *, all_statuses: bool = False) -> bytes:
+    async def _ask(self, path: str, body: Any, *, reads_errors: bool = False) -> bytes:
         try:
             data, cookies = await self._client.exchange(
-                "POST", self._url, path, body, cookies=self._cookies, all_statuses=all_statuses
+                "POST", self._url, path, body, cookies=self._cookies, reads_errors=reads_errors
             )
         except Unanswered as unanswered:
             if str(unanswered) == TIMED_OUT:

@@ -111,8 +111,8 @@ def _stage(
     times_read = size if case.recomputes_layers else 1  # else the answers of a group share one reading of their prompt
     num_read = played + groups * times_read * (prompt or 0)
     micro_batches = num_read / ((spec.learner.updates or 1) * case.num_tokens)
-    a_micro_batch = spec.resources.ranks / max(1.0, micro_batches)  # ranks to it, of which one gets further
-    update_s = num_read / _update_tokens_s(case) * max(1.0, a_micro_batch)
+    ranks_each = spec.resources.ranks / max(1.0, micro_batches)  # ranks to a micro-batch, which one of them runs
+    update_s = num_read / _update_tokens_s(case) * max(1.0, ranks_each)
     evaluated = (boundary + inside) / (steps * played + boundary + inside)
     play_rate = _play_tokens_s(case, groups * size, answer)
     mean_answer = fmean(map(spec.budgets.tokens, environments.values()))

@@ -168,7 +168,7 @@ class SameProcess:
 def replace_weights(llm: Any, policy: Policy, version: int) -> None:
     """Give an engine, not while it generates, all weights of a policy under their version; nothing old stays."""
     llm.start_weight_update()
-    llm.update_weights({"update_info": {"tensors": policy.merged_weights()}})
+    llm.update_weights({"update_info": {"tensors": policy.plain_weights()}})
     llm.finish_weight_update(str(version))
 
 

@@ -159,7 +159,7 @@ class VllmServerSampler(Sampler):
             weights = Weights(version, label, self._put_when_asked(version, label), check, is_due)
             self._fleet.weights = weights
             self._look_up_servers()
-            self._loop.run(self._by_group.run(weights, self.policy.plain_weights()))
+            self._loop.run(self._by_group.run(weights, [*self.policy.plain_weights()]))
         else:
             folder = self._put_whole(label)
             self._fleet.weights = Weights(version, label, lambda: folder, check, is_due)

@@ -1,17 +1,23 @@
-"""A server of the protocol in a thread of its own, which misbehaves on demand."""
+"""A server of the protocol in a thread of its own, which misbehaves on demand; and servers of other packages."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from aiohttp import web
 
+ROOT = Path(__file__).parents[3]
 Trouble = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -177,3 +183,36 @@ async def hangs_up(request: web.Request) -> web.StreamResponse:
 async def sleeps(request: web.Request) -> web.StreamResponse:
     await asyncio.sleep(60)
     return web.Response()
+
+
+@contextmanager
+def foreign_server(package: str, script: str, *words: str) -> Iterator[str]:
+    """Start a server of another package in the environment that `make PACKAGE` makes of it; its URL."""
+    variable, made = f"EVERGREEN_{package.upper().replace('-', '_')}_PYTHON", ROOT / f".venv-{package}/bin/python"
+    python = Path(os.environ.get(variable, made))
+    if not python.exists():
+        pytest.fail(f"there is no {python}: `make {package}` makes it, or name one with {variable}")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    with subprocess.Popen([python, Path(__file__).with_name(script), *words, str(port)]) as server:
+        try:
+            until = time.monotonic() + 240
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                assert server.poll() is None
+                assert time.monotonic() < until, "it does not start"
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def short_run(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec of two steps in an environment of `type: http`."""
+    return {
+        "name": name, "policy": {"model": "tiny", "layers": 1, "hidden": 16, "mlp": 16},
+        "environments": {name: {"type": "http", **options}},
+        "curriculum": {"stages": 1, "stage": {"steps": 2}}, "step": {"groups": 4, "group_size": 4},
+        "sampler": {"type": "transformers", "max_tokens": 8, "turn_tokens": 4},
+        "evaluate": {"items": 4, "samples": 4}, "tracker": "none",
+    }  # fmt: skip

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import time
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from environments import EnvironmentSource, Scorer, ScoringJob
 from environments.checker import check
 from orchestrator.runs.api import run
+from tests.environments.remote.server import foreign_server, short_run
 from tests.environments.remote.test_adapters import ROWS, call
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
-PYTHON = Path(os.environ.get("EVERGREEN_NEMO_GYM_PYTHON", ROOT / ".venv-nemo-gym" / "bin" / "python"))
 
-
-@contextmanager
 def served(name):
-    """Start one of the servers that the package has; its URL."""
-    if not PYTHON.exists():
-        pytest.fail(f"there is no {PYTHON}: `make nemo-gym` makes it, or name one with EVERGREEN_NEMO_GYM_PYTHON")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    with subprocess.Popen([PYTHON, Path(__file__).parent / "nemo_gym_server.py", name, str(port)]) as server:
-        try:
-            until = time.monotonic() + 240
-            while socket.socket().connect_ex(("127.0.0.1", port)):
-                assert server.poll() is None
-                assert time.monotonic() < until, "it does not start"
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    """Start one of the servers that the package has."""
+    return foreign_server("nemo-gym", "nemo_gym_server.py", name)
 
 
 def source_of(url, rows, folder, **options):
@@ -88,14 +65,7 @@ def test_tools_of_a_session_are_called_and_the_whole_is_verified(counter):
 
 
 def test_it_is_trained_on(counter, tmp_path):
-    spec = {
-        "name": "gym", "policy": {"model": "tiny", "layers": 1, "hidden": 16, "mlp": 16},
-        "environments": {"gym": {"type": "http", **counter.options}},
-        "curriculum": {"stages": 1, "stage": {"steps": 2}}, "step": {"groups": 4, "group_size": 4},
-        "sampler": {"type": "transformers", "max_tokens": 8, "turn_tokens": 4},
-        "evaluate": {"items": 2, "samples": 4}, "tracker": "none",
-    }  # fmt: skip
-    assert run(spec, home=tmp_path).status == "finished"
+    assert run(short_run("gym", counter.options), home=tmp_path).status == "finished"
 
 
 def test_answers_without_tools_are_graded_by_theirs(tmp_path):

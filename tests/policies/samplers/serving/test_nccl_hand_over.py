@@ -277,7 +277,7 @@ def test_what_does_not_play_what_it_received_is_left_out(
     make: Make, able: list[FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampler = make(hand_over="nccl", probe_every=1)
-    first = sampler.policy.plain_weights()[0][0]
+    first = next(name for name, _ in sampler.policy.plain_weights())
 
     def spoilt(end: InMemoryEnd, tensors: list[tuple[str, torch.Tensor]]) -> None:
         assert end.room is not None
