@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 
 from store.errors import LedgerAway, LedgerError
 from store.ledger import tables
-from store.ledger.engine import patient, writing
+from store.ledger.engine import is_busy, patient, writing
 from store.sentences import duration
 
 Result = TypeVar("Result")
@@ -28,7 +28,6 @@ PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # after the first failure, the secon
 TELL_S, REMIND_S = 1.0, 60.0  # a wait is first reported after so long, and then again this often
 SLICE_S = 0.1  # a signal, or somebody who asks to stop, is heard within it
 
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _PASSWORD = (
     " No password is kept with a run: set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD to it, enter it in "
     "~/.pgpass, or name a file that holds it as `ledger.password_file` in the spec of the next run."
@@ -168,7 +167,7 @@ def is_away(failed: DBAPIError) -> bool:
     if failed.connection_invalidated or getattr(failed.orig, "sqlstate", None) == _READ_ONLY:
         return True
     if isinstance(failed.orig, sqlite3.Error):  # a wrong statement is an OperationalError there, too
-        return getattr(failed.orig, "sqlite_errorcode", 0) & 0xFF in _BUSY
+        return is_busy(failed.orig)
     return isinstance(failed, OperationalError | InterfaceError)
 
 

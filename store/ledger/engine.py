@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,11 +15,12 @@ from sqlalchemy.exc import ArgumentError
 
 from store.errors import LedgerError
 
-# busy_timeout first: turning on WAL may have to wait for another process already. FULL: a step's rows survive a power
-# cut once they are written, as the checkpoint does that is made after them.
-_PRAGMAS = ("busy_timeout = 20000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
-
 _BUSY_MS, _PATIENT_BUSY_MS = 20_000, 1_000
+
+# FULL: a step's rows survive a power cut once they are written, as the checkpoint does that is made after them.
+_PRAGMAS = (f"busy_timeout = {_BUSY_MS}", "synchronous = FULL", "foreign_keys = ON")
+
+_ASKED_AGAIN_S = 0.01
 # libpq's own waits are endless, or as long as the kernel's: a host that vanished is noticed within a minute
 _SERVER = {
     "connect_timeout": 10,
@@ -85,6 +88,28 @@ def missing_file(engine: Engine) -> Path | None:
     return None if path.exists() else path
 
 
+def is_busy(failed: sqlite3.Error) -> bool:
+    """Whether somebody else holds the database, rather than that the statement is wrong."""
+    return getattr(failed, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Have a database keep a write-ahead log, as several processes need it: readers and a writer do not wait then.
+
+    While another process writes to a database that has none yet, as one does that has just made it, SQLite refuses this
+    at once, whatever the timeout.
+    """
+    until = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as failed:
+            if not is_busy(failed) or time.monotonic() >= until:
+                raise
+        time.sleep(_ASKED_AGAIN_S)
+
+
 def read_only_uri(path: Path) -> str | None:
     """Return the URI that SQLite opens such a database by; None: it can be written to, or is not there.
 
@@ -129,8 +154,10 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions by itself, and too late
-        for pragma in () if record.info["is_read_only"] else _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+        if not record.info["is_read_only"]:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            switch_to_wal(connection)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

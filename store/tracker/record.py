@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import TrackerError
+from store.ledger.engine import switch_to_wal
 from store.lock import taking_turns
 from store.secrets import without_logins
 from store.tracker import saved_view
@@ -314,17 +315,12 @@ def make_database(target: Target) -> None:
 
             # MLflow makes its tables; they name a place for files of its default experiment, too
             SqlAlchemyStore(f"sqlite:///{aside}", target.artifacts or str(path.parent)).engine.dispose()
-            _switch_to_wal(aside)
+            with closing(sqlite3.connect(aside)) as database:
+                switch_to_wal(database)
             aside.rename(path)
         else:
-            _switch_to_wal(path)
-
-
-def _switch_to_wal(path: Path) -> None:
-    with closing(sqlite3.connect(path, timeout=20)) as database:
-        (mode,) = database.execute("PRAGMA journal_mode").fetchone()
-        if mode != "wal":
-            database.execute("PRAGMA journal_mode = WAL")
+            with closing(sqlite3.connect(path, timeout=20)) as database:
+                switch_to_wal(database)
 
 
 def _written(entry: MlflowRun) -> int:

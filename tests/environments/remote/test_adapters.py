@@ -22,7 +22,7 @@ from orchestrator.runs.catalog import opened
 from tests.environments.checker.here import findings_here
 from tests.environments.remote.server import Server
 
-QUICK = {"timeout_s": 2.0, "retry_s": 1.0, "patience_s": 0}
+UNHURRIED = {"timeout_s": 20.0, "retry_s": 20.0, "patience_s": 0}  # a slow machine changes no answer
 
 
 def scorer_of(source):
@@ -107,7 +107,7 @@ def gym_source(server, folder, rows=ROWS, **options):
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     given = {"tasks": "rows.jsonl", "category": "level", **options}
     return EnvironmentSource(
-        "count", "http", {"protocol": "nemo_gym", "urls": [server.url], "nemo_gym": given, **QUICK}, str(folder)
+        "count", "http", {"protocol": "nemo_gym", "urls": [server.url], "nemo_gym": given, **UNHURRIED}, str(folder)
     )
 
 
@@ -295,7 +295,9 @@ def env_source(server, **options):
         "action": "text", "action_with": {"polite": True}, "observation": "prompt", "system": "Find the number.",
         "categories": {"low": {"level": 1}, "high": {"level": 2}}, "tasks": 40, **options,
     }  # fmt: skip
-    return EnvironmentSource("guess", "http", {"protocol": "openenv", "urls": [server.url], "openenv": given, **QUICK})
+    return EnvironmentSource(
+        "guess", "http", {"protocol": "openenv", "urls": [server.url], "openenv": given, **UNHURRIED}
+    )
 
 
 def test_seeds_of_openenv_are_tasks(env):
@@ -349,7 +351,9 @@ def test_a_token_that_openenv_says_back_is_masked(env, monkeypatch):
 
 
 def test_trouble_of_openenv_is_told_apart(env):
-    with scorer_of(env_source(env)) as scorer:
+    source = env_source(env)
+    source.options["retry_s"] = 1.0
+    with scorer_of(source) as scorer:
         task = scorer._environments["guess"].task("low", 7)
         assert turns_of(scorer, task, "raise", name="a")[0].score.reason == "failed: EXECUTION_ERROR boom"
         assert turns_of(scorer, task, "wrong", name="b")[0].score.reason == "refused: 422 VALIDATION_ERROR"

@@ -22,8 +22,7 @@ from tests.environments.checker.here import findings_here
 from tests.environments.remote.server import Server, hangs_up, says, sleeps, wait_until, writes
 from tests.source_lines import place
 
-QUICK = {"timeout_s": 0.5, "retry_s": 1.5, "patience_s": 0}
-UNHURRIED = {"timeout_s": 20.0, "retry_s": 20.0}  # where nothing is slow but, maybe, the machine
+UNHURRIED = {"timeout_s": 20.0, "retry_s": 20.0, "patience_s": 0}  # a slow machine changes no answer
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,7 @@ def server():
 
 def source_of(*servers, **options):
     where = {} if "urls_file" in options else {"urls": [server.url for server in servers]}
-    return EnvironmentSource("game", "http", {**where, **QUICK, **options})
+    return EnvironmentSource("game", "http", {**where, **UNHURRIED, **options})
 
 
 def scorer_of(source):
@@ -98,7 +97,7 @@ def test_a_server_may_give_shorter_pages(server):
 
 
 def test_tasks_that_cannot_be_had_are_a_fault(server):
-    game = source_of(server).create()
+    game = source_of(server, retry_s=0.5).create()
     server.always("tasks", says(503))
     with pytest.raises(NoTasks, match=r"task 0 of category 'short' cannot be had .* \(no server: unavailable") as none:
         game.task("short", 0)
@@ -135,7 +134,7 @@ def test_options_that_cannot_be_used_are_refused(options, said):
 
 
 def test_nobody_answers():
-    game = EnvironmentSource("game", "http", {"urls": ["http://127.0.0.1:9"], **QUICK})
+    game = EnvironmentSource("game", "http", {"urls": ["http://127.0.0.1:9"], **UNHURRIED})
     said = r"game: no server answers as one of environments at http://127.0.0.1:9 \(connection refused\): start it"
     with pytest.raises(EnvironmentFault, match=said):
         game.create()
@@ -216,7 +215,8 @@ def test_replayed_or_live_in_the_trainer_or_a_script_the_turns_are_the_same(serv
         assert live.score.correct
 
 
-def test_what_is_cut_off_is_closed_when_its_player_says_so_and_holds_nobody(server):
+def test_what_is_cut_off_is_closed_when_its_player_says_so_and_holds_nobody(server, monkeypatch):
+    monkeypatch.setattr(clients, "CLOSE_S", 1.0)
     server.next("close", sleeps, says(500), hangs_up)
     with scorer_of(source_of(server)) as scorer:
         task = scorer._environments["game"].task("short", 0)
@@ -270,7 +270,7 @@ def all_said(scorer):
     ],
 )
 def test_farewells_that_fail_set_no_server_aside_and_are_told_once(server, trouble, said):
-    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server)) as scorer:
         server.always("close", trouble)
         cut_off(scorer, 5)
         wait_until(lambda: server.count("close") >= 5)  # one that was hung up on may be said twice
@@ -287,7 +287,7 @@ def test_farewells_that_fail_set_no_server_aside_and_are_told_once(server, troub
 
 def test_farewells_that_are_answered_do_not_speak_for_a_server(server, monkeypatch):
     monkeypatch.setattr(listing, "PAUSE_S", 60.0)
-    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server)) as scorer:
         play(scorer, "a")
         servers = scorer._environments["game"]._client.servers
         for _ in range(3):
@@ -300,7 +300,7 @@ def test_farewells_that_are_answered_do_not_speak_for_a_server(server, monkeypat
 
 def test_farewells_take_no_room_from_turns_and_wait_for_room_of_their_own(server, monkeypatch):
     gate = gated(server, monkeypatch)
-    with scorer_of(source_of(server, concurrency=2, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server, concurrency=2)) as scorer:
         cut_off(scorer, 7)
         wait_until(lambda: server.count("close") == 2)
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
@@ -315,7 +315,7 @@ def test_farewells_take_no_room_from_turns_and_wait_for_room_of_their_own(server
 def test_a_farewell_that_finds_no_room_during_its_lease_is_left_out(server, monkeypatch):
     server.lease_s = 0.3
     gate = gated(server, monkeypatch)
-    with scorer_of(source_of(server, concurrency=1, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server, concurrency=1)) as scorer:
         cut_off(scorer, 5)
         wait_until(all_said(scorer))
         assert not gate.is_set()
@@ -326,7 +326,7 @@ def test_a_farewell_that_finds_no_room_during_its_lease_is_left_out(server, monk
 def test_farewells_hold_up_no_end(server, monkeypatch):
     monkeypatch.setattr("environments.scoring.remote.CLOSE_S", 0.1)
     gate = gated(server, monkeypatch)
-    with scorer_of(source_of(server, concurrency=2, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server, concurrency=2)) as scorer:
         cut_off(scorer, 5)
         wait_until(lambda: server.count("close") == 2)
     assert not gate.is_set()
@@ -335,7 +335,7 @@ def test_farewells_hold_up_no_end(server, monkeypatch):
 
 
 def test_a_server_of_another_version_holds_up_no_beginning(server, monkeypatch):
-    with Server() as other, scorer_of(source_of(other, server, **UNHURRIED)) as scorer:
+    with Server() as other, scorer_of(source_of(other, server)) as scorer:
         other.version = "8"
         gate = gated(other, monkeypatch)
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
@@ -381,6 +381,7 @@ def test_others_do_not_wait_for_a_slow_episode(server):
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
         assert not slow.done()
         assert slow.result().score.reason == "timed out"
+        assert play(scorer, "a", "b", "short 0", name="slow").score.value == 1.0
 
 
 # --- servers that misbehave -------------------------------------------------------------------------------
@@ -389,7 +390,6 @@ def test_others_do_not_wait_for_a_slow_episode(server):
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (sleeps, "timed out"),
         (says(500, {"error": "boom\x1b[2J"}), r"failed: 500 boom\x1b[2J"),
         (says(400, {"error": "say more"}), "refused: 400 say more"),
         (says(422), "refused: 422"),
@@ -527,7 +527,7 @@ def test_so_many_episodes_are_played_at_once_as_the_servers_that_are_there_have_
 def test_an_episode_that_begins_lets_those_that_are_cut_off_leave(server, monkeypatch):
     monkeypatch.setattr("environments.scoring.remote.LEAVE_S", 20.0)
     server.room = 1
-    with scorer_of(source_of(server, episodes_per_server=1, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server, episodes_per_server=1)) as scorer:
         task = scorer._environments["game"].task("short", 0)
         for n in range(20):
             job = ScoringJob(task, ("a",), f"row {n}")
@@ -538,7 +538,7 @@ def test_an_episode_that_begins_lets_those_that_are_cut_off_leave(server, monkey
 
 def test_where_places_are_few_a_farewell_without_a_reply_holds_a_beginning_up_for_a_moment_only(server, monkeypatch):
     gate = gated(server, monkeypatch)
-    with scorer_of(source_of(server, episodes_per_server=9, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server, episodes_per_server=9)) as scorer:
         cut_off(scorer, 2)
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
         assert len(scorer._remote._farewells) >= 2, "not answered yet"
@@ -549,7 +549,7 @@ def test_where_places_are_few_a_farewell_without_a_reply_holds_a_beginning_up_fo
 
 
 def test_episodes_are_spread_over_servers_and_go_on_elsewhere_when_one_dies(server):
-    with Server() as other, scorer_of(source_of(server, other, **UNHURRIED)) as scorer:
+    with Server() as other, scorer_of(source_of(server, other)) as scorer:
         task = scorer._environments["game"].task("short", 0)
         jobs = [ScoringJob(task, ("a",), f"row {i}") for i in range(8)]
         assert all(turn.messages for turn in scorer.turns(jobs))
@@ -605,7 +605,7 @@ def test_without_a_server_jobs_end_quickly_and_one_that_comes_back_is_found(serv
 
 def test_a_server_that_is_busy_is_there(server, monkeypatch):
     monkeypatch.setattr(listing, "PAUSE_S", 0.8)
-    with scorer_of(source_of(server)) as scorer:
+    with scorer_of(source_of(server, retry_s=1.5)) as scorer:
         server.next("episodes", *[says(503)] * 3)
         server.always("episodes", says(429))
         assert reason(scorer) == "no server: busy (429)"
@@ -630,7 +630,7 @@ def test_tasks_are_not_waited_for_long_where_a_run_has_others_to_go_on_with(serv
 
 
 def test_who_waits_for_a_server_is_served_when_it_is_back(server):
-    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server)) as scorer:
         task = scorer._environments["game"].task("short", 0)
         server.stop()
         waiting = [scorer._remote.submit(ScoringJob(task, ("a",), f"row {i}")) for i in range(8)]
@@ -641,7 +641,7 @@ def test_who_waits_for_a_server_is_served_when_it_is_back(server):
 
 @pytest.mark.slow
 def test_episodes_under_way_are_begun_anew_by_a_server_that_was_away_for_seconds(server):
-    with scorer_of(source_of(server, **UNHURRIED)) as scorer:
+    with scorer_of(source_of(server)) as scorer:
         task = scorer._environments["game"].task("short", 0)
         names = [f"row {i}" for i in range(20)]
         first = [scorer._remote.submit(ScoringJob(task, ("a",), name)) for name in names]
@@ -753,7 +753,7 @@ def test_of_two_servers_the_one_that_turns_bad_costs_a_few_episodes(
     monkeypatch.setattr(listing, "PAUSE_S", 2.0)
     with (
         Server() as bad,
-        scorer_of(source_of(bad, server, **UNHURRIED)) as scorer,
+        scorer_of(source_of(bad, server)) as scorer,
     ):  # of two without episodes the first is picked
         game = scorer._environments["game"]
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
@@ -773,7 +773,7 @@ def test_of_two_servers_the_one_that_turns_bad_costs_a_few_episodes(
 
 
 def test_what_all_servers_refuse_is_refused_at_once_and_sets_nothing_aside_for_others(server):
-    with Server() as other, scorer_of(source_of(server, other, **UNHURRIED)) as scorer:
+    with Server() as other, scorer_of(source_of(server, other)) as scorer:
         for one in (server, other):
             one.next("episodes", *[says(400, {"error": "no such task"})] * 5)
         assert [reason(scorer, name=f"row {i}") for i in range(5)] == ["refused: 400 no such task"] * 5

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, make_url, text
 
 from store.errors import LedgerError
 from store.ledger import Ledger, engine
@@ -92,6 +94,19 @@ def test_sqlite_connections_are_set_up_for_several_processes(url: str, monkeypat
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         found = [connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() for pragma in pragmas]
     assert found == ["wal", 2, 1, 20000], "2, FULL: what was written survives a power cut"
+
+
+def test_a_database_that_another_process_is_making_is_waited_for(url: str) -> None:
+    """SQLite does not wait by itself for a writer to end where there is no write-ahead log yet."""
+    other = sqlite3.connect(make_url(url).database, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE theirs (name TEXT)")
+    other.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.2, other.execute, ["COMMIT"])
+    ends.start()
+    with Ledger.open(url) as ledger:
+        assert ledger.reading.runs() == []
+    ends.join()
+    other.close()
 
 
 @pytest.mark.parametrize(
