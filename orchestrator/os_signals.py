@@ -19,10 +19,10 @@ from functools import partial
 from types import FrameType
 
 from orchestrator.errors import KILLED, RESUMABLE
+from policies.launchers import SIGNALS
 
 STOPPING = "Stopping once this step is saved; Ctrl-C again kills."
 REPEATED = "--resume-if-there"  # of `run`: the same command begins a run and goes on with it
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal is gone
 DEAF_S = 60.0  # for a block to hear what is wrong beside it
 
 
@@ -241,7 +241,7 @@ def _forget() -> None:
     """In a child of a fork: signals do what they do in any process."""
     global _noting, _heard
     _noting = _heard = None
-    for number in ASKING:
+    for number in SIGNALS:
         if getattr(signal.getsignal(number), "__module__", None) == __name__:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
@@ -252,5 +252,5 @@ os.register_at_fork(after_in_child=_forget)
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, signal.Handlers]:
     """Set the handlers; returns those before. A SIGHUP that `nohup` has the process ignore stays ignored."""
     is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    numbers = [number for number in ASKING if number != signal.SIGHUP or not is_ignored]
+    numbers = [number for number in SIGNALS if number != signal.SIGHUP or not is_ignored]
     return {number: signal.signal(number, handler) for number in numbers}  # type: ignore[misc]

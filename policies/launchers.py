@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from policies.errors import PolicyError
 
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # ask a run to end; SIGHUP: the terminal is gone
 NUMBERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 
 

@@ -41,7 +41,7 @@ def prune(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Free disk: delete the checkpoints between boundaries, but never a run's newest one.
+    """Free disk: delete the checkpoints between boundaries, but never a run's newest one, and what diverged.
 
     What stays can be resumed, told and forked at every boundary. Runs in use are left alone; the ledger keeps all
     its rows.

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import find_run, is_run, opened
-from orchestrator.runs.recovery import unrecorded
+from orchestrator.runs.recovery import put_aside, unrecorded
 from store import checkpoints
 from store.errors import CheckpointError, RunBusy
 from store.files import ASIDE, leftovers, remove_folder, remove_leftovers
@@ -41,7 +41,8 @@ def prune(
     warm_starts: bool = False,
     dry_run: bool = False,
 ) -> list[Freed]:
-    """Delete what the rule says, in these runs or in all: every checkpoint between boundaries but the newest.
+    """Delete what the rule says, in these runs or in all: every checkpoint between boundaries but the newest,
+    and what was put aside since its weights diverged.
 
     `boundaries`: also those of boundaries but the newest. A run keeps its newest checkpoint, so it can be resumed
     and its weights copied out; a run in use is left alone.
@@ -108,6 +109,7 @@ def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool
             checkpoints.verify(path)
         except CheckpointError:
             void.append(path)
+    void += put_aside(folder)
     left = [*leftovers(folder / checkpoints.FOLDER), *void]
     num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *left])
     if not dry_run:

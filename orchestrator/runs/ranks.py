@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.os_signals import ASKING, interrupted_by, noted
+from orchestrator.os_signals import interrupted_by, noted
 from orchestrator.spec import Spec
 from policies.errors import PolicyError, RankLost
 from policies.follower import BEGIN, END, LEAVE, MEETING, POLICY, READY, write_settings
 from policies.hardware import free_cached_memory
-from policies.launchers import LaunchedProcess
+from policies.launchers import SIGNALS, LaunchedProcess
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
 
@@ -180,7 +180,7 @@ def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
     them from its first moment, until it ignores them.
     """
     command = [sys.executable, "-m", "policies.follower", str(folder), str(rank)]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with _said(folder, rank).open("wb") as file:
             return subprocess.Popen(

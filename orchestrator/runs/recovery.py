@@ -147,6 +147,11 @@ def unrecorded(run_folder: Path, records: Sequence[CheckpointRecord]) -> list[Pa
     return sorted(ours, key=_place, reverse=True)
 
 
+def put_aside(run_folder: Path) -> list[Path]:
+    """Find checkpoints of a run whose weights diverged, which no resume goes on from."""
+    return [path for path in (run_folder / FOLDER).glob(f"*{DIVERGED}*") if OF_RUN.fullmatch(path.name)]
+
+
 def described(run_folder: Path, path: Path) -> CheckpointRecord:
     """Say of a checkpoint what a ledger keeps of it. Raises `CheckpointError` where a file is not as it was written."""
     checkpoints.verify(path)

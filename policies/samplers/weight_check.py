@@ -112,6 +112,11 @@ class ServerWeightCheck:
     lp_V: NDArray[np.float32]  # over the vocabulary, nats, at the temperature of `SERVER_SAMPLING`
     limit: float  # largest gap of healthy weights, nats
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of each row, written ones too."""
+        return max(len(request.ids) + request.budget for request in self.requests)
+
     def gap(self, played: Sequence[Generation]) -> float:
         """Compute the largest |server's log-prob - learner's|, in nats; of a token unknown to the policy, inf."""
         tokens = [(one.ids[0], float(one.logprobs[0])) for one in played]

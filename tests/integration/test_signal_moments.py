@@ -16,6 +16,7 @@ from orchestrator.cli import main
 from orchestrator.cli.app import VerbGroup
 from orchestrator.os_signals import Interrupted
 from orchestrator.runs.api import resume
+from policies.launchers import SIGNALS
 from tests.conftest import Evergreen
 from tests.integration.moments import wait_for
 from tests.integration.processes import Process, evergreen
@@ -23,7 +24,6 @@ from tests.integration.runs import told
 from tests.orchestrator.specs import alone, written
 from tests.shares import share
 
-ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 MIND = "tests.integration.moments:create"
 
 
@@ -32,7 +32,7 @@ def watched(folder: Path, waits: str, seconds: float = 30.0, **changes: Any) -> 
     return written(folder, alone() | {"environments": {"one": environment}} | changes)
 
 
-@pytest.mark.parametrize("number", ASKING)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_before_there_is_a_run_a_signal_ends_the_command_in_one_line_and_leaves_nothing(
     tmp_path: Path, number: int
 ) -> None:

@@ -14,7 +14,6 @@ import pytest
 from orchestrator import os_signals
 from orchestrator.errors import RESUMABLE
 from orchestrator.os_signals import (
-    ASKING,
     Interrupted,
     catching_signals,
     end_by_signals,
@@ -23,6 +22,7 @@ from orchestrator.os_signals import (
     interruptible,
     noted,
 )
+from policies.launchers import SIGNALS
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,7 @@ def end_in_a_callback_of_the_collector() -> None:
 
 @pytest.fixture
 def _ended_by_signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in ASKING}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     end_by_signals()
     yield
     end_by_signals()  # forgets what was heard

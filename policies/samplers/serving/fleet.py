@@ -230,6 +230,11 @@ class FleetMember:
     async def _check(self, weights: Weights) -> None:
         """Refuse a server that does not play the weights it was given."""
         play, check = self.server.play, weights.check
+        if self.context is not None and self.context < check.num_tokens:
+            raise ServerFault(
+                f"it takes rows of {self.context} tokens at most, and its weights are checked by rows of "
+                f"{check.num_tokens}: start it with a larger --max-model-len"
+            )
         about = (weights.version, SWAP_S, weights.adapter_name)
         rows = (play(request, SERVER_SAMPLING, (), *about) for request in check.requests)
         gap = check.gap(await asyncio.gather(*rows))

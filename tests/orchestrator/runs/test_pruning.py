@@ -86,6 +86,16 @@ def test_leftovers_of_a_crash_go_too(home: Path) -> None:
     assert not leftover.exists()
 
 
+def test_what_was_put_aside_since_it_diverged_goes_too(home: Path) -> None:
+    newest = max((home / "small" / "checkpoints").iterdir())
+    copy = newest.with_name("step-000003-boundary-001.diverged-2")
+    shutil.copytree(newest, copy)
+    before = prune(home, ["small"], dry_run=True)
+    assert prune(home, ["small"]) == before
+    assert not copy.exists()
+    assert newest.exists()
+
+
 def test_a_warm_start_that_a_run_makes_or_takes_is_left_alone(home: Path) -> None:
     cache, made = home / "warm_starts", "0" * 32
     taken, *others = cache.iterdir()

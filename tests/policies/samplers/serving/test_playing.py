@@ -133,6 +133,15 @@ def test_rows_that_a_server_would_cut_are_refused(make: Make, servers: list[Fake
         sampler.generate([request, long], Sampling())
 
 
+def test_a_server_that_takes_no_row_of_the_weight_check_is_left_out(make: Make, servers: list[FakeServer]) -> None:
+    servers[1].context = 150
+    sampler = make()
+    requests = rows(sampler.policy, 2)
+    agree(sampler.generate(requests, Sampling()), expected(requests))
+    (news,) = [news for news in sampler.take_news() if servers[1].url in news]
+    assert "rows of 150 tokens at most, and its weights are checked by rows of 201: start it with a larger" in news
+
+
 def test_up_to_a_tenth_of_the_rows_may_be_lost(make: Make, servers: list[FakeServer]) -> None:
     sampler = make(urls=[servers[0].url], in_flight=1)
     requests = rows(sampler.policy, 3)
