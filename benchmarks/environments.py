@@ -13,6 +13,8 @@
   beside training. The 100 are in ten clusters, and the scheduler finds all of them in its first ten stages.
 - checkpoint: all that grows with arms, the bandits' state and where every category's tasks stand, written and read;
   of one bandit (flat), of ten and of a hundred (staged); and what a step then asks of them: slots, learning, standing.
+- states: of every bandit by itself, what it is told of a million arms before the first pick, and its state written and
+  read, after 50 steps of 256 groups. Arms have a level, and for the tree a place in one of a thousand nodes.
 
 One process, one thread; seconds of the clock and of the processor, as others may be at work too. Exits 1 where seconds
 of the processor are above what is asked: 5 up to the first task of a process, and of a first step where modules are
@@ -39,9 +41,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import orchestrator
-from benchmarks.bandits import BATCH
-from orchestrator.bandits.contracts import Feedback
+from benchmarks.bandits import BATCH, OPTIONS
+from orchestrator import registry
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback
 from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import make_choice
 from orchestrator.progress import Progress
@@ -62,6 +67,7 @@ TYPE_PAIRS = 3  # runs of each type
 STARTS = 7  # of a process, and in one
 LONG = 20_000  # rows of a file that is built alone
 ARMS = 1_000_000
+STATE_STEPS = 50
 MOST_START_S, MOST_RATIO, MOST_WRITE_S = 5.0, 1.1, 2.0
 STAGES, STAGE_STEPS, CLUSTERS = 12, 20, 10  # of a run whose evaluation is measured
 SHARE = 0.2  # of its training that evaluating may take
@@ -370,6 +376,43 @@ def of_checkpoint(mode: str, num_environments: int, num_arms: int, bandit: str) 
     return write.processor > MOST_WRITE_S
 
 
+def of_state(bandit: str) -> bool:
+    """Tell what a checkpoint has of one bandit's arms by itself; whether writing takes too long."""
+    config = registry.config_class("bandits", bandit)(**OPTIONS.get(bandit, {}))
+    arms = [f"arm{k:06}" for k in range(ARMS)]
+    made: Bandit = registry.create("bandits", config, arms=arms, rng=np.random.default_rng(0))
+    nodes = (0, 1, 2) if bandit == "beta_thompson_tree" else ()
+    about = {
+        arm: ArmInfo(100, {"level": float(k % 10), **{f"node_{depth}": float(k // 10**depth % 10) for depth in nodes}})
+        for k, arm in enumerate(arms)
+    }
+    begun = Spent.now()
+    made.introduce(about, num_steps=1000)
+    introduced = Spent.now().since(begun)
+    rng = np.random.default_rng(1)
+    for _ in range(STATE_STEPS):
+        places = np.unique(rng.integers(0, ARMS, BATCH))
+        picks = made.enter(places, np.full(len(places), 1 / ARMS))
+        rewards = rng.random(len(picks)).tolist()
+        made.learn([Feedback(pick, reward / 2, score=reward) for pick, reward in zip(picks, rewards, strict=True)])
+    made.as_arrays = True
+    del about
+    gc.freeze()  # as a run does
+    with tempfile.TemporaryDirectory() as home:
+        begun = Spent.now()
+        saved = checkpoints.save(Path(home), "step-1", [json_component("bandit", 1, made.state())])
+        write, begun = Spent.now().since(begun), Spent.now()
+        made.load_state(checkpoints.open_checkpoint(Path(home) / saved.folder, {"bandit": 1}).read_json("bandit"))
+        read = Spent.now().since(begun)
+    gc.unfreeze()
+    print(
+        f"state, {bandit}, {ARMS:,} arms: told of them {introduced}, write {write}, read {read}, "
+        f"{saved.num_bytes / 1e6:.1f} MB",
+        flush=True,
+    )
+    return write.processor > MOST_WRITE_S
+
+
 PARTS: Mapping[str, Callable[[], list[bool]]] = {
     "process": lambda: [of_process()],
     "start": lambda: [of_start()],
@@ -377,6 +420,7 @@ PARTS: Mapping[str, Callable[[], list[bool]]] = {
     "types": lambda: [of_types()],
     "step": lambda: [of_step(mode) for mode in ("staged", "flat")],
     "evaluation": lambda: [of_evaluation(num, share) for num, share in ((FEW, SHARE), (MANY, SHARE), (MANY, None))],
+    "states": lambda: [of_state(method.name) for method in registry.listing("bandits")],
     "checkpoint": lambda: [
         of_checkpoint(mode, num_environments, ARMS, bandit)
         for bandit in ("headroom", "sec")

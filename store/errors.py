@@ -29,6 +29,10 @@ class HomeError(StoreError):
     """The home folder, or a name in it, cannot be used."""
 
 
+class NameTaken(HomeError):
+    """There is a run of this name."""
+
+
 class RunBusy(StoreError):
     """Another process holds the run."""
 

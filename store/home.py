@@ -18,7 +18,7 @@ from collections.abc import Collection
 from itertools import count
 from pathlib import Path
 
-from store.errors import HomeError
+from store.errors import HomeError, NameTaken
 from store.files import fsync
 
 VARIABLE, DEFAULT = "EVERGREEN_HOME", Path("runs")  # where runs are if nobody says
@@ -87,7 +87,7 @@ class Home:
         return next(n for n in candidates if n not in taken and not (self.path / n).exists())
 
     def make_run_folder(self, name: str) -> Path:
-        """Make a run's folder; two processes cannot both get it."""
+        """Make a run's folder; two processes cannot both get it. Raises NameTaken."""
         folder = self.run_folder(name)
         for end in BESIDE:
             if name.endswith(end) and (self.path / name.removesuffix(end)).is_file():
@@ -96,7 +96,7 @@ class Home:
         try:
             folder.mkdir()
         except FileExistsError:
-            raise HomeError(f"{folder} is there already. Choose another name for the run.") from None
+            raise NameTaken(f"{folder} is there already. Choose another name for the run.") from None
         fsync(self.path)
         return folder
 

@@ -32,6 +32,7 @@ from orchestrator.bandits.softmax import normalised
 SOURCE = "arXiv 1707.09727, arXiv 2606.19750"
 
 Way = tuple[str, ...]  # from the root to an arm
+NODE = "node_"  # begins the names of the parameters that bring it
 
 
 class Config(beta_thompson.Config):
@@ -42,10 +43,12 @@ class BetaThompsonTree(BetaThompson):
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config)
         self.ways = {arm: way_to(arm, {}) for arm in self.arms}
+        self._placed = set[str]()  # arms whose way is not their name's
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         super().introduce(about, num_steps)
-        self.ways = {arm: way_to(arm, about[arm].features if arm in about else {}) for arm in self.arms}
+        for arm in self.arms:
+            self._place_arm(arm, about.get(arm))
 
     def preferences(self) -> Floats:
         found: Floats = np.zeros(len(self.arms), np.float64)
@@ -54,16 +57,18 @@ class BetaThompsonTree(BetaThompson):
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
         super().add(arm, about)
-        self.ways[arm] = way_to(arm, about.features if about else {})
+        self._place_arm(arm, about)
 
     def state(self) -> dict[str, Any]:
         if not self.as_arrays:
             return {**super().state(), "ways": {arm: list(self.ways[arm]) for arm in self.arms}}
-        ways = [self.ways[arm] for arm in self.arms]
+        placed = [k for k, arm in enumerate(self.arms) if arm in self._placed]
+        ways = [self.ways[self.arms[k]] for k in placed]
         steps = [*chain.from_iterable(ways)]  # of all ways, one after the other
         numbers = {node: number for number, node in enumerate(dict.fromkeys(steps))}
         return {
             **super().state(),
+            "placed": np.array(placed, np.int64),
             "nodes": [*numbers],
             "ways_by_number": np.fromiter(map(numbers.__getitem__, steps), np.int64, len(steps)),
             "way_lengths": np.fromiter(map(len, ways), np.int64, len(ways)),
@@ -72,11 +77,18 @@ class BetaThompsonTree(BetaThompson):
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         if "ways" in state:
-            self.ways = {arm: tuple(way) for arm, way in state["ways"].items()}
-            return
-        steps = map(state["nodes"].__getitem__, np.asarray(state["ways_by_number"]).tolist())
-        lengths = np.asarray(state["way_lengths"]).tolist()
-        self.ways = {arm: tuple(islice(steps, length)) for arm, length in zip(self.arms, lengths, strict=True)}
+            ways = {arm: tuple(way) for arm, way in state["ways"].items()}
+        else:
+            steps = map(state["nodes"].__getitem__, np.asarray(state["ways_by_number"]).tolist())
+            placed = zip(np.asarray(state["placed"]).tolist(), np.asarray(state["way_lengths"]).tolist(), strict=True)
+            ways = {self.arms[k]: tuple(islice(steps, length)) for k, length in placed}
+        self._placed = {arm for arm, way in ways.items() if way != way_to(arm, {})}
+        self.ways = {arm: ways[arm] if arm in ways else way_to(arm, {}) for arm in self.arms}
+
+    def _place_arm(self, arm: str, about: ArmInfo | None) -> None:
+        features = about.features if about else {}
+        self.ways[arm] = way_to(arm, features)
+        (self._placed.add if f"{NODE}0" in features else self._placed.discard)(arm)
 
     def _share(self, arms: NDArray[np.intp], depth: int, probability: float, found: Floats) -> None:
         """Share a node's probability among its children, [K] in place; `arms` are those below it."""
@@ -106,7 +118,7 @@ def way_to(arm: str, features: Mapping[str, float]) -> Way:
     *folders, name = arm.split("/")
     nodes: list[str] = []
     for depth in count():
-        if (branch := features.get(f"node_{depth}")) is None:
+        if (branch := features.get(f"{NODE}{depth}")) is None:
             return (*folders, *(nodes or [name]))
         nodes.append(f"{branch:g}")
     raise AssertionError("a way has no end")

@@ -19,7 +19,7 @@ from orchestrator.os_signals import REPEATED, Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
 from orchestrator.runs.tracker_process import jobs
 from policies.launchers import LaunchedProcess, hold_signals
-from store.errors import LedgerAway
+from store.errors import LedgerAway, NameTaken
 from store.files import refusal
 from store.report import REPORT_FILE
 from store.run_summary import facts
@@ -89,15 +89,22 @@ def run(
     """
     from orchestrator.runs.api import find_run
     from orchestrator.runs.api import run as start
+    from orchestrator.spec import load_spec
 
     refuse_run(spec, home)
     overrides = _with_ranks(overrides, ranks)
     if if_there and (found := find_run(spec, overrides, home)) is not None:
-        name, changes, stages = found
-        _go_on(name, changes, home, until_step, stages)
+        _go_on(*found, home, until_step)
         return
-    with on_screen(home) as screen:
-        outcome = start(spec, overrides, home, until_step, screen)
+    name = load_spec(spec, overrides).name if if_there else None
+    try:
+        with on_screen(home) as screen:
+            outcome = start(spec, overrides, home, until_step, screen, name=name)
+    except NameTaken:  # the same command was given twice in a moment
+        if name is None or (found := find_run(spec, overrides, home)) is None:
+            raise
+        _go_on(*found, home, until_step)
+        return
     end(outcome, home)
 
 
@@ -171,11 +178,11 @@ def resume(
     The spec is the one that the ledger keeps of the run, whatever its spec.yaml says; --set may change `resources`,
     `tracker` and `checkpoint` only. A run that the ledger lacks, or is behind with, is entered again from its folder.
     """
-    _go_on(run, _with_ranks(overrides, ranks), home, until_step, stages, copy)
+    _go_on(run, _with_ranks(overrides, ranks), stages, home, until_step, copy)
 
 
 def _go_on(
-    run: str, overrides: list[str], home: Path, until_step: int | None, stages: int | None, copy: str | None = None
+    run: str, overrides: list[str], stages: int | None, home: Path, until_step: int | None, copy: str | None = None
 ) -> None:
     from orchestrator.runs.api import resume as go_on
 

@@ -33,7 +33,7 @@ from orchestrator.spec.twin import twin_of
 from store import checkpoint_copies, checkpoints, identity
 from store.checkpoint_copies import CopyPlace
 from store.checkpoints import WEIGHTS
-from store.errors import LedgerAway
+from store.errors import LedgerAway, NameTaken
 from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger, Reading
@@ -64,7 +64,7 @@ def run(
         until_step: stop after this step, resumable.
         watcher: called back with what happens; `orchestrator.Screen()` prints it. Several: each is called.
         relations: what the run is to others.
-        name: exactly this one, which must be free; none given: the spec's, or NAME-2, NAME-3, ...
+        name: exactly this one, or NameTaken is raised; none given: the spec's, or NAME-2, NAME-3, ...
     """
     checked = load_spec(spec, overrides)
     if relations.baseline_of is None:  # else it is the spec of a run that is there
@@ -78,13 +78,14 @@ def run(
         foundation = lay_foundation(checked, tell=watcher.opening, folder=origin)
         _refuse_twin(checked, foundation)
         taken = [run.name for run in ledger.reading.runs()]
-        name = name or place.free_name(checked.name, taken)
-        if name != checked.name and checked.name in taken:
-            watcher.opening(f"there is a run {checked.name} already: this one is {name}")
-        checked = checked.model_copy(update={"name": name})
         hold()
-        folder = place.make_run_folder(name)
+        folder = _claimed_folder(place, name or checked.name, taken, is_exact=name is not None)
+        if folder.name != checked.name and checked.name in taken:
+            watcher.opening(f"there is a run {checked.name} already: this one is {folder.name}")
+        checked = checked.model_copy(update={"name": folder.name})
         with run_lock(folder):
+            if is_run(folder):
+                raise NameTaken(f"{folder.name} was begun meanwhile, by another process.")
             try:
                 write_spec(folder, checked)
             except OSError:  # where even that fails there is no run, and nothing is left of it
@@ -192,9 +193,9 @@ def fork(
         weights = parent_folder / record.folder / WEIGHTS
         foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)
         _refuse_twin(checked, foundation)
-        checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         hold()
-        folder = place.make_run_folder(checked.name)
+        folder = _claimed_folder(place, checked.name, taken)
+        checked = checked.model_copy(update={"name": folder.name})
         with run_lock(folder):
             forked = foundation.new_run(checked, replace(relations, lineage=LineageRecord(name, stage)))
             identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
@@ -203,6 +204,29 @@ def fork(
             ledger.fork_run(forked, record)
             outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)
+
+
+def _claimed_folder(place: Home, name: str, taken: Sequence[str], is_exact: bool = False) -> Path:
+    """Make a new run's folder: of this name, or of NAME-2, NAME-3, ... where that is taken and need not be `is_exact`.
+
+    One that a killed process left before it had a spec is taken over under its own name. `taken`: what the ledger
+    knows. Raises NameTaken, UserError.
+    """
+    while True:
+        try:
+            if is_exact and name in taken and not is_run(place.run_folder(name)):
+                raise UserError(
+                    f"the ledger has a run {name} whose folder is not in {place.path}: `evergreen resume {name} --from "
+                    f"URL` fetches what was copied of it, `evergreen rm {name}` removes its rows; or give this run "
+                    "another `name`"
+                )
+            return place.make_run_folder(name if is_exact else place.free_name(name, taken))
+        except NameTaken:
+            if not is_exact:
+                continue  # somebody was faster
+            if is_run(folder := place.run_folder(name)):
+                raise
+            return folder
 
 
 def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import orchestrator
+from orchestrator.runs import api
+from store.home import Home
 from tests.conftest import Evergreen
 from tests.integration.runs import ending, told
 from tests.orchestrator.specs import alone, written
@@ -62,3 +67,56 @@ def test_without_the_option_the_same_spec_is_another_run(tmp_path: Path, evergre
     for _ in range(2):
         assert evergreen("run", spec, "--home", tmp_path / "home").exit_code == 0
     assert names(evergreen, tmp_path / "home") == ["alone", "alone-2"]
+
+
+def test_given_twice_in_a_moment_it_is_one_run(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found no run, and the second made another, which nothing went on with."""
+    home, lay_foundation = tmp_path / "home", api.lay_foundation
+
+    def overtaken(*given: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        orchestrator.run(alone(), home=home, until_step=2)
+        return lay_foundation(*given, **options)
+
+    monkeypatch.setattr(api, "lay_foundation", overtaken)
+    assert restart(evergreen, tmp_path, alone()).exit_code == 0
+    assert names(evergreen, home) == ["alone"]
+    orchestrator.run({**alone(), "name": "whole"}, home=home)
+    assert ending(home, "alone") == ending(home, "whole")
+
+
+def test_what_was_killed_before_it_had_a_spec_is_begun_again_under_its_name(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    (tmp_path / "home" / "alone").mkdir(parents=True)
+    assert restart(evergreen, tmp_path, alone(), "--until-step", "2").exit_code == 75
+    assert restart(evergreen, tmp_path, alone()).exit_code == 0
+    assert names(evergreen, tmp_path / "home") == ["alone"]
+
+
+def test_a_run_whose_folder_is_gone_is_not_begun_again_at_each_restart(tmp_path: Path, evergreen: Evergreen) -> None:
+    assert restart(evergreen, tmp_path, alone(), "--until-step", "2").exit_code == 75
+    shutil.rmtree(tmp_path / "home" / "alone")
+    refused = restart(evergreen, tmp_path, alone())
+    assert refused.exit_code == 2
+    assert "the ledger has a run alone whose folder is not in" in " ".join(refused.stderr.split())
+    assert names(evergreen, tmp_path / "home") == ["alone"]
+
+
+def test_begun_twice_in_a_moment_without_the_option_they_are_two_runs(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one failed, with the advice to choose another name."""
+    make_run_folder = Home.make_run_folder
+
+    def overtaken(home: Home, name: str) -> Path:
+        monkeypatch.undo()
+        make_run_folder(home, name)
+        return make_run_folder(home, name)
+
+    monkeypatch.setattr(Home, "make_run_folder", overtaken)
+    spec = written(tmp_path, alone())
+    assert evergreen("run", spec, "--home", tmp_path / "home").exit_code == 0
+    assert names(evergreen, tmp_path / "home") == ["alone-2"]

@@ -100,6 +100,26 @@ def test_the_tree_is_part_of_the_state() -> None:
     assert made.ways["e"] == ("0", "1", "1")
 
 
+def test_of_many_arms_the_state_keeps_only_ways_that_are_not_in_their_names() -> None:
+    made = create(Config(), ["a/x", "a/y", "b"], np.random.default_rng(0))
+    made.introduce({"b": ArmInfo(None, {"node_0": 2.0, "node_1": 1.0})})
+    made.add("c", ArmInfo(None, {"node_0": 2.0}))
+    made.add("gone", ArmInfo(None, {"node_0": 3.0}))
+    made.retire("gone")
+    made.as_arrays = True
+    state = made.state()
+    assert (state["placed"].tolist(), state["nodes"], state["way_lengths"].tolist()) == ([2, 3], ["2", "1"], [2, 1])
+    fresh = create(Config(), ["a/x", "b"], np.random.default_rng(1))
+    fresh.introduce({"a/x": ArmInfo(None, {"node_0": 7.0})})
+    fresh.load_state(state)
+    assert fresh.ways == {"a/x": ("a", "x"), "a/y": ("a", "y"), "b": ("2", "1"), "c": ("2",)}
+    fresh.as_arrays = made.as_arrays = False
+    assert fresh.state() == made.state()
+    made.load_state(json.loads(json.dumps(fresh.state())))
+    made.as_arrays = True
+    assert made.state()["placed"].tolist() == [2, 3]
+
+
 def test_a_reward_that_is_no_share_of_a_success_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rewards in \[0, 1\]"):
         tree().observe(seen({0: 1.2}))
