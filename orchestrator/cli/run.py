@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -19,7 +19,7 @@ from orchestrator.os_signals import REPEATED, Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
 from orchestrator.runs.tracker_process import jobs
 from policies.launchers import LaunchedProcess, hold_signals
-from store.errors import LedgerAway, NameTaken
+from store.errors import LedgerAway, NameTaken, RunBusy
 from store.files import refusal
 from store.report import REPORT_FILE
 from store.run_summary import facts
@@ -87,25 +87,34 @@ def run(
     Ctrl-C finishes the step, saves, and prints how to go on; a second Ctrl-C kills. Running the same spec again
     makes a new run, NAME-2, or with --resume-if-there goes on with the first: one command to start and to restart.
     """
-    from orchestrator.runs.api import find_run
     from orchestrator.runs.api import run as start
-    from orchestrator.spec import load_spec
 
     refuse_run(spec, home)
     overrides = _with_ranks(overrides, ranks)
-    if if_there and (found := find_run(spec, overrides, home)) is not None:
-        _go_on(*found, home, until_step)
-        return
-    name = load_spec(spec, overrides).name if if_there else None
-    try:
-        with on_screen(home) as screen:
-            outcome = start(spec, overrides, home, until_step, screen, name=name)
-    except NameTaken:  # the same command was given twice in a moment
-        if name is None or (found := find_run(spec, overrides, home)) is None:
-            raise
-        _go_on(*found, home, until_step)
-        return
+    if if_there:
+        try:
+            _begin_or_go_on(spec, overrides, home, until_step)
+        except RunBusy as busy:  # the process before may still save, or its machine be lost and its lock not yet
+            problem(str(busy))
+            raise typer.Exit(RESUMABLE) from None
+    with on_screen(home) as screen:
+        outcome = start(spec, overrides, home, until_step, screen)
     end(outcome, home)
+
+
+def _begin_or_go_on(spec: Path, overrides: list[str], home: Path, until_step: int | None) -> NoReturn:
+    from orchestrator.runs.api import find_run, run
+    from orchestrator.spec import load_spec
+
+    if (found := find_run(spec, overrides, home)) is None:
+        try:
+            with on_screen(home) as screen:
+                outcome = run(spec, overrides, home, until_step, screen, name=load_spec(spec, overrides).name)
+            end(outcome, home)
+        except NameTaken:  # the same command was given twice in a moment
+            if (found := find_run(spec, overrides, home)) is None:
+                raise
+    _go_on(*found, home, until_step)
 
 
 def _with_ranks(overrides: list[str] | None, ranks: int | None) -> list[str]:
@@ -115,7 +124,7 @@ def _with_ranks(overrides: list[str] | None, ranks: int | None) -> list[str]:
     return [*(overrides or []), *([] if ranks is None else [f"resources.ranks={ranks}"])]
 
 
-def end(outcome: Outcome, home: Path) -> None:
+def end(outcome: Outcome, home: Path) -> NoReturn:
     """Tell a finished run on a screen, and how to look further; leave with the outcome's exit code."""
     if outcome.status != "finished":
         raise typer.Exit(outcome.exit_code)
@@ -183,7 +192,7 @@ def resume(
 
 def _go_on(
     run: str, overrides: list[str], stages: int | None, home: Path, until_step: int | None, copy: str | None = None
-) -> None:
+) -> NoReturn:
     from orchestrator.runs.api import resume as go_on
 
     again = command(f"resume {run}", home)

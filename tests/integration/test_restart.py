@@ -12,6 +12,7 @@ import pytest
 import orchestrator
 from orchestrator.runs import api
 from store.home import Home
+from store.lock import run_lock
 from tests.conftest import Evergreen
 from tests.integration.runs import ending, told
 from tests.orchestrator.specs import alone, written
@@ -85,6 +86,18 @@ def test_given_twice_in_a_moment_it_is_one_run(
     assert names(evergreen, home) == ["alone"]
     orchestrator.run({**alone(), "name": "whole"}, home=home)
     assert ending(home, "alone") == ending(home, "whole")
+
+
+def test_while_another_process_has_the_run_the_command_is_to_be_given_again(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    """It ended as a mistake does, after which a scheduler never starts it again."""
+    assert restart(evergreen, tmp_path, alone(), "--until-step", "2").exit_code == 75
+    with run_lock(tmp_path / "home" / "alone"):
+        busy = restart(evergreen, tmp_path, alone())
+    assert busy.exit_code == 75
+    assert "is in use by process" in busy.stderr
+    assert restart(evergreen, tmp_path, alone()).exit_code == 0
 
 
 def test_what_was_killed_before_it_had_a_spec_is_begun_again_under_its_name(
