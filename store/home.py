@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-from store.errors import HomeError, NameTaken
-from store.files import fsync
+from store.errors import HomeError, NameTaken, RunBusy
+from store.files import ASIDE, fsync
+from store.lock import FILES as OF_LOCKS
+from store.lock import clear_stop, run_lock
 
 VARIABLE, DEFAULT = "EVERGREEN_HOME", Path("runs")  # where runs are if nobody says
 SLUG = re.compile(r"[a-z0-9_.-]+")
@@ -80,11 +83,35 @@ class Home:
         check_name(name)
         return self.path / name
 
-    def free_name(self, name: str, taken: Collection[str] = ()) -> str:
-        """Return the name itself, else name-2, name-3, ...: the first without a folder and not in `taken`."""
-        check_name(name)
-        candidates = (name if i == 1 else f"{name}-{i}" for i in count(1))
-        return next(n for n in candidates if n not in taken and not (self.path / n).exists())
+    @contextmanager
+    def new_run_folder(self, name: str, taken: Collection[str] = (), *, is_exact: bool = False) -> Iterator[Path]:
+        """Make and hold a new run's folder: of this name, or of the first of NAME-2, NAME-3, ... that is free.
+
+        A folder that a killed process left with nothing in it is free. `taken` are names that are not; with `is_exact`
+        no other name is tried. Raises NameTaken; RunBusy: another process is making it.
+        """
+        names = [name] if is_exact else (name if number == 1 else f"{name}-{number}" for number in count(1))
+        for one in names:
+            if one in taken:
+                continue
+            try:
+                folder = self.make_run_folder(one)
+            except NameTaken:
+                folder = self.run_folder(one)
+                if not _is_empty(folder):
+                    continue
+            with ExitStack() as held:
+                try:
+                    held.enter_context(run_lock(folder))
+                except RunBusy:
+                    if is_exact:
+                        raise
+                    continue
+                if _is_empty(folder):
+                    clear_stop(folder)
+                    yield folder
+                    return
+        raise NameTaken(f"There is a run {name} in {self.path}. Choose another name.")
 
     def make_run_folder(self, name: str) -> Path:
         """Make a run's folder; two processes cannot both get it. Raises NameTaken."""
@@ -115,6 +142,11 @@ def check_name(name: str) -> None:
         raise HomeError(f"{name!r} cannot name a run: use small letters, digits, '_', '.' and '-' only.")
     if name in RESERVED or name.startswith("."):
         raise HomeError(f"{name!r} cannot name a run: the home folder uses it itself. Choose another.")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder has nothing of a run but its lock."""
+    return folder.is_dir() and all(one.name in OF_LOCKS or one.name.startswith(ASIDE) for one in folder.iterdir())
 
 
 _REMEDY = f"Give a folder you can write to with --home, or set {VARIABLE}."

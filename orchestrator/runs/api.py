@@ -33,7 +33,7 @@ from orchestrator.spec.twin import twin_of
 from store import checkpoint_copies, checkpoints, identity
 from store.checkpoint_copies import CopyPlace
 from store.checkpoints import WEIGHTS
-from store.errors import LedgerAway, NameTaken
+from store.errors import LedgerAway
 from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger, Reading
@@ -78,14 +78,17 @@ def run(
         foundation = lay_foundation(checked, tell=watcher.opening, folder=origin)
         _refuse_twin(checked, foundation)
         taken = [run.name for run in ledger.reading.runs()]
+        if name in taken and not is_run(place.run_folder(name)):
+            raise UserError(
+                f"the ledger has a run {name} whose folder is not in {place.path}: `evergreen resume {name} --from "
+                f"URL` fetches what was copied of it, `evergreen rm {name}` removes its rows; or give this run another "
+                "`name`"
+            )
         hold()
-        folder = _claimed_folder(place, name or checked.name, taken, is_exact=name is not None)
-        if folder.name != checked.name and checked.name in taken:
-            watcher.opening(f"there is a run {checked.name} already: this one is {folder.name}")
-        checked = checked.model_copy(update={"name": folder.name})
-        with run_lock(folder):
-            if is_run(folder):
-                raise NameTaken(f"{folder.name} was begun meanwhile, by another process.")
+        with place.new_run_folder(name or checked.name, taken, is_exact=name is not None) as folder:
+            if folder.name != checked.name and checked.name in taken:
+                watcher.opening(f"there is a run {checked.name} already: this one is {folder.name}")
+            checked = checked.model_copy(update={"name": folder.name})
             try:
                 write_spec(folder, checked)
             except OSError:  # where even that fails there is no run, and nothing is left of it
@@ -194,9 +197,8 @@ def fork(
         foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)
         _refuse_twin(checked, foundation)
         hold()
-        folder = _claimed_folder(place, checked.name, taken)
-        checked = checked.model_copy(update={"name": folder.name})
-        with run_lock(folder):
+        with place.new_run_folder(checked.name, taken) as folder:
+            checked = checked.model_copy(update={"name": folder.name})
             forked = foundation.new_run(checked, replace(relations, lineage=LineageRecord(name, stage)))
             identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
             write_spec(folder, checked)
@@ -204,29 +206,6 @@ def fork(
             ledger.fork_run(forked, record)
             outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)
-
-
-def _claimed_folder(place: Home, name: str, taken: Sequence[str], is_exact: bool = False) -> Path:
-    """Make a new run's folder: of this name, or of NAME-2, NAME-3, ... where that is taken and need not be `is_exact`.
-
-    One that a killed process left before it had a spec is taken over under its own name. `taken`: what the ledger
-    knows. Raises NameTaken, UserError.
-    """
-    while True:
-        try:
-            if is_exact and name in taken and not is_run(place.run_folder(name)):
-                raise UserError(
-                    f"the ledger has a run {name} whose folder is not in {place.path}: `evergreen resume {name} --from "
-                    f"URL` fetches what was copied of it, `evergreen rm {name}` removes its rows; or give this run "
-                    "another `name`"
-                )
-            return place.make_run_folder(name if is_exact else place.free_name(name, taken))
-        except NameTaken:
-            if not is_exact:
-                continue  # somebody was faster
-            if is_run(folder := place.run_folder(name)):
-                raise
-            return folder
 
 
 def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:

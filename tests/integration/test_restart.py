@@ -11,7 +11,6 @@ import pytest
 
 import orchestrator
 from orchestrator.runs import api
-from store.home import Home
 from store.lock import run_lock
 from tests.conftest import Evergreen
 from tests.integration.runs import ending, told
@@ -100,11 +99,14 @@ def test_while_another_process_has_the_run_the_command_is_to_be_given_again(
     assert restart(evergreen, tmp_path, alone()).exit_code == 0
 
 
+@pytest.mark.parametrize("options", [["--resume-if-there"], []])
 def test_what_was_killed_before_it_had_a_spec_is_begun_again_under_its_name(
-    tmp_path: Path, evergreen: Evergreen
+    tmp_path: Path, evergreen: Evergreen, options: list[str]
 ) -> None:
+    """Such a folder cost the name, and with the option each restart began another run."""
     (tmp_path / "home" / "alone").mkdir(parents=True)
-    assert restart(evergreen, tmp_path, alone(), "--until-step", "2").exit_code == 75
+    spec = written(tmp_path, alone())
+    assert evergreen("run", spec, "--home", tmp_path / "home", "--until-step", "2", *options).exit_code == 75
     assert restart(evergreen, tmp_path, alone()).exit_code == 0
     assert names(evergreen, tmp_path / "home") == ["alone"]
 
@@ -116,20 +118,3 @@ def test_a_run_whose_folder_is_gone_is_not_begun_again_at_each_restart(tmp_path:
     assert refused.exit_code == 2
     assert "the ledger has a run alone whose folder is not in" in " ".join(refused.stderr.split())
     assert names(evergreen, tmp_path / "home") == ["alone"]
-
-
-def test_begun_twice_in_a_moment_without_the_option_they_are_two_runs(
-    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The slower one failed, with the advice to choose another name."""
-    make_run_folder = Home.make_run_folder
-
-    def overtaken(home: Home, name: str) -> Path:
-        monkeypatch.undo()
-        make_run_folder(home, name)
-        return make_run_folder(home, name)
-
-    monkeypatch.setattr(Home, "make_run_folder", overtaken)
-    spec = written(tmp_path, alone())
-    assert evergreen("run", spec, "--home", tmp_path / "home").exit_code == 0
-    assert names(evergreen, tmp_path / "home") == ["alone-2"]

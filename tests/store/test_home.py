@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import HomeError
+from store.errors import HomeError, NameTaken, RunBusy
 from store.home import Home
 from store.ledger import Ledger
+from store.lock import request_stop, run_lock, stop_requested
 
 
 def test_a_home_is_made_with_its_parents(tmp_path: Path) -> None:
@@ -60,11 +61,29 @@ def test_looking_for_a_home_does_not_make_one(tmp_path: Path) -> None:
 
 def test_the_first_free_name_is_taken(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    assert home.free_name("puzzles") == "puzzles"
-    home.make_run_folder("puzzles")
-    home.make_run_folder("puzzles-2")
-    assert home.free_name("puzzles") == "puzzles-3"
-    assert home.free_name("puzzles", taken=["puzzles-3"]) == "puzzles-4"
+    for expected, taken in (("puzzles", ()), ("puzzles-2", ()), ("puzzles-4", ["puzzles-3"])):
+        with home.new_run_folder("puzzles", taken) as folder:
+            assert folder.name == expected
+            (folder / "spec.yaml").touch()
+    with pytest.raises(NameTaken), home.new_run_folder("puzzles", is_exact=True):
+        pass
+
+
+def test_what_a_killed_process_left_empty_is_taken_over_and_what_another_makes_is_not(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    folder = home.make_run_folder("puzzles")
+    with run_lock(folder), home.new_run_folder("puzzles") as beside:
+        assert beside.name == "puzzles-2"
+        with pytest.raises(RunBusy), home.new_run_folder("puzzles", is_exact=True):
+            pass
+    (folder / ".aside-1-spec.yaml").touch()
+    request_stop(folder)
+    with home.new_run_folder("puzzles") as taken_over:
+        assert taken_over == folder
+        assert not stop_requested(folder), "it was asked of the one before"
+    (folder / "notes.txt").touch()
+    with home.new_run_folder("puzzles") as beside:
+        assert beside.name == "puzzles-2", "nothing of anybody's is touched"
 
 
 def test_a_run_folder_is_made_once(tmp_path: Path) -> None:
@@ -83,9 +102,11 @@ def test_a_run_folder_is_made_once(tmp_path: Path) -> None:
 )
 def test_names_that_cannot_be_a_run_s_are_refused(tmp_path: Path, name: str) -> None:
     home = Home(tmp_path)
-    for use in (home.run_folder, home.free_name, home.make_run_folder):
+    for use in (home.run_folder, home.make_run_folder):
         with pytest.raises(HomeError, match="cannot name a run"):
             use(name)
+    with pytest.raises(HomeError, match="cannot name a run"), home.new_run_folder(name):
+        pass
 
 
 def test_a_run_does_not_take_a_name_that_a_database_of_the_users_needs(tmp_path: Path) -> None:
