@@ -40,7 +40,7 @@ from environments.user_code import is_user_code, raised, wrong_name
 
 SOURCE = "https://gymnasium.farama.org, arXiv 2407.17032"
 
-ADAPTER_VERSION = "1"
+ADAPTER_VERSION = "2"
 LONGEST = 100_000  # characters of a reply that are read
 TEXT = "ansi"  # Gymnasium's name of rendering as text
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
@@ -61,7 +61,8 @@ class Config(GameOptions):
     """How a prompt begins; null: the environment's name, and what a reply is to look like."""
     unfinished: Literal["zero", "rewards"] = "zero"
     """What a game is worth that `turns` or a budget ends: `zero`: nothing, also where to lose is worth that; `rewards`:
-    what it has earned so far, for games that pay by the step."""
+    what it has earned so far, for games that pay by the step. Where steps only cost, `reward_range` ending at 0, one
+    that a budget ends is worth nothing: it would be paid for what it did not have to spend."""
 
     @field_validator("id")
     @classmethod
@@ -99,9 +100,17 @@ class Config(GameOptions):
             )
         return self
 
-    def unfinished_score(self, total: float, **components: float) -> Score:
-        """Score a game that did not come to its end."""
-        return self.score(total, **components) if self.unfinished == "rewards" else Score.of(0.0, False, **components)
+    def score_at_budget(self, total: float, **components: float) -> Score:
+        """Score a game that would go on, should a budget of tokens end it here."""
+        if self.unfinished == "rewards" and self.reward_range[1] > 0:
+            return self.score(total, **components)
+        return Score.of(0.0, False, **components)
+
+    def score_at_turns(self, total: float, **components: float) -> Score:
+        """Score a game that `turns` ends; whose rewards are outside of `reward_range` is unscorable, as at its end."""
+        earned = self.score(total, **components)
+        is_kept = self.unfinished == "rewards" or earned.reason is not None
+        return earned if is_kept else Score.of(0.0, False, **components)
 
 
 class Gymnasium(Environment):
@@ -136,7 +145,8 @@ class Gymnasium(Environment):
         require_index(self.name, self._config.size, index)
         game = Game(self, category, index)
         asked = self._config.instructions
-        instructions = f"Play {self._config.id}. {self._asked[category]}" if asked is None else asked
+        called = self.name if _is_function(self._config.id) else self._config.id
+        instructions = f"Play {called}. {self._asked[category]}" if asked is None else asked
         messages = self._config.conversation(self._config.question(instructions, index, game.seen))
         return Task(self.name, category, index, messages)
 
@@ -286,9 +296,9 @@ class Play(Episode):
             seen = " ".join(f"That is no action: {reason}. {self._asked}".split())
         if self._game.is_over:
             return Turn(score=self._config.score(self._total(), **self._counts()))
-        score = self._config.unfinished_score(self._total(), **self._counts())
         if self._num_turns >= self._config.turns:
-            return Turn(score=score)
+            return Turn(score=self._config.score_at_turns(self._total(), **self._counts()))
+        score = self._config.score_at_budget(self._total(), **self._counts())
         return Turn(({"role": "user", "content": seen or "(nothing to be seen)"},), score, done=False)
 
     def _total(self) -> float:

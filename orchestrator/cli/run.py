@@ -137,11 +137,13 @@ def end(outcome: Outcome, home: Path) -> NoReturn:
 
 def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
     name, report = outcome.name, outcome.folder / REPORT_FILE
-    records: list[TrackerJob] = []
+    records, environment = list[TrackerJob](), "ENV"
     try:
         with opened(home, name) as (place, ledger):
             records = jobs(place, name)
-            print_ending(out, facts(ledger, place.run_folder(name), name))
+            found = facts(ledger, place.run_folder(name), name)
+            environment = next(iter(found["environments"]), environment)
+            print_ending(out, found)
     except LedgerAway as away:  # it is finished all the same
         problem(str(away))
     out.print("\nGo on with")
@@ -150,7 +152,7 @@ def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
         (command(f"show {name}", home), "all of its tables; --events, --json"),
         (str(here), "the report: open it in a browser"),
         *((command("ui", home), _where_records_are(one)) for one in records),
-        (command(f"show {name} --samples ENV --failed", home), "what the policy wrote"),
+        (command(f"show {name} --samples {environment} --failed", home), "what the policy wrote"),
         (command(f"resume {name} --stages N", home), "goes on, to more stages"),
         (command(f"fork {name} --stage N --set a.b=c", home), "a new run from a boundary"),
         (command(f"weights {name} DIR", home), "the policy, for transformers"),

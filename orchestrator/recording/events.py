@@ -243,8 +243,8 @@ def answers_are_cut_off(
     }
     yield from ((name, "") for name in on if name.startswith("cut off ") and name not in shares)
     remedy = (
-        "raise `max_tokens` (of the environment, its `episodes` or the sampler), or say what they are worth with "
-        "`cut_off`, there too"
+        "raise `max_tokens`, or `turn_tokens` or `max_turns` where they are the limit (of the environment, its "
+        "`episodes` or the sampler), or say what such answers are worth with `cut_off`, there too"
     )
     if not can_end:
         remedy = f"the policy has no token that ends an answer. {END_REMEDY}"

@@ -124,6 +124,29 @@ def test_a_game_in_which_doing_nothing_would_pay_best_is_refused():
     assert played(source(**car, invalid="end").create(), ["jump"])[-1].score.value == 0.0
 
 
+def test_a_budget_that_ends_a_game_spares_it_no_cost():
+    """Such a game was paid best for a reply that was too long: it stopped before its steps had cost anything."""
+    car = {"id": "MountainCar-v0", "turns": 3, "unfinished": "rewards", "reward_range": [-3, 0], "invalid": "end"}
+    turns = played(source(**car).create(), ["0", "1", "2"])
+    assert [(turn.done, turn.score.value) for turn in turns] == [(False, 0.0), (False, 0.0), (True, 0.0)]
+    wide = played(source(**{**car, "reward_range": [-30, 0]}).create(), ["0", "1", "2"])
+    assert [turn.score.value for turn in wide] == pytest.approx([0.0, 0.0, 0.9])
+
+
+def test_a_game_whose_rewards_no_range_holds_is_told_also_where_nobody_wins_it():
+    cliff = source(id="CliffWalking-v1", turns=3).create()
+    *_, last = played(cliff, ["0", "0", "0"])
+    assert (last.done, last.score.value) == (True, None)
+    assert "reward_range" in last.score.reason
+
+
+def test_a_factory_is_called_by_the_environments_name(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    own = {"id": "./mine.py:make", "observation": "./mine.py:to_text", "action": "./mine.py:to_action"}
+    scale = source(tmp_path, **own, categories={"a": {"weight": 4}}).create()
+    assert scale.task("a", 7).messages[0]["content"].startswith(f"Play {scale.name}.")
+
+
 def test_an_invalid_reply_does_what_the_spec_says():
     still = played(source(**LAKE).create(), ["jump", *TO_THE_GOAL])
     assert still[0].messages[0]["content"] == (
