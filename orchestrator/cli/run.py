@@ -137,7 +137,8 @@ def end(outcome: Outcome, home: Path) -> NoReturn:
 
 def _tell_how_it_ended(outcome: Outcome, home: Path) -> None:
     name, report = outcome.name, outcome.folder / REPORT_FILE
-    records, environment = list[TrackerJob](), "ENV"
+    records: list[TrackerJob] = []
+    environment = "ENV"
     try:
         with opened(home, name) as (place, ledger):
             records = jobs(place, name)
