@@ -121,7 +121,7 @@ def scaled(
     if not math.isfinite(total) or not low <= total <= high:
         return Score.unscorable(f"{bad_value(total, low, high)}: say `reward_range: [lowest, highest]`")
     value = (total - low) / (high - low)
-    return Score.of(value, value >= correct_at - TOLERANCE, **components)
+    return Score(float(value), bool(value >= correct_at - TOLERANCE), dict(components))  # named as the user likes
 
 
 def require_function(name: str | None, *words: str) -> str | None:

@@ -23,7 +23,7 @@ class SumConfig(vf.TasksetConfig):
 
 class SumTask(vf.Task[SumData, vf.State, vf.TaskConfig]):
     @vf.reward(weight=3.0)
-    async def right(self, task, trace) -> float:
+    async def correct(self, task, trace) -> float:
         return float(trace.last_reply == task.answer)
 
     @vf.reward
@@ -31,7 +31,7 @@ class SumTask(vf.Task[SumData, vf.State, vf.TaskConfig]):
         return float(0 < len(trace.last_reply) < 5)
 
     @vf.metric
-    async def length(self, trace) -> float:
+    async def value(self, trace) -> float:
         return float(len(trace.last_reply))
 
 class Sums(vf.Taskset[SumTask, SumConfig]):
@@ -134,7 +134,7 @@ def test_tasks_are_told_apart_and_scored_as_they_weigh(made):
     assert (right.value, right.correct) == (1.0, True)
     assert (wrong.value, wrong.correct) == (0.25, False)
     assert wordy.value == 0.0
-    assert wordy.components == {"right": 0.0, "short": 0.0, "length": 7.0}
+    assert wordy.components == {"correct": 0.0, "short": 0.0, "value": 7.0}, "whatever they are called"
     assert made(reward_range=[0, 1]).score(task, "6").value is None
 
 
