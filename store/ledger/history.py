@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, literal, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
@@ -32,7 +32,8 @@ def copy_history(connection: Connection, source: int, target: int) -> None:
         columns = [column for column in table.c if column not in numbered]
         rows = select(*(literal(target) if column.name == "run_id" else column for column in columns))
         copied = rows.where(table.c.run_id == source)
-        connection.execute(insert(table).from_select([column.name for column in columns], copied))
+        in_order = copied.order_by(*(column for column in table.c if column in numbered))
+        connection.execute(insert(table).from_select([column.name for column in columns], in_order))
 
 
 def end_stage(connection: Connection, run_id: int, stage: int, end: Ending, signal: float | None) -> None:
@@ -84,11 +85,15 @@ def _forget_interventions(connection: Connection, run_id: int, first: int) -> No
         t.eval_cell: t.eval_cell.c.split == "intervened",
         t.measurement: t.measurement.c.name == INTERVENTION,
         t.holdout_query: t.holdout_query.c.asker == INTERVENTION,
-        t.event: t.event.c.kind == INTERVENTION,
     }
     for table, which in of.items():
         own = (table.c.run_id == run_id, table.c.after_stage >= first)
         connection.execute(delete(table).where(*own, *([] if which is None else [which])))
+    event = t.event.c
+    own = (event.run_id == run_id, event.after_stage >= first)
+    # what was then found in evaluating has its own kinds, and came with it
+    begun = select(func.min(event.event_id)).where(*own, event.kind == INTERVENTION).scalar_subquery()
+    connection.execute(delete(t.event).where(*own, event.event_id >= begun))
 
 
 def remove(connection: Connection, run_id: int) -> None:

@@ -12,6 +12,8 @@ from store.errors import LedgerError, UnknownMetric
 from store.ledger import tables
 from store.ledger.ledger import Ledger
 from store.records import (
+    INTERVENTION,
+    BoundaryRecord,
     CategoryRecord,
     CellRecord,
     EnvironmentRecord,
@@ -152,6 +154,29 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         assert ledger.reading.interventions("fork") == [earlier]
         ledger.rewind(run, 6, 2)
         assert ledger.reading.interventions("puzzles") == [earlier]
+        ledger.remove_run(ledger.reading.run("fork").uid)
+
+    def test_what_an_intervention_was_found_to_do_goes_with_it_when_it_is_to_be_done_again(
+        self, ledger: Ledger
+    ) -> None:
+        """Each time a run was killed between the two, the record kept what evaluating had found once more."""
+        run, found = example.write(ledger, "puzzles"), EventRecord("unscorable", "8 samples in evaluation")
+        done = BoundaryRecord(2, 6, 0.0, {}, events=[EventRecord(INTERVENTION, "shrink"), found])
+
+        def told(name: str) -> list[tuple[int | None, str]]:
+            return [(one.after_stage, one.kind) for one in ledger.reading.events(name)]
+
+        before = told("puzzles")
+        ledger.record_intervention(run, [], replace(done, after_stage=1, step=3))
+        earlier = told("puzzles")
+        ledger.record_intervention(run, [], done)
+        assert told("puzzles") != earlier
+        ledger.fork_run(
+            replace(example.run_record("fork"), lineage=LineageRecord("puzzles", 2)), example.checkpoint_record(6, 3)
+        )
+        ledger.rewind(run, 6, 3, is_before_intervening=True)
+        assert told("puzzles") == told("fork") == earlier
+        assert len(earlier) == len(before) + 2
         ledger.remove_run(ledger.reading.run("fork").uid)
 
     def test_many_categories_are_entered_in_as_many_statements_as_few(self, ledger: Ledger) -> None:
