@@ -73,17 +73,17 @@ def run(
         CopyPlace(checked.checkpoint.copy_to, checked.name)  # its driver is there
     place, watcher = Home(home), together(watcher)
     with _opened(_places(checked), place, watcher) as ledger:
-        # Before anything is written: bad input leaves no run behind.
-        origin = None if relations.baseline_of is None else place.run_folder(relations.baseline_of)
-        foundation = lay_foundation(checked, tell=watcher.opening, folder=origin)
-        _refuse_twin(checked, foundation)
-        taken = [run.name for run in ledger.reading.runs()]
-        if name in taken and not is_run(place.run_folder(name)):
+        if name in known_to(ledger) and not is_run(place.run_folder(name)):
             raise UserError(
                 f"the ledger has a run {name} whose folder is not in {place.path}: `evergreen resume {name} --from "
                 f"URL` fetches what was copied of it, `evergreen rm {name}` removes its rows; or give this run another "
                 "`name`"
             )
+        # Before anything is written: bad input leaves no run behind.
+        origin = None if relations.baseline_of is None else place.run_folder(relations.baseline_of)
+        foundation = lay_foundation(checked, tell=watcher.opening, folder=origin)
+        _refuse_twin(checked, foundation)
+        taken = [run.name for run in ledger.reading.runs()]
         hold()
         with place.new_run_folder(name or checked.name, taken, is_exact=name is not None) as folder:
             if folder.name != checked.name and checked.name in taken:
