@@ -20,7 +20,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -42,6 +42,8 @@ from benchmarks.gpu_work import (
     made_up,
     now,
     peak,
+    planned_play,
+    planned_update,
     requests,
     timed,
     trajectories,
@@ -51,6 +53,7 @@ from benchmarks.one_server import MISSING, RANK, python, served
 from benchmarks.random_models import letters_tokenizer, random_qwen2
 from benchmarks.server_sync import to_a_server
 from orchestrator.callbacks import Callback
+from policies import learner as learner_module
 from policies.adapters import require_installed
 from policies.config import AdapterConfig, LearnerConfig
 from policies.errors import PolicyError
@@ -75,7 +78,7 @@ OF_A_MODEL = (
 )  # adapters change the model: last
 SECTIONS = ("ceiling", *OF_A_MODEL, "curriculum")
 SLEEPERS_SHARE = "0.2"  # of the GPU's memory, while the server is awake
-CURRICULUM_S = 60.0
+CURRICULUM_S = 20.0
 
 
 def main() -> None:
@@ -109,6 +112,8 @@ def measure(work: Work, shapes: Mapping[str, dict[str, Any]], sections: Sequence
     if "curriculum" in sections:
         with limited(figures, "curriculum", "codebook", limit):
             curriculum(work, figures)
+            if work.device.type != "cpu":
+                curriculum(replace(work, device=torch.device("cpu")), figures)
     return figures
 
 
@@ -170,7 +175,15 @@ def play(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         with peak(work) as memory:
             seconds = timed(work, partial(sampler.generate, requests(work), Sampling()), 1)
             rate = work.trained_tokens / seconds
-            figures.add("play", f"{shape}, rows {rows}", tokens_s=rate, seconds=seconds, peak_gib=memory())
+            planned = planned_play(policy, rows, *cache_of(work, rows))
+            figures.add(
+                "play",
+                f"{shape}, rows {rows}",
+                tokens_s=rate,
+                seconds=seconds,
+                peak_gib=memory(),
+                planned_gib=planned,
+            )
 
 
 def update(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
@@ -196,8 +209,8 @@ def update_once(
     """Measure an update with these settings."""
     objective, learner = make_objective(), make_learner(policy, settings, ranks)
     batch = objective.prepare(trajectories(work, made_up(work), shares=settings.shares))
-    learner.update(batch, objective)
-    with peak(work) as memory:
+    with kernels_of(settings), peak(work) as memory:
+        learner.update(batch, objective)
         seconds = timed(work, lambda: learner.update(batch, objective), 2)
         rate = update_flops(work, policy, shares=settings.shares) / seconds / 1e12
         top = figures.best("ceiling", "tflops")
@@ -209,6 +222,7 @@ def update_once(
             **({} if top is None else {"share_of_ceiling": rate / top["tflops"]}),
             seconds=seconds,
             peak_gib=memory(),
+            planned_gib=planned_update(policy, settings, is_rank=ranks is not None),
         )
 
 
@@ -327,6 +341,7 @@ def step_beside_a_sleeper(work: Work, policy: Policy, url: str, level: int, abou
 def sharded(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
     """Update as one rank of one: what FSDP2, float32 shards and gathering the weights take on a single device."""
     work = replace(work, groups=work.update_groups)
+    freed = policy.free_memory
     with tempfile.TemporaryDirectory() as folder:
         ranks = Ranks.join(Path(folder) / "meeting", 0, 1, work.device)
         try:
@@ -334,6 +349,7 @@ def sharded(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
             update_once(work, policy, shape, settings, figures, "sharded", ranks)
         finally:
             ranks.leave()
+            policy.free_memory = freed  # the learner's asked all ranks
 
 
 def adapters(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
@@ -346,8 +362,8 @@ def adapters(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
     to_a_server(work, policy, shape, figures, "adapters", "adapter")
 
 
-class Minute(Callback):
-    """Counts the steps of a run, and asks it to stop after a minute."""
+class Timed(Callback):
+    """Counts the steps of a run, and asks it to stop after `CURRICULUM_S`."""
 
     def __init__(self) -> None:
         self.folder, self.ends = Path(), [time.perf_counter()]
@@ -365,7 +381,7 @@ class Minute(Callback):
 
 
 def curriculum(work: Work, figures: Figures) -> None:
-    """Run `examples/codebook.yaml`, its spec built here: ledger, checkpoints and report, no tracker.
+    """Run `examples/codebook.yaml` for `CURRICULUM_S`, its spec built here: ledger, checkpoints and report, no tracker.
 
     Of the accuracy of training, the mean of the last 20 steps is told; on a CPU it is about .8 at every stage's end.
     """
@@ -382,15 +398,15 @@ def curriculum(work: Work, figures: Figures) -> None:
         "resources": {"device": work.device.type},
         "tracker": "none",
     }
-    minute = Minute()
+    clock = Timed()
     with tempfile.TemporaryDirectory() as home:
-        outcome = orchestrator.run(spec, home=home, watcher=minute)
-    last = minute.accuracy[-20:]
+        outcome = orchestrator.run(spec, home=home, watcher=clock)
+    last = clock.accuracy[-20:]
     figures.add(
         "curriculum",
-        f"codebook, {len(minute.accuracy)} steps, {outcome.status}",
-        median_step_ms=1000 * float(np.median(np.diff(minute.ends[1:]))),
-        seconds=minute.ends[-1] - minute.ends[0],
+        f"codebook, {work.device.type}, {len(clock.accuracy)} steps, {outcome.status}",
+        median_step_ms=1000 * float(np.median(np.diff(clock.ends[1:]))),
+        seconds=clock.ends[-1] - clock.ends[0],
         train_accuracy=sum(last) / len(last),
     )
 
@@ -403,13 +419,28 @@ def make_policy(work: Work, fields: dict[str, Any], seed: int = 0) -> Policy:
     return policy
 
 
+@contextmanager
+def kernels_of(settings: Settings) -> Iterator[None]:
+    """Have the learner take the kernels of these settings inside the block."""
+    before = learner_module.repeatable
+    learner_module.repeatable = before if settings.repeats else lambda *_, **__: nullcontext()
+    try:
+        yield
+    finally:
+        learner_module.repeatable = before
+
+
 def make_objective() -> Objective:
     return Objective(ObjectiveConfig.model_validate("grpo"))
 
 
+def cache_of(work: Work, rows: int) -> tuple[int, int]:
+    """Tokens of a sampler's cache, and of prompts that it reads at once."""
+    return rows * (work.prompt + work.new), transformers.Config().prefill_tokens
+
+
 def make_sampler(work: Work, policy: Policy, rows: int) -> Sampler:
-    cache_tokens = rows * (work.prompt + work.new)
-    config = transformers.Config(rows=rows, cache_tokens=cache_tokens, max_tokens=work.new)
+    config = transformers.Config(rows=rows, cache_tokens=cache_of(work, rows)[0], max_tokens=work.new)
     return transformers.create(config, policy)
 
 

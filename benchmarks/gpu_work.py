@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from policies.models.memory import ModelMemory
 from policies.objectives.contracts import Trajectory
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request
@@ -60,10 +61,12 @@ class Settings:
     micro_tokens: int
     recomputes: bool = False  # layers redo their forward in the backward pass
     shares: bool = True  # else every row has a prompt of its own
+    repeats: bool = True  # else kernels may be taken that add in another order each time
 
     def __str__(self) -> str:
         words = [f"micro_tokens {self.micro_tokens}"]
         words += ["layers recomputed"] * self.recomputes + ["no shared prompts"] * (not self.shares)
+        words += ["kernels that do not repeat"] * (not self.repeats)
         return ", ".join(words)
 
 
@@ -81,7 +84,10 @@ class Work:
     updates: tuple[Settings, ...] = (
         Settings(16_384),
         Settings(16_384, recomputes=True),
+        Settings(16_384, repeats=False),
+        Settings(16_384, recomputes=True, repeats=False),
         Settings(16_384, shares=False),
+        Settings(16_384, shares=False, repeats=False),
         Settings(65_536, recomputes=True),
         Settings(65_536),
     )
@@ -156,6 +162,28 @@ def update_flops(work: Work, policy: Policy, *, shares: bool = True) -> float:
     squares = num_prompts * work.prompt**2 + work.num_rows * ((work.prompt + work.new) ** 2 - work.prompt**2)
     attention = 6.0 * config.num_hidden_layers * config.hidden_size * squares
     return float(6.0 * (policy.num_parameters - head) * read + 6.0 * head * work.trained_tokens + attention)
+
+
+def memory_of(policy: Policy) -> ModelMemory:
+    """What `validate --plan` counts with, for a policy that is there."""
+    own = [one.numel() for name, one in policy.model.named_parameters() if "lora_" in name]
+    return ModelMemory.of(policy.model.config, policy.num_parameters - sum(own), policy.dtype, sum(own) or None)
+
+
+def planned_update(policy: Policy, settings: Settings, *, is_rank: bool = False) -> float:
+    """GiB that `validate --plan` counts for an update, without what CUDA itself takes."""
+    memory, num = memory_of(policy), settings.micro_tokens
+    state = memory.weights + (memory.sharded(1) + memory.gathered if is_rank else memory.optimizer)
+    gradients = 0 if is_rank else memory.short_gradients
+    passing = memory.activations(num, recomputes=settings.recomputes) + memory.logits(num)
+    return (state + gradients + passing) / 2**30
+
+
+def planned_play(policy: Policy, rows: int, cache_tokens: int, prefill_tokens: int) -> float:
+    """GiB that `validate --plan` counts for playing, without the learner's and what CUDA itself takes."""
+    memory = memory_of(policy)
+    passing = memory.reading(prefill_tokens) + memory.logits(rows)
+    return (memory.weights + memory.cache(cache_tokens) + passing) / 2**30
 
 
 class Figures:

@@ -37,6 +37,7 @@ EntropyMode = Literal["none", "value", "grad"]
 CHUNK_ELEMENTS = 1 << 26
 
 NUCLEUS_TOKENS = 10_000  # most tokens of a nucleus (SIREN, arXiv 2509.25133)
+MASS_UNITS = 2**52  # to a probability of 1: of integers no order of summing is another sum, on a GPU neither
 MASS_TOLERANCE = 1e-6  # a nucleus is full this far below its mass: sums of float32 probabilities round
 LARGE_VOCABULARY = 4096  # from here on arrays as wide as the vocabulary are what memory and time go to
 FILTERED_OUT = -1e4  # log-prob of a token that the filter took out (Lp-Reg, arXiv 2510.03222)
@@ -153,6 +154,11 @@ def entropy_of(logprobs: Tensor, probabilities: Tensor | None = None) -> Tensor:
     return -((logprobs.exp() if probabilities is None else probabilities) * finite).sum(-1)
 
 
+def in_units(probabilities: Tensor) -> Tensor:
+    """Give probabilities as int64, in units of which there are `MASS_UNITS` to 1."""
+    return (probabilities * MASS_UNITS).long()
+
+
 def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
     """Compute the entropy [N] of each distribution's nucleus: the smallest set of likeliest tokens with this mass.
 
@@ -167,7 +173,8 @@ def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
         if num == most or bool((p_NK.sum(-1) >= mass).all()):
             break
         num = min(8 * num, most)
-    is_out_NK = p_NK.cumsum(-1) - p_NK >= mass - MASS_TOLERANCE  # the mass before them is enough
+    units_NK = in_units(p_NK)
+    is_out_NK = units_NK.cumsum(-1) - units_NK >= (mass - MASS_TOLERANCE) * MASS_UNITS  # the mass before is enough
     inside_NK = top_NK.masked_fill(is_out_NK, -math.inf).log_softmax(-1)
     return -(inside_NK.exp() * inside_NK.masked_fill(is_out_NK, 0.0)).sum(-1)
 

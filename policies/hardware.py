@@ -1,7 +1,8 @@
-"""The device and the CPU threads that torch works with."""
+"""The device and the CPU threads that torch works with, and which kernels."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 import torch
 
 from policies.errors import PolicyError
+
+CUBLAS_BUFFERS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # cuBLAS then sums in one order; read when it is first used
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
@@ -18,6 +21,30 @@ def choose_device(name: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+@contextmanager
+def repeatable(device: torch.device, *, refuses: bool = True) -> Iterator[None]:
+    """Have a GPU compute gradients to the same last bit each time inside the block; a CPU does so anyway.
+
+    Its fastest backward passes (of attention, of rows copied from one prompt) add in whatever order threads come. What
+    has no kernel that repeats raises RuntimeError, unless `refuses` is False: then it warns, and attention is as it was
+    before. The switch is the process's: it holds for other threads too.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    for name, value in CUBLAS_BUFFERS.items():
+        os.environ.setdefault(name, value)
+    fill = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode(), fill.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("error" if refuses else "warn")
+    fill.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before[0])
+        fill.fill_uninitialized_memory = before[1]
 
 
 def free_cached_memory() -> None:

@@ -32,7 +32,7 @@ from policies.config import LearnerConfig
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored, can_recompute
 from policies.gradients import weigh_components
-from policies.hardware import free_cached_memory
+from policies.hardware import free_cached_memory, repeatable
 from policies.learning_rate import Span, fall, rise
 from policies.micro_batches import (
     ForwardPasses,
@@ -525,9 +525,11 @@ class Learner:
     def _backward(self, step: Step, share: Share[MicroBatch], totals: Totals) -> Tensor:
         """Gather the gradient of one micro-batch; give its share of the loss."""
         micro = share.micro
-        rows = to_device(step.batch.take(micro.rows), self.update_passes.policy.device)
-        with step.tally.timing("forward"):
-            scored = score_micro(self.update_passes.policy.model, rows, micro, step.reduction)
+        device = self.update_passes.policy.device
+        rows = to_device(step.batch.take(micro.rows), device)
+        with step.tally.timing("forward"), repeatable(device, refuses=False):
+            with repeatable(device):
+                scored = score_micro(self.update_passes.policy.model, rows, micro, step.reduction)
             now, width = scored.map(Tensor.detach), rows.ids_BT.shape[1]
             noted = {key: value[micro.rows, :width] for key, value in step.noted.tokens.items()}
             seen = seen_by(rows, now, step.at_start(micro.rows, now), noted)
@@ -536,7 +538,7 @@ class Learner:
             raise PolicyError("this objective fills K, and does not say that it needs `entropy_grad`")
         if share.counts:
             step.tally.add(coefficients.sums, coefficients.maxima)
-        with step.tally.timing("backward"):
+        with step.tally.timing("backward"), repeatable(device):
             loss = -(coefficients.w_BT * scored.lp_BT).sum()
             if coefficients.k_BT is not None and scored.entropy_BT is not None:
                 loss = loss - (coefficients.k_BT * scored.entropy_BT).sum()

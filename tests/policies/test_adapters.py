@@ -67,6 +67,29 @@ def frozen(policy: Policy) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_backward_pass_needs_no_more_than_without_them(dtype: torch.dtype) -> None:
+    policy = random_policy()
+    policy.model.to(dtype)
+    before = num_kept(policy.model)
+    policy.put_adapters(SMALL, 1, has_own_base=True)
+    assert num_kept(policy.model) <= before
+
+
+def num_kept(model: Any) -> int:
+    """Bytes that a forward pass keeps for the backward pass, weights left out."""
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no other gets its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.base_model(input_ids=torch.zeros(1, 64, dtype=torch.long), use_cache=False)
+    return sum(one.untyped_storage().nbytes() for place, one in kept.items() if place not in weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_begins_as_the_model_to_the_last_bit_and_only_adapters_move(dtype: torch.dtype) -> None:
     policy = random_policy()
     policy.model.to(dtype)

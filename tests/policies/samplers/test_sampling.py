@@ -42,9 +42,10 @@ def test_a_large_vocabulary_is_drawn_from_in_blocks_and_the_token_is_the_same(
 
 
 @pytest.mark.parametrize("num_tokens", [99, 5000])
-def test_what_is_no_distribution_gives_the_last_token(num_tokens: int) -> None:
+def test_what_is_no_distribution_gives_a_token_of_the_vocabulary(num_tokens: int) -> None:
     nothing = torch.full((2, num_tokens), math.nan)
-    assert draw(nothing, torch.tensor([0.0, 0.7], dtype=torch.float64)).tolist() == [num_tokens - 1] * 2
+    tokens = draw(nothing, torch.tensor([0.0, 0.7], dtype=torch.float64)).tolist()
+    assert all(0 <= token < num_tokens for token in tokens)
 
 
 @pytest.mark.parametrize(
