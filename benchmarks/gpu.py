@@ -20,12 +20,13 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -53,7 +54,6 @@ from benchmarks.one_server import MISSING, RANK, python, served
 from benchmarks.random_models import letters_tokenizer, random_qwen2
 from benchmarks.server_sync import to_a_server
 from orchestrator.callbacks import Callback
-from policies import learner as learner_module
 from policies.adapters import require_installed
 from policies.config import AdapterConfig, LearnerConfig
 from policies.errors import PolicyError
@@ -419,15 +419,9 @@ def make_policy(work: Work, fields: dict[str, Any], seed: int = 0) -> Policy:
     return policy
 
 
-@contextmanager
-def kernels_of(settings: Settings) -> Iterator[None]:
-    """Have the learner take the kernels of these settings inside the block."""
-    before = learner_module.repeatable
-    learner_module.repeatable = before if settings.repeats else lambda *_, **__: nullcontext()
-    try:
-        yield
-    finally:
-        learner_module.repeatable = before
+def kernels_of(settings: Settings) -> AbstractContextManager[Any]:
+    """Have the learner take the kernels of these settings while a block lasts."""
+    return nullcontext() if settings.repeats else patch("policies.learner.repeatable", lambda *_, **__: nullcontext())
 
 
 def make_objective() -> Objective:

@@ -182,7 +182,7 @@ def planned_update(policy: Policy, settings: Settings, *, is_rank: bool = False)
 def planned_play(policy: Policy, rows: int, cache_tokens: int, prefill_tokens: int) -> float:
     """GiB that `validate --plan` counts for playing, without the learner's and what CUDA itself takes."""
     memory = memory_of(policy)
-    passing = memory.reading(prefill_tokens) + memory.logits(rows)
+    passing = memory.reading(prefill_tokens) + memory.drawing(rows)
     return (memory.weights + memory.cache(cache_tokens) + passing) / 2**30
 
 

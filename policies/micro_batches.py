@@ -39,9 +39,20 @@ Ints = NDArray[np.int64]
 
 SCORE = "score_micro"  # method of a sharded model, through which it is run
 
-# What a forward and its backward cost beside their tokens, in tokens: Python, and small matrices. On a CPU measured
-# with the tiny policy, where 64 to 192 do alike; elsewhere an estimate, not verified.
-FORWARD_TOKENS_CPU, FORWARD_TOKENS_ELSEWHERE = 96, 2048
+
+@dataclass(frozen=True)
+class Costs:
+    """What reading takes on a device, in tokens of rows that are read whole."""
+
+    forward: int  # a forward and its backward beside their tokens: Python, and small matrices
+    after_prompt: float  # a token that goes on from a prompt that was read apart
+
+
+# Measured with the tiny policy, where 64 to 192 do alike.
+ON_CPU = Costs(forward=96, after_prompt=1.0)
+# On an H200: 1,000 to 7,000 by the model; 1.3 to 2.3, since attention from some tokens to more takes a slower kernel
+# (docs/results/gpu.md).
+ELSEWHERE = Costs(forward=2048, after_prompt=1.5)
 
 
 @dataclass(frozen=True)
@@ -92,14 +103,14 @@ class MicroBatcher:
 
     openings: SharedOpenings
     most_tokens: int
-    forward_tokens: int = FORWARD_TOKENS_CPU  # what a forward and its backward cost beside their tokens
+    costs: Costs = ON_CPU
     may_share: bool = False  # prompts may be read apart
 
     @classmethod
     def of(cls, batch: Batch, most_tokens: int, may_share: bool, device: torch.device) -> MicroBatcher:
         """Look at a batch to cut it for a device."""
-        forward_tokens = FORWARD_TOKENS_CPU if device.type == "cpu" else FORWARD_TOKENS_ELSEWHERE
-        return cls(SharedOpenings.of(batch), most_tokens, forward_tokens, may_share)
+        costs = ON_CPU if device.type == "cpu" else ELSEWHERE
+        return cls(SharedOpenings.of(batch), most_tokens, costs, may_share)
 
     def cut(self, rows: Tensor) -> list[MicroBatch]:
         """Cut some rows of the step."""
@@ -107,7 +118,14 @@ class MicroBatcher:
         if not self.may_share:
             return whole
         ways = (whole, list(self.shared(rows.numpy())))
-        return min(ways, key=lambda way: sum(m.num_tokens + self.forward_tokens * m.num_forwards for m in way))
+        return min(ways, key=lambda way: sum(map(self.cost, way)))
+
+    def cost(self, micro: MicroBatch) -> float:
+        """Reckon what a micro-batch takes, in tokens."""
+        parts = () if micro.sharing is None else micro.sharing.parts
+        after_prompts = sum(len(part.row_R) * part.num_columns for part in parts)
+        more = (self.costs.after_prompt - 1) * after_prompts
+        return micro.num_tokens + more + self.costs.forward * micro.num_forwards
 
     def whole(self, rows: Ints) -> Iterator[MicroBatch]:
         """Cut whole rows, longest first."""
@@ -174,7 +192,7 @@ class MicroBatcher:
             return
         saved_R = (len(rest_R) - np.arange(len(rest_R))) * (rest_R[0] - rest_R)
         at = int(saved_R.argmax())
-        if saved_R[at] <= self.forward_tokens:
+        if saved_R[at] <= self.costs.forward:
             yield offset, offset + len(rest_R)
             return
         yield from self._spans(rest_R[:at], offset)

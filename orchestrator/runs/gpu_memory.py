@@ -250,7 +250,7 @@ def _playing(case: Case) -> Iterator[Part]:
         yield Part(f"keys and values of {sampler.cache_tokens:,} tokens", memory.cache(sampler.cache_tokens), now)
         prefill = memory.reading(sampler.prefill_tokens)
         yield Part(f"prompts of {sampler.prefill_tokens:,} tokens being read", prefill, now)
-        yield Part("logits of the rows that play", memory.logits(sampler.rows), now)
+        yield Part("logits of the rows that play", memory.drawing(sampler.rows), now)
 
 
 def _measuring(case: Case) -> Iterator[Part]:

@@ -31,6 +31,7 @@ from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 
 FLOAT32 = 4
 LOGIT_COPIES = 5  # float32 arrays over the vocabulary that are alive while a chunk of logits is reduced, at most
+DRAWING_BYTES = 24  # a token of the vocabulary: log-probs, probabilities padded and in units, which are int64
 NARROW_HEADS = (8, 16)  # width of a head of the narrow copies, where they divide that of the whole
 HEAD_STEPS = (8, 4, 2)  # otherwise multiples of these, the first of which does: half a head is rotated, or a quarter
 NARROW_TOKENS = 64
@@ -168,6 +169,10 @@ class ModelMemory:
     def logits(self, num_tokens: int) -> int:
         """Of the logits of so many tokens while they are reduced, a chunk at a time."""
         return min(num_tokens * self.vocabulary, max(CHUNK_ELEMENTS, self.vocabulary)) * FLOAT32 * LOGIT_COPIES
+
+    def drawing(self, num_rows: int) -> int:
+        """Of drawing a token for each of so many rows, all at once: their logits, and what is made of them."""
+        return num_rows * self.vocabulary * (self.bytes_each + DRAWING_BYTES)
 
     def cache(self, num_tokens: int) -> int:
         """Of keys and values."""

@@ -2,10 +2,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from policies.micro_batches import MicroBatch, MicroBatcher, SharedOpenings, mini_batches, totals_of
+from policies.micro_batches import (
+    ELSEWHERE,
+    Costs,
+    MicroBatch,
+    MicroBatcher,
+    SharedOpenings,
+    mini_batches,
+    totals_of,
+)
 from policies.objectives.padding import pad
 from tests.policies.fakes import random_batch, random_trajectories
 
@@ -55,8 +64,8 @@ def num_fed(micro: MicroBatch) -> int:
 def test_micro_batches_fit_and_hold_every_row_once(most: int, may_share: bool) -> None:
     openings = SharedOpenings.of(GROUPS)
     rows = torch.arange(2, 22)
-    for forward_tokens in (0, 50):
-        parts = MicroBatcher(openings, most, forward_tokens, may_share).cut(rows)
+    for costs in (Costs(0, 1.0), Costs(50, 1.5)):
+        parts = MicroBatcher(openings, most, costs, may_share).cut(rows)
         assert sorted(torch.cat([part.rows for part in parts]).tolist()) == rows.tolist()
         for part in parts:
             if part.sharing is not None:
@@ -76,7 +85,7 @@ def test_whole_rows_are_cut_by_length() -> None:
 
 def test_a_micro_batch_holds_whole_prompts_where_they_fit() -> None:
     openings = SharedOpenings.of(GROUPS)
-    cut = MicroBatcher(openings, 120, 0, may_share=True).cut(torch.arange(len(GROUPS.length_B)))
+    cut = MicroBatcher(openings, 120, Costs(0, 1.0), may_share=True).cut(torch.arange(len(GROUPS.length_B)))
     prompts = [set(openings.prompt_B[micro.rows].tolist()) for micro in cut]
     assert len(cut) > 1
     assert sum(map(len, prompts)) == len(set.union(*prompts))
@@ -84,7 +93,7 @@ def test_a_micro_batch_holds_whole_prompts_where_they_fit() -> None:
 
 def test_rows_go_on_from_their_own_prompts_and_those_with_nothing_more_do_not() -> None:
     openings = SharedOpenings.of(GROUPS)
-    for micro in MicroBatcher(openings, 10_000, 5, may_share=True).cut(torch.arange(len(GROUPS.length_B))):
+    for micro in MicroBatcher(openings, 10_000, Costs(5, 1.0), may_share=True).cut(torch.arange(len(GROUPS.length_B))):
         sharing = micro.sharing
         assert sharing is not None
         prompt_B, rest_B = openings.prompt_B[micro.rows], openings.rest_B[micro.rows]
@@ -97,13 +106,25 @@ def test_rows_go_on_from_their_own_prompts_and_those_with_nothing_more_do_not() 
 def test_prompts_are_shared_only_where_it_costs_less() -> None:
     openings = SharedOpenings.of(GROUPS)
     everyone, loners = torch.arange(len(GROUPS.length_B)), torch.tensor([0, 4])
-    for rows, forward_tokens, shares in (
-        (everyone, 10, True),
-        (everyone, 10_000, False),
-        (loners, 10, False),
+    for rows, costs, shares in (
+        (everyone, Costs(10, 1.0), True),
+        (everyone, Costs(10_000, 1.0), False),
+        (everyone, Costs(10, 10.0), False),
+        (loners, Costs(10, 1.0), False),
     ):
-        cut = MicroBatcher(openings, 10_000, forward_tokens, may_share=True).cut(rows)
+        cut = MicroBatcher(openings, 10_000, costs, may_share=True).cut(rows)
         assert [micro.sharing is not None for micro in cut] == [shares]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "groups", "shares"),
+    [(128, 512, 8, False), (1024, 256, 4, True), (2048, 128, 2, True), (512, 64, 8, True)],
+)
+def test_on_a_gpu_prompts_are_shared_where_that_was_faster(prompt: int, answer: int, groups: int, shares: bool) -> None:
+    group_B = np.repeat(np.arange(groups), 8)
+    openings = SharedOpenings(group_B, np.full(8 * groups, prompt), np.full(8 * groups, answer - 1))
+    cut = MicroBatcher(openings, 16_384, ELSEWHERE, may_share=True).cut(torch.arange(8 * groups))
+    assert {micro.sharing is not None for micro in cut} == {shares}
 
 
 def test_no_rows_make_no_micro_batches() -> None:

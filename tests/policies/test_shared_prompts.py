@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from policies.forward import EntropyMode, Reduction, Scored, score_rows
-from policies.micro_batches import MicroBatcher, SharedOpenings, score_micro
+from policies.micro_batches import Costs, MicroBatcher, SharedOpenings, score_micro
 from policies.objectives.contracts import Batch, Trajectory
 from policies.objectives.padding import pad
 from policies.shared_prompts import can_share
@@ -75,7 +75,7 @@ def scored_shared(
     model: Any, batch: Batch, most_tokens: int, forward_tokens: int = 40, entropy: EntropyMode = "grad"
 ) -> list[tuple[Tensor, Batch, Scored]]:
     """Score all rows by shared prompts, a micro-batch after the other."""
-    cutter = MicroBatcher(SharedOpenings.of(batch), most_tokens, forward_tokens)
+    cutter = MicroBatcher(SharedOpenings.of(batch), most_tokens, Costs(forward_tokens, 1.0))
     found = []
     for micro in cutter.shared(np.arange(len(batch.length_B))):
         assert micro.sharing is not None

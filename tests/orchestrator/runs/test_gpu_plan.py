@@ -420,7 +420,7 @@ def test_a_plan_is_printed_and_what_does_not_fit_is_refused(tmp_path: Path, shap
     assert fits.exit_code == 0, fits.stderr
     assert "memory: fits one h100: 69 GB while it updates, of 86 GB" in fits.stdout
     assert "host: 43 GB while it updates, on a machine with 1 rank" in fits.stdout
-    assert "not measured on a GPU" in fits.stdout
+    assert "what was measured on an H200" in fits.stdout
     refused = evergreen("validate", path, "--plan", "--gpu", "a100-40", "--home", tmp_path / "home")
     assert refused.exit_code == 2
     assert "--plan: large does not fit one a100-40" in refused.stderr

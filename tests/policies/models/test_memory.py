@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ from transformers import (
 
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
-from policies.forward import evaluating, recomputing_layers, score_rows
+from policies.forward import entropy_of, evaluating, recomputing_layers, score_rows
 from policies.learner import Learner
 from policies.models.memory import NARROW_TOKENS, ModelMemory, _kept_bytes, _narrow, describe_memory
+from policies.samplers.contracts import Sampling
 from policies.samplers.testing import random_policy
+from policies.samplers.token_distribution import draw, log_distribution
 from tests.shares import share
 
 SHAPE = {
@@ -128,6 +131,23 @@ def test_a_learner_keeps_what_was_told(dtype: Any) -> None:
     assert told.weights == sum(weight.nbytes for weight in policy.model.parameters())
     assert told.optimizer == sum(size for place, size in bytes_by_place.items() if place not in own)
     assert told.short_gradients == (told.weights if dtype == "bfloat16" else 0)
+
+
+@pytest.mark.parametrize("num_tokens", [5000, 5120], ids=["padded", "even"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_draw_takes_what_was_told(num_tokens: int, dtype: torch.dtype) -> None:
+    model, told = build("llama", 1, dtype)
+    logits_RV = torch.randn(16, num_tokens).to(dtype)
+    uniform_R = torch.rand(16, dtype=torch.float64)
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    with Live(model) as live:
+        lp_RV = log_distribution(logits_RV, Sampling())
+        prob_RV = lp_RV.exp()
+        draw(prob_RV, uniform_R)
+        entropy_of(lp_RV, prob_RV)
+    told = replace(told, vocabulary=num_tokens)
+    assert 0.7 < (live.most + logits_RV.nbytes) / told.drawing(16) < 1.02
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mistral"])
