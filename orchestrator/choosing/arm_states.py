@@ -7,12 +7,12 @@ states of few arms only, and a live view draws a few times a second.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import overload
 
 from orchestrator.bandits.contracts import Standing
-from store.records import ArmRecord
+from store.records import EVERYTHING, ArmRecord
 
 
 class ArmStates(Sequence[ArmRecord]):
@@ -20,6 +20,15 @@ class ArmStates(Sequence[ArmRecord]):
 
     def __init__(self, standings: Mapping[str, Standing]) -> None:
         self._standings = dict(standings)
+
+    def kept(self, most: int, asked: Collection[str]) -> ArmStates:
+        """Give those that a record keeps: all up to `most`, else those of bandits that were asked, and the scheduler's.
+
+        A bandit that nobody asks stays as it is.
+        """
+        if len(self) <= most:
+            return self
+        return ArmStates({name: one for name, one in self._standings.items() if name in asked or name == EVERYTHING})
 
     @cached_property
     def _records(self) -> list[ArmRecord]:

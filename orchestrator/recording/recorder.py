@@ -27,6 +27,7 @@ from policies.samplers.weight_check import require_healthy
 from store import checkpoints, report
 from store.checkpoint_copies import CheckpointCopier
 from store.ledger import Ledger, RunHandle
+from store.ledger.rows import MAX_ARMS
 from store.records import (
     DECISION,
     INTERVENTION,
@@ -130,7 +131,7 @@ class RunRecorder:
             groups=[_group(group) for group in groups],
             samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
             metrics=[*numbers, *done.found.metrics],
-            arms=done.arms,
+            arms=done.arms.kept(MAX_ARMS, {group.slot.bandit for group in groups}),
             events=[
                 *events.of_step(groups, report, done.left_out),
                 *(EventRecord(QUARANTINE, text) for text in done.set_aside),

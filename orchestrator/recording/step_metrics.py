@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.choosing.arm_states import ArmStates
 from orchestrator.measurements.interim import InterimFindings
 from orchestrator.played_group import Group, PlayedGroup
 from orchestrator.rollout.batch import RolloutBatch
@@ -21,7 +22,7 @@ from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
 from policies.objectives.registry import load
 from store.metrics import METRICS
-from store.records import ArmRecord, MetricRecord
+from store.records import MetricRecord
 
 Place = tuple[str | None, str | None]  # environment, category; None: all of them
 Sums = Mapping[str, tuple[float, float]]  # "environment/category" -> (sum over tokens in nats, tokens)
@@ -35,7 +36,7 @@ class StepResult:
     """A step: what was played, and what was learned from it."""
 
     batch: RolloutBatch
-    arms: Sequence[ArmRecord]  # as they stand after learning, before anything else is picked
+    arms: ArmStates  # as they stand after learning, before anything else is picked
     version: int  # of the weights that the update began with
     report: UpdateReport | None  # None: nothing could be scored
     update: Sequence[MetricRecord]  # the numbers of the update

@@ -10,6 +10,7 @@ step they are those of the run's bandit, made anew. What was found so is believe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -186,10 +187,11 @@ def _bandit_log(
     arms: Sequence[str],
     scores: Mapping[tuple[int, int], GroupScores],
 ) -> BanditLog:
-    steps = []
+    steps, known = [], sorted(states)
     for step, own in groupby(picks, lambda pick: pick.step):
         logged = [_pick(pick, scores.get((pick.step, pick.slot))) for pick in own]
-        before = states.get(step - 1) or first
+        at = bisect_left(known, step)  # of a bandit that was not asked meanwhile the newest is from before
+        before = states[known[at - 1]] if at else first
         agrees = [abs(before.get(pick.arm, -1) - pick.probability) <= SAME for pick in logged]
         # What went into quarantine by this step, or came out of it, differs after it; what it picked was there.
         there = before if agrees[0] else {*(states.get(step) or arms), *(pick.arm for pick in logged)}

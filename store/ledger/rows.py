@@ -17,7 +17,7 @@ from store.records import BoundaryRecord, EventRecord, GroupRecord, StageRecord,
 
 Row = dict[str, Any]
 RowsOfTables = Iterator[tuple[Table, Sequence[Row]]]
-MAX_ARMS = 200  # beyond it the state of the arms is not kept step by step
+MAX_ARMS = 200  # of the bandits that a record tells of; of more none is kept
 
 
 def now() -> str:

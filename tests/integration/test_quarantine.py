@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ import orchestrator
 from orchestrator.callbacks import Callback, Watchers
 from orchestrator.choosing.quarantine import Quarantine
 from orchestrator.progress import Progress
+from orchestrator.runs.catalog import opened
 from orchestrator.spec.sections import Quarantine as QuarantineSection
 from store.records import StepRecord
 from tests.integration.patchy import Patchy
@@ -58,6 +60,11 @@ def patchy(path: Path, *broken: str, name: str = "patchy", **changes: Any) -> di
     )
 
 
+def picked(home: Path, name: str = "patchy") -> list[str]:
+    with opened(home, name) as (_, ledger):
+        return [pick.arm for pick in ledger.reading.picks(name) if pick.level == "category"]
+
+
 def said(home: Path, name: str = "patchy") -> list[tuple[int, str]]:
     return [(event["step"], event["text"]) for event in told(home, name)["events"] if event["kind"] == "quarantine"]
 
@@ -68,6 +75,10 @@ def test_a_category_that_cannot_be_scored_is_set_aside_tried_again_and_set_aside
     played = Played()
     spec = patchy(tmp_path / "broken", "one/hard", stages=1, stage={"steps": STEPS, "replay": 0})
     orchestrator.run(spec, home=tmp_path, watcher=played)
+    of_arms = Counter(arm.removeprefix("one/") for arm in picked(tmp_path))
+    assert {
+        arm["arm"]: arm["num_picks"] for arm in told(tmp_path, "patchy")["arms"] if arm["bandit"] == "one"
+    } == of_arms
     tries = [step for step, arms in enumerate(played.arms, start=1) if "one/hard" in arms]
     assert tries == [1, 2, 9, 22], "two steps, six without it, one, twelve without it, one"
     assert all("one/easy" in arms for arms in played.arms)

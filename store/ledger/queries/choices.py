@@ -11,6 +11,7 @@ from sqlalchemy.sql import FromClause
 from store.ledger import query_rows as q
 from store.ledger import tables as t
 from store.ledger.queries.base import Answers, Queries, bin_of, same_step, within
+from store.records import EVERYTHING
 
 
 class ChoiceQueries(Queries):
@@ -63,7 +64,10 @@ class ChoiceQueries(Queries):
         return self.fetch(query.group_by(*by).order_by(*by))
 
     def arm_paths(self, name: str) -> Answers:
-        """Where every arm's probability began, went and ended, in the order in which arms appeared."""
+        """Where every arm's probability began, went and ended, in the order in which arms appeared.
+
+        Picks are counted: what a bandit knows of an arm begins anew where the arm was in quarantine.
+        """
         row, run_id = t.arm_state.c, self.run_id(name)
         extremes = (
             *(func.min(row.step).label("first"), func.max(row.step).label("last")),
@@ -77,10 +81,16 @@ class ChoiceQueries(Queries):
         for state, step in ((begin, path.c.first), (end, path.c.last)):
             same = (state.c[key] == path.c[key] for key in ("bandit", "arm"))
             source = source.join(state, and_(state.c.run_id == run_id, state.c.step == step, *same))
+        of, environment = t.pick.c, t.environment.c
+        bandit = case((of.level == "category", environment.name), else_=EVERYTHING).label("bandit")
+        picked = select(bandit, of.arm, func.count().label("num_picks"))
+        picked = picked.select_from(t.with_names(t.pick)).where(of.run_id == run_id)
+        num = picked.where(of.level.in_(("scheduler", "category", "flat"))).group_by(bandit, of.arm).subquery()
+        source = source.outerjoin(num, and_(num.c.bandit == path.c.bandit, num.c.arm == path.c.arm))
         query = select(
             *(path.c.bandit, path.c.arm, begin.c.probability.label("probability_start")),
             *(path.c.probability_min, path.c.probability_max, end.c.probability.label("probability_end")),
-            *(end.c.value.label("value_end"), end.c.num_picks),
+            *(end.c.value.label("value_end"), func.coalesce(num.c.num_picks, 0).label("num_picks")),
         ).select_from(source)
         return self.fetch(query.order_by(path.c.first, path.c.bandit, path.c.arm))
 
