@@ -34,7 +34,7 @@ def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[
     sums = [[torch.zeros_like(weight, dtype=_wide(weight)) for weight in weights] for _ in advantages]
     num_tokens = max(1, int(batch.mask_BT.sum()))
     rows = batch.mask_BT.any(-1).nonzero()[:, 0]
-    with passes.prepared(), repeatable(passes.policy.device):
+    with passes.prepared(), repeatable(passes.policy.device, refuses=passes.policy.unrepeatable is None):
         for micro in passes.batcher(batch).cut(rows):
             own = to_device(batch.take(micro.rows), passes.policy.device)
             for into, advantage_BT in zip(sums, advantages, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -25,8 +25,8 @@ def repeatable(device: torch.device, *, refuses: bool = True) -> Iterator[None]:
     """Have a GPU compute gradients to the same last bit each time inside the block; a CPU does so anyway.
 
     Its fastest backward passes (of attention, of rows copied from one prompt) add in whatever order threads come. What
-    has no kernel that repeats raises RuntimeError, unless `refuses` is False: then it warns, and attention is as it was
-    before. The switch is the process's: it holds for other threads too.
+    has no kernel that repeats raises RuntimeError, unless `refuses` is False: then it warns, and attention does not
+    repeat either. The switch is the process's: it holds for other threads too.
 
     CUBLAS_WORKSPACE_CONFIG need not be set: torch (2.11 on) gives cuBLAS a buffer of its own for each stream, and up to
     2.12 reads the variable at every matrix product, which takes .1 ms.
@@ -34,9 +34,29 @@ def repeatable(device: torch.device, *, refuses: bool = True) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    with _kernels_that_repeat("error" if refuses else "warn"):
+        yield
+
+
+def first_that_cannot_repeat(compute: Callable[[], object]) -> str | None:
+    """Compute something; name the first operation in it that torch has no kernel for which repeats; None: there is none."""
+    try:
+        with _kernels_that_repeat("error"):
+            compute()
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        return operation
+    return None
+
+
+@contextmanager
+def _kernels_that_repeat(otherwise: Literal["error", "warn"]) -> Iterator[None]:
+    """Have torch take kernels that repeat inside the block; `otherwise`: what it does where there is none."""
     fill: Any = torch.utils.deterministic  # a property of the module
     before = torch.get_deterministic_debug_mode(), fill.fill_uninitialized_memory
-    torch.set_deterministic_debug_mode("error" if refuses else "warn")
+    torch.set_deterministic_debug_mode(otherwise)
     fill.fill_uninitialized_memory = False  # nothing here reads what it has not written
     try:
         yield

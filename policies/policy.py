@@ -21,7 +21,8 @@ from policies import adapters
 from policies.config import AdapterConfig
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError
-from policies.hardware import free_cached_memory
+from policies.forward import evaluating, score_rows
+from policies.hardware import first_that_cannot_repeat, free_cached_memory
 from policies.layers import freeze_beside_text
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
@@ -62,6 +63,22 @@ class Policy:
         """Of the weights."""
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
+
+    @cached_property
+    def unrepeatable(self) -> str | None:
+        """Name the operation of its passes that gives other last bits each time on the device; None: none does."""
+        if self.device.type != "cuda":
+            return None
+        ids_BT = torch.tensor([[self.pad_id] * 3], device=self.device)
+
+        def differentiate() -> None:
+            weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+            with torch.enable_grad():
+                scored = score_rows(self.model, ids_BT, ids_BT.new_tensor([[0, 1, 1]], dtype=torch.bool))
+                torch.autograd.grad(scored.lp_BT.sum(), weights, allow_unused=True)
+
+        with evaluating(self.model):
+            return first_that_cannot_repeat(differentiate)
 
     @property
     def num_parameters(self) -> int:

@@ -40,7 +40,7 @@ def warm_start(
     """
     optimizer = Optimizer(policy.model, config.betas, config.weight_decay, CLIP_NORM)
     num = config.num_batches
-    with evaluating(policy.model), repeatable(policy.device):
+    with evaluating(policy.model), repeatable(policy.device, refuses=policy.unrepeatable is None):
         for batch in range(num):
             ids_BT, mask_BT = _encode(policy, draw(config.batch_size))
             loss = -score_rows(policy.model, ids_BT, mask_BT).lp_BT.sum() / mask_BT.sum()

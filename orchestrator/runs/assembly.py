@@ -72,7 +72,7 @@ class Foundation:
     prompts: PromptLimits
     tasks: TaskSampler
     interventions: Sequence[Planned]
-    remarks: Sequence[str]  # of categories that cannot be measured, and of answers that nothing ends
+    remarks: Sequence[str]  # of categories that cannot be measured, answers that nothing ends, gradients that vary
     is_resumed: bool  # its weights come from a checkpoint
 
     @property
@@ -145,10 +145,21 @@ def lay_foundation(
     remarks = [
         *endless_answers(environments.values(), policy.endings, spec.budgets, policy.name),
         *check_supply(spec, new, prompts),
+        *_what_cannot_repeat(policy),
     ]
     tasks = TaskSampler(environments, spec.curriculum, spec.seed, tell, prompts)
     is_resumed = weights is not None
     return Foundation(spec, sources, environments, choice, policy, prompts, tasks, interventions, remarks, is_resumed)
+
+
+def _what_cannot_repeat(policy: Policy) -> list[str]:
+    """Say where the policy's gradients have other last bits each time."""
+    if policy.unrepeatable is None:
+        return []
+    return [
+        f"{policy.name} computes with {policy.unrepeatable}, which has no kernel for a GPU that gives the same bits "
+        "each time: a run that is resumed goes on, but not bit for bit"
+    ]
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def fit(copy: Policy, batches: Iterator[Rows], budget: Budget, curve: Curve) -> 
         batch = next(batches)
         num = batch.mask_BT.sum()
         total = 0.0
-        with evaluating(copy.model), repeatable(copy.device):
+        with evaluating(copy.model), repeatable(copy.device, refuses=copy.unrepeatable is None):
             for part in batch.parts(budget.micro_tokens):
                 scored = score_rows(copy.model, part.ids_BT.to(copy.device), part.mask_BT.to(copy.device))
                 loss = -scored.lp_BT.sum() / num

@@ -156,6 +156,15 @@ def test_an_update_gives_the_same_bits_each_time(device: torch.device, case: str
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
+def test_a_model_with_an_operation_that_cannot_repeat_learns_all_the_same(device: torch.device) -> None:
+    """Added after these tests had last been run on a GPU."""
+    policy = wide_policy(device, torch.float32)
+    policy.model.model.norm.register_forward_hook(lambda module, given, out: out + 0 * out.cumsum(-1))
+    assert policy.unrepeatable == ("cumsum_cuda_kernel" if device.type == "cuda" else None)
+    learner, own = learner_of(policy, "grpo", lr=1e-3, micro_tokens=8192)
+    assert learner.learn(wide_trajectories(device), own).num_updates == 1
+
+
 def test_a_warm_start_gives_the_same_bits_each_time(device: torch.device) -> None:
     def once() -> list[Tensor]:
         policy = on(random_policy(), device, torch.float32)
