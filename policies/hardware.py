@@ -39,7 +39,7 @@ def repeatable(device: torch.device, *, refuses: bool = True) -> Iterator[None]:
 
 
 def first_that_cannot_repeat(compute: Callable[[], object]) -> str | None:
-    """Compute something; name the first operation in it that torch has no kernel for which repeats; None: there is none."""
+    """Compute something; name the first operation in it for which torch has no kernel that repeats, or give None."""
     try:
         with _kernels_that_repeat("error"):
             compute()
