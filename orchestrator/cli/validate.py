@@ -177,7 +177,7 @@ def print_gpu_plan(console: Console, spec: Spec, plan: GpuPlan) -> None:
     said = {"memory": plan.verdict, "host": plan.host.in_words, "speed": plan.rates.in_words}
     for line in (*(f"{key}: {text}" for key, text in said.items()), *(f"note: {text}" for text in plan.notes)):
         console.print(Text(plain(line)))
-    console.print(Text("arithmetic; of memory 25 % above to 2 % below what was measured on an H200", style="dim"))
+    console.print(Text("arithmetic; of memory 26 % above to 2 % below what was measured on an H200", style="dim"))
 
 
 def _sum(nums: Sequence[int | None]) -> str:
