@@ -28,8 +28,8 @@ def repeatable(device: torch.device, *, refuses: bool = True) -> Iterator[None]:
     has no kernel that repeats raises RuntimeError, unless `refuses` is False: then it warns, and attention does not
     repeat either. The switch is the process's: it holds for other threads too.
 
-    CUBLAS_WORKSPACE_CONFIG need not be set: torch (2.11 on) gives cuBLAS a buffer of its own for each stream. 2.11 parses
-    the variable at every matrix product, which takes .1 ms.
+    CUBLAS_WORKSPACE_CONFIG need not be set: torch (2.11 on) gives cuBLAS a buffer of its own for each stream. 2.11
+    parses the variable at every matrix product, which takes .1 ms.
     """
     if device.type != "cuda":
         yield
