@@ -57,7 +57,7 @@ def play(
     You are shown training tasks, category after category, and write a line each turn; one that ends with a backslash
     goes on in the next. Ctrl-D ends. With --policy, held-out tasks are played without a model, and the pass rates
     printed by category with 95 % intervals: `random` and `constant` are a floor, `reference` (a task's own answer) is
-    a ceiling.
+    a ceiling where one reply is all that a task asks for.
     """
     if policy is None and (run is not None or as_json or text is not None):
         raise UserError("--run, --json and --text are about a policy: say which with --policy, or play without them")
