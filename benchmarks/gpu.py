@@ -1,6 +1,6 @@
 """What a GPU does with the weights of Qwen2.5-0.5B and 3B, drawn on the spot: nothing is downloaded. One command:
 
-    python -m benchmarks.gpu [--section ceiling,play,update,step,adapters,sharded,sync,colocated,sleeping,curriculum]
+    python -m benchmarks.gpu [--section ceiling,play,update,sharing,step,adapters,sharded,sync,...]
                             [--shape 0.5B,3B]
 
 Needs only torch, transformers, numpy, pydantic and SQLAlchemy; run it from the tree. What wants vLLM or peft besides
@@ -58,6 +58,7 @@ from policies.adapters import require_installed
 from policies.config import AdapterConfig, LearnerConfig
 from policies.errors import PolicyError
 from policies.learner import Learner
+from policies.micro_batches import MicroBatch, MicroBatcher
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.objective import Objective
 from policies.policy import Policy
@@ -69,6 +70,7 @@ from store.lock import request_stop
 OF_A_MODEL = (
     "play",
     "update",
+    "sharing",
     "step",
     "sync",
     "colocated",
@@ -122,7 +124,7 @@ def measure_model(
 ) -> None:
     """Measure what a model of one shape is needed for; its memory is free again afterwards."""
     policy = make_policy(work, fields)
-    calls = (play, update, step, sync, colocated, sleeping, sharded, adapters)
+    calls = (play, update, sharing, step, sync, colocated, sleeping, sharded, adapters)
     for section, call in zip(OF_A_MODEL, calls, strict=True):
         if section in sections:
             with limited(figures, section, shape, limit):
@@ -224,6 +226,25 @@ def update_once(
             peak_gib=memory(),
             planned_gib=planned_update(policy, settings, is_rank=ranks is not None),
         )
+
+
+def sharing(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Update with whole rows, and with prompts that are read once, whatever the learner would choose."""
+    objective, learner = make_objective(), make_learner(policy, Settings(work.updates[0].micro_tokens))
+    for prompt, new, groups in work.openings:
+        now_work = replace(work, prompt=prompt, new=new, groups=groups)
+        batch = objective.prepare(trajectories(now_work, made_up(now_work)))
+        for way in ("whole", "shared"):
+            cut = partial(_cut_one_way, way=way)
+            with patch.object(MicroBatcher, "cut", lambda self, rows, cut=cut: cut(self, rows)):
+                report = learner.update(batch, objective)
+                seconds = timed(now_work, partial(learner.update, batch, objective), 2)
+            about = f"{shape}, prompts of {prompt}, answers of {new}, {way}"
+            figures.add("sharing", about, seconds=seconds, tokens_fed=report.num_tokens_fed)
+
+
+def _cut_one_way(batcher: MicroBatcher, rows: torch.Tensor, way: str) -> list[MicroBatch]:
+    return list(getattr(batcher, way)(rows.numpy()))
 
 
 def step(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
@@ -421,7 +442,9 @@ def make_policy(work: Work, fields: dict[str, Any], seed: int = 0) -> Policy:
 
 def kernels_of(settings: Settings) -> AbstractContextManager[Any]:
     """Have the learner take the kernels of these settings while a block lasts."""
-    return nullcontext() if settings.repeats else patch("policies.learner.repeatable", lambda *_, **__: nullcontext())
+    if settings.deterministic:
+        return nullcontext()
+    return patch("policies.learner.deterministic_kernels", lambda *_, **__: nullcontext())
 
 
 def make_objective() -> Objective:

@@ -61,12 +61,12 @@ class Settings:
     micro_tokens: int
     recomputes: bool = False  # layers redo their forward in the backward pass
     shares: bool = True  # else every row has a prompt of its own
-    repeats: bool = True  # else kernels may be taken that add in another order each time
+    deterministic: bool = True  # else kernels may be taken that add in another order each time
 
     def __str__(self) -> str:
         words = [f"micro_tokens {self.micro_tokens}"]
         words += ["layers recomputed"] * self.recomputes + ["no shared prompts"] * (not self.shares)
-        words += ["kernels that do not repeat"] * (not self.repeats)
+        words += ["nondeterministic kernels"] * (not self.deterministic)
         return ", ".join(words)
 
 
@@ -84,21 +84,28 @@ class Work:
     updates: tuple[Settings, ...] = (
         Settings(16_384),
         Settings(16_384, recomputes=True),
-        Settings(16_384, repeats=False),
-        Settings(16_384, recomputes=True, repeats=False),
+        Settings(16_384, deterministic=False),
+        Settings(16_384, recomputes=True, deterministic=False),
         Settings(16_384, shares=False),
-        Settings(16_384, shares=False, repeats=False),
+        Settings(16_384, shares=False, deterministic=False),
         Settings(65_536, recomputes=True),
         Settings(65_536),
     )
     update_groups: int = 16  # of the update by itself, which is as fast a token as that of all groups
     curriculum_steps: int = 300  # of each of four stages
+    openings: tuple[tuple[int, int, int], ...] = (  # tokens of a prompt and of an answer, groups
+        (128, 512, 8),
+        (512, 512, 5),
+        (1024, 256, 4),
+        (2048, 128, 2),
+        (512, 64, 8),
+    )
 
     @classmethod
     def small(cls, device: torch.device) -> Work:
         """A toy that takes seconds on a CPU."""
         updates = (Settings(256), Settings(256, recomputes=True), Settings(256, shares=False))
-        return cls(device, torch.float32, 4, 8, 8, (64,), (32,), updates, 2, curriculum_steps=2)
+        return cls(device, torch.float32, 4, 8, 8, (64,), (32,), updates, 2, curriculum_steps=2, openings=((8, 8, 2),))
 
     @property
     def num_rows(self) -> int:

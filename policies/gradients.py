@@ -16,7 +16,6 @@ from torch import Tensor
 from policies import forward
 from policies.errors import PolicyError
 from policies.forward import Reduction, head_of
-from policies.hardware import repeatable
 from policies.micro_batches import ForwardPasses, micro_features, score_micro, to_device
 from policies.objectives.by_environment import AnyObjective
 from policies.objectives.contracts import Batch, Trajectory
@@ -34,7 +33,7 @@ def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[
     sums = [[torch.zeros_like(weight, dtype=_wide(weight)) for weight in weights] for _ in advantages]
     num_tokens = max(1, int(batch.mask_BT.sum()))
     rows = batch.mask_BT.any(-1).nonzero()[:, 0]
-    with passes.prepared(), repeatable(passes.policy.device, refuses=passes.policy.unrepeatable is None):
+    with passes.prepared(), passes.policy.deterministic():
         for micro in passes.batcher(batch).cut(rows):
             own = to_device(batch.take(micro.rows), passes.policy.device)
             for into, advantage_BT in zip(sums, advantages, strict=True):

@@ -21,11 +21,11 @@ def choose_device(name: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device
 
 
 @contextmanager
-def repeatable(device: torch.device, *, refuses: bool = True) -> Iterator[None]:
+def deterministic_kernels(device: torch.device, *, strict: bool = True) -> Iterator[None]:
     """Have a GPU compute gradients to the same last bit each time inside the block; a CPU does so anyway.
 
     Its fastest backward passes (of attention, of rows copied from one prompt) add in whatever order threads come. What
-    has no kernel that repeats raises RuntimeError, unless `refuses` is False: then it warns, and attention does not
+    has no kernel that repeats raises RuntimeError, unless `strict` is False: then it warns, and attention does not
     repeat either. The switch is the process's: it holds for other threads too.
 
     CUBLAS_WORKSPACE_CONFIG need not be set: torch (2.11 on) gives cuBLAS a buffer of its own for each stream. 2.11
@@ -34,14 +34,14 @@ def repeatable(device: torch.device, *, refuses: bool = True) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with _kernels_that_repeat("error" if refuses else "warn"):
+    with _deterministic_algorithms("error" if strict else "warn"):
         yield
 
 
-def first_that_cannot_repeat(compute: Callable[[], object]) -> str | None:
+def nondeterministic_operation_of(compute: Callable[[], object]) -> str | None:
     """Compute something; name the first operation in it for which torch has no kernel that repeats, or give None."""
     try:
-        with _kernels_that_repeat("error"):
+        with _deterministic_algorithms("error"):
             compute()
     except RuntimeError as error:
         operation, found, _ = str(error).partition(" does not have a deterministic implementation")
@@ -52,7 +52,7 @@ def first_that_cannot_repeat(compute: Callable[[], object]) -> str | None:
 
 
 @contextmanager
-def _kernels_that_repeat(otherwise: Literal["error", "warn"]) -> Iterator[None]:
+def _deterministic_algorithms(otherwise: Literal["error", "warn"]) -> Iterator[None]:
     """Have torch take kernels that repeat inside the block; `otherwise`: what it does where there is none."""
     fill: Any = torch.utils.deterministic  # a property of the module
     before = torch.get_deterministic_debug_mode(), fill.fill_uninitialized_memory

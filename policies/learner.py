@@ -32,7 +32,7 @@ from policies.config import LearnerConfig
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored, can_recompute
 from policies.gradients import weigh_components
-from policies.hardware import free_cached_memory, repeatable
+from policies.hardware import deterministic_kernels, free_cached_memory
 from policies.learning_rate import Span, fall, rise
 from policies.micro_batches import (
     ForwardPasses,
@@ -280,7 +280,7 @@ class Learner:
         self.policy, self.config, self.lr = policy, config, config.lr
         self.lr_share = 1.0  # of the configured learning rate, by whoever lowers it
         self.work = work or Alone()
-        self.repeats = policy.unrepeatable is None  # before its model is sharded
+        self.is_deterministic = policy.nondeterministic_operation is None  # before its model is sharded
         recomputes = config.recomputes_layers(policy.num_parameters)
         if config.activation_checkpointing is None:
             recomputes = recomputes and can_recompute(policy.model)
@@ -528,8 +528,8 @@ class Learner:
         micro = share.micro
         device = self.update_passes.policy.device
         rows = to_device(step.batch.take(micro.rows), device)
-        with step.tally.timing("forward"), repeatable(device, refuses=False):
-            with repeatable(device, refuses=self.repeats):
+        with step.tally.timing("forward"), deterministic_kernels(device, strict=False):
+            with deterministic_kernels(device, strict=self.is_deterministic):
                 scored = score_micro(self.update_passes.policy.model, rows, micro, step.reduction)
             now, width = scored.map(Tensor.detach), rows.ids_BT.shape[1]
             noted = {key: value[micro.rows, :width] for key, value in step.noted.tokens.items()}
@@ -539,7 +539,7 @@ class Learner:
             raise PolicyError("this objective fills K, and does not say that it needs `entropy_grad`")
         if share.counts:
             step.tally.add(coefficients.sums, coefficients.maxima)
-        with step.tally.timing("backward"), repeatable(device, refuses=self.repeats):
+        with step.tally.timing("backward"), deterministic_kernels(device, strict=self.is_deterministic):
             loss = -(coefficients.w_BT * scored.lp_BT).sum()
             if coefficients.k_BT is not None and scored.entropy_BT is not None:
                 loss = loss - (coefficients.k_BT * scored.entropy_BT).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -22,7 +22,7 @@ from policies.config import AdapterConfig
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError
 from policies.forward import evaluating, score_rows
-from policies.hardware import first_that_cannot_repeat, free_cached_memory
+from policies.hardware import deterministic_kernels, free_cached_memory, nondeterministic_operation_of
 from policies.layers import freeze_beside_text
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
@@ -65,7 +65,7 @@ class Policy:
         return dtype
 
     @cached_property
-    def unrepeatable(self) -> str | None:
+    def nondeterministic_operation(self) -> str | None:
         """Name the operation of its passes that gives other last bits each time on the device; None: none does."""
         if self.device.type != "cuda":
             return None
@@ -78,7 +78,11 @@ class Policy:
                 torch.autograd.grad(scored.lp_BT.sum(), weights, allow_unused=True)
 
         with evaluating(self.model):
-            return first_that_cannot_repeat(differentiate)
+            return nondeterministic_operation_of(differentiate)
+
+    def deterministic(self) -> AbstractContextManager[None]:
+        """Have its gradients come out the same to the last bit each time inside the block, where the model can."""
+        return deterministic_kernels(self.device, strict=self.nondeterministic_operation is None)
 
     @property
     def num_parameters(self) -> int:

@@ -19,7 +19,6 @@ from policies.config import WarmStartConfig
 from policies.encoder import Example
 from policies.errors import PolicyError
 from policies.forward import evaluating, score_rows
-from policies.hardware import repeatable
 from policies.optimizer import Optimizer
 from policies.policy import Policy
 
@@ -40,7 +39,7 @@ def warm_start(
     """
     optimizer = Optimizer(policy.model, config.betas, config.weight_decay, CLIP_NORM)
     num = config.num_batches
-    with evaluating(policy.model), repeatable(policy.device, refuses=policy.unrepeatable is None):
+    with evaluating(policy.model), policy.deterministic():
         for batch in range(num):
             ids_BT, mask_BT = _encode(policy, draw(config.batch_size))
             loss = -score_rows(policy.model, ids_BT, mask_BT).lp_BT.sum() / mask_BT.sum()

@@ -145,20 +145,20 @@ def lay_foundation(
     remarks = [
         *endless_answers(environments.values(), policy.endings, spec.budgets, policy.name),
         *check_supply(spec, new, prompts),
-        *_what_cannot_repeat(policy),
+        *_nondeterminism(policy),
     ]
     tasks = TaskSampler(environments, spec.curriculum, spec.seed, tell, prompts)
     is_resumed = weights is not None
     return Foundation(spec, sources, environments, choice, policy, prompts, tasks, interventions, remarks, is_resumed)
 
 
-def _what_cannot_repeat(policy: Policy) -> list[str]:
+def _nondeterminism(policy: Policy) -> list[str]:
     """Say where the policy's gradients have other last bits each time."""
-    if policy.unrepeatable is None:
+    if (operation := policy.nondeterministic_operation) is None:
         return []
     return [
-        f"{policy.name} computes with {policy.unrepeatable}, which has no kernel for a GPU that gives the same bits "
-        "each time: a run that is resumed goes on, but not bit for bit"
+        f"{policy.name} computes with {operation}, which has no kernel for a GPU that gives the same bits each time: a "
+        "run that is resumed goes on, but not bit for bit"
     ]
 
 

@@ -242,11 +242,15 @@ def _narrow(text: Any, names: Sequence[str], factor: int, num_layers: int) -> An
 
 
 def _kept_bytes(architecture: Any, dtype: torch.dtype) -> int:
-    """Run a model forward and add up the memory that its backward pass would read, weights left out."""
+    """Make a model and count what its forward pass keeps."""
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
-        model = AutoModelForCausalLM.from_config(architecture).to(dtype).eval()
+        return kept_bytes(AutoModelForCausalLM.from_config(architecture).to(dtype).eval())
+
+
+def kept_bytes(model: Any) -> int:
+    """Run a model forward on a few tokens and add up the memory that its backward pass would read, weights left out."""
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, Tensor] = {}
 

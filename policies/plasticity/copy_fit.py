@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policies.forward import evaluating, score_rows
-from policies.hardware import repeatable
 from policies.optimizer import Optimizer
 from policies.plasticity.curves import BETAS, CLIP_NORM, Budget, Curve, require_finite_loss
 from policies.policy import Policy
@@ -53,7 +52,7 @@ def fit(copy: Policy, batches: Iterator[Rows], budget: Budget, curve: Curve) -> 
         batch = next(batches)
         num = batch.mask_BT.sum()
         total = 0.0
-        with evaluating(copy.model), repeatable(copy.device, refuses=copy.unrepeatable is None):
+        with evaluating(copy.model), copy.deterministic():
             for part in batch.parts(budget.micro_tokens):
                 scored = score_rows(copy.model, part.ids_BT.to(copy.device), part.mask_BT.to(copy.device))
                 loss = -scored.lp_BT.sum() / num

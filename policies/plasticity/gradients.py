@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from policies.forward import Reduction
-from policies.hardware import repeatable
 from policies.micro_batches import ForwardPasses, score_micro, to_device
 from policies.objectives.contracts import Batch
 from policies.objectives.estimators.rloo import estimate
@@ -67,7 +66,7 @@ def environment_gradient(passes: ForwardPasses, batch: Batch) -> EnvironmentGrad
     sums = [torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32)) for weight in weights]
     num_tokens, sketches = int(batch.mask_BT.sum()), [torch.zeros(DIMENSIONS, dtype=torch.float64)]
     part_B = dealt(batch)
-    with passes.prepared(), repeatable(passes.policy.device, refuses=passes.policy.unrepeatable is None):
+    with passes.prepared(), passes.policy.deterministic():
         for part in range(PARTS):
             rows = ((part_B == part) & batch.has_advantage).nonzero()[:, 0]
             for micro in passes.batcher(batch).cut(rows):

@@ -160,7 +160,7 @@ def test_a_model_with_an_operation_that_cannot_repeat_learns_all_the_same(device
     """Added after these tests had last been run on a GPU."""
     policy = wide_policy(device, torch.float32)
     policy.model.model.norm.register_forward_hook(lambda module, given, out: out + 0 * out.cumsum(-1))
-    assert policy.unrepeatable == ("cumsum_cuda_kernel" if device.type == "cuda" else None)
+    assert policy.nondeterministic_operation == ("cumsum_cuda_kernel" if device.type == "cuda" else None)
     learner, own = learner_of(policy, "grpo", lr=1e-3, micro_tokens=8192)
     assert learner.learn(wide_trajectories(device), own).num_updates == 1
 

@@ -16,6 +16,7 @@ from policies.layers import down_projections
 from policies.learner import Learner
 from policies.models.description import ModelSize, describe_size
 from policies.models.loader import load_policy, write_merged
+from policies.models.memory import kept_bytes
 from policies.models.tiny_tokenizer import VocabularySample
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.objective import Objective
@@ -70,23 +71,9 @@ def frozen(policy: Policy) -> dict[str, Tensor]:
 def test_a_backward_pass_needs_no_more_than_without_them(dtype: torch.dtype) -> None:
     policy = random_policy()
     policy.model.to(dtype)
-    before = num_kept(policy.model)
+    before = kept_bytes(policy.model)
     policy.put_adapters(SMALL, 1, has_own_base=True)
-    assert num_kept(policy.model) <= before
-
-
-def num_kept(model: Any) -> int:
-    """Bytes that a forward pass keeps for the backward pass, weights left out."""
-    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no other gets its place
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.base_model(input_ids=torch.zeros(1, 64, dtype=torch.long), use_cache=False)
-    return sum(one.untyped_storage().nbytes() for place, one in kept.items() if place not in weights)
+    assert kept_bytes(policy.model) <= before
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
