@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,13 +18,23 @@ from store.files import beside, remove_folder
 from store.records import CheckpointKind, CheckpointRecord
 
 
+def finish_writing(folder: Path) -> None:
+    """Wait for all that this process is writing or deleting in a run's folder, whichever session with it began that."""
+    for thread in threading.enumerate():
+        if thread.name == _thread_of(folder):
+            thread.join()
+
+
+def _thread_of(folder: Path) -> str:
+    return f"checkpoint of {folder.resolve()}"
+
+
 class CheckpointWriter:
     """Makes checkpoints durable in a run's folder, one at a time: `take` what was begun before the next one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._copies = HostCopies()
-        self._threads: list[Thread] = []  # a process that is killed does not wait for them
         self._begun: Future[CheckpointRecord] | None = None
 
     def write(self, kind: CheckpointKind, parts: Components, at: Progress) -> CheckpointRecord:
@@ -60,15 +71,8 @@ class CheckpointWriter:
         """Take the optimiser's state out of a checkpoint, in the same way."""
         checkpoints.thin(folder, self._beside)
 
-    def close(self) -> None:
-        """Wait for what is under way."""
-        for thread in self._threads:
-            thread.join()
-
     def _beside(self, act: Callable[[], None]) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        self._threads.append(Thread(target=act, name="checkpoint", daemon=True))
-        self._threads[-1].start()
+        Thread(target=act, name=_thread_of(self.folder), daemon=True).start()
 
     def _taken(
         self, kind: CheckpointKind, parts: Components, at: Progress, copies: HostCopies | None = None

@@ -231,48 +231,60 @@ class RunSession:
                 saved = at if opened else None
                 copy_to = self.spec.checkpoint.copy_to
                 copier = None if copy_to is None else CheckpointCopier(copy_to, self.folder)
-                recorder = RunRecorder(self.ledger, run, self.folder, self.watcher, saved, copier)
-                if self._outbox is not None:
+                with RunRecorder(self.ledger, run, self.folder, self.watcher, saved, copier) as recorder:
+                    aside = self._rewind(run, recorder, parts, progress, copier)
+                    others = [EventRecord("begins anew", _why_anew(part)) for part in anew]
+                    recorder.record_events(progress, [*events, *aside, *others])
+                    progress.forget_too_long(self._changed)
+                    prompts = run_events.of_prompts(progress.too_long, foundation.prompts)
+                    recorder.record_events(progress, [event for event in prompts if event.text not in self._told])
+                    recorder.restore_stage(parts, progress)
                     recorder.record_holdouts(parts)
-                    self._outbox.tell(self.ledger, run, self.folder)
-                # first: once the ledger has forgotten why, a resume would take them for the newest
-                aside = [checkpoints.put_aside(self.folder / one.folder) for one in self._diverged]
-                self.ledger.rewind(run, *at, is_before_intervening=progress.awaits_intervention)
-                if copier is not None:
-                    for one in self._diverged:
-                        copier.drop(Path(one.folder).name)
-                outbox.forget(self.folder)
-                others = [EventRecord("begins anew", _why_anew(part)) for part in anew]
-                recorder.record_events(progress, events)
-                if aside:
-                    text = f"what diverged is kept aside, and no resume takes it: {', '.join(aside)}"
-                    recorder.record_events(progress, [EventRecord("checkpoint passed over", text)])
-                recorder.record_events(progress, others)
-                progress.forget_too_long(self._changed)
-                prompts = run_events.of_prompts(progress.too_long, foundation.prompts)
-                recorder.record_events(progress, [event for event in prompts if event.text not in self._told])
-                recorder.restore_stage(parts, progress)
-                recorder.record_holdouts(parts)
-                parts.interventions.require_origins(progress)
-                curriculum = Curriculum(parts, recorder, progress)
-                try:
-                    with collecting_rarely(), noticing_lost(parts.learner.work):
-                        curriculum.welcome(self._joined(parts, progress))
-                        reason = curriculum.run(stop)
-                except LedgerAway as away:
-                    recorder.keep_outbox(parts, progress, str(away))
-                    recorder.close()
-                    raise
-                except Exception:
-                    with suppress(Exception):  # what failed may be what these need, and is told already
-                        recorder.settle(parts)
-                    with suppress(StoreError):  # the ledger may be what failed
-                        recorder.complete_report(progress)
-                    recorder.close()
-                    raise
-                recorder.finish_copies(progress)  # a second Ctrl-C waits for nothing
-                recorder.close()
-                return reason
+                    parts.interventions.require_origins(progress)
+                    curriculum = Curriculum(parts, recorder, progress)
+                    try:
+                        with collecting_rarely(), noticing_lost(parts.learner.work):
+                            curriculum.welcome(self._joined(parts, progress))
+                            reason = curriculum.run(stop)
+                    except LedgerAway as away:
+                        recorder.keep_outbox(parts, progress, str(away))
+                        raise
+                    except Exception:
+                        with suppress(Exception):  # what failed may be what these need, and is told already
+                            recorder.settle(parts)
+                        with suppress(StoreError):  # the ledger may be what failed
+                            recorder.complete_report(progress)
+                        raise
+                    recorder.finish_copies(progress)  # a second Ctrl-C waits for nothing
+                    return reason
+
+    def _rewind(
+        self,
+        run: RunHandle,
+        recorder: RunRecorder,
+        parts: Components,
+        progress: Progress,
+        copier: CheckpointCopier | None,
+    ) -> list[EventRecord]:
+        """Take back what the ledger and the folder have of a time after the checkpoint; enter what the ledger lacks.
+
+        Returns what is to be told of that.
+        """
+        if self._outbox is not None:
+            recorder.record_holdouts(parts)
+            self._outbox.tell(self.ledger, run, self.folder)
+        # first: once the ledger has forgotten why, a resume would take them for the newest
+        aside = [checkpoints.put_aside(self.folder / one.folder) for one in self._diverged]
+        is_before = progress.awaits_intervention
+        self.ledger.rewind(run, progress.step, progress.num_boundaries, is_before_intervening=is_before)
+        if copier is not None:
+            for one in self._diverged:
+                copier.drop(Path(one.folder).name)
+        outbox.forget(self.folder)
+        if not aside:
+            return []
+        text = f"what diverged is kept aside, and no resume takes it: {', '.join(aside)}"
+        return [EventRecord("checkpoint passed over", text)]
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:
         """Name the environments that joined at a fork: no boundary measured them. One may leave others out."""

@@ -46,7 +46,6 @@ def spec_of(name: str, device: torch.device, way: str) -> dict[str, Any]:
     spec["warm_start"]["environments"] = ["book"]
     spec["policy"]["dtype"] = options.get("dtype", "float32")
     spec["sampler"]["ahead"] = options.get("ahead", 0)
-    spec["checkpoint"]["background"] = False  # a run that is killed here leaves its threads in this process
     spec["resources"]["device"] = device.type
     return spec
 

@@ -167,8 +167,11 @@ def test_what_keeps_a_checkpoint_from_being_written_beside_the_run_ends_the_run(
     assert ending(finished, "no-room") == ending(finished, "small")
 
 
-def test_whoever_kills_a_run_does_not_wait_for_its_checkpoint(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed_at = list[float]()
+def test_whoever_kills_a_run_does_not_wait_for_its_checkpoint_and_who_resumes_it_here_does(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, killed_at, waited = checkpoints.save, list[float](), list[bool]()
+    may_end = threading.Event()
 
     class Killing(Callback):
         def step(self, at: Progress, record: object) -> None:
@@ -177,15 +180,18 @@ def test_whoever_kills_a_run_does_not_wait_for_its_checkpoint(finished: Path, mo
                 raise KeyboardInterrupt
 
     def slow(folder: Path, name: str, components: Any) -> Any:
-        time.sleep(10)
-        raise OSError("the process is gone")
+        assert may_end.wait(60)
+        return save(folder, name, components)
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "save", slow)
         with pytest.raises(KeyboardInterrupt):
             run(SPECS["small"], ["name=in-a-hurry", HERE], home=finished, watcher=Killing())
     assert time.monotonic() - killed_at[0] < 5
-    assert resume("in-a-hurry", home=finished).status == "finished"
+    threading.Timer(1, may_end.set).start()
+    watcher = At(1, lambda: waited.append(may_end.is_set()))
+    assert resume("in-a-hurry", home=finished, watcher=watcher).status == "finished"
+    assert waited == [True], "two write into one folder"
     assert ending(finished, "in-a-hurry") == ending(finished, "small")
 
 
