@@ -366,6 +366,7 @@ class RemoteEnvironment(Environment):
     lease_s: float = 300.0  # an episode that nobody asked for so long is closed
     episodes_at_once: int | None = None  # most that are played at the same time; None: as many as a batch has
     is_needed: bool = True  # False: there are others to go on with, so tasks are not waited for long (`NoTasks`)
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)  # called now and then by who waits long for its tasks
 
     @abstractmethod
     async def begin(self, task: Task) -> RemoteEpisode:
@@ -377,3 +378,7 @@ class RemoteEnvironment(Environment):
     def take_news(self) -> list[str]:
         """Give what people should know of its servers and have not been told, once."""
         return []
+
+    def waits_for(self) -> str | None:
+        """Say which of its servers keep it waiting just now, and how; None: none does, or not for long."""
+        return None

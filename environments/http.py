@@ -195,13 +195,16 @@ class HttpEnvironment(RemoteEnvironment):
     def take_news(self) -> list[str]:
         return self._client.servers.take_news()
 
+    def waits_for(self) -> str | None:
+        return self._client.servers.waits_for()
+
     def _fetch(self, category: str, start: int, size: int | None) -> None:
         patience_s = self._config.patience_s if self.is_needed else self._config.retry_s
         num, until = self._protocol.page, time.monotonic() + patience_s
         num = num if size is None else min(num, size - start)
         while True:
             try:
-                found = self._loop.run(self._protocol.tasks(category, start, num))
+                found = self._loop.run(self._protocol.tasks(category, start, num), self.meanwhile)
                 break
             except RemoteFault as fault:
                 is_away = str(fault).startswith("no server")
@@ -213,6 +216,7 @@ class HttpEnvironment(RemoteEnvironment):
                         None if is_away else category,
                         str(fault),
                     ) from fault
+            self.meanwhile()
             time.sleep(WAIT_S)
         for offset, text in enumerate(found):
             self._kept[category, start + offset] = text

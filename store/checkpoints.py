@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from store import long_values
@@ -241,6 +243,22 @@ def read_by_interventions(records: Records) -> set[str]:
     """Name the folders that interventions may still read: of the first boundary, and of the newest."""
     boundaries = [record for record in records if record.kind == "boundary"]
     return {record.folder for record in (*boundaries[:1], *boundaries[-1:])}
+
+
+def begin(run_folder: Path, act: Callable[[], None]) -> None:
+    """Do something with a run's checkpoints in a thread; a process that is killed does not wait for it."""
+    Thread(target=act, name=_thread_of(run_folder), daemon=True).start()
+
+
+def finish(run_folder: Path) -> None:
+    """Wait for all that was begun so in this process, whichever session with the run began it."""
+    for thread in threading.enumerate():
+        if thread.name == _thread_of(run_folder):
+            thread.join()
+
+
+def _thread_of(run_folder: Path) -> str:
+    return f"checkpoints of {run_folder.resolve()}"
 
 
 def superfluous(

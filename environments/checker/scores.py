@@ -162,10 +162,10 @@ class _Round:
         self.tried |= {trial.kind for trial in chunk}
         chunk = [trial for trial in chunk if trial.kind not in self._stuck]
         for trial, turn in zip(chunk, self._score_elsewhere(chunk), strict=True):
-            if turn.score is not None and turn.score.reason in TROUBLE:
+            if turn.score is not None and (trouble := _trouble(turn.score.reason)) is not None:
                 self.num_cut_off += 1
                 self._stuck.add(trial.kind)
-                find(self._context, *TROUBLE[turn.score.reason], trial)
+                find(self._context, *trouble, trial)
                 continue
             self._score_here(trial, turn)
             if turn.score is not None and turn.done:  # else the episode goes on: see the check of episodes
@@ -251,7 +251,12 @@ def _why_not_scored(reason: str) -> tuple[str, str]:
     """Give the rule that a reply breaks which has no score for this reason, and say what is wrong with it."""
     if reason.startswith("raised "):
         return "score-raises", f"cannot be scored: scoring {clean(reason)}"
-    return TROUBLE.get(reason, ("score-declines", f"is not scored: {clean(reason)}"))
+    return _trouble(reason) or ("score-declines", f"is not scored: {clean(reason)}")
+
+
+def _trouble(reason: str | None) -> tuple[str, str] | None:
+    """Give the rule that a score breaks which was not found within its limits, and words; None: it kept to them."""
+    return None if reason is None else TROUBLE.get(reason.partition(" after ")[0])  # a server's says how long
 
 
 def _is_out_of_form(reason: str) -> bool:
@@ -401,7 +406,7 @@ def _check_turns(context: CheckContext, task: Task, other: Task, script: Iterato
         (replayed,) = context.score_elsewhere([ScoringJob(task, tuple(replies))])
         if replayed.score is not None and replayed.score.reason is not None:
             _report_unscorable(context, task, number, replayed.score.reason)
-            return replayed.score.reason not in TROUBLE
+            return _trouble(replayed.score.reason) is None
         beside = context.environment.start(other)
         with suppress(Exception):  # it is played itself, or like it
             beside.step(reply)  # which changes nothing for the one under way

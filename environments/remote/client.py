@@ -29,7 +29,7 @@ CLOSE_S = 5.0  # for a reply to a farewell
 HEARTBEAT_S = 20.0  # of a WebSocket
 
 NO_ANSWER = (TimeoutError, aiohttp.ClientError, OSError)  # what the library raises where there is none
-TIMED_OUT = "timed out"
+TIMED_OUT = "timed out"  # how the reason begins of a call that took too long
 TOKEN_REFUSED = "token refused"
 BAD_REPLY = "bad reply"  # how the reason begins of a reply that is not in form
 
@@ -49,6 +49,10 @@ class Unanswered(RemoteFault):
     def __init__(self, cause: str, again_s: float = 0.0) -> None:
         super().__init__(cause)
         self.again_s = again_s  # for so long the server asks not to be asked
+
+
+class TimedOut(Unanswered):
+    """A call took longer than it may; made again it would take as long."""
 
 
 class Busy(Unanswered):
@@ -176,12 +180,14 @@ class Client:
         if body is not None:
             what["json"] = body
         try:
-            async with link.room, link.session.request(method, url + path, allow_redirects=False, **what) as response:
-                data = _masked(await _read(response), token)
-                status, again_s = response.status, _seconds(response.headers.get("Retry-After"))
-                set_cookies = {name: morsel.value for name, morsel in response.cookies.items()}
+            async with link.room:
+                with self.servers.asked(url):
+                    async with link.session.request(method, url + path, allow_redirects=False, **what) as response:
+                        data = _masked(await _read(response), token)
+                        status, again_s = response.status, _seconds(response.headers.get("Retry-After"))
+                        set_cookies = {name: morsel.value for name, morsel in response.cookies.items()}
         except NO_ANSWER as error:
-            raise self._unanswered(url, _cause(error)) from None
+            raise self._no_answer(url, error, timeout_s) from None
         if status in UNAVAILABLE:
             raise self._unanswered(url, _unavailable(status), again_s)
         self.servers.answered(url)
@@ -267,7 +273,7 @@ class Client:
                 raise TokenRefused(error.status) from None
             raise Refused(error.status, "no WebSocket") from None
         except NO_ANSWER as error:
-            raise self._unanswered(url, _cause(error)) from None
+            raise self._no_answer(url, error) from None
         self.servers.answered(url)
         return opened
 
@@ -287,7 +293,8 @@ class Client:
                 if reply.status >= 500:
                     self.servers.farewell_failed(url, f"{reply.status}")
         except NO_ANSWER as error:
-            self.servers.farewell_failed(url, _cause(error))
+            cause = TIMED_OUT if isinstance(error, TimeoutError) else _cause(error)
+            self.servers.farewell_failed(url, cause)
         except (EnvironmentFault, RuntimeError):  # no token any more; the connections are closed
             pass
 
@@ -302,6 +309,19 @@ class Client:
         link = self._links.pop(asyncio.get_running_loop(), None)
         if link is not None:
             await link.session.close()
+
+    def timed_out(self, url: str, timeout_s: float | None = None) -> TimedOut:
+        """Note that a call took longer than it may; None: than `timeout_s` of the spec."""
+        which = f"{self.limits.timeout_s:g} s (`timeout_s`)" if timeout_s is None else f"{timeout_s:g} s"
+        cause = f"{TIMED_OUT} after {which}"
+        self.servers.unanswered(url, cause)
+        return TimedOut(cause)
+
+    def _no_answer(self, url: str, error: Exception, timeout_s: float | None = None) -> Unanswered:
+        if isinstance(error, TimeoutError):  # first: aiohttp's are connection errors too
+            is_connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
+            return self.timed_out(url, CONNECT_S if is_connecting else timeout_s)
+        return self._unanswered(url, _cause(error))
 
     def _unanswered(self, url: str, cause: str, again_s: float = 0.0) -> Unanswered:
         self.servers.unanswered(url, cause)
@@ -367,8 +387,6 @@ def _masked(data: bytes, token: str | None) -> bytes:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, TimeoutError):  # first: aiohttp's are connection errors too
-        return TIMED_OUT
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "host not found"
     if isinstance(error, aiohttp.ClientSSLError):

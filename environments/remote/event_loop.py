@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from environments.waiting import result_of
 
 T = TypeVar("T")
 
@@ -23,11 +25,11 @@ class EventLoop:
         """Begin a coroutine; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine; Ctrl-C cancels it and goes on."""
+    def run(self, work: Coroutine[Any, Any, T], meanwhile: Callable[[], None] = lambda: None) -> T:
+        """Wait for a coroutine, as `result_of` does; Ctrl-C cancels it and goes on."""
         future = self.submit(work)
         try:
-            return future.result()
+            return result_of(future, meanwhile)
         except KeyboardInterrupt:
             future.cancel()
             raise

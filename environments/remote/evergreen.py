@@ -20,7 +20,7 @@ from environments.contracts import (
     Task,
     Turn,
 )
-from environments.remote.client import FIRST_PAUSE_S, TIMED_OUT, Client, Refused, Reply, TokenRefused, Unanswered
+from environments.remote.client import FIRST_PAUSE_S, Client, Refused, Reply, TimedOut, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.episode import ServedEpisode
 
@@ -226,9 +226,9 @@ class EvergreenEpisode(ServedEpisode):
                 if refused.status in GONE:
                     raise EpisodeLost(f"gone ({refused.status})") from None
                 raise
+            except TimedOut:
+                raise
             except Unanswered as unanswered:
-                if str(unanswered) == TIMED_OUT:  # again it would take as long
-                    raise
                 if repeat == REPEATS or str(unanswered) == "connection refused":
                     raise EpisodeLost(str(unanswered)) from None
                 await asyncio.sleep(max(pause, unanswered.again_s))

@@ -32,7 +32,7 @@ from environments.contracts import (
     Turn,
 )
 from environments.options import Options
-from environments.remote.client import BAD_REPLY, TIMED_OUT, BadReply, Client, Reply, TokenRefused, Unanswered
+from environments.remote.client import BAD_REPLY, BadReply, Client, Reply, TimedOut, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.episode import ServedEpisode
 from environments.remote.rewards import Range, score_of
@@ -236,9 +236,9 @@ class NemoGymEpisode(ServedEpisode):
             data, cookies = await self._client.exchange(
                 "POST", self._url, path, body, cookies=self._cookies, reads_errors=reads_errors
             )
+        except TimedOut:
+            raise
         except Unanswered as unanswered:
-            if str(unanswered) == TIMED_OUT:
-                raise
             raise EpisodeLost(str(unanswered)) from None
         self._cookies |= cookies
         return data

@@ -34,7 +34,6 @@ from environments.remote.client import (
     BAD_REPLY,
     LONGEST_SAID,
     MOST_BYTES,
-    TIMED_OUT,
     BadReply,
     Busy,
     Client,
@@ -200,11 +199,11 @@ class OpenEnvEpisode(ServedEpisode):
         """Send a message and read the observation that it is answered with."""
         try:
             async with asyncio.timeout(self._client.limits.timeout_s):
-                await self._socket.send_json({"type": kind, "data": data})
-                heard = await self._socket.receive()
+                with self._client.servers.asked(self._url):
+                    await self._socket.send_json({"type": kind, "data": data})
+                    heard = await self._socket.receive()
         except TimeoutError:
-            self._client.servers.unanswered(self._url, TIMED_OUT)
-            raise RemoteFault(TIMED_OUT) from None
+            raise RemoteFault(str(self._client.timed_out(self._url))) from None
         except (aiohttp.ClientError, OSError):
             raise EpisodeLost("connection reset") from None
         if heard.type is aiohttp.WSMsgType.ERROR:  # a message that is too long

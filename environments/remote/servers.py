@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from environments.contracts import EnvironmentFault, RemoteFault
+from environments.waiting import LONG_S
 
 EXAMPLE = "http://127.0.0.1:8400"
 READ_EVERY_S = 1.0  # a file of URLs
+MOST_NAMED = 3  # servers that are waited for
 FAILURES = 3  # in a row, of one kind, after which a server is set aside
 PAUSE_S = 2.0  # of the first time; doubled for each failure that follows at once
 MOST_PAUSE_S = 120.0
@@ -60,11 +63,13 @@ class _Failures:
     """Failures in a row, of one kind, of one server."""
 
     num: int = 0
+    cause: str = ""  # of the last
     set_aside_until: float = -math.inf  # on the monotonic clock
     is_on_trial: bool = False  # set aside, its time over, and asked by a single caller
 
-    def add(self) -> bool:
+    def add(self, cause: str) -> bool:
         """Count one; several set the server aside, longer each time. True: now, and it was not before."""
+        self.cause = cause
         if self.num >= FAILURES and not self.is_on_trial:
             return False  # of what was under way when it was set aside
         self.num, self.is_on_trial = self.num + 1, False
@@ -91,6 +96,7 @@ class _Health:
     silence: _Failures = field(default_factory=_Failures)
     episodes: _Failures = field(default_factory=_Failures)
     load: int = 0  # episodes that live or begin there
+    asked_at: list[float] = field(default_factory=list)  # when the calls began that are under way, by the same clock
     has_failed_farewell: bool = False  # it failed to take a farewell, and that was told
 
 
@@ -151,7 +157,7 @@ class Servers:
     def unanswered(self, url: str, cause: str) -> None:
         """Note that it does not; several times in a row set it aside."""
         with self._lock:
-            if self._of(url).silence.add():
+            if self._of(url).silence.add(cause):
                 text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
                 self._news[url, "silence"] = text
 
@@ -163,7 +169,7 @@ class Servers:
     def failed(self, url: str, cause: str) -> None:
         """Note that one has not, or that what was asked for is not to be had there; others come first after several."""
         with self._lock:
-            if self._of(url).episodes.add() and len(self._urls) > 1:
+            if self._of(url).episodes.add(cause) and len(self._urls) > 1:
                 text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
                 self._news[url, "episodes"] = text
 
@@ -189,6 +195,32 @@ class Servers:
         with self._lock:
             news, self._news = list(self._news.values()), {}
             return news
+
+    @contextmanager
+    def asked(self, url: str) -> Iterator[None]:
+        """Count a call as under way while the block lasts."""
+        begun_at = time.monotonic()
+        with self._lock:
+            calls = self._of(url).asked_at
+            calls.append(begun_at)
+        try:
+            yield
+        finally:
+            with self._lock:
+                calls.remove(begun_at)
+
+    def waits_for(self) -> str | None:
+        """Say which servers are silent, and why, and which have owed an answer for long; None: all answer in time."""
+        with self._lock:
+            now, said = time.monotonic(), list[str]()
+            for url in self.urls():
+                health = self._of(url)
+                if health.silence.num:
+                    said.append(f"{url} does not answer ({health.silence.cause})")
+                elif (waited_s := now - min(health.asked_at, default=now)) > LONG_S:
+                    said.append(f"{url} has not answered for {waited_s:.0f} s")
+        more = f" and {len(said) - MOST_NAMED} more servers" if len(said) > MOST_NAMED else ""
+        return f"{', '.join(said[:MOST_NAMED])}{more}" if said else None
 
     def load(self, url: str, change: int) -> None:
         """Count an episode there, or a call that may begin one; -1: it is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,14 @@ from functools import partial
 from typing import Self
 
 from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, Turn
+from environments.display import Tell
 from environments.scoring.jobs import ScoringJob, play
 from environments.scoring.kept_episodes import KeptEpisodes
 from environments.scoring.pool import KillablePool, ScoringOptions, available_cores
 from environments.scoring.remote import RemotePlays
 from environments.scoring.retries import PAUSE_S, Retries
 from environments.sources import EnvironmentSource
+from environments.waiting import AGAIN_S, result_of
 
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
 LONG_S = 10.0  # of one job in the trainer, after which people are told
@@ -25,6 +28,7 @@ class Scorer:
     """Scores in the trainer where that cannot hang, else in killable processes, which start with their first job.
 
     `sources` are recipes of the environments, for the processes; `environments` the same as the trainer has them.
+    `tell` hears which servers keep it waiting, in the thread that made this.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Scorer:
         sources: Sequence[EnvironmentSource],
         environments: Mapping[str, Environment],
         options: ScoringOptions | None = None,
+        tell: Tell = lambda text: None,
     ) -> None:
         self._environments = environments
         self._options = options or ScoringOptions()
@@ -45,6 +50,10 @@ class Scorer:
         self._told_of = set[str]()  # of these environments
         self._retries = Retries()
         self._pauses = set[threading.Timer]()  # before another try
+        self._tell, self._told_at, self._thread = tell, dict[str, float](), threading.get_ident()
+        for environment in environments.values():
+            if isinstance(environment, RemoteEnvironment):
+                environment.meanwhile = self.tell_waiting
 
     def isolates(self, environment: str) -> bool:
         """Say whether an environment, given by name, is scored in processes; what lives in a server is not."""
@@ -152,7 +161,7 @@ class Scorer:
         turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
         for i, job in enumerate(jobs):
             if i in remote:
-                turns[i] = remote[i].result()
+                turns[i] = result_of(remote[i], self.tell_waiting)
             elif i not in turns:
                 turns[i] = self._play_here(job)
         return [turns[i] for i in range(len(jobs))]
@@ -186,6 +195,18 @@ class Scorer:
             num, line = output.num_bytes, output.last_line()
             news.append(f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}")
         return news
+
+    def tell_waiting(self) -> None:
+        """Tell which servers keep it waiting, each environment's now and then; of another thread it is not heard."""
+        if threading.get_ident() != self._thread:
+            return
+        now = time.monotonic()
+        for name, environment in self._environments.items():
+            if not isinstance(environment, RemoteEnvironment) or now - self._told_at.get(name, -math.inf) < AGAIN_S:
+                continue
+            if (found := environment.waits_for()) is not None:
+                self._told_at[name] = now
+                self._tell(f"{name} waits: {found}")
 
     def close(self) -> None:
         """End the processes and whatever they started, and episodes in servers; another job would start them anew."""

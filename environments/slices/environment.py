@@ -6,7 +6,7 @@ as they are: a slice never mixes what is trained on with what is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -255,6 +255,15 @@ class SlicedRemoteEnvironment(SlicedEnvironment, RemoteEnvironment):
     def is_needed(self, is_needed: bool) -> None:
         self._remote.is_needed = is_needed
 
+    @property
+    def meanwhile(self) -> Callable[[], None]:
+        """As of the environment inside."""
+        return self._remote.meanwhile
+
+    @meanwhile.setter
+    def meanwhile(self, meanwhile: Callable[[], None]) -> None:
+        self._remote.meanwhile = meanwhile
+
     async def begin(self, task: Task) -> RemoteEpisode:
         """As of the environment inside."""
         return await self._remote.begin(unsliced(task))
@@ -266,6 +275,10 @@ class SlicedRemoteEnvironment(SlicedEnvironment, RemoteEnvironment):
     def take_news(self) -> list[str]:
         """As of the environment inside."""
         return self._remote.take_news()
+
+    def waits_for(self) -> str | None:
+        """As of the environment inside."""
+        return self._remote.waits_for()
 
 
 def unsliced(task: Task) -> Task:

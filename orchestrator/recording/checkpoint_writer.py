@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Thread
 
 from orchestrator.components import Components
 from orchestrator.progress import Progress
@@ -16,17 +14,6 @@ from policies.host_copies import HostCopies
 from store import checkpoints
 from store.files import beside, remove_folder
 from store.records import CheckpointKind, CheckpointRecord
-
-
-def finish_writing(folder: Path) -> None:
-    """Wait for all that this process is writing or deleting in a run's folder, whichever session with it began that."""
-    for thread in threading.enumerate():
-        if thread.name == _thread_of(folder):
-            thread.join()
-
-
-def _thread_of(folder: Path) -> str:
-    return f"checkpoint of {folder.resolve()}"
 
 
 class CheckpointWriter:
@@ -72,7 +59,7 @@ class CheckpointWriter:
         checkpoints.thin(folder, self._beside)
 
     def _beside(self, act: Callable[[], None]) -> None:
-        Thread(target=act, name=_thread_of(self.folder), daemon=True).start()
+        checkpoints.begin(self.folder, act)
 
     def _taken(
         self, kind: CheckpointKind, parts: Components, at: Progress, copies: HostCopies | None = None

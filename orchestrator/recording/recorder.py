@@ -20,7 +20,7 @@ from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics
 from orchestrator.recording.checkpoint import name_of
-from orchestrator.recording.checkpoint_writer import CheckpointWriter, finish_writing
+from orchestrator.recording.checkpoint_writer import CheckpointWriter
 from orchestrator.recording.step_metrics import StepResult
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.weight_check import require_healthy
@@ -280,7 +280,7 @@ class RunRecorder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave nothing under way in the run's folder; an interrupt does not wait for the checkpoint of that moment."""
         if kind is None or issubclass(kind, Exception):
-            finish_writing(self.folder)
+            checkpoints.finish(self.folder)
         if self._copier is not None:
             self._copier.close()
 

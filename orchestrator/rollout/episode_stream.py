@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from environments import Scorer, ScoringJob
+from environments.waiting import LONG_S
 from orchestrator.rollout.episode_queue import EpisodeQueue
 from orchestrator.rollout.live_episode import LiveEpisode
 from orchestrator.stopwatch import Stopwatch
@@ -103,9 +104,17 @@ class EpisodeStream:
     def _go_on(self) -> None:
         """Have the rows written a little further, or wait for the next answer; take what has come."""
         if not (self._writing and self._rows.advance()):
-            self._take(*self._answers.get())
+            self._take(*self._next_answer())
         while not self._answers.empty():
             self._take(*self._answers.get())
+
+    def _next_answer(self) -> Answer:
+        """Wait for an answer; people are told of servers that keep it waiting long."""
+        while True:
+            try:
+                return self._answers.get(timeout=LONG_S)
+            except Empty:
+                self._scorer.tell_waiting()
 
     def _take(self, number: int, answer: Future[Any]) -> None:
         """Take a generation or a turn, whichever the episode waits for, and have it go on."""

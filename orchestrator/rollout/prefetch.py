@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from environments import NoTasks, Task
+from environments.waiting import result_of
 from orchestrator.choosing.choice import Choice
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
@@ -73,7 +74,7 @@ class Prefetch:
             batch = self._in_play(at.step, self.objective.plans, watch).play(slots, tasks)
         else:
             with watch("wait"):
-                batch = self._under_way.result()
+                batch = result_of(self._under_way, self.player.scorer.tell_waiting)
             self._under_way = None
             watch.elsewhere(batch.seconds)
         return replace(batch, groups=[self._rated(group) for group in batch.groups])
@@ -96,13 +97,13 @@ class Prefetch:
 
     def await_under_way(self) -> RolloutBatch | None:
         """Wait for the batch that is under way, and keep it to be taken; None when there is none."""
-        return None if self._under_way is None else self._under_way.result()
+        return None if self._under_way is None else result_of(self._under_way, self.player.scorer.tell_waiting)
 
     def settle(self, watch: Stopwatch) -> None:
         """Wait until nothing is played any more, for who wants the sampler; the batch stays to be taken."""
         if self._under_way is not None:
             with watch("wait"):
-                self._under_way.result()
+                self.await_under_way()
 
     def put_back(self, played: RolloutBatch) -> None:
         """Take up a batch that an earlier process played ahead."""

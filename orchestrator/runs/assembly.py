@@ -171,7 +171,7 @@ def assemble(
     with (
         cpu_threads(spec.resources.threads),
         closing(foundation.tasks),
-        Scorer(list(foundation.sources.values()), environments, spec.scoring) as scorer,
+        Scorer(list(foundation.sources.values()), environments, spec.scoring, watcher.phase) as scorer,
     ):
         policy = foundation.policy
         if not foundation.is_resumed:

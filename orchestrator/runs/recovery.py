@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import UserError
-from orchestrator.recording.checkpoint_writer import finish_writing
 from orchestrator.recording.outbox import Outbox
 from orchestrator.runs.catalog import is_run, known_to
 from orchestrator.runs.kept_spec import kept_spec
@@ -43,7 +42,7 @@ def recover(ledger: Ledger, place: Home, name: str, relations: RunRelations) -> 
     `relations`: what the caller knows of those, beside what its folder says.
     """
     folder = place.run_folder(name)
-    finish_writing(folder)  # a session of this process that was interrupted did not wait for it
+    checkpoints.finish(folder)  # a session of this process that was interrupted did not wait for it
     remove_leftovers(folder / FOLDER)
     is_known = name in known_to(ledger)
     own = identity.read(folder)

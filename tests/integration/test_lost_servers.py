@@ -89,6 +89,33 @@ def stages(home: Path, name: str = "served") -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("ahead", [0, slow(1)])
+def test_people_are_told_of_a_server_that_keeps_a_run_waiting(
+    tmp_path: Path, server: ServerProcess, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    for module in ("environments.waiting", "environments.remote.servers", "orchestrator.rollout.episode_stream"):
+        monkeypatch.setattr(f"{module}.LONG_S", 0.1)
+    heard, threads = list[str](), set[threading.Thread]()
+
+    class Listening(Callback):
+        def phase(self, text: str) -> None:
+            heard.append(text)
+            threads.add(threading.current_thread())
+
+    def begin_anew() -> None:
+        server.kill()
+        threading.Timer(2, server.start).start()
+
+    spec = served(server, quarantine=None)
+    spec["environments"]["game"] |= {"retry_s": 20}
+    watcher = Watchers([Listening(), At(2, begin_anew, ["step"])])
+    done = orchestrator.run(spec, [f"sampler.ahead={ahead}"], home=tmp_path, watcher=watcher, until_step=4)
+    assert done.reason == "--until-step 4"
+    waits = [text for text in heard if text.startswith(f"game waits: {server.url} does not answer (")]
+    assert len(waits) == 1
+    assert threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("ahead", [0, slow(1)])
 def test_a_server_that_is_killed_is_set_aside_and_the_run_goes_on_with_others(
     tmp_path: Path, server: ServerProcess, ahead: int
 ) -> None:

@@ -380,8 +380,57 @@ def test_others_do_not_wait_for_a_slow_episode(server):
         wait_until(lambda: server.count("turns") == 1)
         assert play(scorer, "a", "b", "short 0").score.value == 1.0
         assert not slow.done()
-        assert slow.result().score.reason == "timed out"
+        assert slow.result().score.reason == "timed out after 2 s (`timeout_s`)"
         assert play(scorer, "a", "b", "short 0", name="slow").score.value == 1.0
+
+
+def test_who_waits_long_for_a_server_hears_which_and_why(server, monkeypatch):
+    monkeypatch.setattr("environments.waiting.LONG_S", 0.05)
+    monkeypatch.setattr(listing, "LONG_S", 0.1)
+    heard = list[str]()
+    source = source_of(server, timeout_s=1.0, patience_s=0.3)
+    environments = {"game": source.create()}
+    with Scorer([source], environments, ScoringOptions(workers=1), heard.append) as scorer:
+        server.always("turns", sleeps)
+        assert reason(scorer) == "timed out after 1 s (`timeout_s`)"
+        assert heard == [f"game waits: {server.url} has not answered for 0 s"], "once in a while"
+        heard.clear()
+        scorer._told_at.clear()
+        server.stop()
+        monkeypatch.setattr(environments["game"]._client, "limits", clients.Limits(1.0, 0.3, 8))
+        assert reason(scorer, name="another").startswith("no server: ")
+        assert heard[0].startswith(f"game waits: {server.url} does not answer (")
+        heard.clear()
+        scorer._told_at.clear()
+        with pytest.raises(NoTasks):
+            environments["game"].task("long", 0)
+        assert heard[0].startswith(f"game waits: {server.url} does not answer (")
+        heard.clear()
+        scorer._told_at.clear()
+        beside = threading.Thread(target=scorer.tell_waiting)
+        beside.start()
+        beside.join()
+        assert heard == [], "watchers are called in one thread"
+
+
+def test_of_many_servers_that_are_waited_for_some_are_named(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(listing.time, "monotonic", lambda: now[0])
+    servers = Servers([f"http://{name}" for name in "abcdef"], None)
+    assert servers.waits_for() is None
+    servers.unanswered("http://a", "connection refused")
+    with servers.asked("http://b"), servers.asked("http://b"):
+        now[0] += 3
+        assert servers.waits_for() == "http://a does not answer (connection refused)"
+        now[0] += 3
+        assert servers.waits_for() == (
+            "http://a does not answer (connection refused), http://b has not answered for 6 s"
+        )
+    servers.answered("http://a")
+    assert servers.waits_for() is None
+    for name in "bcdef":
+        servers.unanswered(f"http://{name}", "host not found")
+    assert servers.waits_for().endswith("http://d does not answer (host not found) and 2 more servers")
 
 
 # --- servers that misbehave -------------------------------------------------------------------------------
