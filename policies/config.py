@@ -86,7 +86,8 @@ class PolicyConfig(Options):
     kv_heads: int = Field(default=2, ge=1, le=1024)
     """Of `tiny`: number of key-value heads."""
     vocabulary: Literal["open", "closed"] = "open"
-    """Of `tiny`: `open` knows every byte, `closed` only what a sample of the environments' tasks shows."""
+    """Of `tiny`: `open` knows every byte, `closed` only what a sample of tasks shows, so that no
+    environment may reply in words of its own, as games do."""
     initial_std: float = Field(default=0.06, gt=0, le=1)
     """Of `tiny`: standard deviation that its matrices start with; the usual .02 is made for wide models."""
 

@@ -130,7 +130,7 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
     import torch
 
     from orchestrator.rollout.task_supply import PromptLimits
-    from orchestrator.runs.environments import build_environments, vocabulary_sample
+    from orchestrator.runs.environments import build_environments, tokenizer_sample
     from orchestrator.runs.first_prompts import prompt_lengths
     from orchestrator.runs.gpu_memory import GPUS, Gpu, gpu_named
     from orchestrator.runs.gpu_plan import plan_gpu
@@ -144,7 +144,7 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
     else:
         gpu = gpu_named(name or "h100")
     _, environments = build_environments(spec)
-    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    sample = tokenizer_sample(spec.policy, environments)
     reader, prompts = load_prompt_reader(spec.policy, sample, is_needed=False), dict[str, float]()
     if reader is not None:
         limits = PromptLimits(reader.encoder, reader.context, environments, spec.budgets).limits

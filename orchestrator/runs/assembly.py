@@ -34,9 +34,9 @@ from orchestrator.runs.end_tokens import endless_answers, require_end
 from orchestrator.runs.environments import (
     build_environments,
     find_held_out,
+    tokenizer_sample,
     train_on_admitted,
     trainable,
-    vocabulary_sample,
 )
 from orchestrator.runs.first_prompts import require_quick, require_readable
 from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, describe_host, run_record
@@ -131,7 +131,7 @@ def lay_foundation(
     seed = random_streams.integer(spec.seed, "policy")
     new = {name: one for name, one in environments.items() if name not in begun}
     require_quick(new)
-    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    sample = tokenizer_sample(spec.policy, environments)
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
     require_readable(new, policy.encoder)
     prompts = PromptLimits(policy.encoder, policy.context, environments, spec.budgets, tell)

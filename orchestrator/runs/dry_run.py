@@ -140,7 +140,7 @@ def make_plan(
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.disk_use import DiskUse
     from orchestrator.runs.end_tokens import endless_answers, require_end
-    from orchestrator.runs.environments import build_environments, train_on_admitted, vocabulary_sample
+    from orchestrator.runs.environments import build_environments, tokenizer_sample, train_on_admitted
     from orchestrator.runs.first_prompts import require_quick, require_readable
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
@@ -151,7 +151,7 @@ def make_plan(
     for one in runs:
         refuse_unusable(one, environments, tell)
     require_quick(environments)
-    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    sample = tokenizer_sample(spec.policy, environments)
     size = _known_size(spec, sample)
     reader = load_prompt_reader(spec.policy, sample, is_needed=reads_prompts)
     prompts = None

@@ -13,6 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.measurements.contracts import HeldOut
 from orchestrator.rollout.task_supply import evaluated_categories
 from orchestrator.spec import Spec
+from policies.config import PolicyConfig
 from policies.models.tiny_tokenizer import VocabularySample, prompt_text
 from store.files import write_text
 from store.identity import SLICES
@@ -102,6 +103,22 @@ def find_held_out(
         }
         for name, environment in environments.items()
     }
+
+
+def tokenizer_sample(policy: PolicyConfig, environments: Mapping[str, Environment]) -> VocabularySample | None:
+    """Show `tiny` what its tokenizer is made of; None: the policy has one.
+
+    Raises UserError: its vocabulary is closed, and what an environment replies is not in a sample.
+    """
+    if policy.kind != "tiny":
+        return None
+    playing = [name for name, one in environments.items() if not one.has_single_turns]
+    if policy.vocabulary == "closed" and playing:
+        raise UserError(
+            f"policy.vocabulary: closed knows only what tasks show, and {', '.join(playing)} may reply in other words: "
+            "say `vocabulary: open`, the default"
+        )
+    return vocabulary_sample(environments)
 
 
 def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySample:

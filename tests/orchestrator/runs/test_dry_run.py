@@ -233,3 +233,16 @@ def test_an_intervention_that_waits_for_a_probe_that_is_never_made_is_told(share
         text for text in made.warnings if "is never asked: probes are made before training and after stage 3" in text
     ]
     assert len(told) == is_told
+
+
+@pytest.mark.parametrize("how", [plan, lambda spec: run(spec, home="a/home/that/is/not/there/yet")])
+def test_a_closed_vocabulary_is_refused_beside_a_game_which_replies_in_other_words(
+    how: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    game = {"type": "gymnasium", "id": "FrozenLake-v1"}
+    spec = small(environments={"ice": game}, warm_start=None)
+    assert plan(spec).steps == 9
+    with pytest.raises(UserError, match="policy.vocabulary: closed knows only what tasks show, and ice may reply"):
+        how(spec | {"policy": spec["policy"] | {"vocabulary": "closed"}})
+    assert not [*tmp_path.rglob("small*")]
