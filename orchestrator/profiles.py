@@ -16,7 +16,7 @@ import numpy as np
 
 from environments import Environment, Score, Scorer
 from environments.slices.clusters import Groups, group_vectors
-from environments.slices.methods import ReadTask, by_share, made_of, read_tasks
+from environments.slices.methods import ReadTask, by_share, made_of, num_unread, read_tasks
 from environments.slices.options import KEY
 from environments.slices.slice_file import Slices
 from orchestrator.callbacks import Watcher, together
@@ -50,6 +50,7 @@ class Profile:
 
     slices: Slices
     tally: Tally
+    num_unread: int | None  # tasks that there are beside those that were read; None: without end
 
 
 def scripted_profile(
@@ -83,7 +84,8 @@ def scripted_profile(
                 correct[own] += [bool(score.correct) for score, _ in ended]
                 scored[own] += [score.reason is None for score, _ in ended]
         counts: Counts = [(c, k) if k else None for c, k in zip(correct.tolist(), scored.tolist(), strict=True)]
-        made.append(Profile(_by_pass_rate(environment, tasks, counts, options, policy), Tally.of(answers)))
+        slices = _by_pass_rate(environment, tasks, counts, options, policy)
+        made.append(Profile(slices, Tally.of(answers), num_unread(environment, options.tasks)))
     return made
 
 
@@ -121,8 +123,9 @@ def policy_profile(
                 for place, group in zip(places, played, strict=True):
                     counts[place] = (sum(group.correct), len(group.scored)) if group.scored else None
                 tally = Tally.of((sample.score, sample.was_cut_off) for group in played for sample in group.samples)
+            unread = num_unread(environment, options.tasks)
             if options.by == "pass_rate":
-                made.append(Profile(_by_pass_rate(environment, tasks, counts, options, called), tally))
+                made.append(Profile(_by_pass_rate(environment, tasks, counts, options, called), tally, unread))
                 continue
             heard.phase(f"reading {len(tasks):,} prompts of {name}")
             vectors = mean_hidden_states(parts.policy, [parts.policy.encode(one.task.messages) for one in tasks])
@@ -130,7 +133,7 @@ def policy_profile(
             scaled = (vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
             texts, as_tree = [one.text for one in tasks], options.by == "hidden_tree"
             groups = group_vectors(scaled, texts, options.count, options.terms, as_tree=as_tree)
-            made.append(Profile(made_of(environment, options.by, tasks, groups, called, counts), tally))
+            made.append(Profile(made_of(environment, options.by, tasks, groups, called, counts), tally, unread))
     return made
 
 

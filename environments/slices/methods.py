@@ -41,8 +41,7 @@ def trainable_categories(environment: Environment) -> list[Category]:
 
 def read_tasks(environment: Environment, most: int, tell: Tell) -> list[ReadTask]:
     """Read the first tasks of every category, each problem once: as many of one as of another, `most` in all."""
-    report, categories = Throttle(tell), trainable_categories(environment)
-    share = max(1, most // max(1, len(categories)))
+    report, categories, share = Throttle(tell), trainable_categories(environment), _share(environment, most)
     found, seen = list[ReadTask](), set[str]()
     for category in categories:
         size = environment.size(category.name)
@@ -57,6 +56,18 @@ def read_tasks(environment: Environment, most: int, tell: Tell) -> list[ReadTask
     if not found:
         raise EnvironmentFault(f"{environment.name}: there is nothing to train on, so nothing to split into slices")
     return found
+
+
+def num_unread(environment: Environment, most: int) -> int | None:
+    """Count the tasks that `read_tasks` does not come to; None: they never end."""
+    sizes = [environment.size(category.name) for category in trainable_categories(environment)]
+    known = [size for size in sizes if size is not None]
+    share = _share(environment, most)
+    return sum(max(0, size - share) for size in known) if len(known) == len(sizes) else None
+
+
+def _share(environment: Environment, most: int) -> int:
+    return max(1, most // max(1, len(trainable_categories(environment))))
 
 
 def split(environment: Environment, options: SliceOptions, folder: str | None, tell: Tell) -> Slices:

@@ -121,6 +121,7 @@ def facts_of(profile: Profile) -> dict[str, Any]:
         "method": one.method,
         "policy": one.policy,
         "answers": profile.tally.num,
+        "unread": profile.num_unread,
         **profile.tally.facts(),
         "categories": [_of(name, rows) for name, rows in _grouped(one.rows, "category").items()],
         "slices": [_of(name, rows) for name, rows in _grouped(one.rows, "slice").items()],
@@ -146,6 +147,9 @@ def print_profile(profile: Profile) -> None:
             cells = (str(of["tasks"]), number(of["pass_rate"]), ends, str(of["never"]), str(of["always"]))
             made.add_row(Text(f"{what} {clean(of['name'])}"), *cells)
     print_table(out, made)
+    if profile.num_unread != 0:
+        others = "others, which never end," if profile.num_unread is None else f"{profile.num_unread:,} others"
+        out.print(Text(f"{one.environment}: {others} were not read, and are in the slice `rest`: --tasks N reads more"))
     for sentence in profile.tally.sentences(one.environment):
         out.print(Text(sentence, style="yellow"))
 

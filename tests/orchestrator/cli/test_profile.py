@@ -52,6 +52,25 @@ def test_pass_rates_of_single_tasks_come_with_intervals_and_slices(tmp_path: Pat
     assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes(), "the same seed, the same file"
 
 
+@pytest.mark.parametrize(("most", "unread", "said"), [(4, 6, "6 others were not read"), (10, 0, None)])
+def test_how_many_tasks_were_not_read_is_said(
+    tmp_path: Path, evergreen: Evergreen, most: int, unread: int, said: str | None
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"Say {word}.", "answer": word}) + "\n" for word in "abcdefghij"))
+    options = ("reward=exact", "truth=answer", f"train={rows}")
+    words = ("rows", *(word for one in options for word in ("--set", one)), "--policy", "random", "--tasks", most)
+    (found,) = profiled(evergreen, *words, "-o", tmp_path / "some.jsonl")
+    assert found["unread"] == unread
+    printed = evergreen("profile", *words, "-o", tmp_path / "others.jsonl").stdout
+    assert (said is None and "not read" not in printed) or str(said) in " ".join(printed.split())
+
+
+def test_tasks_that_never_end_are_never_all_read(tmp_path: Path, evergreen: Evergreen) -> None:
+    words = ("reasoning_gym", "--set", "dataset=gcd", "--policy", "random", "--tasks", 4, "--samples", 1)
+    assert profiled(evergreen, *words, "-o", tmp_path / "some.jsonl")[0]["unread"] is None
+
+
 def test_an_episode_has_the_turns_that_the_spec_gives_it(tmp_path: Path, evergreen: Evergreen) -> None:
     guess = {"type": "examples.guess:create", "numbers": [9], "episodes": {"max_turns": 1}}
     file = written(tmp_path, small(environments={"guess": guess}, warm_start=None))

@@ -243,6 +243,6 @@ def test_a_closed_vocabulary_is_refused_beside_a_game_which_replies_in_other_wor
     game = {"type": "gymnasium", "id": "FrozenLake-v1"}
     spec = small(environments={"ice": game}, warm_start=None)
     assert plan(spec).steps == 9
-    with pytest.raises(UserError, match="policy.vocabulary: closed knows only what tasks show, and ice may reply"):
+    with pytest.raises(UserError, match=r"policy\.vocabulary: closed knows only what tasks show, and ice may reply"):
         how(spec | {"policy": spec["policy"] | {"vocabulary": "closed"}})
     assert not [*tmp_path.rglob("small*")]
