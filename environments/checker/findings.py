@@ -195,12 +195,15 @@ def quoted(text: object) -> str:
     return f"'{clean(whole[:LONGEST_EXCERPT])}...' ({len(whole)} characters)"
 
 
+_WORDS = {"extra_forbidden": "there is no such option", "missing": "it is required"}
+
+
 def error_text(error: BaseException) -> str:
     """Write an exception in one line, with the user's own; what was written for a person comes without its type."""
     said = str(error)
     if isinstance(error, ValidationError):
         said = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(map(str, item['loc']))}: {_WORDS.get(item['type'], item['msg'].removeprefix('Value error, '))}"
             for item in error.errors(include_url=False)
         )
     text = clean(" ".join(said.split()))[:LONGEST_ERROR]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from environments import EnvironmentSource
+from environments import Environment, EnvironmentSource
+from environments.checker.findings import error_text
 from environments.user_code import without_function
 from orchestrator.errors import UserError
 from orchestrator.registry import listing, nearest
@@ -64,6 +66,17 @@ def find_targets(target: str, name: str | None, overrides: Sequence[str]) -> Tar
         if name in (None, called)
     ]
     return Targets(sources, spec)
+
+
+def built(sources: Sequence[EnvironmentSource], tell: Callable[[str], None]) -> dict[str, Environment]:
+    """Build environments, by name. Raises UserError: a type refuses its options, which no spec has checked."""
+    made = dict[str, Environment]()
+    for one in sources:
+        try:
+            made[one.name] = one.create(tell)
+        except ValidationError as refused:
+            raise UserError(f"{one.type}: {error_text(refused)}") from refused
+    return made
 
 
 def options_of(overrides: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.text import Text
 from environments import Environment, EnvironmentSource, Message, Scorer, ScoringJob, Task, TaskStream
 from environments.display import clean
 from orchestrator.cli.console import every_few_seconds, leaving, number, out, print_json, require_place
-from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Target, Targets, find_targets
+from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Target, Targets, built, find_targets
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
 from orchestrator.errors import UserError
@@ -66,7 +66,7 @@ def play(
     targets = find_targets(spec, environment, overrides or [])
     folder = None if run is None else _folder(run, home, targets)
     with ExitStack() as stack:
-        environments = {one.name: one.create(every_few_seconds("")) for one in targets.sources}
+        environments = built(targets.sources, every_few_seconds(""))
         options = None if targets.spec is None else targets.spec.scoring
         scorer = stack.enter_context(Scorer(list(targets.sources), environments, options))
         stack.enter_context(leaving("stopped; what scored is ended"))

@@ -26,7 +26,7 @@ from orchestrator.cli.console import (
     require_place,
     write_page,
 )
-from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Target, Targets, find_targets
+from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Target, Targets, built, find_targets
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
 from orchestrator.errors import UserError
@@ -184,7 +184,7 @@ def _played_without(
         replace(one, options={key: value for key, value in one.options.items() if key != KEY})
         for one in targets.sources
     ]
-    environments = {one.name: one.create(tell) for one in whole}
+    environments = built(whole, tell)
     with Scorer(whole, environments, None if targets.spec is None else targets.spec.scoring) as scorer:
         return scripted_profile(
             list(environments.values()), scorer, policy, options, seed, text, tell, targets.max_turns

@@ -124,7 +124,7 @@ def test_what_cannot_be_checked_is_told(evergreen: Evergreen, words: list[str], 
             "it cannot be built: environment type 'no_such_module:create': no module",
         ),
         (["mine.py:create"], "'mine.py:create' names a file without its folder: write ./mine.py:create"),
-        (["codebook", "--set", "keyz=3"], "it cannot be built: keyz: Extra inputs are not permitted"),
+        (["codebook", "--set", "keyz=3"], "it cannot be built: keyz: there is no such option"),
     ],
 )
 def test_what_cannot_be_built_is_a_finding(evergreen: Evergreen, words: list[str], sentence: str) -> None:

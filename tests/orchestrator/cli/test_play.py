@@ -138,6 +138,24 @@ def test_options_that_mean_nothing_are_refused(evergreen: Evergreen, words: tupl
     assert said in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("verb", "option", "said"),
+    [
+        ("play", "keyz=3", "error: codebook: keyz: there is no such option"),
+        ("play", "keys=abc", "error: codebook: keys: Input should be a valid integer"),
+        ("play", "slices={by: nothing}", "error: codebook: by: Input should be 'file'"),
+        ("profile", "keyz=3", "error: codebook: keyz: there is no such option"),
+    ],
+)
+def test_options_that_a_type_refuses_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen, verb: str, option: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = evergreen(verb, "codebook", "--set", option, "--policy", "random")
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
 @pytest.mark.slow
 def test_where_no_task_has_an_answer_a_constant_text_can_be_played(evergreen: Evergreen) -> None:
     pytest.importorskip("textarena")
