@@ -141,9 +141,14 @@ def _columns(source: str, text: str) -> frozenset[str] | None:
     try:
         names = meta.find_undeclared_variables(_JINJA.parse(source))
     except TemplateSyntaxError as error:
+        is_written_as_text = source != text and "{{" in text
+        remedy = (
+            "it is an expression by itself, so leave {{ and }} out and join parts by ~"
+            if is_written_as_text
+            else 'a column of any other name is row["its name"]'
+        )
         raise ValueError(
-            f"{text!r} is neither a column path (extra_info.difficulty) nor Jinja: {error.message};"
-            ' a column of any other name is row["its name"]'
+            f"{text!r} is neither a column path (extra_info.difficulty) nor Jinja: {error.message}; {remedy}"
         ) from error
     return None if WHOLE_ROW in names else frozenset(names)
 

@@ -93,7 +93,8 @@ def test_a_template_cannot_reach_out_of_its_row(tmp_path):
     ("options", "said"),
     [
         ({"prompt": "a", "template": "b"}, "`prompt` and `template` both say what is asked"),
-        ({"template": "{{ a"}, "is neither a column path .* nor Jinja"),
+        ({"template": "{{ a"}, "is neither a column path .* nor Jinja.*; a column of any other name"),
+        ({"category": "{{ a }}-{{ b }}"}, r"nor Jinja.*; it is an expression by itself, so leave \{\{ and \}\} out"),
         ({"prompt": "my column"}, 'a column of any other name is row\\["its name"\\]'),
         ({"category": "a if"}, "neither a column path"),
         ({"categories": []}, "at least 1 item"),
