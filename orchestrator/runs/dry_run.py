@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +21,7 @@ from policies.errors import PolicyError
 from policies.interventions.conditions import parse
 from store.probes import GAIN_RATIO, TRAINABILITY
 from store.run_summary import settings_in_words
-from store.sentences import listed, percent, short, size_in_words
+from store.sentences import listed, num, percent, short, size_in_words
 
 if TYPE_CHECKING:
     from orchestrator.measurements.budget import LookingPlan
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from policies.models.description import ModelSize
     from policies.models.tiny_tokenizer import VocabularySample
 
+MOST_NAMED, FIRST_NAMED = 12, 3  # environments of a line that names all; of a longer list, named
 SMALL_LISTED = 6  # categories of an environment
 REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
@@ -206,6 +208,7 @@ def make_plan(
         left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
+            *_without_stage(spec),
             *_small_categories(pools, spec.step.groups),
             *unmeasured,
             *of_prompts,
@@ -476,7 +479,7 @@ def _smaller(num_items: int, pools: Iterable[EnvironmentPools]) -> str:
 
 
 def _stages(spec: Spec) -> str:
-    curriculum, names = spec.curriculum, ", ".join(spec.environments)
+    curriculum, names = spec.curriculum, _some(spec.environments)
     twin = f", and the same again with {settings_in_words(settings_of(spec))}" if spec.baseline else ""
     if curriculum.mode == "flat":
         return f"one {curriculum.bandit.type} bandit over all categories of {names}{twin}"
@@ -484,12 +487,28 @@ def _stages(spec: Spec) -> str:
     if isinstance(curriculum.scheduler, SequenceConfig):
         order = dict.fromkeys(curriculum.scheduler.order)
         left = [name for name in spec.environments if name not in order]
-        names = ", ".join(order) + (f", no stage on {', '.join(left)}" if left else "")
+        names = _some(order) + (f", no stage on {_some(left)}" if left else "")
     replay = f"; replay {curriculum.stage.replay_share:g}{_rule(spec)}" if len(spec.environments) > 1 else ""
     return (
         f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
         f"{names}; a {curriculum.bandit.type} bandit each{replay}{twin}"
     )
+
+
+def _some(names: Collection[str]) -> str:
+    """Name environments; of many the number, and the first."""
+    if len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    return f"{len(names):,} environments ({', '.join(islice(names, FIRST_NAMED))}, ...)"
+
+
+def _without_stage(spec: Spec) -> Iterator[str]:
+    """Say how many environments have no stage, however they are chosen."""
+    curriculum, there = spec.curriculum, len(spec.environments)
+    lacking, is_in_order = there - curriculum.stages, isinstance(curriculum.scheduler, SequenceConfig)
+    if curriculum.mode == "staged" and not is_in_order and lacking > 0:
+        stages, has = num(curriculum.stages, "stage"), "one has" if lacking == 1 else f"{lacking:,} have"
+        yield f"{there:,} environments and {stages} (`curriculum.stages`): at least {has} none"
 
 
 def _rule(spec: Spec) -> str:
