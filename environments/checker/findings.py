@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from environments.contracts import Category, Environment, EnvironmentFault, Task, Turn
+from environments.contracts import Category, Environment, EnvironmentFault, RemoteEnvironment, Task, Turn
 from environments.display import Tell, clean
 from environments.scoring import ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource
@@ -108,6 +108,31 @@ RULES: dict[str, Rule] = {
     "closed-endless": Rule("warning", "give a closed environment's categories a size: it is there to be memorised"),
 }  # fmt: skip
 
+# What to do instead where episodes live in servers.
+OF_SERVERS: dict[str, str] = {
+    "build": "start the server, or give other options",
+    "size": "have the server say a whole number of at least 1, or null for endless",
+    "size-honest": "have the server say how many tasks a category has, null if they never end",
+    "not-trainable": "have the server say `trainable: true`, unless it is only ever to be evaluated",
+    "task-fails": "have the server give a task for every index below the size",
+    "task-slow": "have the server give tasks faster: a step needs one for every group",
+    "task-same": "have every server give the same task for a category and an index, whenever it is asked",
+    "no-answer": "fine for a game; else have the server give each task its `answer`: a warm start learns from it",
+    "pool-train": "give the category more distinct tasks, or say `trainable: false`",
+    "pool-held-out": "give the category more distinct tasks: a tenth of them is for evaluation",
+    "few-tasks": "give the category more tasks if it is meant to be learnt and not memorised",
+    "reference": "make a task's `answer` a reply that scores 1 and is correct",
+    "score-form": "have the server say a `value` from 0 to 1, and components as finite numbers by name",
+    "score-hangs": "have the server answer sooner, or raise `timeout_s`",
+    "score-same": "let a turn depend on the task and the completions so far alone: no generator, no clock, no memory",
+    "score-elsewhere": "let a turn depend on the task and the completions so far alone, at every server alike",
+    "score-slow": "make the server's turns faster",
+    "score-near-limit": "make the server's turns faster, or raise `timeout_s`",
+    "episode": "have the server begin an episode at each request, and answer a completion with a turn",
+    "episode-used": "have the server keep each episode's state by its own name",
+    "episode-replay": "let a turn depend on the task and the completions so far alone: keep games by episode",
+}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -181,10 +206,13 @@ def finding_of(
     index: int | None = None,
     excerpt: str | None = None,
     severity: Severity | None = None,
+    *,
+    is_served: bool = False,
 ) -> Finding:
     """Make a finding with the rule's remedy, and its severity unless another is given."""
     known, place = RULES[rule], None if category is None else clean(category)
-    return Finding(severity or known.severity, rule, clean(sentence), known.remedy, place, index, excerpt)
+    remedy = OF_SERVERS.get(rule, known.remedy) if is_served else known.remedy
+    return Finding(severity or known.severity, rule, clean(sentence), remedy, place, index, excerpt)
 
 
 def quoted(text: object) -> str:
@@ -257,7 +285,8 @@ class CheckContext:
         """Add a finding, unless an earlier check did; of those alike in a category the worst is kept, and counted."""
         if (rule, category) in self._reported:
             return
-        found = finding_of(rule, sentence, category, index, excerpt, severity)
+        is_served = isinstance(getattr(self, "environment", None), RemoteEnvironment)
+        found = finding_of(rule, sentence, category, index, excerpt, severity, is_served=is_served)
         known = self._findings.get((rule, category))
         if known is not None:
             is_worse = SEVERITIES.index(found.severity) < SEVERITIES.index(known.severity)

@@ -11,7 +11,7 @@ import pytest
 import environments.checker
 from environments import Score, pool_of
 from environments.checker.checker import CHECKS, run_check
-from environments.checker.findings import RULES, CheckContext, CheckLimits
+from environments.checker.findings import OF_SERVERS, RULES, CheckContext, CheckLimits
 from environments.scoring.jobs import play
 from tests.environments.checker.bad import FAULTS, Good
 from tests.environments.checker.here import FEW, bad, findings_here
@@ -178,6 +178,7 @@ def test_every_rule_is_looked_for():
     folder = Path(environments.checker.__file__).parent
     code = "".join(path.read_text() for path in folder.glob("*.py") if path.stem != "findings")
     assert [rule for rule in RULES if f'"{rule}"' not in code] == []
+    assert OF_SERVERS.keys() < RULES.keys()
 
 
 def test_every_fault_is_in_a_table():

@@ -879,4 +879,6 @@ def test_the_checker_sees_an_episode_that_is_another_when_replayed(server):
     few, numbers = CheckLimits(tasks=2, scan=20, budget_s=0.1), iter(range(10**6))
     honest = server._say
     server._say = lambda episode: honest(episode) | {"messages": [{"role": "user", "content": str(next(numbers))}]}
-    assert {"score-same", "episode-replay"} & {finding.rule for finding in findings_here(source_of(server), few)}
+    found = [f for f in findings_here(source_of(server), few) if f.rule in ("score-same", "episode-replay")]
+    assert found
+    assert all("let a turn depend on the task" in finding.remedy for finding in found), "said for a server"
