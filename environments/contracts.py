@@ -349,6 +349,10 @@ class RemoteEpisode(ABC):
     async def step(self, completion: str) -> Turn:
         """Answer the policy's next completion; raises RemoteFault where the server gives no turn."""
 
+    async def repeat(self) -> Turn | None:
+        """Ask for the last turn once more, as after a connection that broke; None, by default: calls are made once."""
+        return None
+
     @abstractmethod
     async def close(self) -> None:
         """Let the server forget it; raises nothing where that fails, as the server's lease ends it."""

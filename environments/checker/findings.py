@@ -100,6 +100,8 @@ RULES: dict[str, Rule] = {
     "episode-used": Rule("error", "make a new Episode at each start, with no state outside of it"),
     "episode-replay": Rule("error", "let a turn depend on the task and the completions so far alone: keep a game in"
                            " its own object, not in a module or a class"),
+    "turn-repeated": Rule("error", "have the server keep its last turn, and give it again for the same number: a"
+                          " connection that breaks has the call made again"),
     "episode-endless": Rule("warning", "end after a number of turns, whatever the policy writes"),
     "legal-play": Rule("error", "give whatever legal answers lead to a score in 0..1: is `reward_range` too narrow?"),
     # closed environments

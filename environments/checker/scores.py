@@ -20,9 +20,10 @@ import numpy as np
 
 from environments.checker.findings import CheckContext, Severity, error_text, quoted
 from environments.checker.tasks import conversation_fault, fingerprint, message_fault, task_fingerprints
-from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Episode, Score, Task, Turn
+from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Episode, RemoteFault, Score, Task, Turn
 from environments.display import clean
 from environments.options import FRAMES
+from environments.remote.replay import BlockingEpisode
 from environments.scoring import ScoringJob
 from environments.scoring.jobs import NO_REPLY, play
 
@@ -411,6 +412,7 @@ def _check_turns(context: CheckContext, task: Task, other: Task, script: Iterato
         with suppress(Exception):  # it is played itself, or like it
             beside.step(reply)  # which changes nothing for the one under way
         played = episode.step(reply)
+        _check_repeated(context, task, number, episode, played)
         if number > 1:  # the check of scores looks at first turns
             for fault in form_faults(played):
                 context.find_in(task, "score-form", f"in turn {number}, {fault}")
@@ -427,6 +429,19 @@ def _check_turns(context: CheckContext, task: Task, other: Task, script: Iterato
             return True
     context.find_in(task, "episode-endless", f"not over after {MOST_TURNS} turns")
     return True
+
+
+def _check_repeated(context: CheckContext, task: Task, number: int, episode: Episode, played: Turn) -> None:
+    """Have a server asked again for a turn that it has given, as it is after a connection that broke."""
+    if not isinstance(episode, BlockingEpisode):
+        return
+    try:
+        again = episode.repeat()
+    except RemoteFault as fault:
+        context.find_in(task, "turn-repeated", f"turn {number} is not to be had a second time: {clean(str(fault))}")
+        return
+    if again is not None and _facts(again) != _facts(played):
+        context.find_in(task, "turn-repeated", f"turn {number} is another when it is asked for a second time")
 
 
 def _report_unscorable(context: CheckContext, task: Task, number: int, reason: str) -> None:

@@ -208,10 +208,21 @@ class EvergreenEpisode(ServedEpisode):
     def __init__(self, client: Client, url: str, name: str) -> None:
         super().__init__(client.servers, url)
         self._client, self._path = client, f"/episodes/{quote(name)}"
+        self._asked: dict[str, Any] | None = None  # the last call
 
     async def _answer(self, completion: str) -> Turn:
         """Send a completion with its number: a server that has answered it already gives the same turn again."""
-        return (await self._patient_call({"turn": self._num_turns, "completion": completion})).turn()
+        self._asked = {"turn": self._num_turns, "completion": completion}
+        return (await self._patient_call(self._asked)).turn()
+
+    async def repeat(self) -> Turn | None:
+        """Make the last call once more; a server that does not know the episode any more has not answered it twice."""
+        if self._asked is None:
+            return None
+        try:
+            return (await self._patient_call(self._asked)).turn()
+        except EpisodeLost:
+            return None
 
     async def _part(self, is_over: bool) -> None:
         if not is_over:

@@ -60,6 +60,10 @@ class RemotePlay:
                 LOST.reset(before)
         raise RemoteFault(f"episode lost: {why}")
 
+    async def repeat(self) -> Turn | None:
+        """Ask for the last turn once more; None: the episode is over, or its calls are made once."""
+        return None if self._episode is None else await self._episode.repeat()
+
     async def close(self) -> None:
         """Let the server forget the episode."""
         episode, self._episode = self._episode, None
@@ -103,6 +107,10 @@ class BlockingEpisode(Episode):
         """Answer the policy's next completion."""
         self._completions.append(completion)
         return self._loop.run(self._step())
+
+    def repeat(self) -> Turn | None:
+        """Ask for the last turn once more, as `RemotePlay` does; raises RemoteFault where the server gives none."""
+        return self._loop.run(self._play.repeat())
 
     async def _step(self) -> Turn:
         try:

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from aiohttp import web
 from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, NoTasks, Scorer, ScoringJob, ScoringOptions
@@ -873,6 +874,32 @@ def test_the_checker_finds_nothing_but_what_there_is(server, monkeypatch):
         ("note", "few-tasks"),
     }
     assert {f.rule for f in check(source, tasks=4) if f.severity == "error"} == set()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("forgets", "turn 1 is another when it is asked for a second time"),
+        ("fails", "turn 1 is not to be had a second time: failed: 500"),
+        ("declines", None),
+    ],
+)
+def test_the_checker_asks_for_a_turn_twice(server, how, said):
+    few, say = CheckLimits(tasks=2, scan=20, budget_s=0.1), server._say
+
+    async def turn(request):
+        episode, asked = server.episodes[request.match_info["episode"]], await request.json()
+        if asked["turn"] < len(episode["heard"]):
+            if how != "forgets":
+                return web.json_response({}, status=500 if how == "fails" else 409)
+            episode["heard"].append(asked["completion"])  # as one does that counts turns by itself
+            return web.json_response(say(episode))
+        episode["heard"].append(asked["completion"])
+        return web.json_response(say(episode))
+
+    server.always("turns", turn)
+    found = [f for f in findings_here(source_of(server), few) if f.rule == "turn-repeated"]
+    assert [f.sentence for f in found][:1] == ([] if said is None else [said])
 
 
 def test_the_checker_sees_an_episode_that_is_another_when_replayed(server):
