@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.core_model_loading import revert_weight_conversion
@@ -20,7 +21,7 @@ from transformers.utils import logging as library
 from policies import adapters
 from policies.config import AdapterConfig
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
-from policies.errors import CheckpointError
+from policies.errors import CheckpointError, PolicyError
 from policies.forward import evaluating, score_rows
 from policies.hardware import deterministic_kernels, free_cached_memory, nondeterministic_operation_of
 from policies.layers import freeze_beside_text
@@ -276,12 +277,29 @@ def weights_in(folder: Path, like: Mapping[str, Tensor], model: Any) -> dict[str
 def read_model(source: str, dtype: torch.dtype, like: Any = None, **options: Any) -> Any:
     """Read a model on the CPU, in eval mode, what reads images and sound frozen; no global random state is moved.
 
-    `like`: one of its class, so that no code of the folder's own is asked for.
+    `like`: one of its class, so that no code of the folder's own is asked for. Raises PolicyError where its files lack
+    weights, which the library would draw at random, have them in other shapes, or are damaged.
     """
     kind = AutoModelForCausalLM if like is None else type(like)
-    with torch.random.fork_rng(devices=[]), late_progress_bars():
-        model = kind.from_pretrained(source, dtype=dtype, **options).eval()
-    freeze_beside_text(model)
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        with torch.random.fork_rng(devices=[]), late_progress_bars():
+            model, found = kind.from_pretrained(source, dtype=dtype, **options)
+    except SafetensorError as damaged:
+        raise PolicyError(f"{source}: a file of weights is damaged ({damaged}): fetch or save it again") from damaged
+    if lacking := sorted(found["missing_keys"]):
+        more = f" and {len(lacking) - 1:,} more" if lacking[1:] else ""
+        raise PolicyError(
+            f"{source} has no weights for {lacking[0]}{more}, which its configuration asks for: fetch or save all of "
+            "the model's files again"
+        )
+    if others := sorted(found["mismatched_keys"]):
+        name, there, here = others[0]
+        raise PolicyError(
+            f"{source}: {name} is {tuple(there)} in its files and {tuple(here)} by its configuration"
+            f"{f', and so {len(others) - 1} others differ' if others[1:] else ''}: they are of two models"
+        )
+    freeze_beside_text(model.eval())
     return model
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import huggingface_hub.constants
 import huggingface_hub.utils
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
@@ -36,6 +38,7 @@ from tests.policies.templates import ALTERNATING, ENDLESS, policy_of
 CPU = torch.device("cpu")
 TOKENIZER = build_tokenizer(VocabularySample({"words": ["hello there"]}))
 SIZE = len(TOKENIZER)
+EMBEDDING = "model.embed_tokens.weight"
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 ARCHITECTURES = {
     "gpt2": GPT2Config(vocab_size=SIZE, n_embd=32, n_layer=2, n_head=4, n_positions=64),
@@ -120,6 +123,51 @@ def test_an_incomplete_folder_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ModelNotFoundError, match=r"cannot be read: .*model\.safetensors"):
         load(PolicyConfig(model=str(tmp_path)))
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file: without(file, UP), f"has no weights for {re.escape(UP)}, which its configuration asks for"),
+        (lambda file: without(file, UP, "model.norm.weight"), r"has no weights for .* and 1 more, which"),
+        (lambda file: file.write_bytes(file.read_bytes()[:5000]), "a file of weights is damaged"),
+        (lambda file: file.write_bytes(b""), "a file of weights is damaged"),
+        (lambda file: resized(file, UP), rf"{re.escape(UP)} is \(40, 32\) in its files and \(48, 32\) by its config"),
+    ],
+)
+def test_weights_that_are_not_the_models_are_refused_and_never_drawn_at_random(
+    tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    config = save_model(tmp_path, ARCHITECTURES["llama"])
+    damage(tmp_path / "model.safetensors")
+    with pytest.raises(PolicyError, match=said):
+        load(config)
+
+
+def without(file: Path, *names: str) -> None:
+    tensors = load_file(file)
+    save_file({name: one for name, one in tensors.items() if name not in names}, file, metadata={"format": "pt"})
+
+
+def resized(file: Path, name: str) -> None:
+    tensors = load_file(file)
+    save_file(tensors | {name: tensors[name][:40].clone()}, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_a_head_that_is_the_embedding_need_not_be_in_the_files(tmp_path: Path, is_tied: bool) -> None:
+    architecture = copy.deepcopy(ARCHITECTURES["llama"])
+    architecture.tie_word_embeddings = is_tied
+    config = save_model(tmp_path, architecture)
+    without(tmp_path / "model.safetensors", "lm_head.weight")
+    if is_tied:
+        assert torch.equal(load(config).model.lm_head.weight, load_file(tmp_path / "model.safetensors")[EMBEDDING])
+    else:
+        with pytest.raises(PolicyError, match=r"has no weights for lm_head\.weight"):
+            load(config)
 
 
 def test_a_hub_name_that_cannot_be_had_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
