@@ -231,7 +231,17 @@ def save(model: Any, folder: Path, state: Mapping[str, Tensor], name: str, base:
     if base is not None:
         (folder / BASE_FILE).write_text(f"{base}\n")
     described = model.peft_config[SET].to_dict() | {"base_model_name_or_path": name, "inference_mode": True}
-    described["target_modules"] = sorted(described["target_modules"])
+    described |= {"target_modules": sorted(described["target_modules"]), "task_type": "CAUSAL_LM"}
+    _write_config(folder, described)
+
+
+def name_base(folder: Path, name: str) -> None:
+    """Have saved adapters name the model that they stand beside, for who reads them with peft."""
+    described = json.loads((folder / CONFIG_FILE).read_text())
+    _write_config(folder, described | {"base_model_name_or_path": name})
+
+
+def _write_config(folder: Path, described: Mapping[str, Any]) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True, default=str) + "\n")
 
 

@@ -15,6 +15,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running mean
 
 RECOMPUTED_FROM = 1_000_000_000  # weights: what 1.2B keep of 16384 tokens has no room beside training and vLLM on 80 GB
 NEAR_TINY = 0.75  # likeness of a typing error; hub names without an owner, such as gpt2, are far from it
+BASE = "base"  # folder, in that of adapters, of the model that they stand beside, if it is not the named one
 TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "initial_std")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from policies import kernels
-from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
+from policies.config import BASE, AdapterConfig, LearnerConfig, PolicyConfig
 from policies.errors import NonFiniteLogits, PolicyError
 from policies.hardware import use_threads
 from policies.launchers import SIGNALS, LaunchedProcess, hear_signals
@@ -29,7 +29,7 @@ from policies.learner import Learner
 from policies.models.tiny_tokenizer import read_tokenizer
 from policies.objectives.by_environment import AnyObjective, make_objective
 from policies.objectives.config import ObjectiveConfig
-from policies.policy import BASE, Policy, read_model
+from policies.policy import Policy, read_model
 from policies.ranks import CPU, Ranks
 from policies.sharding import ShardedOptimizer
 

@@ -19,7 +19,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging as library
 
 from policies import adapters
-from policies.config import AdapterConfig
+from policies.config import BASE, AdapterConfig
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError, PolicyError
 from policies.forward import evaluating, score_rows
@@ -27,7 +27,6 @@ from policies.hardware import deterministic_kernels, free_cached_memory, nondete
 from policies.layers import freeze_beside_text
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
-BASE = "base"  # folder, in that of adapters, of the model that they stand beside, if it is not the named one
 LARGEST_FILE = "5GB"  # of weights: of those on a GPU, one file at a time is on the host while they are written
 LONG_S = 10.0  # of reading weights, before a progress bar is drawn
 

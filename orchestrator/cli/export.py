@@ -13,6 +13,7 @@ from orchestrator.cli.console import every_few_seconds, leaving, out, say_where,
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, command
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import export_weights, find_run, opened
+from policies.config import BASE
 from store.export import new_export
 from store.report import REPORT_FILE, write
 from store.sentences import num, size_in_words
@@ -124,5 +125,10 @@ def weights(
             export_weights(ledger, place, run, stage, folder, as_adapter=adapter)
         except OSError as failed:
             raise UserError(f"{folder} cannot be written: {failed.strerror or failed}") from failed
-    how = "peft's PeftModel.from_pretrained(model, " if adapter else "AutoModelForCausalLM.from_pretrained("
-    out.print(f'Weights are in {folder}: {how}"{folder}") loads them.')
+    loads = "AutoModelForCausalLM.from_pretrained("
+    if not adapter:
+        out.print(f'Weights are in {folder}: {loads}"{folder}") loads them.')
+        return
+    out.print(f'Weights are in {folder}: peft\'s PeftModel.from_pretrained(model, "{folder}") loads them.')
+    if (base := folder / BASE).is_dir():
+        out.print(f'The model that they stand beside, with earlier ones merged, is in it: model = {loads}"{base}").')

@@ -13,6 +13,7 @@ from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
+from policies.config import BASE
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
@@ -173,6 +174,10 @@ def export_weights(
     with new_folder(folder.resolve()) as aside:
         if as_adapter or policy.get("adapter") is None:
             shutil.copytree(source, aside, dirs_exist_ok=True)
+            if as_adapter and (aside / BASE).is_dir():  # earlier ones were merged into it
+                from policies.adapters import name_base
+
+                name_base(aside, str(folder.resolve() / BASE))
         else:
             from policies.config import PolicyConfig
             from policies.models.loader import write_merged

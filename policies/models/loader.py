@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from policies import adapters, kernels
-from policies.config import PolicyConfig
+from policies.config import BASE, PolicyConfig
 from policies.errors import PolicyError
 from policies.models.description import explained, hub_options, load_architecture, load_tokenizer, locate
 from policies.models.tiny import make_tiny
 from policies.models.tiny_tokenizer import VocabularySample
-from policies.policy import BASE, LARGEST_FILE, Policy, read_model, without_progress_bars
+from policies.policy import LARGEST_FILE, Policy, read_model, without_progress_bars
 
 
 def load_policy(

@@ -24,8 +24,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from policies import adapters
+from policies.config import BASE
 from policies.layers import decoder_layers
-from policies.policy import BASE
 
 MATRICES, EMBEDDING, VECTOR = "", "_embedding", "_vector"
 WHOLE = -1  # in place of a layer's number

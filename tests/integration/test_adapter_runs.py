@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -14,7 +16,7 @@ import orchestrator
 from orchestrator.errors import SpecError
 from orchestrator.spec import load_spec
 from policies import adapters
-from policies.policy import BASE
+from policies.config import BASE
 from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import At, Killed, ending, kill, newest_checkpoint, series
@@ -88,10 +90,19 @@ def test_a_run_from_tiny_keeps_what_was_warm_started_beside_them(tmp_path: Path,
     assert any(not torch.equal(read[name], one) for name, one in bases[-1].items())
     alone = evergreen("weights", "tiny-adapters", tmp_path / "two", "--adapter", "--home", tmp_path)
     assert "PeftModel" in alone.stdout
-    assert (tmp_path / "two" / adapters.CONFIG_FILE).is_file()
+    beside = tmp_path / "two" / BASE
+    assert f'AutoModelForCausalLM.from_pretrained("{beside}")' in "".join(alone.stdout.split("\n"))
+    ids = torch.arange(3, 12)[None]
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "one")(ids).logits
+    by_name = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "two")(ids).logits
+    by_hand = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(beside), tmp_path / "two")(ids).logits
+    assert torch.equal(by_name, by_hand)
+    assert torch.allclose(by_name, merged, atol=1e-5)
+    plain = AutoModelForCausalLM.from_pretrained(beside)(ids).logits
+    assert not torch.allclose(by_name, plain, atol=1e-3), "they do something"
 
 
-def test_what_a_boundary_does_with_them(tmp_path: Path) -> None:
+def test_what_a_boundary_does_with_them(tmp_path: Path, evergreen: Evergreen) -> None:
     for boundary in ("merge", "reset"):
         home = tmp_path / boundary
         own = spec(tmp_path, boundary, measure=[])
@@ -103,6 +114,12 @@ def test_what_a_boundary_does_with_them(tmp_path: Path) -> None:
     start = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.bfloat16).state_dict()
     assert any(not torch.equal(one, start[name]) for name, one in kept.items())
     assert not (weights_after(tmp_path / "reset", 1, True) / BASE).exists()
+    for boundary, base in (("merge", tmp_path / "merge-out" / BASE), ("reset", tmp_path / "model")):
+        out = tmp_path / f"{boundary}-out"
+        done = evergreen("weights", "adapters", out, "--adapter", "--home", tmp_path / boundary)
+        assert ("The model that they stand beside" in done.stdout) == (boundary == "merge")
+        described = json.loads((out / adapters.CONFIG_FILE).read_text())
+        assert (described["base_model_name_or_path"], described["task_type"]) == (str(base), "CAUSAL_LM")
 
 
 def test_a_guard_goes_back_to_the_adapters_of_the_stages_start(tmp_path: Path) -> None:

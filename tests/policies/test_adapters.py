@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from policies import adapters
-from policies.config import AdapterConfig, LearnerConfig, PolicyConfig
+from policies.config import BASE, AdapterConfig, LearnerConfig, PolicyConfig
 from policies.errors import CheckpointError, PolicyError
 from policies.forward import head_of, score_rows
 from policies.layers import down_projections
@@ -23,7 +23,7 @@ from policies.objectives.objective import Objective
 from policies.plasticity.copies import full_copy
 from policies.plasticity.dormant import output_norms
 from policies.plasticity.weights import saved_weights, weight_sums
-from policies.policy import BASE, Policy
+from policies.policy import Policy
 from policies.reference import Reference
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_batch, random_trajectories
