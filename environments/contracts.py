@@ -171,9 +171,15 @@ class Score:
 
     @classmethod
     def of(cls, value: float, correct: bool | None = None, **components: float) -> Score:
-        """Score a completion; a value that is not a finite number in [0, 1] is unscorable (`bad_value`)."""
+        """Score a completion; unscorable where the value is no finite number in [0, 1], or `correct` not true or false.
+
+        A text, or NaN, would count as true.
+        """
         if not math.isfinite(value) or not 0.0 <= value <= 1.0:
             return cls.unscorable(bad_value(value))
+        if not (correct is None or isinstance(correct, bool | np.bool_) or correct in (0, 1)):
+            kind = "a number other than 0 and 1" if isinstance(correct, float | int) else f"a {type(correct).__name__}"
+            return cls.unscorable(f"{BAD_VALUE}: correct is {kind}, not True or False")
         return cls(float(value), bool(value >= CORRECT_AT if correct is None else correct), components)
 
     @classmethod

@@ -64,7 +64,26 @@ def make_task(environment: Environment, category: str, index: int) -> Task:
             f"{environment.name}: task({category!r}, {index}) returned a {type(task).__name__}, not an"
             " environments.Task; mend the environment, then run or resume"
         )
+    if fault := _form_fault(task, environment.name, category, index):
+        raise EnvironmentFault(
+            f"{environment.name}: task({category!r}, {index}) returned {fault};"
+            " mend the environment, then run or resume"
+        )
     return task
+
+
+def _form_fault(task: Task, environment: str, category: str, index: int) -> str | None:
+    """Say what would fail later in a task, if something would; the checker looks at more."""
+    if (task.environment, task.category, task.index) != (environment, category, index):
+        return f"another task: {task.environment!r}, {task.category!r}, {task.index!r}"
+    if not task.messages:
+        return "a task without messages"
+    for message in task.messages:
+        if not all(isinstance(message.get(part), str) for part in ("role", "content")):
+            return "a task with a message whose role or content is no string"
+    if type(task) is Task and not isinstance(task.answer, str | None):  # a lazy one is not asked for it
+        return f"a task whose answer is a {type(task.answer).__name__}, not a string or None"
+    return None
 
 
 TOO_LONG = "tasks with prompts too long"

@@ -7,13 +7,16 @@ user's own, `package.module:factory` or `./file.py:factory`, in a file beside th
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
 from environments import registry
 from environments.contracts import Category, Environment, EnvironmentFault, RemoteEnvironment
+from environments.display import shortened
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
 from environments.slices.options import KEY, read_options
@@ -111,6 +114,39 @@ class EnvironmentSource:
             raise
         except (Exception, SystemExit) as error:  # foreign code; whoever wrote it can do something about it
             raise self._fault(f"{self.type} raised {raised(error)}; mend it, or the options") from error
+
+
+def categories_fault(environment: Environment) -> str | None:
+    """Say what is wrong with an environment's categories, if something is."""
+    categories: object = environment.categories
+    if not isinstance(categories, Sequence):
+        return f"its categories must be a list or a tuple, found a {type(categories).__name__}"
+    for category in environment.categories:
+        if fault := category_fault(category) or size_fault(environment.size(category.name)):
+            return f"category {shortened(ascii(category.name))}: {fault}"
+    return None
+
+
+def category_fault(category: Category) -> str | None:
+    """Say what is wrong with a category, if something is."""
+    if not isinstance(category.name, str) or not category.name.strip() or not category.name.isprintable():
+        return f"its name must be a printable string with something in it, found {shortened(ascii(category.name))}"
+    if not isinstance(category.trainable, bool):
+        return f"trainable must be True or False, found {shortened(ascii(category.trainable))}"
+    if not isinstance(category.parameters, Mapping):
+        return f"parameters must be a map, found {shortened(ascii(category.parameters))}"
+    try:
+        json.dumps(dict(category.parameters))
+    except (TypeError, ValueError) as error:
+        return f"parameters cannot be written as JSON ({error})"
+    return None
+
+
+def size_fault(size: object) -> str | None:
+    """Say what is wrong with a category's number of tasks, if something is."""
+    if size is None or (isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1):
+        return None
+    return f"its size must be None or a whole number of at least 1, found {shortened(ascii(size))}"
 
 
 def types() -> dict[str, str]:

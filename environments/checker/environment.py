@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import time
@@ -12,16 +11,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, TypeGuard, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from environments.checker.findings import CategoryFacts, CheckContext, error_text, quoted
 from environments.checker.tasks import make_checked
-from environments.contracts import Category, Pool, Task
+from environments.contracts import Pool, Task
 from environments.pools import pool_of
 from environments.scoring import ScoringJob
+from environments.sources import category_fault, size_fault
 from environments.surroundings import generator_states
 
 SLOW_S = 10.0  # to build
@@ -58,10 +58,6 @@ def _resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 # Attribute: what it must be, and as a type.
 ATTRIBUTES: dict[str, tuple[str, Any]] = {
     "closed": ("True or False", bool),
@@ -94,7 +90,7 @@ def check_categories(context: CheckContext) -> None:
     """Look at every category, and whether there is something to train on."""
     categories = list(context.environment.categories)
     for category in categories:
-        if fault := _category_fault(category):
+        if fault := category_fault(category):
             context.find("category", fault, str(category.name))
         else:
             context.categories.append(category)
@@ -105,28 +101,15 @@ def check_categories(context: CheckContext) -> None:
         context.find("not-trainable", sentence)
 
 
-def _category_fault(category: Category) -> str | None:
-    if not isinstance(category.name, str) or not category.name.strip() or not category.name.isprintable():
-        return f"its name must be a printable string with something in it, found {quoted(category.name)}"
-    if not isinstance(category.trainable, bool):
-        return f"trainable must be True or False, found {quoted(category.trainable)}"
-    if not isinstance(category.parameters, Mapping):
-        return f"parameters must be a map, found {quoted(category.parameters)}"
-    try:
-        json.dumps(dict(category.parameters))
-    except (TypeError, ValueError) as error:
-        return f"parameters cannot be written as JSON ({error_text(error)})"
-    return None
-
-
 def check_sizes(context: CheckContext) -> None:
     """Ask every category for its size, and for the tasks at its end."""
     for category in context.categories:
         context.at(f"the size of category {quoted(category.name)}")
         size: object = context.environment.size(category.name)
-        if size is not None and not _is_count(size):
-            context.find("size", f"its size must be None or at least 1, found {quoted(size)}", category.name)
+        if fault := size_fault(size):
+            context.find("size", fault, category.name)
             continue
+        assert size is None or isinstance(size, int)
         context.sizes[category.name] = size
         context.counts[category.name] = CategoryFacts(category.name, category.trainable, size)
         said = "it is endless" if size is None else f"it has {size} tasks"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from environments import ALL, Admission, Environment, EnvironmentSource, Pool, first_tasks, make_task
 from environments.contracts import is_whole
+from environments.sources import categories_fault
+from environments.user_code import is_user_code
 from orchestrator.bandits import ArmInfo
 from orchestrator.choosing.choice import Arms
 from orchestrator.errors import UserError
@@ -35,6 +37,8 @@ def build_environments(
     sources = {name: section.source(name, folder_of_spec, kept) for name, section in spec.environments.items()}
     environments = {name: source.create(tell) for name, source in sources.items()}
     for name, environment in environments.items():
+        if is_user_code(sources[name].type) and (fault := categories_fault(environment)) is not None:
+            raise UserError(f"environment {name}: {fault}. `evergreen check-env` looks at everything else too")
         # an answer that hits an environment's limit must be scorable
         if environment.seconds >= spec.scoring.timeout_s:
             raise UserError(

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from environments import Score, Task
@@ -26,6 +27,20 @@ def test_partial_credit_is_value_and_not_correct(value, correct, expected):
 def test_a_value_outside_the_unit_interval_is_unscorable_and_not_zero(value):
     assert Score.of(value).value is None
     assert str(Score.of(value).reason).startswith("bad value: float")
+
+
+@pytest.mark.parametrize("correct", [True, False, np.True_, np.False_, 1, 0])
+def test_correct_is_true_or_false(correct):
+    assert Score.of(0.5, correct).correct is bool(correct)
+
+
+@pytest.mark.parametrize(
+    ("correct", "said"), [("no", "a str"), (math.nan, "a number other than 0 and 1"), (2, "a number"), ([], "a list")]
+)
+def test_what_is_neither_true_nor_false_is_unscorable(correct, said):
+    score = Score.of(0.5, correct)
+    assert (score.value, score.correct) == (None, None)
+    assert score.reason.startswith(f"bad value: correct is {said}")
 
 
 def test_a_bad_value_is_told_by_its_type_and_its_fault_alike_for_all_that_share_them():

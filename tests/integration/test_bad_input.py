@@ -83,6 +83,44 @@ def test_a_mistake_in_the_spec_is_told_in_one_message_and_leaves_nothing_behind(
     assert not list((tmp_path / "home").glob("*/spec.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("a name that is a number", "category 1: its name must be a printable string with something in it"),
+        ("a name without a letter", "category ' ': its name must be a printable string with something in it"),
+        ("a name on two lines", r"category 'x\ny': its name must be a printable string with something in it"),
+        ("a name with half a character", r"category '\ud800': its name must be a printable string"),
+        ("parameters that are no JSON", "category 'a': parameters cannot be written as JSON (Object of type float32"),
+        ("categories of a generator", "its categories must be a list or a tuple, found a generator"),
+        (
+            "a size that is no whole number",
+            "category 'a': its size must be None or a whole number of at least 1, found",
+        ),
+        ("no tasks", "category 'a': its size must be None or a whole number of at least 1, found 0"),
+        ("no messages", "one: task('a', 0) returned a task without messages"),
+        ("content that is no text", "one: task('a', 0) returned a task with a message whose role or content is no"),
+        ("another environment's task", "one: task('a', 0) returned another task: 'another', 'a', 0"),
+        ("another index", "one: task('a', 0) returned another task: 'one', 'a', 7"),
+        ("an answer that is no text", "one: task('a', 0) returned a task whose answer is a int, not a string or None"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["validate", "run"])
+def test_an_environment_that_breaks_its_contract_is_told_before_there_is_a_run(
+    tmp_path: Path, evergreen: Evergreen, verb: str, how: str, said: str
+) -> None:
+    environments = {"one": {"type": "tests.integration.broken_environment:create", "how": how}}
+    spec, home = written(tmp_path, alone("broken") | {"environments": environments}), tmp_path / "home"
+    result = evergreen(verb, spec, "--home", home)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert not (home / "broken").exists()
+
+
+def test_a_size_of_numpys_is_a_number(tmp_path: Path) -> None:
+    environments = {"one": {"type": "tests.integration.broken_environment:create", "how": "a size of NumPy's"}}
+    assert run(alone("sized") | {"environments": environments}, home=tmp_path).status == "finished"
+
+
 def test_a_home_that_cannot_be_is_told(tmp_path: Path, evergreen: Evergreen) -> None:
     (tmp_path / "file").write_text("")
     result = evergreen("run", written(tmp_path, alone()), "--home", tmp_path / "file" / "home")
