@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
@@ -215,8 +215,22 @@ def existing(place: Home, name: str) -> Path:
             raise UserError(
                 f"{name} is a study: `evergreen compare {name}` compares its runs, `evergreen ls` lists them"
             )
+        if (url := _copied_to(place, name)) is not None:
+            raise UserError(
+                f"the folder of {name} is gone from {place.path}, and its checkpoints were copied to {url}: "
+                f"`evergreen resume {name} --from {url}` fetches them and goes on"
+            )
         raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
     return folder
+
+
+def _copied_to(place: Home, name: str) -> str | None:
+    """Say where a run that the home's ledger knows was to be copied; None: nowhere, or it does not know it."""
+    with suppress(StoreError), Ledger.open(place.ledger_url, create=False) as ledger:
+        if name in known_to(ledger):
+            url: str | None = ledger.reading.spec(name)["checkpoint"].get("copy_to")
+            return url
+    return None
 
 
 def inventory(path: Path) -> Inventory:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator.errors import SpecError
+from orchestrator.errors import SpecError, UserError
 from orchestrator.spec import load_spec
 from store import checkpoints
 from store.errors import HomeError
@@ -36,6 +36,17 @@ def test_a_machine_is_lost_and_the_run_ends_elsewhere_as_it_would_have(tmp_path:
     weights = [newest_checkpoint(home, "words") / "weights" / "model.safetensors" for home in (whole, new)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert any("lost" in event["text"] for event in told(new, "words")["events"]), "what the ledger lacks is told"
+
+
+def test_where_a_folder_is_gone_resume_says_from_where_it_can_be_had(tmp_path: Path) -> None:
+    copy = f"file://{tmp_path / 'there'}"
+    assert orchestrator.run(copied(tmp_path / "there"), home=tmp_path / "home", until_step=4).status == "stopped"
+    shutil.rmtree(tmp_path / "home" / "words")
+    with pytest.raises(UserError, match=f"copied to {copy}: `evergreen resume words --from {copy}` fetches them"):
+        orchestrator.resume("words", home=tmp_path / "home")
+    with pytest.raises(UserError, match="there is no run 'others' in"):
+        orchestrator.resume("others", home=tmp_path / "home")
+    assert orchestrator.resume("words", home=tmp_path / "home", copy=copy).status == "finished"
 
 
 def test_a_fork_that_an_environment_joins_is_copied_with_it(finished: Path, tmp_path: Path) -> None:
