@@ -79,8 +79,9 @@ def _form_fault(task: Task, environment: str, category: str, index: int) -> str 
     if not task.messages:
         return "a task without messages"
     for message in task.messages:
-        if not all(isinstance(message.get(part), str) for part in ("role", "content")):
-            return "a task with a message whose role or content is no string"
+        known = isinstance(message, Mapping)  # foreign code may give anything
+        if not known or not all(isinstance(message.get(part), str) for part in ("role", "content")):
+            return "a task with a message that is no map of role and content, both strings"
     if type(task) is Task and not isinstance(task.answer, str | None):  # a lazy one is not asked for it
         return f"a task whose answer is a {type(task.answer).__name__}, not a string or None"
     return None

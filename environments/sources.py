@@ -122,7 +122,13 @@ def categories_fault(environment: Environment) -> str | None:
     if not isinstance(categories, Sequence):
         return f"its categories must be a list or a tuple, found a {type(categories).__name__}"
     for category in environment.categories:
-        if fault := category_fault(category) or size_fault(environment.size(category.name)):
+        try:
+            fault = category_fault(category) or size_fault(environment.size(category.name))
+        except EnvironmentFault:
+            raise
+        except Exception as error:  # foreign code
+            fault = f"asking for its size raised {raised(error)}"
+        if fault is not None:
             return f"category {shortened(ascii(category.name))}: {fault}"
     return None
 

@@ -105,11 +105,11 @@ def check_sizes(context: CheckContext) -> None:
     """Ask every category for its size, and for the tasks at its end."""
     for category in context.categories:
         context.at(f"the size of category {quoted(category.name)}")
-        size: object = context.environment.size(category.name)
-        if fault := size_fault(size):
+        told = context.environment.size(category.name)
+        if fault := size_fault(told):
             context.find("size", fault, category.name)
             continue
-        assert size is None or isinstance(size, int)
+        size = None if told is None else int(told)  # it may be NumPy's
         context.sizes[category.name] = size
         context.counts[category.name] = CategoryFacts(category.name, category.trainable, size)
         said = "it is endless" if size is None else f"it has {size} tasks"

@@ -20,6 +20,7 @@ SIZES: dict[str, Any] = {"a size that is no whole number": 200.5, "no tasks": 0,
 TASKS: dict[str, dict[str, Any]] = {
     "no messages": {"messages": ()},
     "content that is no text": {"messages": ({"role": "user", "content": 3},)},
+    "a message that is a text": {"messages": ("hello",)},
     "another environment's task": {"environment": "another"},
     "another index": {"index": 7},
     "an answer that is no text": {"answer": 3},
@@ -41,6 +42,8 @@ class Broken(Environment):
         yield from made
 
     def size(self, category: str) -> Any:
+        if self.how == "a size that raises":
+            raise KeyError(category)
         return SIZES.get(self.how, 200)
 
     def task(self, category: str, index: int) -> Task:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import environments.checker
-from environments import Score, pool_of
+from environments import EnvironmentSource, Score, pool_of
 from environments.checker.checker import CHECKS, run_check
 from environments.checker.findings import OF_SERVERS, RULES, CheckContext, CheckLimits
 from environments.scoring.jobs import play
@@ -172,6 +172,11 @@ def test_a_finding_names_place_excerpt_count_and_remedy():
         "error: category 'large', task 0: the prompt itself scores 1 and is correct: 'What is 127 + 699?' (2 times); "
         "compare with the answer itself: a policy finds every reply that is paid for"
     )
+
+
+def test_a_size_of_numpys_is_a_number():
+    source = EnvironmentSource("one", "tests.integration.broken_environment:create", {"how": "a size of NumPy's"})
+    assert not [f for f in findings_here(source) if f.severity == "error" and f.rule in ("size", "raises", "build")]
 
 
 def test_every_rule_is_looked_for():
