@@ -146,7 +146,7 @@ def make_plan(
     from orchestrator.runs.first_prompts import require_quick, require_readable
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
-    from policies.models.description import load_prompt_reader
+    from policies.models.description import load_prompt_reader, weights_fault
 
     evaluate, runs = spec.evaluate, with_twin(spec)
     _, environments = build_environments(spec, tell)
@@ -198,6 +198,7 @@ def make_plan(
         looking=looking,
         warnings=(
             *([disk.shortage] if disk.shortage else []),
+            *([fault] if reads_prompts and (fault := weights_fault(spec.policy)) else []),
             *(f"{name}: {text}" for name, one in environments.items() for text in one.warnings),
             *dict.fromkeys(text for one in runs for text in one.warnings()),
             *looking.warnings,

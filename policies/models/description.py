@@ -6,6 +6,7 @@ what is asked of `tiny` needs neither.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from policies.model_facts import Endings, Experts, context_of, experts_of, rows_
 from policies.models.tiny_tokenizer import CONTEXT, VocabularySample, build_tokenizer, require_known
 
 LONGEST = 200  # characters of a name in a message
+WHOLE = "model.safetensors"  # weights in one file, as `save_pretrained` writes them
 NO_TOKENIZER = "Couldn't instantiate the backend tokenizer"  # how the library begins, where it has no file to read
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of a weight
 
@@ -184,6 +186,33 @@ def _require_rows(tokenizer: Any, known: Any, config: PolicyConfig) -> None:
         f"{config.model}: its tokenizer gives token ids up to {last}, but its embedding has {num_rows} rows, for ids "
         f"up to {num_rows - 1}. Call `model.resize_token_embeddings({size})`, then save both again"
     )
+
+
+def weights_fault(config: PolicyConfig) -> str | None:
+    """Say why a run could not read a folder's weights, as far as names and headers of files tell; None: it could."""
+    from safetensors import SafetensorError, safe_open
+
+    if config.kind != "folder":
+        return None
+    folder = Path(config.model).expanduser()
+    index, names = folder / f"{WHOLE}.index.json", [WHOLE]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"{index} is damaged: fetch or save the model again"
+    elif not (folder / WHOLE).is_file():
+        is_of_another_kind = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+        return None if is_of_another_kind else f"{config.model} holds no weights, which a run needs: {WHOLE}"
+    for name in names:
+        if not (folder / name).is_file():
+            return f"{config.model} lacks {name}, which its index names: fetch or save the model again"
+        try:
+            with safe_open(folder / name, "np"):
+                pass
+        except SafetensorError as damaged:
+            return f"{folder / name} is damaged ({damaged}): fetch or save the model again"
+    return None
 
 
 def load_architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
@@ -15,6 +16,7 @@ from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.spec import load_spec
 from policies.errors import PolicyError
+from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from store.home import Home
 from store.ledger import Ledger
 from tests.orchestrator.specs import alone, small
@@ -262,3 +264,13 @@ def test_a_closed_vocabulary_is_refused_beside_a_game_which_replies_in_other_wor
     with pytest.raises(UserError, match=r"policy\.vocabulary: closed knows only what tasks show, and ice may reply"):
         how(spec | {"policy": spec["policy"] | {"vocabulary": "closed"}})
     assert not [*tmp_path.rglob("small*")]
+
+
+def test_a_folder_without_weights_is_told_of_where_prompts_are_read(tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    tokenizer = build_tokenizer(VocabularySample({}))
+    LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, **shape).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    spec = load_spec(small(policy={"model": str(tmp_path)}))
+    told = [make_plan(spec, tmp_path, reads_prompts=reads).warnings for reads in (True, False)]
+    assert [any("holds no weights, which a run needs" in text for text in one) for one in told] == [True, False]

@@ -29,7 +29,7 @@ from transformers import (
 from policies.config import PolicyConfig
 from policies.errors import ModelNotFoundError, NoTokenizerError, PolicyError
 from policies.model_facts import Endings
-from policies.models.description import describe_size, load_prompt_reader
+from policies.models.description import describe_size, load_prompt_reader, weights_fault
 from policies.models.loader import load_policy
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from policies.policy import Policy
@@ -155,6 +155,24 @@ def without(file: Path, *names: str) -> None:
 def resized(file: Path, name: str) -> None:
     tensors = load_file(file)
     save_file(tensors | {name: tensors[name][:40].clone()}, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_what_is_wrong_with_files_of_weights_is_told_without_reading_them(tmp_path: Path, is_sharded: bool) -> None:
+    config = save_model(tmp_path, ARCHITECTURES["llama"])
+    if is_sharded:
+        model = AutoModelForCausalLM.from_pretrained(tmp_path)
+        (tmp_path / "model.safetensors").unlink()
+        model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert weights_fault(config) is None
+    last = sorted(tmp_path.glob("*.safetensors"))[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    assert f"{last} is damaged (" in str(weights_fault(config))
+    last.unlink()
+    lacks = f"{config.model} lacks {last.name}, which its index names"
+    assert (lacks if is_sharded else "holds no weights, which a run needs") in str(weights_fault(config))
+    with pytest.raises(ModelNotFoundError):
+        load(config)
 
 
 @pytest.mark.parametrize("is_tied", [True, False])
