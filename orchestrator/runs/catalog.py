@@ -13,7 +13,6 @@ from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
-from policies.config import BASE
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
@@ -174,10 +173,12 @@ def export_weights(
     with new_folder(folder.resolve()) as aside:
         if as_adapter or policy.get("adapter") is None:
             shutil.copytree(source, aside, dirs_exist_ok=True)
-            if as_adapter and (aside / BASE).is_dir():  # earlier ones were merged into it
+            if as_adapter:
                 from policies.adapters import name_base
+                from policies.config import BASE
 
-                name_base(aside, str(folder.resolve() / BASE))
+                if (aside / BASE).is_dir():  # no name stands for the model that they stand beside
+                    name_base(aside, str(folder.resolve() / BASE))
         else:
             from policies.config import PolicyConfig
             from policies.models.loader import write_merged

@@ -190,10 +190,10 @@ def _require_rows(tokenizer: Any, known: Any, config: PolicyConfig) -> None:
 
 def weights_fault(config: PolicyConfig) -> str | None:
     """Say why a run could not read a folder's weights, as far as names and headers of files tell; None: it could."""
-    from safetensors import SafetensorError, safe_open
-
     if config.kind != "folder":
         return None
+    from safetensors import SafetensorError, safe_open
+
     folder = Path(config.model).expanduser()
     index, names = folder / f"{WHOLE}.index.json", [WHOLE]
     if index.is_file():

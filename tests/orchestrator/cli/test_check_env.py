@@ -55,7 +55,7 @@ def test_the_same_findings_come_as_json(evergreen: Evergreen) -> None:
     (report,) = json.loads(result.stdout)
     finding = report["findings"][0]
     assert (finding["severity"], finding["rule"], finding["category"]) == ("error", "size", "small")
-    assert finding["sentence"] == "its size must be None or at least 1, found '0'"
+    assert finding["sentence"] == "its size must be None or a whole number of at least 1, found 0"
     assert finding["remedy"]
 
 
