@@ -245,13 +245,13 @@ def read_by_interventions(records: Records) -> set[str]:
     return {record.folder for record in (*boundaries[:1], *boundaries[-1:])}
 
 
-def begin(run_folder: Path, act: Callable[[], None]) -> None:
+def in_background(run_folder: Path, act: Callable[[], None]) -> None:
     """Do something with a run's checkpoints in a thread; a process that is killed does not wait for it."""
     Thread(target=act, name=_thread_of(run_folder), daemon=True).start()
 
 
-def finish(run_folder: Path) -> None:
-    """Wait for all that was begun so in this process, whichever session with the run began it."""
+def finish_background(run_folder: Path) -> None:
+    """Wait for what is in the background of this process with a run, whichever session with the run began it."""
     for thread in threading.enumerate():
         if thread.name == _thread_of(run_folder):
             thread.join()

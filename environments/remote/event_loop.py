@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from environments.waiting import result_of
+from environments.futures import result_of
 
 T = TypeVar("T")
 

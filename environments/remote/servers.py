@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from environments.contracts import EnvironmentFault, RemoteFault
-from environments.waiting import LONG_S
+from environments.futures import LONG_S
 
 EXAMPLE = "http://127.0.0.1:8400"
 READ_EVERY_S = 1.0  # a file of URLs

@@ -12,13 +12,13 @@ from typing import Self
 
 from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, Turn
 from environments.display import Tell
+from environments.futures import AGAIN_S, result_of
 from environments.scoring.jobs import ScoringJob, play
 from environments.scoring.kept_episodes import KeptEpisodes
 from environments.scoring.pool import KillablePool, ScoringOptions, available_cores
 from environments.scoring.remote import RemotePlays
 from environments.scoring.retries import PAUSE_S, Retries
 from environments.sources import EnvironmentSource
-from environments.waiting import AGAIN_S, result_of
 
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
 LONG_S = 10.0  # of one job in the trainer, after which people are told

@@ -59,7 +59,7 @@ class CheckpointWriter:
         checkpoints.thin(folder, self._beside)
 
     def _beside(self, act: Callable[[], None]) -> None:
-        checkpoints.begin(self.folder, act)
+        checkpoints.in_background(self.folder, act)
 
     def _taken(
         self, kind: CheckpointKind, parts: Components, at: Progress, copies: HostCopies | None = None

@@ -280,7 +280,7 @@ class RunRecorder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave nothing under way in the run's folder; an interrupt does not wait for the checkpoint of that moment."""
         if kind is None or issubclass(kind, Exception):
-            checkpoints.finish(self.folder)
+            checkpoints.finish_background(self.folder)
         if self._copier is not None:
             self._copier.close()
 

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from environments import Scorer, ScoringJob
-from environments.waiting import LONG_S
+from environments.futures import LONG_S
 from orchestrator.rollout.episode_queue import EpisodeQueue
 from orchestrator.rollout.live_episode import LiveEpisode
 from orchestrator.stopwatch import Stopwatch

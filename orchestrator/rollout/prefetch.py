@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from environments import NoTasks, Task
-from environments.waiting import result_of
+from environments.futures import result_of
 from orchestrator.choosing.choice import Choice
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -497,10 +496,8 @@ def _stages(spec: Spec) -> str:
 
 
 def _some(names: Collection[str]) -> str:
-    """Name environments; of many the number, and the first."""
-    if len(names) <= MOST_NAMED:
-        return ", ".join(names)
-    return f"{len(names):,} environments ({', '.join(islice(names, FIRST_NAMED))}, ...)"
+    """Name environments; of many the first, and how many more there are."""
+    return ", ".join(names) if len(names) <= MOST_NAMED else listed([*names], FIRST_NAMED)
 
 
 def _without_stage(spec: Spec) -> Iterator[str]:

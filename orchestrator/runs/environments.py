@@ -19,6 +19,7 @@ from policies.config import PolicyConfig
 from policies.models.tiny_tokenizer import VocabularySample, prompt_text
 from store.files import write_text
 from store.identity import SLICES
+from store.sentences import listed
 
 VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary,
 MOST_VOCABULARY_TASKS = 64_000  # and in all categories of an environment
@@ -119,7 +120,7 @@ def tokenizer_sample(policy: PolicyConfig, environments: Mapping[str, Environmen
     playing = [name for name, one in environments.items() if not one.has_single_turns]
     if policy.vocabulary == "closed" and playing:
         raise UserError(
-            f"policy.vocabulary: closed knows only what tasks show, and {', '.join(playing)} may reply in other words: "
+            f"policy.vocabulary: closed knows only what tasks show, and {listed(playing)} may reply in other words: "
             "say `vocabulary: open`, the default"
         )
     return vocabulary_sample(environments)

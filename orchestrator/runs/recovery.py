@@ -42,7 +42,7 @@ def recover(ledger: Ledger, place: Home, name: str, relations: RunRelations) -> 
     `relations`: what the caller knows of those, beside what its folder says.
     """
     folder = place.run_folder(name)
-    checkpoints.finish(folder)  # a session of this process that was interrupted did not wait for it
+    checkpoints.finish_background(folder)  # a session of this process that was interrupted did not wait for it
     remove_leftovers(folder / FOLDER)
     is_known = name in known_to(ledger)
     own = identity.read(folder)

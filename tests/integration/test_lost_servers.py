@@ -92,7 +92,7 @@ def stages(home: Path, name: str = "served") -> list[tuple[str, str, int]]:
 def test_people_are_told_of_a_server_that_keeps_a_run_waiting(
     tmp_path: Path, server: ServerProcess, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
-    for module in ("environments.waiting", "environments.remote.servers", "orchestrator.rollout.episode_stream"):
+    for module in ("environments.futures", "environments.remote.servers", "orchestrator.rollout.episode_stream"):
         monkeypatch.setattr(f"{module}.LONG_S", 0.1)
     heard, threads = list[str](), set[threading.Thread]()
 

@@ -386,7 +386,7 @@ def test_others_do_not_wait_for_a_slow_episode(server):
 
 
 def test_who_waits_long_for_a_server_hears_which_and_why(server, monkeypatch):
-    monkeypatch.setattr("environments.waiting.LONG_S", 0.05)
+    monkeypatch.setattr("environments.futures.LONG_S", 0.05)
     monkeypatch.setattr(listing, "LONG_S", 0.1)
     heard = list[str]()
     source = source_of(server, timeout_s=1.0, patience_s=0.3)

@@ -1,4 +1,4 @@
-"""Waiting for what another thread does, with something to do meanwhile: who waits long has to say what for."""
+"""Futures, waited for with something to do meanwhile: who waits long has to say what for."""
 
 from __future__ import annotations
 
