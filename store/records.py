@@ -100,7 +100,7 @@ class PickRecord:
     environment: str
     arm: str  # the category's name; the environment's for a scheduler or replay; "env/category" in flat mode
     probability: float  # with which it was drawn, at the time
-    signal: float | None = None  # the group's worth, before any scaling; None: no observation
+    signal: float | None = None  # mean of its groups', before any scaling; None: no observation
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from jinja2.exceptions import TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from environments.contracts import ROLES, EnvironmentFault, Message, is_whole
+from environments.contracts import LONGEST_NAME, ROLES, EnvironmentFault, Message, is_whole
 from environments.display import shortened
 from environments.tables.formats import json_type
 from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
@@ -38,7 +38,6 @@ LOOKED_AT = 20  # rows of a file from which its fields are listed
 LISTED_FIELDS = 12
 # What an expression may raise where a row is not as it expects; anything else is a defect of ours.
 FAILING = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-LONGEST_NAME = 100  # characters of a category's name
 ALL = "all"  # the one category of rows that are not told apart
 TRUTHS = ("reward_model.ground_truth", "answer", "ground_truth", "solution")  # verl's place, then columns
 HEAD = 100  # rows in which a truth is looked for

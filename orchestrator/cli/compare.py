@@ -5,7 +5,7 @@ Loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from store import comparison as comparisons
 from store import diff as differences
 from store.carryover import OUTCOMES
 from store.comparison import Comparison, ComparisonRequest, sentences
+from store.comparison.matrices import MeanCell
 from store.diff import Diff, DiffSide, in_words, value
 from store.sentences import LONG_NAME, outcomes_as_text, short
 
@@ -155,8 +156,9 @@ def tables_of(comparison: Comparison) -> Iterator[Table]:
 def carried_over(comparison: Comparison) -> Table:
     """Those numbers of carry-over that are defined somewhere: by setting, or by number where settings are few."""
     found = {
-        label: outcomes_as_text({name: cell.mean for name, cell in own.items()})
-        for label, own in comparison.carry_over.outcomes.items()
+        one.label: _with_num_seeds(comparison.carry_over.outcomes[one.label], len(one.runs))
+        for one in comparison.settings
+        if one.label in comparison.carry_over.outcomes
     }
     shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
     title = "What carried over, mean of the seeds"
@@ -170,6 +172,13 @@ def carried_over(comparison: Comparison) -> Table:
         made.add_row(_name(short(label, LABEL)), *(own.get(one.name, "-") for one in shown))
     made.caption = ", ".join(f"{one.abbreviation} {one.title.lower()}" for one in shown)
     return made
+
+
+def _with_num_seeds(numbers: Mapping[str, MeanCell], num_seeds: int) -> dict[str, str]:
+    """Write means; of how many seeds, where a number is not defined in all of them."""
+    written = outcomes_as_text({name: cell.mean for name, cell in numbers.items()})
+    few = {name: f" of {cell.n}" for name, cell in numbers.items() if 0 < cell.n < num_seeds}
+    return {name: text + few.get(name, "") for name, text in written.items()}
 
 
 def means_by_stratum(comparison: Comparison) -> Table:

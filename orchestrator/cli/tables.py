@@ -256,14 +256,14 @@ def _compact(value: float | None) -> str:
 
 def arms_and_batches(story: Mapping[str, Any]) -> Iterator[Table]:
     """What the bandits did, of many arms those played most; and how batches were played."""
-    made = table("What the bandits did", "arm", "probability", "", "least", "most", "groups")
+    made = table("What the bandits did", "arm", "probability", "", "least", "most", "picks")
     arms = [arm for arm in story["arms"] if not arm["is_scheduler"]]  # the matrices name what it picked
     played_most = sorted(range(len(arms)), key=lambda place: -arms[place]["num_picks"])[:MOST_ARMS]
     for arm in (arms[place] for place in sorted(played_most)):
         start, end, *bounds = (number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max"))
         made.add_row(Text(arm_name(arm)), start, f"-> {end}", *bounds, str(arm["num_picks"]))
     if (num := len(arms) - MOST_ARMS) > 0:
-        made.caption = f"and {num:,} more with no more groups than these: --json has all"
+        made.caption = f"and {num:,} more with no more picks than these: --json has all"
     yield made
     played = story["played"]
     if played["batch"]:

@@ -211,11 +211,16 @@ def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[charts.Cha
         tops += [value for one in of for _, value, _, _ in one.measured]
         y = charts.Scale(0, charts.nice_top(tops, 0.1, most))
         frame = charts.Frame(x, y, charts.TALL, bands, unit)
-        ends = [f"{one.name} ends at {number(one.points[-1][1])}" for one in of]
+        ends = [f"{one.name} ends at {number(_end(one))}" for one in of]
         about = f"{title}, a line a setting. {'; '.join(ends[:12])}."
         if of:
             made.append(charts.line_chart(title, about, of, frame, css))
     return made
+
+
+def _end(line: charts.Series) -> float | None:
+    """What is written at a line's end: the last on held-out tasks where there is one, as its label has it."""
+    return line.measured[-1][1] if line.measured else line.points[-1][1]
 
 
 def _probe_chart(probe: ProbeCurves, colours: Mapping[str, str], has_ranges: bool) -> charts.Chart:

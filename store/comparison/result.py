@@ -18,7 +18,7 @@ from store.comparison.scores import LAST, Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
-from store.sentences import listed, number
+from store.sentences import listed, num, number
 
 DEFAULT_METRIC = "accuracy"
 
@@ -98,7 +98,9 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     gathered, found = _scored(reading, gathered, of, request.pool)
     planned = list(plan.get("environments") or ()) if of.stratum == "environment" else []
     chosen = list(request.environments) or planned
-    strata, warned = _strata(_among(chosen, found, of), of)
+    strata, warned = _strata(_among(chosen, found, gathered, of), of)
+    if of.stratum == "environment" and not chosen:
+        warned += _never_scored(found, gathered, of)
     settings = _settings(gathered, found, strata, of)
     baseline = None if request.pairs == "all" else _baseline(request.baseline, plan, gathered)
     if plan.get("baseline") and plan["baseline"] not in gathered.settings:
@@ -109,7 +111,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         name=gathered.study.name if gathered.study else listed(list(gathered.settings), 3),
         study=gathered.study.name if gathered.study else None,
         metric=of.name,
-        title=f"{of.title} on {listed(chosen)}" if chosen else of.title,
+        title=_title(of, gathered, chosen),
         last=of.last,
         direction=of.direction,
         is_ratio=of.is_ratio,
@@ -140,6 +142,16 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     )
 
 
+def _title(of: Measure, gathered: ComparedRuns, chosen: Sequence[str]) -> str:
+    """Say what is compared; that all steps count where no stage has more of them than are asked for."""
+    title = of.title
+    if of.last is not None:
+        lengths = [entry.spec.get("curriculum.stage.steps") for entry in gathered.entries]
+        if all(isinstance(length, int) and length <= of.last for length in lengths):
+            title = title.replace(f"the last {num(of.last, 'step')}", "all steps")
+    return f"{title} on {listed(chosen)}" if chosen else title
+
+
 def _settings(
     gathered: ComparedRuns, found: Mapping[str, Scores], strata: Sequence[str], of: Measure
 ) -> list[ScoredSetting]:
@@ -165,7 +177,7 @@ def _beside(
     try:
         runs.refuse_what_is_measured_otherwise(reading, gathered.entries, name, other.is_held_out, "anchor")
         with_scores, found = _scored(reading, gathered, other, "anchor")
-        settings = _settings(with_scores, found, _strata(_among(chosen, found, other), other)[0], other)
+        settings = _settings(with_scores, found, _strata(_among(chosen, found, with_scores, other), other)[0], other)
     except ComparisonError:
         return None
     if [one.label for one in settings] != list(gathered.settings):
@@ -204,19 +216,35 @@ def _scored(
     return kept, {run: own for run, own in found.items() if own}
 
 
-def _among(chosen: Sequence[str], found: Mapping[str, Scores], of: Measure) -> Mapping[str, Scores]:
+def _among(
+    chosen: Sequence[str], found: Mapping[str, Scores], gathered: ComparedRuns, of: Measure
+) -> Mapping[str, Scores]:
     """The scores on the environments that are to count; none chosen: on all."""
     if not chosen:
         return found
     if of.stratum != "environment":
         raise ComparisonError(f"{of.name} is not measured by environment, so none can be chosen for it.")
-    there = list(dict.fromkeys(name for own in found.values() for name in own))
+    there, scored = _environments(gathered), {name for own in found.values() for name in own}
     for name in chosen:
+        if name in there and name not in scored:
+            raise ComparisonError(f"No run has a score of {of.name} on {name}.")
         if name not in there:
             raise ComparisonError(
                 f"No run has an environment {name!r}.{did_you_mean(name, there)} There are: {listed(there, 12)}."
             )
     return {run: {name: own[name] for name in chosen if name in own} for run, own in found.items()}
+
+
+def _environments(gathered: ComparedRuns) -> list[str]:
+    """The environments of all the specs, in their order."""
+    return list(dict.fromkeys(name for entry in gathered.entries for name in runs.environments_of(entry.spec)))
+
+
+def _never_scored(found: Mapping[str, Scores], gathered: ComparedRuns, of: Measure) -> list[str]:
+    """Warn of environments that no mean has a part of, since no run has a score there."""
+    scored = {name for own in found.values() for name in own}
+    without = [name for name in _environments(gathered) if name not in scored]
+    return [f"{listed(without)} left out: no run has a score of {of.name} there."] if without else []
 
 
 def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[str]]:

@@ -237,17 +237,18 @@ def _tasks(reading: Reading, run: str, pool: Pool = "anchor") -> dict[str, list[
 
 def _other_budgets(ours: Flat, theirs: Flat) -> list[str]:
     """Say which budgets of environments that both have differ."""
-
-    def names(spec: Flat) -> set[str]:
-        return {field.split(".")[1] for field in spec if field.startswith("environments.")}
-
-    both = names(ours) & names(theirs)
+    both = set(environments_of(ours)) & set(environments_of(theirs))
     fields = sorted(
         f"environments.{name}.{place}{budget}" for name in both for place in ("", "episodes.") for budget in BUDGETS
     )
     return [
         f"{field} {ours.get(field)} and {theirs.get(field)}" for field in fields if ours.get(field) != theirs.get(field)
     ]
+
+
+def environments_of(spec: Flat) -> list[str]:
+    """Name the environments of a spec."""
+    return list(dict.fromkeys(field.split(".")[1] for field in spec if field.startswith("environments.")))
 
 
 def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:

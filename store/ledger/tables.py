@@ -319,7 +319,7 @@ pick = _table(
     _to(_ENVIRONMENT, _NAME),
     _has("arm", Text, _ARM),
     _has("probability", Double, "with which it was drawn, at the time", "fraction"),
-    _may("signal", Double, "reward the bandit was given; null: none"),
+    _may("signal", Double, "mean signal of the slot's groups, of each of which the bandit is told; null: none"),
     sqlite_with_rowid=False,
 )
 

@@ -21,7 +21,7 @@ NOW = "c1"
 # What is drawn of the network; the table has all of it.
 DRAWN = {"dormant_0.025": "Dormant units", "dormant_0.1": "Dormant units, below a tenth", "erank": "Effective rank"}
 TASKS = {"gained": "c3", "lost": "c5", "repaired": "c1"}
-KL = {"kl_base": "KL to the base", "kl_prev": "KL to the boundary before"}
+KL = {"kl_base": "KL to the base", "kl_prev": "KL to the policy measured last"}
 
 
 def has_any(data: ReportData) -> bool:
@@ -144,7 +144,7 @@ def fixed_and_written(data: ReportData) -> list[charts.Chart]:
 
 
 def drift_panels(data: ReportData) -> list[charts.Chart]:
-    """KL to the base, and to the policy before the stage, by environment."""
+    """KL to the base, and to the policy that was measured last, by environment."""
     found = data.facts["plasticity"]["drift"]
     titles = {f"{KL[name]}, nats a token": table for name, table in found.items()}
     return _by_environment(data, titles, "KL", has_one_scale=False)

@@ -14,6 +14,7 @@ CATEGORIES: dict[str, Any] = {
     "a name without a letter": [Category(" ")],
     "a name on two lines": [Category("x\ny")],
     "a name with half a character": [Category("\ud800")],
+    "a long name": [Category(250 * "x")],
     "parameters that are no JSON": [Category("a", parameters={"x": np.float32(2)})],
 }
 SIZES: dict[str, Any] = {"a size that is no whole number": 200.5, "no tasks": 0, "a size of NumPy's": np.int64(200)}

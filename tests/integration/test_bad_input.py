@@ -90,6 +90,7 @@ def test_a_mistake_in_the_spec_is_told_in_one_message_and_leaves_nothing_behind(
         ("a name without a letter", "category ' ': its name must be a printable string with something in it"),
         ("a name on two lines", r"category 'x\ny': its name must be a printable string with something in it"),
         ("a name with half a character", r"category '\ud800': its name must be a printable string"),
+        ("a long name", ": its name is longer than 100 characters"),
         ("parameters that are no JSON", "category 'a': parameters cannot be written as JSON (Object of type float32"),
         ("categories of a generator", "its categories must be a list or a tuple, found a generator"),
         (

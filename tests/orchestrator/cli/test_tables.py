@@ -80,7 +80,7 @@ def test_of_many_arms_those_with_the_most_groups_are_shown_in_their_order(num: i
     shown = [str(cell) for cell in one.columns[0].cells]
     if num == 500:
         assert shown == [f"t.topic {i}" for i in range(500) if i % 50 >= 48]
-        assert one.caption == "and 480 more with no more groups than these: --json has all"
+        assert one.caption == "and 480 more with no more picks than these: --json has all"
     else:
         assert (len(shown), one.caption) == (MOST_ARMS, None)
 

@@ -112,6 +112,27 @@ def test_what_only_some_runs_have_is_left_out_and_said(ledger: Ledger, compare: 
     assert found.warnings == [f"words left out: not measured in {x}b."]
 
 
+def test_an_environment_that_no_run_has_a_score_of_is_named(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    never = {"book": 0.5, "words": None}
+    written(ledger, Made(f"{x}a", accuracy=never), Made(f"{x}b", 0, "repo", accuracy=never))
+    found = compare(f"{x}a", f"{x}b")
+    assert found.strata == ["book"]
+    assert found.warnings == ["words left out: no run has a score of accuracy there."]
+    assert compare(f"{x}a", f"{x}b", environments=["book"]).warnings == []
+    with pytest.raises(ComparisonError, match="No run has a score of accuracy on words"):
+        compare(f"{x}a", f"{x}b", environments=["words"])
+
+
+def test_all_steps_count_where_no_stage_has_as_many_as_are_asked_for(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo"))  # stages of 4 steps
+    titles = [compare(f"{x}a", f"{x}b", metric="train_accuracy", last=last).title for last in (20, 3)]
+    assert titles == [f"training accuracy over {which} of each stage" for which in ("all steps", "the last 3 steps")]
+
+
 def test_runs_without_a_number_in_common_are_refused(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a", is_flat=True), Made(f"{x}b", 0, "repo"))
