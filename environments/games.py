@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -14,7 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from environments.contracts import EnvironmentFault, Score, bad_value
 from environments.options import TextOptions
-from environments.user_code import is_user_code, module_name
+from environments.user_code import is_user_code
 
 DEFAULT = "default"  # the one category of a game that is given no others
 TOLERANCE = 1e-9  # of `correct_at`, as in `Score.of`
@@ -140,16 +137,6 @@ def action_by(function: ToAction, text: str, env: Any) -> Any:
     if action is None:
         raise NoAction("it is none that the game knows")
     return action
-
-
-def code_digest(names: Iterable[str], folder: str | None) -> str:
-    """Digest the files of a user's functions, which have been imported: a game's meaning is in them too; 12 digits."""
-    digest = hashlib.sha256()
-    for name in names:
-        module = sys.modules.get(module_name(name, folder))
-        if (path := getattr(module, "__file__", None)) is not None:
-            digest.update(Path(path).read_text(encoding="utf-8", errors="replace").encode())
-    return digest.hexdigest()[:12]
 
 
 def require_index(name: str, size: int | None, index: int) -> None:

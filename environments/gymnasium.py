@@ -28,7 +28,6 @@ from environments.games import (
     ToAction,
     ToText,
     action_by,
-    code_digest,
     require_function,
     require_index,
 )
@@ -36,7 +35,7 @@ from environments.plugins import ENVIRONMENTS
 from environments.registry import function_of
 from environments.spaces import asked, drawn, library, read_action, require_writable, shown, written
 from environments.surroundings import OwnRandomState
-from environments.user_code import is_user_code, raised, wrong_name
+from environments.user_code import code_digest, is_user_code, raised, wrong_name
 
 SOURCE = "https://gymnasium.farama.org, arXiv 2407.17032"
 

@@ -20,7 +20,7 @@ from environments.display import shortened
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
 from environments.slices.options import KEY, read_options
-from environments.user_code import is_user_code, raised, uncallable, unknown_options
+from environments.user_code import code_digest, is_user_code, raised, uncallable, unknown_options
 
 CALLING = "factory(name, **options) and returns an Environment"
 
@@ -68,6 +68,11 @@ class EnvironmentSource:
             )
             raise self._fault(f"{said}, of which one would not hold: {which}")
         return made
+
+    @property
+    def code_digest(self) -> str | None:
+        """A digest of the file of its factory, once that was imported; None: its type is a built-in one."""
+        return code_digest([self.type], self.search_path) if is_user_code(self.type) else None
 
     def build(self) -> Environment:
         """Build the environment to score with and no more: nothing is asked of it, so it need not open its data.

@@ -34,14 +34,13 @@ from environments.games import (
     ToAction,
     ToText,
     action_by,
-    code_digest,
     require_function,
     require_index,
 )
 from environments.plugins import ENVIRONMENTS
 from environments.registry import function_of
 from environments.surroundings import OwnRandomState, import_apart
-from environments.user_code import is_user_code, raised, uncallable
+from environments.user_code import code_digest, is_user_code, raised, uncallable
 
 SOURCE = "https://github.com/LeonGuertler/TextArena, arXiv 2504.11442"
 

@@ -22,14 +22,13 @@ from pydantic import Field, field_validator
 
 from environments import rows
 from environments.contracts import EnvironmentFault, Episode, Message, Pool, Score, Task, Turn
-from environments.games import code_digest
 from environments.plugins import ENVIRONMENTS
 from environments.registry import function_of
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.rewards.functions import FunctionOptions, FunctionReward
 from environments.surroundings import OwnRandomState
 from environments.tools import RESPONSE, ToolCall, drawn_call, message_of, read_calls, schema_of, told
-from environments.user_code import is_user_code, raised
+from environments.user_code import code_digest, is_user_code, raised
 
 SOURCE = "TRL's documentation, GRPOTrainer, `environment_factory`"
 

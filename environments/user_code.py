@@ -97,6 +97,16 @@ def module_name(name: str, folder: str | None = None) -> str:
     return UserFiles.register(_path(module, folder)) if _is_file(module) else module
 
 
+def code_digest(names: Iterable[str], folder: str | None) -> str:
+    """Digest the files of a user's functions, which were imported, without what those import themselves; 12 digits."""
+    digest = hashlib.sha256()
+    for name in names:
+        module = sys.modules.get(module_name(name, folder))
+        if (path := getattr(module, "__file__", None)) is not None:
+            digest.update(Path(path).read_text(encoding="utf-8", errors="replace").encode())
+    return digest.hexdigest()[:12]
+
+
 def in_full(name: str, folder: str | None) -> str:
     """Write a file's name in full, so that it says the same in any folder; a module's name is left as it is."""
     module, _, attribute = name.rpartition(":")

@@ -22,14 +22,14 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from environments.contracts import ROLES, Category, Environment, EnvironmentFault, Message, Score, Task
 from environments.display import Tell
-from environments.games import RewardRange, code_digest, scaled
+from environments.games import RewardRange, scaled
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
 from environments.registry import function_of
 from environments.surroundings import OwnRandomState, import_apart
 from environments.tables.row_file import InvalidRow
 from environments.tables.row_parser import Expression
-from environments.user_code import is_user_code, raised
+from environments.user_code import code_digest, is_user_code, raised
 
 SOURCE = "https://github.com/PrimeIntellect-ai/verifiers"
 

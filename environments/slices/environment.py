@@ -32,7 +32,7 @@ from environments.display import Tell, shortened
 from environments.pools import Admission
 from environments.slices.methods import REST, split
 from environments.slices.options import SliceOptions
-from environments.slices.slice_file import SliceRow, Slices, read_slices
+from environments.slices.slice_file import SliceRow, Slices, read_kept_slices
 
 TRAINED = (None, "train")  # the pools that are trained on; None: all its tasks are
 ALIKE = {"length": "all prompts are as long", "column": "all have the same number"}  # why a method made one slice
@@ -65,7 +65,7 @@ class SlicedEnvironment(Environment):
     def slices(self) -> Slices:
         """The assignment: what the run kept, else made now."""
         if self._kept is not None and self._kept.is_file():
-            kept = read_slices(self._kept)
+            kept = read_kept_slices(self._kept)
             if self.name in kept:
                 return kept[self.name]
         return split(self.inside, self._options, self._folder, self._tell)

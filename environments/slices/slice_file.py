@@ -1,10 +1,11 @@
 """Which task is in which slice, as a file: JSON lines, for each environment a header and then its tasks.
 
     {"format": 1, "environment": "sums", "version": "1", "method": "pass_rate", "policy": "...", "slices": ["...", ...],
-     "nodes": {"...": [0, 1]}}
+     "nodes": {"...": [0, 1]}, "digest": "..."}
     {"key": "<content key>", "slice": "...", "category": "all", "index": 3, "pool": "train", "correct": 2, "samples": 4}
 
-`nodes` says the way from a tree's root to a slice; `correct` and `samples` are there where a policy played the tasks.
+`nodes` says the way from a tree's root to a slice; `digest` is that of the assignment, by which a run sees that its own
+copy is whole (a person may edit another file, and need not mind it); `correct` and `samples` are there where a policy played the tasks.
 Nothing of it depends on the time or the place of writing.
 """
 
@@ -65,6 +66,7 @@ class Slices:
             "policy": self.policy,
             "slices": list(self.names),
             "nodes": {name: list(way) for name, way in self.nodes.items()},
+            "digest": self.digest,
         }
         played = ("correct", "samples")
         rows = (
@@ -79,8 +81,20 @@ def text_of(slices: Iterable[Slices]) -> str:
     return "".join(one.text() for one in slices)
 
 
-def read_slices(path: Path) -> dict[str, Slices]:
-    """Read a file of slices, by environment. Raises EnvironmentFault, with the line, if it is none."""
+def read_kept_slices(path: Path) -> dict[str, Slices]:
+    """Read the copy that a run keeps, by environment. Raises EnvironmentFault where it is not as it was written."""
+    try:
+        return read_slices(path, is_unedited=True)
+    except EnvironmentFault as fault:
+        words = "that is the run's own copy of its slices: delete it, and `resume` makes them again from the same data"
+        raise EnvironmentFault(f"{fault}; {words}") from fault
+
+
+def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
+    """Read a file of slices, by environment. Raises EnvironmentFault, with the line, if it is none.
+
+    `is_unedited`: also where a digest is not that of its assignment.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -119,6 +133,9 @@ def read_slices(path: Path) -> dict[str, Slices]:
         )
         for header, own in zip(headers, rows, strict=True)
     ]
+    for header, one in zip(headers, found, strict=True) if is_unedited else ():
+        if header.get("digest", one.digest) != one.digest:
+            raise EnvironmentFault(f"{path}: the slices of {one.environment} are not those that were written")
     return {one.environment: one for one in found}
 
 

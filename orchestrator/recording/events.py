@@ -129,6 +129,22 @@ def of_length(spec: Spec, before: int) -> str:
     return f"{text}; from here on the learning rate ({schedule.type}) is that of its place in the run as now planned"
 
 
+def of_code(environment: str) -> str:
+    """Say that the code of an environment is another than when the run began, though not its version."""
+    return (
+        f"the file with the code of environment {environment} is not what it was when the run began: the run goes on, "
+        "but perhaps not bit for bit; if tasks or scores changed their meaning, raise its `version`"
+    )
+
+
+def of_fork(environment: str, parent: str) -> str:
+    """Say that a fork has another environment than the run that it is forked from, under the same name."""
+    return (
+        f"environment {environment} is not what it was for {parent} (its data, options or code): what the fork shares "
+        "with that run was measured on the earlier one"
+    )
+
+
 def end_of_stage(at: Progress) -> list[EventRecord]:
     """Say that a stop rule ended the stage, if one did."""
     if at.stop_reason is None:

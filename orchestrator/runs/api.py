@@ -19,11 +19,12 @@ from orchestrator.locations import (
     unkept,
 )
 from orchestrator.os_signals import hold, noted
+from orchestrator.recording import events as run_events
 from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
 from orchestrator.runs.dry_run import refuse_unusable
 from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, turns_kept, write_spec
-from orchestrator.runs.provenance import ALONE, RunRelations
+from orchestrator.runs.provenance import ALONE, RunRelations, changed_code, changed_environments
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, collecting_rarely, ended
 from orchestrator.runs.tracker_process import TrackerProcess
@@ -39,7 +40,7 @@ from store.home import Home
 from store.ledger import Ledger, Reading
 from store.ledger.access import Patience
 from store.lock import clear_stop, run_lock
-from store.records import CheckpointRecord, LineageRecord
+from store.records import CheckpointRecord, EventRecord, LineageRecord
 from store.report import write as write_report
 
 __all__ = ["Outcome", "fork", "resume", "run"]
@@ -204,7 +205,10 @@ def fork(
             write_spec(folder, checked)
             adopt_checkpoint(record, parent_folder, folder)
             ledger.fork_run(forked, record)
-            outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
+            before = ledger.reading.host(name)
+            changed = sorted({*changed_environments(before, foundation.host), *changed_code(before, foundation.host)})
+            events = [EventRecord("not bitwise", run_events.of_fork(one, name)) for one in changed]
+            outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation, events)
     return _with_baseline(outcome, checked, place, watcher)
 
 

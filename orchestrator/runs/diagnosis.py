@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from environments.contracts import EnvironmentFault
+from environments.slices.slice_file import read_kept_slices
 from orchestrator.errors import UserError
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
@@ -30,6 +32,7 @@ from store import checkpoints
 from store.courses import RunCourse
 from store.errors import CheckpointError, StoreError
 from store.home import DATABASES, Home
+from store.identity import SLICES
 from store.ledger import Reading
 from store.ledger.engine import read_only_uri
 from store.lock import holder
@@ -140,6 +143,11 @@ def _run(home: Home, run: RunCourse, read: Reading, is_close: bool) -> Iterator[
     if (folder / outbox.FILE).is_file() and now != "running":
         text = "its last steps are in its folder and not in the ledger, which was away"
         yield Diagnosis("warning", run.name, text, f"`evergreen resume {run.name}` tells it")
+    if (folder / SLICES).is_file() and now in GOES_ON:
+        try:
+            read_kept_slices(folder / SLICES)
+        except EnvironmentFault as fault:
+            yield Diagnosis("error", run.name, str(fault))
     kept = kept_spec(read, folder, run.name)
     yield from (Diagnosis("warning", run.name, text) for text in kept.said(kept.spec) if now != "running")
     if now in GOES_ON:
@@ -151,15 +159,24 @@ def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, no
     """Read checkpoints: is each as it was written, and is there room for the next?"""
     records = read.checkpoints(run.name)
     is_settled = is_close and now != "running"  # a run that goes on deletes older ones meanwhile
-    for number, record in enumerate(records if is_settled else records[:1], start=1):
+    broken: dict[int, CheckpointError] = {}  # by place among the records
+    for place, record in enumerate(records if is_settled else records[:1]):
         try:
             checkpoints.verify(folder / record.folder, record.sha256)
         except CheckpointError as wrong:
-            older = f"takes that of step {records[number].step}" if number < len(records) else "begins at step 0"
-            remedy = f"`evergreen resume {run.name}` passes it over and {older}"
-            if now == "finished":
-                remedy = f"what is told of it stays; `evergreen fork {run.name} --stage N` goes on from one that holds"
-            yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {wrong}", remedy)
+            broken[place] = wrong
+    # what was not read is not promised
+    sound = next((one.step for place, one in enumerate(records) if place not in broken), None)
+    for place, wrong in broken.items():
+        record = records[place]
+        if not is_settled and len(records) > 1:
+            older = f"looks for an older one (`evergreen doctor {run.name}` says which are whole)"
+        else:
+            older = "begins at step 0" if sound is None else f"takes that of step {sound}"
+        remedy = f"`evergreen resume {run.name}` passes it over and {older}"
+        if now == "finished":
+            remedy = f"what is told of it stays; `evergreen fork {run.name} --stage N` goes on from one that holds"
+        yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {wrong}", remedy)
     # one that was being written when the run was killed is no news
     for path in unrecorded(folder, records) if now not in ("running", "killed") else ():
         text = f"the ledger does not know the checkpoint {path.name}"

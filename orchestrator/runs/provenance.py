@@ -14,6 +14,7 @@ from orchestrator.spec import Spec
 from store.records import EnvironmentRecord, LineageRecord, MemberRecord, RunRecord
 
 ENVIRONMENT = "environment "  # before its name, where its version is among what bits depend on
+CODE = "code of environment "  # before its name, where a digest of the file of its factory is
 PACKAGES = ("evergreen-rl", "torch", "transformers", "numpy")
 LIGER = ("liger-kernel", "triton")  # what a policy with `kernels: liger` computes with
 
@@ -72,14 +73,23 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} was {before[name]}, is {now[name]}"
         for name in now
-        if name in before and name != "python" and before[name] != now[name]
+        if name in before and name != "python" and not name.startswith(CODE) and before[name] != now[name]
     ]
 
 
 def changed_environments(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Name the environments whose version has changed since a run began: their data, options or code."""
-    names = [key.removeprefix(ENVIRONMENT) for key in now if key.startswith(ENVIRONMENT)]
-    keys = {name: f"{ENVIRONMENT}{name}" for name in names}
+    return _changed(before, now, ENVIRONMENT)
+
+
+def changed_code(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the environments whose version is what it was, and the file of whose factory is not."""
+    changed = changed_environments(before, now)
+    return [name for name in _changed(before, now, CODE) if name not in changed]
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> list[str]:
+    keys = {key.removeprefix(prefix): key for key in now if key.startswith(prefix)}
     return [name for name, key in keys.items() if key in before and before[key] != now[key]]
 
 

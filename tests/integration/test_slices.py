@@ -57,6 +57,28 @@ def test_the_run_that_was_stopped_is_the_run_that_was_not(tmp_path: Path) -> Non
     assert ending(home, whole.name) == ending(home, parts.name)
 
 
+@pytest.mark.parametrize("how", ["cut in a line", "cut at a line", "emptied", "moved to another slice"])
+def test_a_damaged_copy_of_the_slices_is_told_with_what_mends_it(
+    tmp_path: Path, evergreen: Evergreen, how: str
+) -> None:
+    home, path = tmp_path / "home", written(tmp_path, spec_of(tmp_path, {"by": "length", "count": 3}))
+    assert orchestrator.run(path, home=home, until_step=1).status == "stopped"
+    copy = home / "sliced" / SLICES
+    kept = copy.read_text()
+    lines = kept.splitlines(keepends=True)
+    moved = lines[1].replace("length-1-", "length-2-")
+    damaged = {"cut in a line": kept[:-9], "cut at a line": "".join(lines[:-9]), "emptied": ""}
+    copy.write_text(damaged.get(how, "".join([lines[0], moved, *lines[2:]])))
+    said = "that is the run's own copy of its slices: delete it, and `resume` makes them again from the same data"
+    assert said in " ".join(evergreen("doctor", "sliced", "--home", home).stdout.split())
+    refused = evergreen("resume", "sliced", "--home", home)
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.stderr.split())
+    copy.unlink()
+    assert orchestrator.resume("sliced", home=home).status == "finished"
+    assert copy.read_text() == kept
+
+
 @pytest.mark.parametrize(
     ("slices", "said"),
     [

@@ -80,7 +80,10 @@ def test_a_changed_checkpoint_is_an_error_and_the_remedy_names_the_one_before(ev
     data = bytearray(file.read_bytes())
     data[-3] ^= 1
     file.write_bytes(data)
-    about, text, remedy = the_one(found(evergreen, home))
+    assert the_one(found(evergreen, home))[2] == (
+        "`evergreen resume cut` passes it over and looks for an older one (`evergreen doctor cut` says which are whole)"
+    ), "the older ones were not read"
+    about, text, remedy = the_one(found(evergreen, home, "cut"))
     assert about == "cut"
     assert f"{file} has changed since it was written" in text
     with opened(home, "cut") as (_, ledger):
@@ -90,6 +93,12 @@ def test_a_changed_checkpoint_is_an_error_and_the_remedy_names_the_one_before(ev
     outcome = orchestrator.resume("cut", home=home, watcher=Hearing(told))
     assert outcome.status == "finished"
     assert any(f"checkpoint of step {step}" in text for text in told), "as the remedy said"
+
+
+def test_where_no_checkpoint_is_whole_none_is_promised(evergreen: Evergreen, home: Path) -> None:
+    shutil.rmtree(home / "cut" / "checkpoints")
+    remedies = {one["remedy"] for one in found(evergreen, home, "cut") if one["severity"] == "error"}
+    assert remedies == {"`evergreen resume cut` passes it over and begins at step 0"}
 
 
 class Hearing(orchestrator.Callback):
