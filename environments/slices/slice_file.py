@@ -4,8 +4,8 @@
      "nodes": {"...": [0, 1]}, "digest": "..."}
     {"key": "<content key>", "slice": "...", "category": "all", "index": 3, "pool": "train", "correct": 2, "samples": 4}
 
-`nodes` says the way from a tree's root to a slice; `digest` is that of the assignment, by which a run sees that its own
-copy is whole (a person may edit another file, and need not mind it); `correct` and `samples` are there where a policy played the tasks.
+`nodes` says the way from a tree's root to a slice; `correct` and `samples` are there where a policy played the tasks.
+`digest` is that of the assignment, by which a run sees that its own copy is whole; other files may be edited.
 Nothing of it depends on the time or the place of writing.
 """
 

@@ -91,7 +91,10 @@ class FieldMissing(InvalidRow):
     """A row has nothing at a path; says which fields it has instead."""
 
     def __init__(self, by: str, path: str, row: Row) -> None:
-        near = _near(path, tuple(dict.fromkeys([*map(str, row), *_fields(row)])))
+        fields = dict.fromkeys([*map(str, row), *_fields(row)])
+        near = _near(
+            path, tuple(name for name in fields if not path.startswith(f"{name}."))
+        )  # its own beginning is there
         has_column = path.partition(".")[0] in row
         columns = "" if has_column else f"the columns are {named(row)}"
         value: Any = row
@@ -103,6 +106,8 @@ class FieldMissing(InvalidRow):
             begun.append(part)
         if value is None:  # the path is right, and this row has nothing there
             near, columns = f"{'.'.join(begun)!r} is null", ""
+        elif begun and isinstance(value, dict):
+            columns = f"{'.'.join(begun)!r} has {named(value)}"
         super().__init__(f"{by}nothing at {path!r}", near + columns)
         self._by, self._path, self.row = by, path, row
 

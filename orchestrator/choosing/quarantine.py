@@ -84,11 +84,12 @@ class Quarantine:
                 num = "step" if watched.failed == 1 else f"{watched.failed} steps"
                 why = f"no sample of its last {num} could be scored{_why(own)}"
                 said.append(self._put(place, watched, self.section.steps, step, why))
-        for place, watched in sorted(self._watched.items()):  # in the same order after it was read from JSON
-            if 0 < watched.until <= step:
-                watched.until = 0
-                said.append(f"{place} is tried again")
-        return said
+        # in the same order after it was read from JSON
+        ended = sorted(place for place, watched in self._watched.items() if 0 < watched.until <= step)
+        for place in ended:
+            self._watched[place].until = 0
+        # an environment's time may end before that of all its categories, and a category's before its environment's
+        return said + [f"{place} is tried again" for place in ended if self.is_open(*place.split("/", 1))]
 
     def put(self, missing: NoTasks, step: int) -> list[str]:
         """Put what gives no tasks there, at once; say so. Nothing is said where there is no quarantine."""

@@ -17,6 +17,7 @@ from orchestrator.schedulers.rewards import Scores, StageOutcome, rewards_of
 from orchestrator.spec.sections import Stage
 from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
+from store.sentences import num
 
 LEARNING = (GuardedScheduler, ClusteredScheduler)  # those that decide by what stages earned
 
@@ -145,7 +146,7 @@ class StageScheduler:
             return StageReward(None, f"{at.pick.arm} left nothing to judge it by ({kind}), which counts as 0")
         text = f"{at.pick.arm} earned {reward:.3f}"
         if kind == "advantage":
-            return StageReward(reward, f"{text}, mean |advantage| of {num_groups} groups")
+            return StageReward(reward, f"{text}, mean |advantage| of {num(num_groups, 'group')}")
         both = self._scores.keys() & scores
         changes = ", ".join(f"{name} {self._scores[name]:.2f} to {scores[name]:.2f}" for name in scores if name in both)
         return StageReward(reward, f"{text} ({kind}; held-out scores {changes})")

@@ -52,9 +52,9 @@ def prune(
     if as_json:
         print_json([vars(one) for one in freed])
         return
-    go, stay = ("would go", "would stay") if dry_run else ("deleted", "stay")
+    go = "would go" if dry_run else "deleted"
     for one in freed:
-        what = f"skipped: {one.skipped}" if one.skipped else f"{one.num_items} {go}, {one.kept} {stay}"
+        what = f"skipped: {one.skipped}" if one.skipped else f"{one.num_items} {go}, {one.kept} kept"
         out.print(f"{one.what:<24} {size_in_words(one.num_bytes):>8}  {what}", markup=False)
     total = size_in_words(sum(one.num_bytes for one in freed))
     out.print(f"{total} {'would be' if dry_run else 'were'} freed in {home}", markup=False)

@@ -28,6 +28,7 @@ from store.ledger import Ledger
 from store.ledger.access import Patience
 from store.lock import holder
 from store.run_summary import facts, facts_with_digests
+from store.sentences import num
 
 FOLLOWED_S = 600.0  # for a ledger that is away, while somebody follows a run
 
@@ -76,6 +77,9 @@ def show(
         find_run(ledger, run)
         if samples is not None:
             known_environment(ledger, run, samples)
+            begun = len(ledger.reading.stages(run))
+            if stage is not None and not 1 <= stage <= begun:
+                raise UserError(f"{run} has no stage {stage}: it has begun {num(begun, 'stage')}")
             kept: list[Any] = ledger.reading.samples(run, samples, failed, stage, limit or 20)
             print_json([vars(sample) for sample in kept]) if as_json else print_samples(out, kept)
             return

@@ -285,7 +285,11 @@ def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> C
             checkpoints.verify(folder / record.folder, record.sha256)
             return record
     there = ", ".join(str(r.num_boundaries - 1) for r in reversed(boundaries)) or "none"
-    raise UserError(f"{run} has no checkpoint of the boundary after stage {stage}; there are: {there}")
+    text = f"{run} has no checkpoint of the boundary after stage {stage}; there are: {there}"
+    about = ledger.reading.run(run)
+    if about.parent is not None and stage < (about.parent_stage or 0):
+        text += f"; it was forked after stage {about.parent_stage}: `evergreen fork {about.parent} --stage {stage}`"
+    raise UserError(text)
 
 
 def adopt_checkpoint(record: CheckpointRecord, parent: Path, folder: Path) -> None:

@@ -167,7 +167,7 @@ def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, no
             broken[place] = wrong
     # what was not read is not promised
     sound = next((one.step for place, one in enumerate(records) if place not in broken), None)
-    for place, wrong in broken.items():
+    for place, fault in broken.items():
         record = records[place]
         if not is_settled and len(records) > 1:
             older = f"looks for an older one (`evergreen doctor {run.name}` says which are whole)"
@@ -176,7 +176,7 @@ def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, no
         remedy = f"`evergreen resume {run.name}` passes it over and {older}"
         if now == "finished":
             remedy = f"what is told of it stays; `evergreen fork {run.name} --stage N` goes on from one that holds"
-        yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {wrong}", remedy)
+        yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {fault}", remedy)
     # one that was being written when the run was killed is no news
     for path in unrecorded(folder, records) if now not in ("running", "killed") else ():
         text = f"the ledger does not know the checkpoint {path.name}"

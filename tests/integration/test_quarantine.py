@@ -172,3 +172,14 @@ def test_what_the_sampler_lost_says_nothing_about_an_environment() -> None:
     assert quarantine.is_open("words")
     assert quarantine.judge([failed], 2) != []
     assert not quarantine.is_open("words")
+
+
+def test_an_environment_is_tried_again_only_when_something_of_it_may_be_picked() -> None:
+    quarantine = Quarantine(QuarantineSection(after=1), {"words": ["3", "4"], "book": ["1"]})
+    terms = {"words": 6, "words/3": 24, "words/4": 30}
+    quarantine.load_state({place: {"failed": 0, "times": 1, "until": until} for place, until in terms.items()})
+    found = {step: quarantine.judge([], step) for step in range(1, 31)}
+    assert {step: said for step, said in found.items() if said} == {
+        24: ["words/3 is tried again"],
+        30: ["words/4 is tried again"],
+    }

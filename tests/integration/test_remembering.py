@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 import orchestrator
 from orchestrator.runs.catalog import opened
-from orchestrator.runs.provenance import differences
+from orchestrator.runs.provenance import changed_code, changed_environments, differences
 from store.metrics import metric
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone
@@ -105,3 +105,24 @@ def test_resuming_with_other_threads_says_that_bits_may_differ(tmp_path: Path) -
     orchestrator.resume("alone", ["resources.threads=2"], home=tmp_path, until_step=2)
     texts = [event["text"] for event in told(tmp_path, "alone")["events"]]
     assert "threads was 1, is 2: the run goes on, but not bit for bit as it would have" in texts
+
+
+def test_code_of_an_environment_that_was_rewritten_is_told_on_resuming_and_forking(tmp_path: Path) -> None:
+    """Its version is as it was; where a version changed that is told, once."""
+    file, home = tmp_path / "own.py", tmp_path / "home"
+    file.write_text("from tests.environments import fakes\n\ndef create(name):\n    return fakes.create(name)\n")
+    changes = {"environments": {"one": {"type": f"{file}:create"}}, "curriculum": {"stages": 2, "stage": {"steps": 2}}}
+    orchestrator.run(alone() | changes, home=home, until_step=3)
+    orchestrator.resume("alone", home=home, until_step=3)
+    rewritten = "the file with the code of environment one is not what it was when the run began"
+    assert rewritten not in str(told(home, "alone")["events"])
+    file.write_text(file.read_text() + "# a comment\n")
+    orchestrator.resume("alone", home=home)
+    [text] = [event["text"] for event in told(home, "alone")["events"] if rewritten in event["text"]]
+    assert "perhaps not bit for bit; if tasks or scores changed their meaning, raise its `version`" in text
+    orchestrator.fork("alone", 1, home=home)
+    assert "environment one is not what it was for alone" in str(told(home, "alone-fork")["events"])
+    before = {f"{what} {name}": "1" for what in ("environment", "code of environment") for name in ("one", "two")}
+    now = {**before, "environment one": "2", "code of environment one": "b", "code of environment two": "b"}
+    assert (changed_environments(before, now), changed_code(before, now)) == (["one"], ["two"])
+    assert differences(before, now) == ["environment one was 1, is 2"]

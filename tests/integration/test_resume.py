@@ -206,6 +206,8 @@ def test_older_boundaries_may_keep_weights_only(finished: Path) -> None:
     assert any(text.startswith("begins anew: the optimiser, whose state") for text in heard.texts)
     assert ending(finished, "thin-fork") != ending(finished, "small")
     assert fork("thin", 2, overrides=["name=whole-fork"], home=finished).status == "finished"
+    with pytest.raises(UserError, match="it was forked after stage 2: `evergreen fork thin --stage 1`"):
+        fork("whole-fork", 1, home=finished)
     assert ending(finished, "whole-fork") == ending(finished, "small")
 
 

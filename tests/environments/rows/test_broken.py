@@ -374,3 +374,12 @@ def test_a_path_that_is_right_is_told_to_end_at_null(tmp_path):
     rows = [{"question": "1 + 1?", "answer": {"value": "2"}}, {"question": "2 + 2?", "answer": None}]
     (told,) = made(tmp_path, rows, truth="answer.value").left_out
     assert told.endswith("`truth`: nothing at 'answer.value': 'answer' is null")
+
+
+def test_of_a_path_that_begins_right_the_next_keys_are_told(tmp_path):
+    rows = [
+        {"question": "1 + 1?", "answer": {"value": "2"}},
+        {"question": "2 + 2?", "answer": {"text": {"a": 1}, "b": 1}},
+    ]
+    (told,) = made(tmp_path, rows, truth="answer.value").left_out
+    assert told.endswith("nothing at 'answer.value': did you mean 'answer.b'? 'answer' has text, b")

@@ -207,6 +207,7 @@ def test_a_name_in_a_table_is_never_markup(finished: Path, evergreen: Evergreen)
             "--failed, --limit chooses among kept completions: say --samples ENV with it, or leave it out",
         ),
         (["show", "small", "--stage", "0"], "--stage chooses among kept completions: say --samples ENV"),
+        (["show", "small", "--samples", "book", "--stage", "9"], "small has no stage 9: it has begun 3 stages"),
         (["show", "small", "--samples", "book", "--events"], "--samples, --events: each prints something else"),
         (["show", "small", "--time", "--follow"], "--time, --follow: each prints something else"),
         (
