@@ -37,6 +37,10 @@ class EnvironmentFault(Exception):
     """An environment broke its contract; the message names it and says what to change."""
 
 
+class ServersAway(EnvironmentFault):
+    """No server of an environment answers as it is first asked; later that is waited for."""
+
+
 class NoTasks(EnvironmentFault):
     """What lives in servers has no task to give for now: an environment, or one category of it.
 

@@ -17,6 +17,7 @@ from environments.contracts import (
     RemoteEpisode,
     RemoteFault,
     Score,
+    ServersAway,
     Task,
     Turn,
 )
@@ -141,7 +142,7 @@ class EvergreenProtocol(Protocol):
         silent = [f"{url} ({one})" for url, one in zip(urls, asked, strict=True) if not isinstance(one, Description)]
         name = self._client.name
         if not found:
-            raise EnvironmentFault(
+            raise ServersAway(
                 f"environment {name}: no server answers as one of environments at {', '.join(silent)}: start it, mend"
                 " it or the URLs (examples/env_server.py is one to try: `python env_server.py PORT`)"
             )

@@ -28,6 +28,7 @@ from environments.contracts import (
     RemoteEpisode,
     RemoteFault,
     Score,
+    ServersAway,
     Task,
     Turn,
 )
@@ -90,7 +91,7 @@ class NemoGymProtocol(Protocol):
         except TokenRefused as refused:
             raise refused.fault(client.name, "a server") from None
         except RemoteFault as fault:
-            raise EnvironmentFault(f"environment {client.name}: no resources server answers ({fault})") from None
+            raise ServersAway(f"environment {client.name}: no resources server answers ({fault})") from None
         if missing := [route for route in ("/seed_session", "/verify") if route not in said.paths]:
             raise EnvironmentFault(
                 f"environment {client.name}: {url} has no route {missing[0]}: is it a resources server of NeMo Gym, and"

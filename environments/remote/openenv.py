@@ -25,6 +25,7 @@ from environments.contracts import (
     Message,
     RemoteEpisode,
     RemoteFault,
+    ServersAway,
     Task,
     Turn,
 )
@@ -113,7 +114,7 @@ class OpenEnvProtocol(Protocol):
         except TokenRefused as refused:
             raise refused.fault(name, "a server") from None
         except RemoteFault as fault:
-            raise EnvironmentFault(
+            raise ServersAway(
                 f"environment {name}: no server of OpenEnv in simulation mode answers ({fault})"
             ) from None
         if first != again:

@@ -196,6 +196,7 @@ def resume(
 def _go_on(
     run: str, overrides: list[str], stages: int | None, home: Path, until_step: int | None, copy: str | None = None
 ) -> NoReturn:
+    from environments.contracts import ServersAway
     from orchestrator.runs.api import resume as go_on
 
     again = command(f"resume {run}", home)
@@ -204,6 +205,9 @@ def _go_on(
             outcome = go_on(run, overrides, home, until_step, screen, stages, copy=copy)
     except LedgerAway as away:
         problem(f"{away} {run} stays as it is. Go on with: {again}")
+        raise typer.Exit(RESUMABLE) from None
+    except ServersAway as away:  # they were right when the run began, and may be up later than it
+        problem(f"{away}. {run} is as it was. Go on with: {again}")
         raise typer.Exit(RESUMABLE) from None
     except (Interrupted, OSError) as cause:
         why = str(cause) if isinstance(cause, Interrupted) else refusal(cause)

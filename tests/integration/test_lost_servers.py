@@ -19,10 +19,12 @@ import orchestrator
 from environments import EnvironmentFault
 from environments.remote import servers as listing
 from orchestrator.callbacks import Callback, Watchers
+from orchestrator.errors import DONE, RESUMABLE, YOUR_MISTAKE
 from orchestrator.progress import Progress
+from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.integration.test_quarantine import Played, said
-from tests.orchestrator.specs import FAKE, small
+from tests.orchestrator.specs import FAKE, small, written
 from tests.shares import slow
 
 PROGRAM = Path(__file__).parents[1] / "environments" / "remote" / "short_pages.py"
@@ -206,6 +208,22 @@ def test_with_nothing_else_to_train_on_tasks_are_waited_for_and_nothing_changes(
     orchestrator.run(spec | {"name": "served"}, home=tmp_path, watcher=At(2, restart, ["step"]))
     assert ending(tmp_path, "served") == ending(tmp_path, "whole")
     assert said(tmp_path, "served") == []
+
+
+def test_without_servers_a_resume_ends_resumable_and_a_first_start_as_a_mistake(
+    tmp_path: Path, server: ServerProcess, evergreen: Evergreen
+) -> None:
+    """A scheduler tries the one again, when servers may be up; the other is a wrong URL more likely than not."""
+    home, spec = tmp_path / "home", served(server, stages=1)
+    assert orchestrator.run(spec, home=home, until_step=1).status == "stopped"
+    server.kill()
+    result = evergreen("resume", "served", "--home", home)
+    assert result.exit_code == RESUMABLE
+    assert "no server answers as one of environments" in " ".join(result.stderr.split())
+    assert "served is as it was. Go on with: evergreen resume served" in " ".join(result.stderr.split())
+    assert evergreen("run", written(tmp_path, spec | {"name": "again"}), "--home", home).exit_code == YOUR_MISTAKE
+    server.start()
+    assert evergreen("resume", "served", "--home", home).exit_code == DONE
 
 
 @pytest.mark.slow
