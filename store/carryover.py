@@ -229,8 +229,9 @@ def forgetting(m: Matrices) -> Mean:
 def relative_forgetting(m: Matrices) -> Mean:
     """F as a share of what had been learnt: mean of (best - end) / (best - start).
 
-    Over the environments of F where best - start is at least `LEAST_GAIN` and `NUM_ERRORS` standard errors; the
-    others had learnt nothing that could be forgotten. None where that is all of them, or a value is undefined. An
+    Over the environments of F where best - start is at least `LEAST_GAIN` and `NUM_ERRORS` standard errors (one that
+    is not known, of a category of one task, counts as 0: `LEAST_GAIN` alone decides); the others had learnt nothing
+    that could be forgotten. None where that is all of them, or a value is undefined. An
     environment starts at the first boundary that measured it.
     """
     shares: list[float | None] = []

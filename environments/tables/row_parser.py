@@ -92,9 +92,8 @@ class FieldMissing(InvalidRow):
 
     def __init__(self, by: str, path: str, row: Row) -> None:
         fields = dict.fromkeys([*map(str, row), *_fields(row)])
-        near = _near(
-            path, tuple(name for name in fields if not path.startswith(f"{name}."))
-        )  # its own beginning is there
+        # the beginning of the path is no way to mend it
+        near = _near(path, tuple(name for name in fields if not path.startswith(f"{name}.")))
         has_column = path.partition(".")[0] in row
         columns = "" if has_column else f"the columns are {named(row)}"
         value: Any = row

@@ -132,8 +132,8 @@ def of_length(spec: Spec, before: int) -> str:
 def of_code(environment: str) -> str:
     """Say that the code of an environment is another than when the run began, though not its version."""
     return (
-        f"the file with the code of environment {environment} is not what it was when the run began: the run goes on, "
-        "but perhaps not bit for bit; if tasks or scores changed their meaning, raise its `version`"
+        f"the code of environment {environment} is not what it was when the run began (the file of its factory): the "
+        "run goes on, but perhaps not bit for bit; if tasks or scores changed their meaning, raise its `version`"
     )
 
 

@@ -114,7 +114,7 @@ def test_code_of_an_environment_that_was_rewritten_is_told_on_resuming_and_forki
     changes = {"environments": {"one": {"type": f"{file}:create"}}, "curriculum": {"stages": 2, "stage": {"steps": 2}}}
     orchestrator.run(alone() | changes, home=home, until_step=3)
     orchestrator.resume("alone", home=home, until_step=3)
-    rewritten = "the file with the code of environment one is not what it was when the run began"
+    rewritten = "the code of environment one is not what it was when the run began (the file of its factory)"
     assert rewritten not in str(told(home, "alone")["events"])
     file.write_text(file.read_text() + "# a comment\n")
     orchestrator.resume("alone", home=home)
