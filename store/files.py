@@ -202,7 +202,8 @@ def _write_into(path: Path, content: bytes) -> None:
 def _name(failed: OSError, path: Path) -> None:
     """Have an error name the file that was to be; a full disk names none, and nobody knows the one aside."""
     if failed.errno is not None:
-        failed.filename, failed.filename2 = str(path), None
+        failed.filename = str(path)
+        del failed.filename2  # set to None it would be printed as a second name
 
 
 def _aside(path: Path) -> Path:

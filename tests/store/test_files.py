@@ -113,6 +113,17 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_failed_write_names_the_file_that_was_to_be_and_no_other(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "spec.yaml"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"no space left: '[^']*spec\.yaml'$"):
+        files.write_text(path, "new")
+
+
 def test_a_file_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
     path, seen = tmp_path / "spec.yaml", []
     monkeypatch.setattr(files.os, "fsync", lambda _: seen.append(path.exists()))
