@@ -86,7 +86,7 @@ def read_kept_slices(path: Path) -> dict[str, Slices]:
     try:
         return read_slices(path, is_unedited=True)
     except EnvironmentFault as fault:
-        words = "that is the run's own copy of its slices: delete it, and `resume` makes them again from the same data or file"
+        words = "it is the run's own copy of its slices: delete it, and `resume` makes them again from its data or file"
         raise EnvironmentFault(f"{fault}; {words}") from fault
 
 

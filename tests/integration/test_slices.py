@@ -69,7 +69,7 @@ def test_a_damaged_copy_of_the_slices_is_told_with_what_mends_it(
     moved = lines[1].replace("length-1-", "length-2-")
     damaged = {"cut in a line": kept[:-9], "cut at a line": "".join(lines[:-9]), "emptied": ""}
     copy.write_text(damaged.get(how, "".join([lines[0], moved, *lines[2:]])))
-    said = "that is the run's own copy of its slices: delete it, and `resume` makes them again from the same data or file"
+    said = "it is the run's own copy of its slices: delete it, and `resume` makes them again from its data or file"
     assert said in " ".join(evergreen("doctor", "sliced", "--home", home).stdout.split())
     refused = evergreen("resume", "sliced", "--home", home)
     assert refused.exit_code == 2
