@@ -226,13 +226,14 @@ def _how_much_entropy(carried: Facts | None, twin: Facts | None) -> str | None:
     if carried is None or carried["interval"] is None:
         return None
     low, high = carried["interval"]
+    interval = f"95 % interval {low:.0%} to {high:.0%}"
     where = "the same frozen answers" if carried["metric"] == "entropy_fixed" else "what the policy then wrote"
     beside = ""
     if twin and (other := twin["entropy_carried"]) and other["metric"] == carried["metric"]:
         beside = f"; {other['mean']:.0%} in {short(twin['name'])}"
     return (
         f"When its stage began, an environment had {carried['mean']:.0%} of its entropy at the start, on {where} "
-        f"(geometric mean of {num(carried['num_stages'], 'stage')} after the first, {low:.0%} to {high:.0%}){beside}."
+        f"(geometric mean of {num(carried['num_stages'], 'stage')} after the first; {interval}){beside}."
     )
 
 

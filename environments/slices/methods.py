@@ -112,8 +112,13 @@ def by_number(numbers: NDArray[np.float64], count: int, what: str) -> Groups:
     highest = _highest_of_groups(known, count)
     labels = np.searchsorted(highest, numbers)  # NaN comes behind the last
     width = len(str(len(highest)))
-    names = [f"{what}-{k + 1:0{width}d}-upto-{one:g}" for k, one in enumerate(highest)]
+    names = [f"{what}-{k + 1:0{width}d}-upto-{_number(one)}" for k, one in enumerate(highest)]
     return Groups(labels.astype(np.int64), (*names, REST))
+
+
+def _number(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else f"{value:.15g}"
 
 
 def _highest_of_groups(numbers: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -142,7 +147,8 @@ def by_share(shares: NDArray[np.float64], count: int) -> Groups:
     steps = np.floor(np.nan_to_num(shares) * count + ROUNDING)
     step = np.clip(steps.astype(np.int64), 0, count - 1)
     labels = np.where(np.isnan(shares), count, count - 1 - step)
-    names = [f"pass-{round(100 * low):02d}-{round(100 * high):02d}" for low, high in pairwise(edges)][::-1]
+    form = "02.0f" if count <= 100 else "04.1f"  # so that steps of less than a percent have names of their own
+    names = [f"pass-{100 * low:{form}}-{100 * high:{form}}" for low, high in pairwise(edges)][::-1]
     return Groups(labels.astype(np.int64), (*names, REST))
 
 

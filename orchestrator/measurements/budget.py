@@ -48,6 +48,7 @@ class EvaluationPlan:
     last: int  # stage
     panel: int  # how many of them a boundary has in turn; all of them: everything is evaluated everywhere
     order: tuple[str, ...] = ()  # of stages, over and over, where it is fixed
+    has_stages: bool = True  # of single environments; False: each stage is of all, and none has had one (flat mode)
 
     @property
     def is_full(self) -> bool:
@@ -70,13 +71,20 @@ class EvaluationPlan:
         """Name the environment that the next stage trains, where that is fixed."""
         return [self.order[boundary % len(self.order)]] if self.order else []
 
+    @property
+    def between(self) -> str:
+        """In words: what is evaluated at the boundaries between the first and the last."""
+        if not self.has_stages:
+            return f"{self.panel} in turn"
+        return f"what had a stage{', what has the next,' if self.order else ''} and {self.panel} in turn"
+
     def planned(self, passes: Passes) -> list[float]:
         """Give the cost of every boundary, at most: where a scheduler chooses, it chose the most expensive ones."""
         costs = []
         for boundary in range(self.last + 1):
             names = self.at(boundary, self.order[:boundary])
             rest = sorted((passes[name] for name in self.environments if name not in names), reverse=True)
-            unknown = 0 if self.order else boundary
+            unknown = boundary if self.has_stages and not self.order else 0
             costs.append(sum(passes[name] for name in names) + sum(rest[:unknown]))
         return costs
 
@@ -130,11 +138,7 @@ class LookingPlan:
     def _where(self, part: LookingPart) -> str:
         last, plan = self.evaluation.last, self.evaluation
         if part.name == EVALUATION and not plan.is_full:
-            known = "what had a stage, what has the next," if plan.order else "what had a stage"
-            return (
-                f" (all {len(plan.environments)} environments at the start and the end, in between {known} and "
-                f"{plan.panel} in turn)"
-            )
+            return f" (all {len(plan.environments)} environments at the start and the end, in between {plan.between})"
         if part.name in (EVALUATION, INSIDE) or len(part.boundaries) == last + 1:
             return ""
         where = listed([str(boundary) for boundary in part.boundaries], 9)
@@ -170,18 +174,18 @@ def of_evaluation(section: Evaluate, num_tasks: Mapping[str, int], lengths: Leng
 def plan_evaluation(spec: Spec, passes: Passes, trainable: Sequence[str], a_stage: float) -> EvaluationPlan:
     """Choose how many environments a boundary has in turn: as many as the share leaves; `a_stage`: its passes."""
     names, section, stages = tuple(passes), spec.evaluate, spec.curriculum.stages
-    order = known_order(spec, trainable)
+    order, has_stages = known_order(spec, trainable), spec.curriculum.mode == "staged"
     if section.share is None:
-        return EvaluationPlan(names, stages, len(names), order)
+        return EvaluationPlan(names, stages, len(names), order, has_stages)
     allowed = section.share * stages * a_stage - inside_stages(spec, passes, order)
     least, most = -(-len(names) // section.within), len(names)
     while least < most:  # the largest that fits
         middle = (least + most + 1) // 2
-        if sum(EvaluationPlan(names, stages, middle, order).planned(passes)) <= allowed:
+        if sum(EvaluationPlan(names, stages, middle, order, has_stages).planned(passes)) <= allowed:
             least = middle
         else:
             most = middle - 1
-    return EvaluationPlan(names, stages, least, order)
+    return EvaluationPlan(names, stages, least, order, has_stages)
 
 
 def known_order(spec: Spec, trainable: Sequence[str]) -> tuple[str, ...]:
@@ -251,13 +255,13 @@ def _warnings(spec: Spec, parts: Sequence[LookingPart], evaluation: EvaluationPl
     section, found = spec.evaluate, []
     evaluated = sum(part.share for part in parts if part.name in (EVALUATION, INSIDE))
     if section.share is not None and evaluated > section.share:
+        as_it_is = ", or say the share that it takes" if evaluated <= 1 else ""  # the option takes no more
         inside = " Evaluating inside stages is in it: raise `evaluate.every`." if section.every else ""
         found.append(
             f"`evaluate.share: {section.share:g}`, and evaluation takes {evaluated:.0%} of the training's compute even "
-            f"so: both ends in full, in between what had a stage and {evaluation.panel} of "
-            f"{len(evaluation.environments)} in turn. Nothing of that is left out: lower `evaluate.items` "
-            f"({section.items}) or `samples` ({section.samples}), raise `within` ({section.within}), train longer "
-            f"between boundaries, or say the share that it takes.{inside}"
+            f"so: both ends in full, in between {evaluation.between}, of {len(evaluation.environments)}. Nothing of "
+            f"that is left out: lower `evaluate.items` ({section.items}) or `samples` ({section.samples}), raise "
+            f"`within` ({section.within}), train longer between boundaries{as_it_is}.{inside}"
         )
     if section.share is None and evaluated > 1 and len(evaluation.environments) >= MANY:
         found.append(

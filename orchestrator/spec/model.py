@@ -206,6 +206,11 @@ class Spec(Section):
                 for text in section.warnings(self.learner.updates)
             ]
         found += unkept(self.model_dump(include={"ledger", "tracker"}))
+        if self.warm_start and not self.warm_start.environments:
+            found.append(
+                "`warm_start` names no `environments`, so there is none: name those whose reference answers it "
+                "teaches, or leave it out."
+            )
         for key, section in self.objectives.items():
             length = section.max_length or 0
             longest = max(

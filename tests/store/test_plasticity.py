@@ -101,7 +101,7 @@ def test_every_sentence_has_its_interval(found: dict[str, Any]) -> None:
         ".65 on rl words (.62 to .68, 3 seeds; starts at .20, the base at .10); .46 on supervised language ("
     )
     assert "had 61% of its entropy at the start, on the same frozen answers" in told["Carried"]
-    assert "5 stages after the first, 45% to 84%" in told["Carried"]
+    assert "5 stages after the first; 95 % interval 45% to 84%" in told["Carried"]
     solved = sum(row["solved_before"] for row in found["plasticity"]["turnover"])
     assert told["Turnover"].startswith(f"Of {solved} times that a held-out task was solved")
 

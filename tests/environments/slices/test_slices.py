@@ -212,6 +212,8 @@ def test_numbers_are_split_into_groups_of_equal_size() -> None:
     assert np.bincount(found.labels).tolist() == [25, 25, 25, 25, 1]
     assert found.names == ("level-1-upto-24", "level-2-upto-49", "level-3-upto-74", "level-4-upto-99", "rest")
     assert by_number(np.array([7.0, 7.0]), 4, "x").names == ("x-1-upto-7", "rest")
+    large = by_number(np.array([1_000_001.0, 1_000_002.0, 0.1]), 3, "x").names
+    assert large == ("x-1-upto-0.1", "x-2-upto-1000001", "x-3-upto-1000002", "rest"), "up to what it reaches"
 
 
 @pytest.mark.parametrize(
@@ -280,6 +282,9 @@ def test_pass_rates_are_split_by_equal_steps_the_easiest_first() -> None:
     assert found.names == ("pass-75-100", "pass-50-75", "pass-25-50", "pass-00-25", "rest")
     assert found.labels.tolist() == [3, 2, 1, 0, 0, 4]
     assert by_share(np.array([15 / 22]), 22).labels.tolist() == [6], "15 / 22 times 22 is less than 15 in floats"
+    for count in (2, 49, 100, 101, 200, 256):
+        names = by_share(np.array([0.5]), count).names
+        assert len(set(names)) == count + 1, "steps of less than a percent have names of their own"
 
 
 def test_a_file_of_slices_counts_by_content_key_and_the_rest_has_a_slice_of_its_own(tmp_path: Path) -> None:

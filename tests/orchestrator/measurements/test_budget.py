@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,11 +135,30 @@ def test_the_plan_is_never_less_than_what_a_scheduler_may_make_of_it() -> None:
         assert all(a <= b for a, b in zip(real, planned, strict=True))
 
 
+def test_in_flat_mode_no_environment_has_a_stage_and_the_panel_is_as_large_as_that_leaves() -> None:
+    """A scheduler's stages would bring more and more environments; here between the ends all take turns."""
+    curriculum = {"mode": "flat", "stages": 8, "stage": {"steps": 10}}
+    flat = plan(spec(curriculum=curriculum, evaluate={"items": 5, "samples": 4, "share": 0.15, "within": 8}))
+    evaluation, cost = flat.evaluation, dict.fromkeys(NAMES, 20.0)
+    planned = evaluation.planned(cost)
+    assert planned == [sum(cost[name] for name in evaluation.at(i, ())) for i in range(9)], "what is then looked at"
+    assert sum(planned) / (8 * 640) <= 0.15 < sum(replace(evaluation, panel=evaluation.panel + 1).planned(cost)) / 5120
+    assert (evaluation.panel, flat.warnings) == (3, ())
+    assert "in between 3 in turn)" in flat.text
+
+
+def test_a_share_is_advised_only_where_the_option_takes_it() -> None:
+    (said,) = plan(spec(evaluate={"items": 5, "samples": 4, "share": 0.01})).warnings
+    assert "or say the share that it takes" in said
+    (said,) = plan(spec(evaluate={"items": 50, "samples": 40, "share": 0.01})).warnings
+    assert "or say the share that it takes" not in said, "it takes more than all of the training"
+
+
 def test_too_small_a_share_is_told_with_the_numbers_and_what_to_lower() -> None:
     made = spec(evaluate={"items": 5, "samples": 4, "share": 0.01, "every": 5})
     (said,) = plan(made).warnings
     assert "evaluate.share: 0.01" in said
-    assert "2 of 8 in turn" in said
+    assert "in between what had a stage and 2 in turn, of 8" in said
     assert all(word in said for word in ("`evaluate.items` (5)", "`samples` (4)", "`within` (4)", "`evaluate.every`"))
 
 

@@ -390,3 +390,10 @@ def test_kernels_for_a_gpu_are_refused_on_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"policy\.kernels: liger: its kernels run on a GPU.*say `kernels: torch`"):
         load_spec(path)
     load_spec(path, ["resources.device=auto"])
+
+
+def test_a_warm_start_of_no_environment_is_warned_of() -> None:
+    spec = {"environments": {"book": "codebook"}, "policy": "x/y"}
+    (said,) = load_spec({**spec, "warm_start": {"batches": 60}}).warnings()
+    assert said.startswith("`warm_start` names no `environments`, so there is none")
+    assert load_spec({**spec, "warm_start": {"environments": ["book"]}}).warnings() == load_spec(spec).warnings() == []
