@@ -111,7 +111,10 @@ def write_new(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
         are = "is there already" if len(there) == 1 else "are there already"
         raise UserError(f"{', '.join(there)} {are}, and nothing was written: name another folder")
     for target, content in wanted.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as failed:  # where no folder can be made, as in /proc, or in one that is gone
+            raise UserError(f"{target.parent} cannot be made ({failed.strerror}): name another folder") from failed
         if isinstance(content, str):
             write_text(target, content)
         else:

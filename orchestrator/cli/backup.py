@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,8 @@ def backup(folder: FOLDER, home: Home = DEFAULT_HOME) -> None:
         out.print(
             f"not in it: {url}, the ledger of {listed(runs)}. Save it with its own tools, as with pg_dump", markup=False
         )
-    out.print(f"Make a home of it: evergreen restore {folder} --home NEW", markup=False)
+    restoring = command(f"restore {shlex.quote(str(folder))} --home NEW", DEFAULT_HOME)
+    out.print(f"Make a home of it: {restoring}", markup=False)
 
 
 def restore(folder: FOLDER, home: Home = DEFAULT_HOME) -> None:

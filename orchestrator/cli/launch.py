@@ -22,6 +22,8 @@ from orchestrator.spec import Spec, load_spec
 from policies.errors import PolicyError
 
 _PARTITION = re.compile(r"[\w.,-]+")
+_IMAGE = re.compile(r"[\w./:@-]+", re.ASCII)
+_CLAIM = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?")  # of things in Kubernetes, and with a number of their pods
 
 
@@ -100,6 +102,12 @@ def launch(
                 "a job of Kubernetes needs --image, which has Evergreen installed, and --claim, the volume claim that "
                 "keeps the home: a pod's own disk goes with the pod"
             )
+        for option, value, form, what in (
+            ("--image", image, _IMAGE, "an image"),
+            ("--claim", claim, _CLAIM, "a volume claim"),
+        ):
+            if not form.fullmatch(value):
+                raise UserError(f"{option} {value!r} is no name of {what}")
         if not _NAME.fullmatch(job.name):
             raise UserError(
                 "Kubernetes takes names of a to z, 0 to 9 and `-` that begin with a letter, at most 60 characters, "

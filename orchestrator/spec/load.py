@@ -97,7 +97,8 @@ def _check_twin(spec: Spec, document: Document, folder: str | None) -> None:
     except ValidationError as error:
         raise SpecError(_explain(error, Spec, raw, place)) from error
     if spec.baseline == type_of(spec.curriculum.bandit):
-        why = f"{spec.baseline} is the run's own bandit: remove `baseline`, or change `curriculum.bandit`"
+        remedy = "remove `baseline` (`--set baseline=null`), or change `curriculum.bandit`"
+        why = f"{spec.baseline} is the run's own bandit: {remedy}"
     elif twin.model_copy(update={"name": spec.name, TWIN: spec.baseline}) == spec:
         why = "these settings are the run's own: remove `baseline`, or name others"
     else:

@@ -183,12 +183,13 @@ def test_the_commands_say_what_they_did_and_what_comes_next(tmp_path: Path, ever
     with opened(home, "alone") as (place, _):
         spec = place.run_folder("alone") / "spec.yaml"
     write_text(spec, spec.read_text().replace("url: null", "url: postgresql://u:secret@db/evergreen"))
-    said = evergreen("backup", str(tmp_path / "copy"), "--home", str(home))
+    said = evergreen("backup", str(tmp_path / "a copy"), "--home", str(home))
     assert said.exit_code == 0
     assert all(word in said.output for word in ("1 run", "pg_dump"))
     assert "secret" not in said.output
-    said = evergreen("restore", str(tmp_path / "copy"), "--home", str(tmp_path / "again"))
+    assert f"evergreen restore '{tmp_path}/a copy' --home NEW" in " ".join(said.output.split()), "to be pasted"
+    said = evergreen("restore", str(tmp_path / "a copy"), "--home", str(tmp_path / "again"))
     assert said.exit_code == 0
     assert "doctor" in said.output
-    assert json.loads((tmp_path / "copy" / "backup.json").read_text())["runs"] == 1
-    assert evergreen("restore", str(tmp_path / "copy"), "--home", str(home)).exit_code == 2
+    assert json.loads((tmp_path / "a copy" / "backup.json").read_text())["runs"] == 1
+    assert evergreen("restore", str(tmp_path / "a copy"), "--home", str(home)).exit_code == 2

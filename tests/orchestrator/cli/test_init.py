@@ -181,3 +181,10 @@ def test_packages_take_every_kind_of_file_that_examples_have() -> None:
 def test_without_examples_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen) -> None:
     monkeypatch.setattr(example_files, "PLACES", (tmp_path,))
     assert "without the examples" in evergreen("init", "--list").stderr
+
+
+def test_where_no_folder_can_be_made_that_is_told(evergreen: Evergreen) -> None:
+    for words in (["init", "/proc/x"], ["new-env", "y", "--dir", "/proc/x"]):
+        result = evergreen(*words)
+        assert (result.exit_code, "Traceback" in result.stderr) == (2, False)
+        assert "/proc/x cannot be made (No such file or directory): name another folder" in result.stderr

@@ -283,6 +283,14 @@ def test_replicas_are_those_of_the_ranks_that_machines_make(tmp_path: Path, ever
     [
         (["--on", "kubernetes", "--dry-run"], "needs --image, which has Evergreen installed, and --claim"),
         (["--on", "slurm", "--partition", "a b; rm -r ~", "--dry-run"], "is no name of a partition"),
+        (
+            ["--on", "kubernetes", "--image", "a b", "--claim", "runs", "--dry-run"],
+            "--image 'a b' is no name of an image",
+        ),
+        (
+            ["--on", "kubernetes", "--image", "me/evergreen:1", "--claim", "UP per", "--dry-run"],
+            "--claim 'UP per' is no name of a volume claim",
+        ),
         (["--on", "slurm"], "there is no `sbatch` here"),
         (["--on", "slurm", "--image", "i", "--claim", "c", "--dry-run"], "--image, --claim: only jobs of Kubernetes"),
         (
