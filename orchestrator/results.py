@@ -137,7 +137,7 @@ class ComparisonResult(Comparison):
     def differences(self) -> Table:
         """A row a pair of settings: their difference (of ratios the quotient), its 95 % interval, p, and the verdict.
 
-        Interval and p_corrected are corrected for the number of pairs, p is not; of too few seeds there is no interval.
+        Interval and p are corrected for the number of pairs; where there are too few seeds there is no interval.
         """
         return _frame(
             {
@@ -147,7 +147,6 @@ class ComparisonResult(Comparison):
                 "difference": pair.mean,
                 "low": pair.interval and pair.interval.low,
                 "high": pair.interval and pair.interval.high,
-                "p": pair.p,
                 "p_corrected": pair.p_corrected,
                 "verdict": pair.verdict,
             }
