@@ -74,7 +74,7 @@ def bad_value(value: object, lowest: float = 0.0, highest: float = 1.0) -> str:
     return f"{BAD_VALUE}: {what}; a value lies in {lowest:g}..{highest:g}"
 
 
-LONGEST_NAME = 100  # characters of a category's name: it stands on lines of a screen
+LONGEST_CATEGORY = 100  # characters of a category's name: it stands on lines of a screen
 
 
 @dataclass(frozen=True)

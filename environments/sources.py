@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from environments import registry
-from environments.contracts import LONGEST_NAME, Category, Environment, EnvironmentFault, RemoteEnvironment
+from environments.contracts import LONGEST_CATEGORY, Category, Environment, EnvironmentFault, RemoteEnvironment
 from environments.display import shortened
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
@@ -142,8 +142,8 @@ def category_fault(category: Category) -> str | None:
     """Say what is wrong with a category, if something is."""
     if not isinstance(category.name, str) or not category.name.strip() or not category.name.isprintable():
         return f"its name must be a printable string with something in it, found {shortened(ascii(category.name))}"
-    if len(category.name) > LONGEST_NAME:
-        return f"its name is longer than {LONGEST_NAME} characters"
+    if len(category.name) > LONGEST_CATEGORY:
+        return f"its name is longer than {LONGEST_CATEGORY} characters"
     if not isinstance(category.trainable, bool):
         return f"trainable must be True or False, found {shortened(ascii(category.trainable))}"
     if not isinstance(category.parameters, Mapping):

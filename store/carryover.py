@@ -231,8 +231,8 @@ def relative_forgetting(m: Matrices) -> Mean:
 
     Over the environments of F where best - start is at least `LEAST_GAIN` and `NUM_ERRORS` standard errors (one that
     is not known, of a category of one task, counts as 0: `LEAST_GAIN` alone decides); the others had learnt nothing
-    that could be forgotten. None where that is all of them, or a value is undefined. An
-    environment starts at the first boundary that measured it.
+    that could be forgotten. None where that is all of them, or a value is undefined. An environment starts at the first
+    boundary that measured it.
     """
     shares: list[float | None] = []
     bests = {name: best for name, best in _bests(m).items() if m.has(name, m.last)}

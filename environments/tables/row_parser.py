@@ -25,7 +25,7 @@ from jinja2.exceptions import TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from environments.contracts import LONGEST_NAME, ROLES, EnvironmentFault, Message, is_whole
+from environments.contracts import LONGEST_CATEGORY, ROLES, EnvironmentFault, Message, is_whole
 from environments.display import shortened
 from environments.tables.formats import json_type
 from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
@@ -202,8 +202,8 @@ class RowParser:
             raise InvalidRow("the category is empty")
         if not value.isprintable():
             raise InvalidRow.found("the category's name cannot be printed", value)
-        if len(value) > LONGEST_NAME:
-            too_long = f"the category's name is longer than {LONGEST_NAME} characters"
+        if len(value) > LONGEST_CATEGORY:
+            too_long = f"the category's name is longer than {LONGEST_CATEGORY} characters"
             raise InvalidRow(too_long, shortened(value, 80))
         return value
 

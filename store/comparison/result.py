@@ -143,13 +143,12 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
 
 
 def _title(of: Measure, gathered: ComparedRuns, chosen: Sequence[str]) -> str:
-    """Say what is compared; that all steps count where no stage has more of them than are asked for."""
-    title = of.title
-    if of.last is not None:
-        lengths = [entry.spec.get("curriculum.stage.steps") for entry in gathered.entries]
-        if all(isinstance(length, int) and length <= of.last for length in lengths):
-            title = title.replace(f"the last {num(of.last, 'step')}", "all steps")
-    return f"{title} on {listed(chosen)}" if chosen else title
+    """Say what is compared, on which environments or steps; all steps, where no stage has more than are asked for."""
+    if of.last is None:
+        return f"{of.title} on {listed(chosen)}" if chosen else of.title
+    longest = max(entry.spec["curriculum.stage.steps"] for entry in gathered.entries)
+    which = "all steps" if longest <= of.last else f"the last {num(of.last, 'step')}"
+    return f"{of.title} over {which} of each stage"
 
 
 def _settings(

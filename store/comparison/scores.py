@@ -25,7 +25,6 @@ from store.intervals import FEWEST_SEEDS, Interval
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
 from store.probes import ProbeResult, probes_of
-from store.sentences import num
 
 TRAINABLE = "trainability_"  # before the kind of a probe
 WHOLE = "whole run"  # the only stratum of what sums a run up
@@ -102,8 +101,7 @@ def measure(name: str, last: int = LAST) -> Measure:
     found = MEASURES[name]
     if found.last is None:
         return found
-    title = f"{found.title} over the last {num(last, 'step')} of each stage"
-    return replace(found, last=last, title=title)
+    return replace(found, last=last)
 
 
 def beside(of: Measure, is_part: bool) -> str | None:
