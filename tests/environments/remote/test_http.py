@@ -682,11 +682,14 @@ def test_tasks_are_not_waited_for_long_where_a_run_has_others_to_go_on_with(serv
 def test_who_waits_for_a_server_is_served_when_it_is_back(server):
     with scorer_of(source_of(server)) as scorer:
         task = scorer._environments["game"].task("short", 0)
-        server.stop()
+        server.next("episodes", *[sleeps] * 8)
         waiting = [scorer._remote.submit(ScoringJob(task, ("a",), f"row {i}")) for i in range(8)]
+        wait_until(lambda: server.count("episodes") == 8)  # one that begins later would find the server set aside
+        server.stop()
         time.sleep(0.5)
         server.start()
-        assert all(future.result(10).messages for future in waiting)
+        turns = [future.result(10) for future in waiting]
+        assert [turn.score for turn in turns if not turn.messages] == []
 
 
 @pytest.mark.slow
