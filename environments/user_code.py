@@ -97,13 +97,21 @@ def module_name(name: str, folder: str | None = None) -> str:
     return UserFiles.register(_path(module, folder)) if _is_file(module) else module
 
 
+def file_of(name: str, folder: str | None) -> Path | None:
+    """Give the file of a user's function; None: there is none, or it is called by its module, which is not imported."""
+    if wrong_name(name) is not None:
+        return None
+    module = name.rpartition(":")[0]
+    named = str(_path(module, folder)) if _is_file(module) else getattr(sys.modules.get(module), "__file__", None)
+    return Path(named) if named is not None and Path(named).is_file() else None
+
+
 def code_digest(names: Iterable[str], folder: str | None) -> str:
-    """Digest the files of a user's functions, which were imported, without what those import themselves; 12 digits."""
+    """Digest the files of a user's functions, without what those import themselves; 12 digits."""
     digest = hashlib.sha256()
     for name in names:
-        module = sys.modules.get(module_name(name, folder))
-        if (path := getattr(module, "__file__", None)) is not None:
-            digest.update(Path(path).read_text(encoding="utf-8", errors="replace").encode())
+        if (path := file_of(name, folder)) is not None:
+            digest.update(path.read_text(encoding="utf-8", errors="replace").encode())
     return digest.hexdigest()[:12]
 
 

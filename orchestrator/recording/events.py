@@ -129,19 +129,22 @@ def of_length(spec: Spec, before: int) -> str:
     return f"{text}; from here on the learning rate ({schedule.type}) is that of its place in the run as now planned"
 
 
-def of_code(environment: str) -> str:
-    """Say that the code of an environment is another than when the run began, though not its version."""
+def of_code(part: str, is_environment: bool) -> str:
+    """Say that the file of an own part, or of an environment that kept its version, is not what it was at the start."""
+    more = "; if tasks or scores changed their meaning, raise its `version`" if is_environment else ""
     return (
-        f"the code of environment {environment} is not what it was when the run began (the file of its factory): the "
-        "run goes on, but perhaps not bit for bit; if tasks or scores changed their meaning, raise its `version`"
+        f"the code of {part} is not what it was when the run began (its file): the run goes on, but perhaps not bit for"
+        f" bit{more}"
     )
 
 
-def of_fork(environment: str, parent: str) -> str:
-    """Say that a fork has another environment than the run that it is forked from, under the same name."""
+def of_fork(part: str, parent: str, is_environment: bool) -> str:
+    """Say that a fork has another environment or own part than the run that it is forked from, under the same name."""
+    if not is_environment:
+        return f"the code of {part} is not what it was for {parent} (its file)"
     return (
-        f"environment {environment} is not what it was for {parent} (its data, options or code): what the fork shares "
-        "with that run was measured on the earlier one"
+        f"{part} is not what it was for {parent} (its data, options or code): what the fork shares with that run was "
+        "measured on the earlier one"
     )
 
 

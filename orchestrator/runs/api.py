@@ -24,7 +24,7 @@ from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
 from orchestrator.runs.dry_run import refuse_unusable
 from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, turns_kept, write_spec
-from orchestrator.runs.provenance import ALONE, RunRelations, changed_code, changed_environments
+from orchestrator.runs.provenance import ALONE, ENVIRONMENT, RunRelations, changed_code, changed_environments
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, collecting_rarely, ended
 from orchestrator.runs.tracker_process import TrackerProcess
@@ -206,8 +206,11 @@ def fork(
             adopt_checkpoint(record, parent_folder, folder)
             ledger.fork_run(forked, record)
             before = ledger.reading.host(name)
-            changed = sorted({*changed_environments(before, foundation.host), *changed_code(before, foundation.host)})
-            events = [EventRecord("not bitwise", run_events.of_fork(one, name)) for one in changed]
+            now = foundation.host
+            environments = [f"{ENVIRONMENT}{one}" for one in changed_environments(before, now)]
+            changed = sorted({*environments, *changed_code(before, now)})
+            texts = [run_events.of_fork(part, name, part.startswith(ENVIRONMENT)) for part in changed]
+            events = [EventRecord("not bitwise", text) for text in texts]
             outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation, events)
     return _with_baseline(outcome, checked, place, watcher)
 

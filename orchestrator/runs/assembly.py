@@ -39,7 +39,7 @@ from orchestrator.runs.environments import (
     trainable,
 )
 from orchestrator.runs.first_prompts import require_quick, require_readable
-from orchestrator.runs.provenance import CODE, ENVIRONMENT, RunRelations, describe_host, run_record
+from orchestrator.runs.provenance import CODE, ENVIRONMENT, RunRelations, describe_host, own_code, run_record
 from orchestrator.runs.ranks import started_ranks
 from orchestrator.runs.tracker_process import require_trackers
 from orchestrator.runs.warm_start import warm_started
@@ -79,9 +79,9 @@ class Foundation:
     def host(self) -> dict[str, Any]:
         """What the run's bits depend on beside its spec, the versions of its environments included."""
         versions = {f"{ENVIRONMENT}{name}": e.version for name, e in self.environments.items()}
-        digests = {f"{CODE}{name}": source.code_digest for name, source in self.sources.items()}
+        digests = {f"{CODE}{ENVIRONMENT}{name}": source.code_digest for name, source in self.sources.items()}
         code = {key: digest for key, digest in digests.items() if digest is not None}
-        return {**describe_host(self.spec), **versions, **code}
+        return {**describe_host(self.spec), **versions, **code, **own_code(self.spec)}
 
     @property
     def policy_size(self) -> ModelSize:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from environments.user_code import code_digest, file_of, is_user_code
 from orchestrator.package_names import version_of
 from orchestrator.spec import Spec
 from store.records import EnvironmentRecord, LineageRecord, MemberRecord, RunRecord
 
 ENVIRONMENT = "environment "  # before its name, where its version is among what bits depend on
-CODE = "code of environment "  # before its name, where a digest of the file of its factory is
+CODE = "code of "  # before "environment" and its name, or that of another part, where a digest of its file is
 PACKAGES = ("evergreen-rl", "torch", "transformers", "numpy")
 LIGER = ("liger-kernel", "triton")  # what a policy with `kernels: liger` computes with
 
@@ -62,6 +63,24 @@ def describe_host(spec: Spec) -> dict[str, Any]:
     return versions() | kernels | used
 
 
+def own_code(spec: Spec) -> dict[str, str]:
+    """Digest the files of a user's own parts but environments: bandits, parts of an objective, and so on; by name."""
+    sections, folder = spec.kept(), spec.resources.search_path
+    del sections["environments"]
+    modules = {f"{name}:create" for name in _texts(sections["objective"]) if not is_user_code(name)}
+    names = modules | {name for name in _texts(sections) if is_user_code(name)}
+    loaded = sorted(name for name in names if file_of(name, folder) is not None)
+    return {f"{CODE}{name.removesuffix(':create')}": code_digest([name], folder) for name in loaded}
+
+
+def _texts(section: Any) -> Iterator[str]:
+    if isinstance(section, str):
+        yield section
+    elif isinstance(section, Mapping | list):
+        for one in section.values() if isinstance(section, Mapping) else section:
+            yield from _texts(one)
+
+
 def versions() -> dict[str, Any]:
     """Versions and processor: of the host, whatever a spec says."""
     packages = {name: version_of(name) for name in PACKAGES}
@@ -83,8 +102,8 @@ def changed_environments(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
 
 
 def changed_code(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name the environments whose version is what it was, and the file of whose factory is not."""
-    changed = changed_environments(before, now)
+    """Name the own parts whose file is not what it was; of environments (`environment NAME`) those of one version."""
+    changed = {f"{ENVIRONMENT}{name}" for name in changed_environments(before, now)}
     return [name for name in _changed(before, now, CODE) if name not in changed]
 
 

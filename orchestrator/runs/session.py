@@ -27,7 +27,7 @@ from orchestrator.runs.catalog import inventory
 from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.environments import keep_slices
 from orchestrator.runs.kept_spec import KeptSpec
-from orchestrator.runs.provenance import RunRelations, changed_code, changed_environments, differences
+from orchestrator.runs.provenance import ENVIRONMENT, RunRelations, changed_code, changed_environments, differences
 from orchestrator.runs.ranks import noticing_lost
 from orchestrator.runs.recovery import refuse_exchanged
 from orchestrator.runs.tracker_process import TrackerProcess
@@ -152,8 +152,8 @@ class RunSession:
         for difference in differences(before, foundation.host):
             text = f"{difference}: the run goes on, but not bit for bit as it would have"
             happened.append(EventRecord("not bitwise", text))
-        rewritten = changed_code(before, foundation.host)
-        happened += [EventRecord("not bitwise", run_events.of_code(name)) for name in rewritten]
+        for part in changed_code(before, foundation.host):
+            happened.append(EventRecord("not bitwise", run_events.of_code(part, part.startswith(ENVIRONMENT))))
         told = self.ledger.reading.events(self.spec.name)
         self._told = {event.text for event in told}
         if opened is None:  # what a run says where it begins was lost, if it ended before its first step

@@ -114,7 +114,7 @@ def test_code_of_an_environment_that_was_rewritten_is_told_on_resuming_and_forki
     changes = {"environments": {"one": {"type": f"{file}:create"}}, "curriculum": {"stages": 2, "stage": {"steps": 2}}}
     orchestrator.run(alone() | changes, home=home, until_step=3)
     orchestrator.resume("alone", home=home, until_step=3)
-    rewritten = "the code of environment one is not what it was when the run began (the file of its factory)"
+    rewritten = "the code of environment one is not what it was when the run began (its file)"
     assert rewritten not in str(told(home, "alone")["events"])
     file.write_text(file.read_text() + "# a comment\n")
     orchestrator.resume("alone", home=home)
@@ -124,5 +124,5 @@ def test_code_of_an_environment_that_was_rewritten_is_told_on_resuming_and_forki
     assert "environment one is not what it was for alone" in str(told(home, "alone-fork")["events"])
     before = {f"{what} {name}": "1" for what in ("environment", "code of environment") for name in ("one", "two")}
     now = {**before, "environment one": "2", "code of environment one": "b", "code of environment two": "b"}
-    assert (changed_environments(before, now), changed_code(before, now)) == (["one"], ["two"])
+    assert (changed_environments(before, now), changed_code(before, now)) == (["one"], ["environment two"])
     assert differences(before, now) == ["environment one was 1, is 2"]

@@ -20,7 +20,7 @@ from orchestrator.runs.catalog import opened
 from orchestrator.simulation.candidates import read_file
 from tests.conftest import Evergreen
 from tests.integration.processes import Process
-from tests.integration.runs import ending
+from tests.integration.runs import ending, told
 from tests.orchestrator.specs import alone, written
 
 FILES = {
@@ -215,6 +215,22 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
     assert forked.exit_code == 0, forked.stderr
     measured = orchestrator.open_home(home).run("again").matrix("own_num_tasks")
     assert set(measured["environment"]) == {"one", "rows", "box", "more"}
+
+
+def test_whichever_file_was_rewritten_is_told_by_resume_and_fork(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    orchestrator.run(written(folder, whole()), home=home, until_step=11)
+    orchestrator.resume("own", home=home, until_step=11)
+    assert not [event for event in told(home, "own")["events"] if event["kind"] == "not bitwise"]
+    files = [name for name, text in FILES.items() if "def create(" in text or name == "part.py"]
+    for name in files:
+        (folder / name).write_text(f"{FILES[name]}# rewritten\n")
+    orchestrator.resume("own", home=home, until_step=12)
+    texts = " ".join(event["text"] for event in told(home, "own")["events"] if event["kind"] == "not bitwise")
+    named = ["environment one", *(f"./{name.removesuffix('.py')}" for name in files if "/" not in name)]
+    assert [name for name in named if name not in texts] == []
+    orchestrator.fork("own", 1, home=home, until_step=11)
+    assert "the code of ./bandit.py is not what it was for own" in str(told(home, "own-fork")["events"])
 
 
 @pytest.mark.parametrize(
