@@ -30,7 +30,7 @@ from environments.contracts import (
 )
 from environments.display import Tell, shortened
 from environments.pools import Admission
-from environments.slices.methods import REST, split
+from environments.slices.methods import REST, found_again, split
 from environments.slices.options import SliceOptions
 from environments.slices.slice_file import SliceRow, Slices, read_kept_slices
 
@@ -63,11 +63,13 @@ class SlicedEnvironment(Environment):
 
     @cached_property
     def slices(self) -> Slices:
-        """The assignment: what the run kept, else made now."""
+        """The assignment: what the run kept, its tasks found again where the data has changed since; else made now."""
         if self._kept is not None and self._kept.is_file():
-            kept = read_kept_slices(self._kept)
-            if self.name in kept:
-                return kept[self.name]
+            kept = read_kept_slices(self._kept).get(self.name)
+            if kept is not None and kept.version != self.inside.version:
+                kept = found_again(self.inside, kept, self._options, self._tell)
+            if kept is not None:
+                return kept
         return split(self.inside, self._options, self._folder, self._tell)
 
     @cached_property
@@ -143,6 +145,11 @@ class SlicedEnvironment(Environment):
         if not 0 <= index < len(rows):
             raise EnvironmentFault(f"{self.name}: slice {category!r} has no task {index}, only {len(rows)}")
         made = self.inside.task(rows[index].category, rows[index].index)
+        if made.key != rows[index].key:
+            raise EnvironmentFault(
+                f"{self.name}: task {made.index} of {made.category!r} is not the one that slice {category!r} was made "
+                "of, though the version is: raise the environment's version, and the tasks are found again"
+            )
         data = {**made.data, ORIGIN: [made.category, made.index]}
         fields: dict[str, Any] = {"environment": self.name, "category": category, "index": index}
         return LazyTask(made.key, lambda: made.answer, **fields, messages=made.messages, data=data)

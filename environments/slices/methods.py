@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -193,6 +193,26 @@ def _as_given(environment: Environment, given: Slices, tasks: Sequence[ReadTask]
     _require_known(environment, given, [one for one in tasks if one.task.key in of_key])
     nodes = [tuple(given.nodes.get(name, (len(given.names),))) for name in names] if given.nodes else []
     return made_of(environment, given.method, tasks, Groups(labels, names, tuple(nodes)), given.policy)
+
+
+def found_again(environment: Environment, kept: Slices, options: SliceOptions, tell: Tell) -> Slices:
+    """Find an assignment's tasks by content key in data that has changed since; new ones are in `rest`, if it has one.
+
+    Raises EnvironmentFault where none of them is there any more.
+    """
+    known, rows = {row.key: row for row in kept.rows}, list[SliceRow]()
+    for one in read_tasks(environment, options.tasks, tell):
+        before = known.get(one.task.key)
+        if before is not None or REST in kept.names:
+            name, place = REST if before is None else before.slice, (one.task.category, one.task.index, one.pool)
+            played = (None, None) if before is None else (before.correct, before.samples)
+            rows.append(SliceRow(one.task.key, name, *place, *played))
+    if not any(row.key in known for row in rows):
+        raise EnvironmentFault(
+            f"{environment.name}: the run's slices name {len(known):,} tasks, and its data has none of them any more: "
+            "bring the data back, or begin a new run with it"
+        )
+    return replace(kept, version=environment.version, rows=rows)
 
 
 def _by_pass_rate(environment: Environment, given: Slices, tasks: Sequence[ReadTask], options: SliceOptions) -> Slices:

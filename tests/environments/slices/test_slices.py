@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from environments import (
     Task,
     belongs,
     first_tasks,
+    pool_of,
 )
 from environments.checker import check
 from environments.slices.clusters import group_texts
@@ -312,6 +314,53 @@ def test_what_the_run_kept_counts_although_the_file_is_gone(tmp_path: Path) -> N
     assert (again.version, everything(again)) == (made.version, everything(made))
     with pytest.raises(EnvironmentFault, match=r"gone\.jsonl: slices cannot be read"):
         sliced(tmp_path, "gone.jsonl")
+
+
+def rotated(folder: Path, kept: Slices, text: str, options: Any) -> SlicedEnvironment:
+    """Go on with slices that a run kept, in a file of other rows."""
+    path = folder / "kept.jsonl"
+    path.write_text(text_of([kept]))
+    (folder / "rows.jsonl").write_text(text)
+    source = {"train": "rows.jsonl", "reward": "exact", "slices": options}
+    made = EnvironmentSource("mine", "rows", source, str(folder), kept_slices=str(path)).create()
+    assert isinstance(made, SlicedEnvironment)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("options", "num"), [({"by": "column", "column": "level", "count": 4}, 221), ({"by": "clusters", "count": 3}, 220)]
+)
+def test_where_rows_moved_since_a_run_began_its_tasks_are_found_again_by_content_key(
+    tmp_path: Path, options: Any, num: int
+) -> None:
+    """One that is new is in `rest`, if there is one."""
+    before = sliced(tmp_path, options)
+    places = {row.key: (row.slice, row.pool) for row in before.slices.rows}
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines(keepends=True)
+    new = '{"prompt": "something else", "answer": "1", "level": 1}\n'
+    made = rotated(tmp_path, before.slices, "".join([new, *lines[40:], *lines[:20]]), options)
+    found = {row.key: (row.slice, row.pool) for row in made.slices.rows}
+    assert len(found) == num
+    assert sum(places.get(key) == place for key, place in found.items()) == 220
+    for category in made.categories:
+        for index in made.indices(category.name, "train"):
+            task = made.task(category.name, index)
+            assert pool_of(task.key) == "train", "nothing that is held out is trained on"
+    assert made.version != before.version
+
+
+def test_slices_of_data_that_is_gone_and_tasks_that_changed_under_one_version_are_told(tmp_path: Path) -> None:
+    options = {"by": "length", "count": 3}
+    before = sliced(tmp_path, options)
+    with pytest.raises(EnvironmentFault, match="the run's slices name 240 tasks, and its data has none of them any"):
+        rotated(tmp_path, before.slices, "".join(f'{{"prompt": "{k}", "answer": "1"}}\n' for k in range(60)), options)
+    rows(tmp_path)
+    first, second, *others = before.slices.rows
+    moved = replace(first, index=second.index)
+    kept = replace(before.slices, rows=[moved, *others])
+    made = rotated(tmp_path, kept, (tmp_path / "rows.jsonl").read_text(), options)
+    with pytest.raises(EnvironmentFault, match=r"is not the one that slice .* was made of, though the version is"):
+        made.task(moved.slice, 0)
 
 
 @pytest.mark.parametrize(
