@@ -15,7 +15,7 @@ from store.ledger.query_rows import RunRow, StudyRow
 ENDED = ("stopped", "failed")  # kinds of events that say why a run is over before its end
 
 Course = Mapping[int, float | None]  # after stage -> value
-_Cells = Mapping[int, Mapping[int, float | None]]  # after stage -> environment's key -> value
+_Cells = Mapping[int, Mapping[str, float | None]]  # after stage -> environment -> value
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def courses(read: Reading, only: Collection[str] | None = None) -> list[RunCours
     specs, steps = read.all_specs(only), read.all_boundary_steps(only)
     runs = [run for run in runs if run.name in specs]  # one may have been removed meanwhile
     ends = read.all_last_events(ENDED, only)
-    cells: dict[tuple[str, str], dict[int, dict[int, float | None]]] = defaultdict(lambda: defaultdict(dict))
+    cells: dict[tuple[str, str], dict[int, dict[str, float | None]]] = defaultdict(lambda: defaultdict(dict))
     for cell in read.all_cells(("pass_1", "entropy_token"), only):
-        cells[cell.run, cell.metric][cell.after_stage][cell.environment_id] = cell.value
+        cells[cell.run, cell.metric][cell.after_stage][cell.environment] = cell.value
     found = []
     for run in runs:
         curriculum = specs[run.name]["curriculum"]
@@ -76,7 +76,7 @@ def _means(cells: _Cells) -> Course:
 
 def _shares(cells: _Cells) -> Course:
     """Every environment beside its own first value: one that joined at a fork has a later first one."""
-    first: dict[int, float | None] = {}
+    first: dict[str, float | None] = {}
     for row in cells.values():
         first = {**row, **first}
     return {
@@ -85,9 +85,9 @@ def _shares(cells: _Cells) -> Course:
     }
 
 
-def _as_last_seen(cells: _Cells) -> Iterator[tuple[int, Mapping[int, float | None]]]:
+def _as_last_seen(cells: _Cells) -> Iterator[tuple[int, Mapping[str, float | None]]]:
     """All environments at every boundary, in order: a mean over those alone that it measured would jump with them."""
-    seen: dict[int, float | None] = {}
+    seen: dict[str, float | None] = {}
     for stage in sorted(cells):
         seen = {**seen, **cells[stage]}
         yield stage, seen

@@ -584,3 +584,19 @@ def with_names(table: Table) -> sa.FromClause:
         if other is not table and key.name in table.c:
             source = source.join(other, key == table.c[key.name])
     return source
+
+
+def trained(metrics: sa.FromClause) -> sa.FromClause:
+    """Join training metrics with each ended stage that they are of: its environment's, categories together.
+
+    By the environment's name, as it has another key where its version changed in mid-run; of a flat stage, which has
+    key 0, the whole batch.
+    """
+    row, own, of_stage = step_metric.c, environment.alias(), environment.alias()
+    is_inside = sa.and_(
+        *(stage.c.run_id == row.run_id, row.step > stage.c.start_step, row.step <= stage.c.end_step),
+        row.category_id == 0,
+    )
+    found = metrics.join(stage, is_inside).join(of_stage, of_stage.c.environment_id == stage.c.environment_id)
+    is_same = sa.and_(own.c.environment_id == row.environment_id, own.c.name == of_stage.c.name)
+    return found.join(own, is_same)

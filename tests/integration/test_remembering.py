@@ -13,6 +13,7 @@ from sqlalchemy import text
 import orchestrator
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.provenance import changed_code, changed_environments, differences
+from store.courses import courses
 from store.metrics import metric
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone
@@ -126,3 +127,37 @@ def test_code_of_an_environment_that_was_rewritten_is_told_on_resuming_and_forki
     now = {**before, "environment one": "2", "code of environment one": "b", "code of environment two": "b"}
     assert (changed_environments(before, now), changed_code(before, now)) == (["one"], ["environment two"])
     assert differences(before, now) == ["environment one was 1, is 2"]
+
+
+def test_an_environment_whose_version_changed_in_mid_run_stays_one_in_what_is_told_of_the_run(tmp_path: Path) -> None:
+    """Its scores of before the change count no more where later ones are, and its steps are all of its stage's."""
+    file, home = tmp_path / "own.py", tmp_path / "home"
+    text = "from tests.environments import fakes\n\n\nclass Own(fakes.Fake):\n    version = '{}'\n\n    "
+    text += "def score(self, task, completion):\n        return fakes.Score.of({})\n\n\n"
+    text += "def create(name):\n    return Own(name, 'learnable', ('easy', 'hard'), (), None, 40, in_process=False)\n"
+    file.write_text(text.format("1", 0.0))
+    changes = {"environments": {"one": {"type": f"{file}:create"}}, "curriculum": {"stages": 2, "stage": {"steps": 4}}}
+    orchestrator.run(alone() | changes, home=home, until_step=2)
+    file.write_text(text.format("2", 1.0))
+    orchestrator.resume("alone", home=home)
+    with opened(home, "alone") as (_, ledger):
+        read = ledger.reading
+        (course,) = courses(read)
+        assert (course.accuracy[0], course.accuracy[1], course.accuracy[2]) == (0, 1, 1)
+        assert [(row.stage, row.value, row.n) for row in read.stage_means("alone", "accuracy", 20)] == [
+            (1, 0.5, 16),
+            (2, 1.0, 16),
+        ]
+        assert [row.stage_step for row in read.stage_curves("alone", "accuracy") if row.stage == 1] == [1, 2, 3, 4]
+        assert {stage: journey.num_steps for stage, journey in read.journeys("alone").items()} == {1: 3, 2: 3}
+        assert [(row.environment, row.mean, row.largest) for row in read.extents("alone", ["accuracy"])] == [
+            (None, 0.75, 1.0),
+            ("one", 0.75, 1.0),
+        ]
+        assert {row.environment for row in read.curves("alone", ["accuracy"], 100)} == {"one"}
+        assert len(read.curves("alone", ["accuracy"], 100)) == 1
+        taught = read.taught("alone", "value")
+        assert [(row.environment, row.category) for row in taught] == [("one", "easy"), ("one", "hard")]
+        assert sum(row.num_groups for row in taught) == 8 * alone()["step"]["groups"]
+        allocated = [(row.stage, row.environment, row.category) for row in read.allocation("alone")]
+        assert len(allocated) == len(set(allocated))

@@ -40,11 +40,11 @@ class AllRunsQueries(Queries):
         return {run: str(at) for run, at in self.fetch(_wanted(query, only))}
 
     def all_cells(self, metrics: Sequence[str], only: Only = None) -> Answers:
-        """Every environment's cells after every stage: run, metric, after_stage, environment_id, value."""
-        row = t.eval_cell.c
+        """Every environment's cells after every stage: run, metric, after_stage, environment, value."""
+        row, environment = t.eval_cell.c, t.environment.c.name.label("environment")
         query = (
-            select(_RUN, t.metric_def.c.name.label("metric"), row.after_stage, row.environment_id, row.value)
-            .select_from(t.eval_cell.join(t.run, t.run.c.run_id == row.run_id).join(t.metric_def))
+            select(_RUN, t.metric_def.c.name.label("metric"), row.after_stage, environment, row.value)
+            .select_from(t.eval_cell.join(t.run, t.run.c.run_id == row.run_id).join(t.metric_def).join(t.environment))
             .where(
                 t.metric_def.c.name.in_([known_metric(metric).name for metric in metrics]),
                 row.environment_id != 0,

@@ -102,21 +102,15 @@ class ChoiceQueries(Queries):
 
     def allocation(self, name: str) -> Answers:
         """Where the samples went: by stage, environment, category and role."""
-        row, stage = t.task_group.c, t.step.c.stage
-        by = (stage, row.environment_id, row.category_id)
-        environment, category = t.environment.c, t.category.c
-        named = (environment.environment_id, environment.name, category.category_id, category.name)
+        row, stage, environment, category = t.task_group.c, t.step.c.stage, t.environment.c, t.category.c
+        by = (stage, environment.name.label("environment"), category.name.label("category"), row.role)
         sums = ("num_samples", "num_scored", "num_correct", "value_sum")
         query = (
-            select(
-                *(stage, t.name_or_null("environment"), t.name_or_null("category"), row.role),
-                func.count().label("num_groups"),
-                *(func.sum(row[key]).label(key) for key in sums),
-            )
+            select(*by, func.count().label("num_groups"), *(func.sum(row[key]).label(key) for key in sums))
             .select_from(t.with_names(t.task_group).join(t.step, same_step(t.task_group)))
             .where(row.run_id == self.run_id(name))
-            .group_by(*by, *named, row.role)
-            .order_by(*by, row.role)
+            .group_by(stage, environment.name, category.name, row.role)
+            .order_by(stage, func.min(row.environment_id), func.min(row.category_id), row.role)
         )
         return self.fetch(query)
 
@@ -127,36 +121,31 @@ class ChoiceQueries(Queries):
         spread.
         """
         group, metric, run_id = t.task_group.c, t.step_metric.c, self.run_id(name)
-        by = (group.environment_id, group.category_id)
+        by = (t.environment.c.name.label("environment"), t.category.c.name.label("category"))
+        names = (t.environment.c.name, t.category.c.name)
         mixed = case(((group.num_correct > 0) & (group.num_correct < group.num_scored), 1), else_=0)
+        place = (func.min(group.environment_id).label("first_environment"), func.min(group.category_id).label("first"))
         groups = (
-            select(*by, func.count().label("num_groups"), func.sum(mixed).label("num_mixed"))
+            select(*by, *place, func.count().label("num_groups"), func.sum(mixed).label("num_mixed"))
+            .select_from(t.with_names(t.task_group))
             .where(group.run_id == run_id)
-            .group_by(*by)
+            .group_by(*names)
             .subquery()
         )
-        of = (metric.environment_id, metric.category_id)
         spread = (
-            select(*of, func.sum(metric.n * (1 - metric.value)).label("num"))
-            .select_from(t.step_metric.join(t.metric_def))
+            select(*by, func.sum(metric.n * (1 - metric.value)).label("num"))
+            .select_from(t.with_names(t.step_metric))
             .where(metric.run_id == run_id, t.metric_def.c.name == "zero_var_groups")
-            .group_by(*of)
+            .group_by(*names)
             .subquery()
         )
-        same = (spread.c[key.name] == groups.c[key.name] for key in by)
-        source = (
-            groups.join(t.environment, t.environment.c.environment_id == groups.c.environment_id)
-            .join(t.category, t.category.c.category_id == groups.c.category_id)
-            .outerjoin(spread, and_(*same))
-        )
+        same = (spread.c[key] == groups.c[key] for key in ("environment", "category"))
         counted = groups.c.num_mixed if reward == "correct" else func.round(func.coalesce(spread.c.num, 0))
         query = select(
-            t.environment.c.name.label("environment"),
-            t.category.c.name.label("category"),
-            groups.c.num_groups,
+            *(groups.c[key] for key in ("environment", "category", "num_groups")),
             cast(counted, Integer).label("num_taught"),
-        ).select_from(source)
-        return self.fetch(query.order_by(groups.c.environment_id, groups.c.category_id))
+        ).select_from(groups.outerjoin(spread, and_(*same)))
+        return self.fetch(query.order_by(groups.c.first_environment, groups.c.first))
 
     def unscorable(self, name: str) -> list[dict[str, Any]]:
         """How many samples could not be scored, and why."""

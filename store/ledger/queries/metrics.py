@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Double, Select, and_, case, cast, func, select
+from sqlalchemy import Double, Select, case, cast, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
@@ -19,15 +19,7 @@ _NAMED = t.step_metric.join(t.metric_def)
 _N = func.sum(_row.n).label("n")
 _MEAN = (func.sum(_row.value * _row.n) / func.sum(case((_row.value.is_not(None), _row.n)))).label("value")
 _STAGE_STEP = _row.step - _stage.start_step
-# a stage with the metrics of the environment it trains, categories together; a flat stage has number 0: the whole batch
-_TRAINED = and_(
-    _stage.run_id == _row.run_id,
-    _row.step > _stage.start_step,
-    _row.step <= _stage.end_step,
-    _row.environment_id == _stage.environment_id,
-    _row.category_id == 0,
-    _row.n > 0,
-)
+_FIRST = func.min(_environment.environment_id)  # of several by one name, where a version changed in mid-run
 
 
 class MetricQueries(Queries):
@@ -72,8 +64,8 @@ class MetricQueries(Queries):
             select(*names, _mean_step(_row.step).label("step"), _MEAN, _N)
             .select_from(_NAMED.join(t.environment))
             .where(*self._of(name, metrics), _row.n > 0, *of_environments)
-            .group_by(_metric, _environment.environment_id, _environment.name, place)
-            .order_by(_metric, _environment.environment_id, place)
+            .group_by(_metric, _environment.name, place)
+            .order_by(_metric, _FIRST, place)
         )
         return self.fetch(query)
 
@@ -86,12 +78,13 @@ class MetricQueries(Queries):
     def extents(self, name: str, metrics: Sequence[str]) -> Answers:
         """Mean and largest value of training metrics over all steps; of the whole batch first, then by environment."""
         mean, largest = func.avg(_row.value).label("mean"), func.max(_row.value).label("largest")
+        of_batch = case((_FIRST != 0, _environment.name)).label("environment")
         query = (
-            select(_metric.label("metric"), t.name_or_null("environment"), mean, largest)
+            select(_metric.label("metric"), of_batch, mean, largest)
             .select_from(_NAMED.join(t.environment))
             .where(*self._of(name, metrics), _row.category_id == 0, _row.value.is_not(None))
-            .group_by(_metric, _environment.environment_id, _environment.name)
-            .order_by(_metric, _environment.environment_id)
+            .group_by(_metric, _environment.name)
+            .order_by(_metric, _FIRST)
         )
         return self.fetch(query)
 
@@ -106,7 +99,7 @@ class MetricQueries(Queries):
 
     def _trained(self, name: str, metric: str, *by: ColumnElement[Any]) -> Select[Any]:
         query = select(_stage.stage, _mean_step(_STAGE_STEP).label("stage_step"), _MEAN, _N)
-        named = query.select_from(_NAMED.join(t.stage, _TRAINED)).where(*self._of(name, [metric]))
+        named = query.select_from(t.trained(_NAMED)).where(*self._of(name, [metric]), _row.n > 0)
         return named.group_by(*by).order_by(*by)
 
     def _of(self, name: str, metrics: Sequence[str]) -> tuple[ColumnElement[bool], ...]:

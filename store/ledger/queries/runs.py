@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Select, Table, and_, case, func, select
+from sqlalchemy import Select, Table, case, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.carryover import Journey, Matrices
@@ -210,14 +210,9 @@ class RunQueries(Queries):
             return func.lag(column).over(partition_by=stage.stage, order_by=row.step)
 
         width, height = row.step - before(row.step), (row.value + before(row.value)) / 2
-        trained = and_(
-            *(stage.run_id == row.run_id, row.step > stage.start_step, row.step <= stage.end_step),
-            *(row.environment_id == stage.environment_id, row.category_id == 0),
-        )
-        source = t.step_metric.join(t.metric_def).join(t.stage, trained)
         pieces = (
             select(stage.stage, (width * height).label("area"), width.label("width"))
-            .select_from(source)
+            .select_from(t.trained(t.step_metric.join(t.metric_def)))
             .where(row.run_id == self.run_id(name), t.metric_def.c.name == "entropy_token", row.value.is_not(None))
             .subquery()
         )
