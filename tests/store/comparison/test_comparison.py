@@ -112,6 +112,28 @@ def test_what_only_some_runs_have_is_left_out_and_said(ledger: Ledger, compare: 
     assert found.warnings == [f"words left out: not measured in {x}b."]
 
 
+def test_what_sums_runs_up_says_where_they_have_other_environments(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    """Beside accuracy, which is of what all have, stands the entropy of that, and not what sums the run up."""
+    x = fresh()
+    more = {"book": 0.4, "words": 0.6, "easy": 0.9}
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", accuracy=more))
+    found = compare(f"{x}a", f"{x}b", metric="average")
+    assert found.warnings[0] == (
+        f"easy is not in {x}a, and {found.title} is of all environments of a run: `--metric accuracy` compares on "
+        "those that all runs have."
+    )
+    beside = compare(f"{x}a", f"{x}b").beside
+    assert beside is not None
+    assert beside.metric == "entropy"
+    written(ledger, Made(f"{x}c", 0, "repo"))
+    assert compare(f"{x}a", f"{x}c", metric="average").warnings == []
+    beside = compare(f"{x}a", f"{x}c").beside
+    assert beside is not None
+    assert beside.metric == "left"
+
+
 def test_an_environment_that_no_run_has_a_score_of_is_named(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     never = {"book": 0.5, "words": None}
