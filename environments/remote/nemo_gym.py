@@ -37,9 +37,9 @@ from environments.remote.client import BAD_REPLY, BadReply, Client, Reply, Timed
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.episode import ServedEpisode
 from environments.remote.rewards import Range, score_of
+from environments.tools import CLOSE, OPEN
 
 LEASE_S = 300.0  # its servers say none
-CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 TOOL = re.compile(r"[A-Za-z_]\w{0,99}")
 MOST_CALLS = 16  # of one turn
 OWN_ROUTES = frozenset({"verify", "seed_session", "close_session", "sandbox_access", "aggregate_metrics", "mcp"})
@@ -122,7 +122,7 @@ class NemoGymProtocol(Protocol):
         found: dict[str, list[dict[str, Any]]] = {}
         place, field = f"environment {self._client.name}: {self._file}", self._options.category
         try:
-            lines = self._file.read_text("utf-8").splitlines()
+            lines = self._file.read_text("utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise EnvironmentFault(f"{place} cannot be read ({error})") from error
         for number, line in enumerate(lines, start=1):
@@ -163,7 +163,8 @@ def _conversation(row: Mapping[str, Any]) -> tuple[Message, ...]:
 def _message(item: Mapping[str, Any]) -> dict[str, str]:
     role = {"developer": "system"}.get(item["role"], item["role"])
     content = item["content"]
-    if isinstance(content, list) and all(part.get("type") == "input_text" for part in content):
+    is_list = isinstance(content, list) and all(isinstance(part, dict) for part in content)
+    if is_list and all(part.get("type") == "input_text" for part in content):
         content = "".join(part["text"] for part in content)
     if not isinstance(content, str) or role not in ("system", "user", "assistant"):
         raise ValueError("its `input` holds what is no message of text")
@@ -174,9 +175,23 @@ def _tools(row: Mapping[str, Any]) -> frozenset[str]:
     """Name a row's tools; raises ValueError where one is no function, or named as a route of the server's own."""
     tools = row["responses_create_params"].get("tools") or []
     for tool in tools:
+        if not isinstance(tool, dict):
+            raise ValueError(f"its tool {tool!r} is no function that can be called")
         if tool.get("type") != "function" or not TOOL.fullmatch(str(tool.get("name"))) or tool["name"] in OWN_ROUTES:
             raise ValueError(f"its tool {tool.get('name')!r} is no function that can be called")
     return frozenset(tool["name"] for tool in tools)
+
+
+def split_calls(completion: str) -> tuple[list[str], str]:
+    """Split a completion into what stands inside its calls and the text around them, in linear time."""
+    calls, around = list[str](), list[str]()
+    *closed, rest = completion.split(CLOSE)
+    for piece in closed:
+        before, mark, written = piece.partition(OPEN)
+        around.append(before if mark else piece + CLOSE)
+        if mark:
+            calls.append(written.strip())
+    return calls, "".join([*around, rest])
 
 
 class NemoGymEpisode(ServedEpisode):
@@ -192,13 +207,13 @@ class NemoGymEpisode(ServedEpisode):
 
     async def _answer(self, completion: str) -> Turn:
         """Make the calls in a completion; one without calls is the answer, which is verified."""
-        calls = CALL.findall(completion)[:MOST_CALLS] if self._tools else []
-        text = CALL.sub("", completion) if calls else completion
+        calls, text = split_calls(completion) if self._tools else ([], completion)
         if text.strip() or not calls:
             self._output.append(_text_item(text, len(self._output)))
         if not calls:
             return Turn((), await self._verify(), done=True)
-        return Turn(tuple([{"role": "tool", "content": await self._use(call)} for call in calls]), None, done=False)
+        said = [{"role": "tool", "content": await self._use(call)} for call in calls[:MOST_CALLS]]
+        return Turn(tuple(said), None, done=False)
 
     async def _use(self, call: str) -> str:
         try:

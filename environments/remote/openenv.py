@@ -182,15 +182,17 @@ class OpenEnvEpisode(ServedEpisode):
     ) -> None:
         super().__init__(client.servers, url)
         self._client, self._socket, self._options = client, socket, options
-        self._return = 0.0
+        self._return: float | None = None  # the sum of the rewards that came
 
     async def _answer(self, completion: str) -> Turn:
         """Send the reply as an action."""
         options = self._options
         observed = await self.ask("step", {**options.action_with, options.action: completion})
         reward = None if observed.reward is None else float(observed.reward)
-        if reward is not None and options.reward == "sum":
-            reward = self._return = self._return + reward
+        if options.reward == "sum":
+            if reward is not None:
+                self._return = (self._return or 0.0) + reward
+            reward = self._return
         score = None if reward is None else score_of(reward, options.worth)
         if observed.done:
             return Turn((), score, done=True)

@@ -8,15 +8,19 @@ types.py, serialization.py.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 from aiohttp import WSMsgType, web
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob
 from environments.checker.findings import CheckLimits
 from environments.remote import client as clients
+from environments.remote.nemo_gym import split_calls
 from orchestrator.runs.api import run
 from orchestrator.runs.catalog import opened
 from tests.environments.checker.here import findings_here
@@ -210,11 +214,42 @@ def test_what_a_verifier_says_is_a_score(gym, tmp_path, more, value, reason):
         ({"responses_create_params": {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}}, "of text"),
         ({"responses_create_params": {"input": "x", "tools": [{"type": "web_search"}]}}, "no function that can be"),
         ({"responses_create_params": {"input": "x", "tools": [{**COUNT_TOOL, "name": "verify"}]}}, "'verify' is no"),
+        ({"responses_create_params": {"input": "x", "tools": ["search"]}}, "line 1, .* its tool 'search' is no func"),
+        ({"responses_create_params": {"input": "x", "tools": {"name": "search"}}}, "its tool 'name' is no function"),
+        ({"responses_create_params": {"input": [{"role": "user", "content": ["hi"]}]}}, "line 1, .* of text"),
     ],
 )
 def test_rows_that_cannot_be_played_are_refused_by_line(gym, tmp_path, row, said):
     with pytest.raises(EnvironmentFault, match=said):
         gym_source(gym, tmp_path, [row]).create()
+
+
+def test_rows_may_hold_what_other_files_end_lines_by(gym, tmp_path):
+    source = gym_source(gym, tmp_path)
+    rows = [{"responses_create_params": {"input": f"a\u2028b\x85c{n}"}, "level": "one"} for n in range(2)]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "rows.jsonl").write_text(text + "\r\n", "utf-8")
+    count = source.create()
+    assert [count.task("one", n).messages[0]["content"] for n in range(count.size("one"))] == [
+        "a\u2028b\x85c0", "a\u2028b\x85c1",
+    ]  # fmt: skip
+
+
+PIECES = st.lists(st.sampled_from(["<tool_call>", "</tool_call>", " ", "\n", "\u3000", "a", "{}", "<", "tool_call>"]))
+
+
+@given(said=PIECES.map("".join))
+def test_calls_are_what_stands_between_an_opening_tag_and_the_next_closing_one(said):
+    pattern = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+    assert split_calls(said) == (pattern.findall(said), pattern.sub("", said))
+
+
+@pytest.mark.parametrize(
+    ("piece", "num"), [("\n", 0), ("<tool_call>", 0), ("<tool_call>\n", 0), ("</tool_call>", 1), (call(), 100_000)]
+)
+def test_calls_are_read_at_once_whatever_a_policy_repeats(piece, num):
+    calls, text = split_calls("<tool_call>" + piece * 100_000)
+    assert (len(calls), text == "<tool_call>" + piece * 100_000) == (num, num == 0)
 
 
 def test_what_is_no_resources_server_is_refused(tmp_path):
@@ -271,7 +306,8 @@ def echoing(server):
                 continue
             is_right = text == str(seed)
             observation = {"prompt": f"not {text}" if asked["data"].get("polite") else "no"}
-            data = {"observation": observation, "reward": 1.0 if is_right else 0.25, "done": is_right or said == 3}
+            reward = None if text == "no reward" else 1.0 if is_right else 0.25
+            data = {"observation": observation, "reward": reward, "done": is_right or said == 3}
             await made.send_json({"type": "observation", "data": {**data, "metadata": {"step": said}}})
         server.live -= 1
         await made.close()
@@ -339,6 +375,21 @@ def test_rewards_may_be_summed_and_have_another_range(env):
     with scorer_of(env_source(env, reward="sum", worth=[0, 2])) as scorer:
         task = scorer._environments["guess"].task("low", 7)
         assert [turn.score.value for turn in turns_of(scorer, task, "1", "2", "7")] == [0.125, 0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "values"),
+    [
+        ("sum", ("no reward", "1", "no reward"), [None, 0.125, 0.125]),
+        ("sum", ("1", "no reward", "7"), [0.125, 0.125, 0.625]),
+        ("last", ("1", "no reward", "no reward"), [0.125, None, None]),
+    ],
+)
+def test_a_turn_without_a_reward_leaves_the_sum_as_it_is(env, kind, said, values):
+    with scorer_of(env_source(env, reward=kind, worth=[0, 2])) as scorer:
+        task = scorer._environments["guess"].task("low", 7)
+        turns = turns_of(scorer, task, *said)
+    assert [turn.score and turn.score.value for turn in turns] == values
 
 
 def test_a_token_that_openenv_says_back_is_masked(env, monkeypatch):
