@@ -96,7 +96,7 @@ def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
     `is_unedited`: also where a digest is not that of its assignment.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise EnvironmentFault(
             f"{path}: slices cannot be read from it ({error}); `evergreen profile` writes it"
@@ -104,6 +104,8 @@ def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
     headers: list[Mapping[str, Any]] = []
     rows: list[list[SliceRow]] = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             plain = json.loads(line)
             if "format" in plain:

@@ -305,6 +305,14 @@ def test_a_file_of_slices_counts_by_content_key_and_the_rest_has_a_slice_of_its_
     assert [one.name for one in by_rate.categories] == ["pass-50-100", "pass-00-50", "rest"]
 
 
+def test_a_file_of_slices_may_hold_any_character_and_blank_lines(tmp_path: Path) -> None:
+    made = Slices("mine", "1", "mine", ("a\u2028\x85b",), [SliceRow("k", "a\u2028\x85b", "all", 0, None)])
+    path = tmp_path / "slices.jsonl"
+    lines = [json.dumps(json.loads(line), ensure_ascii=False) for line in made.text().split("\n")[:-1]]
+    path.write_text("\n\n".join(lines) + "\r\n\n", "utf-8")
+    assert text_of(read_slices(path).values()) == made.text()
+
+
 def test_what_the_run_kept_counts_although_the_file_is_gone(tmp_path: Path) -> None:
     made = sliced(tmp_path, {"by": "length", "count": 3})
     assert isinstance(made, SlicedEnvironment)
