@@ -1,14 +1,16 @@
 """JSON that satisfies a schema: the truth's, or one for all rows.
 
-The answer is JSON and nothing else, or holds it in a ```json block (the last one counts). NaN and Infinity are not
-JSON. The draft is the one that `$schema` names, else 2020-12; `format` is not checked. A schema may refer to its
-own parts and to the drafts themselves; nothing is ever fetched, so references to other documents are refused.
+The answer is JSON and nothing else, or holds it in a ```json block (the last one counts). NaN, Infinity and decimals
+beyond a float (1e400) are not JSON. The draft is the one that `$schema` names, else 2020-12; `format` is not checked. A
+schema may refer to its own parts and to the drafts themselves; nothing is ever fetched, so references to other
+documents are refused, as are those that lead nowhere.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 SOURCE = "https://json-schema.org, through the library jsonschema"
 
-DRAFTS = "://json-schema.org/"  # the drafts themselves come with the library
+REFERENCES = ("$ref", "$dynamicRef")
+NEEDS, INSTALL = "the reward json_schema needs the package jsonschema", "'evergreen-rl[rewards]'"
 
 
 class Config(Options):
@@ -58,7 +61,7 @@ class JsonSchema(AnswerReward):
             except ValueError:
                 found = _parse(last_block(answer, ("json",)) or "")
             satisfied = validator.is_valid(found)
-        except (ValueError, RecursionError):  # no JSON, or nested deeper than anything that was asked for
+        except (ValueError, RecursionError, OverflowError):  # no JSON, or deeper or larger than anything asked for
             return Score.of(0.0)
         return Score.of(1.0 if satisfied else self._format_value)
 
@@ -77,55 +80,67 @@ class JsonSchema(AnswerReward):
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is beyond a float")
+    return number
+
+
 @lru_cache(maxsize=1024)
 def _validator(text: str) -> Validator:
-    """Read a schema; raises ValueError if the text is no schema, or refers to other documents."""
-    jsonschema, specifications = _library()
+    """Read a schema; raises ValueError if the text is no schema, or refers to what is not there."""
+    jsonschema, registry = _library()
     try:
         schema = json.loads(text)
         if not isinstance(schema, dict | bool):
             raise ValueError(f"expected a JSON schema, a map, found {text[:100]}")
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
-        own = list(_values(schema, "$id"))
-        for reference in _values(schema, "$ref"):
-            document = reference.partition("#")[0]
-            is_known = DRAFTS in document or any(one.rstrip("#").endswith(document) for one in own)
-            if document and not is_known:
-                why = "and nothing is fetched: put it into the schema"
-                raise ValueError(f"the JSON schema refers to {reference}, {why}")
+        _follow_references(schema, kind, registry)
     except json.JSONDecodeError as error:
         raise ValueError(f"the JSON schema is not JSON: {error}") from error
     except jsonschema.SchemaError as error:
         raise ValueError(f"the JSON schema is not one: {error.message}") from error
     except RecursionError as error:
         raise ValueError("the JSON schema is nested too deeply") from error
-    made: Validator = kind(schema, registry=specifications.REGISTRY)
+    made: Validator = kind(schema, registry=registry)
     return made
 
 
-def _values(schema: Any, key: str) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get(key), str):
-            yield schema[key]
-        for value in schema.values():
-            yield from _values(value, key)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _values(value, key)
+def _follow_references(schema: Any, kind: Any, registry: Any) -> None:
+    """Look up every reference of a schema, and of what it refers to; raises ValueError where one finds no schema."""
+    dialects = import_extra("referencing.jsonschema", NEEDS, INSTALL)
+    unresolvable = import_extra("referencing.exceptions", NEEDS, INSTALL).Unresolvable
+    draft = dialects.specification_with(kind.ID_OF(kind.META_SCHEMA))
+    root = draft.create_resource(schema)
+    seen, waiting = set[int](), [(root, registry.resolver_with_root(root))]
+    while waiting:
+        part, resolver = waiting.pop()
+        if id(part.contents) in seen or not isinstance(part.contents, dict):
+            continue
+        seen.add(id(part.contents))
+        waiting += [(one, resolver.in_subresource(one)) for one in part.subresources()]
+        for reference in (part.contents[key] for key in REFERENCES if isinstance(part.contents.get(key), str)):
+            try:
+                found = resolver.lookup(reference)
+            except (unresolvable, ValueError, TypeError):
+                found = None
+            if found is None or not isinstance(found.contents, dict | bool):
+                why = "which is not there, and nothing is fetched: put it into the schema"
+                raise ValueError(f"the JSON schema refers to {reference}, {why}")
+            waiting.append((draft.create_resource(found.contents), found.resolver))
 
 
 def _library() -> tuple[Any, Any]:
-    needs, install = "the reward json_schema needs the package jsonschema", "'evergreen-rl[rewards]'"
-    jsonschema = import_extra("jsonschema", needs, install)
-    return jsonschema, import_extra("jsonschema_specifications", needs, install)
+    jsonschema = import_extra("jsonschema", NEEDS, INSTALL)
+    return jsonschema, import_extra("jsonschema_specifications", NEEDS, INSTALL).REGISTRY
 
 
 def create(config: Config) -> JsonSchema:

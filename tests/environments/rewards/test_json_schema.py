@@ -62,6 +62,16 @@ def test_a_schema_of_an_older_draft_is_read_as_such():
         (3, "found 3"),
         ({"$ref": "http://localhost:1/schema.json"}, "nothing is fetched"),
         ({"items": {"$ref": "other.json#/a"}}, "nothing is fetched"),
+        ({"$ref": "#/definitions/nope"}, "refers to #/definitions/nope, which is not there"),
+        ({"properties": {"a": {"$ref": "#nope"}}}, "refers to #nope"),
+        ({"$dynamicRef": "#nope"}, "refers to #nope"),
+        ({"$ref": "#/other", "other": {"not": {"$ref": "#/nope"}}}, "refers to #/nope"),
+        ({"$ref": "#/allOf/x", "allOf": [True]}, "refers to #/allOf/x"),
+        ({"$ref": "#/title/a/b", "title": "t"}, "refers to #/title"),
+        ({"$ref": "#/title", "title": "t"}, "refers to #/title"),
+        ({"$ref": "http://[a#/b"}, r"refers to http://\[a"),
+        ({"$id": "http://x.test/a", "$ref": "a#/nope"}, "refers to a#/nope"),
+        ({"$schema": "http://json-schema.org/draft-04/schema#", "items": {"$ref": "#/nope"}}, "refers to #/nope"),
         ('{"not":' * 5000 + "true" + "}" * 5000, "nested too deeply"),
     ],
 )
@@ -81,3 +91,19 @@ def test_references_inside_are_followed_and_nothing_is_fetched(monkeypatch):
     ) == (1.0, 0.0)
     named = {"$id": "http://x.test/a", "$ref": "a#/$defs/n", "$defs": {"n": {"type": "integer"}}}
     assert worth("json_schema", "3", named) == 1.0
+    based = {"$ref": "http://x.test/b", "$defs": {"a": {"$id": "http://x.test/b", "items": {"$ref": "#/$defs/n"}}}}
+    based["$defs"]["a"]["$defs"] = inside["$defs"]
+    assert (worth("json_schema", "[3]", based), worth("json_schema", '["a"]', based)) == (1.0, 0.0)
+    tree = {"properties": {"$ref": {"enum": [{"$ref": "#/nope"}]}, "next": {"$ref": "#"}}}
+    assert worth("json_schema", '{"next": {"$ref": {"$ref": "#/nope"}}}', tree) == 1.0
+
+
+@pytest.mark.parametrize("answer", ["1e400", "-1e400", "[1E+999]", "```json\n1e400\n```"])
+def test_a_number_beyond_a_float_is_no_answer(answer):
+    assert judge({**PARTIAL, "schema": {}}, answer).value == 0.0
+    assert judge({**PARTIAL, "schema": {"multipleOf": 0.5}}, answer).value == 0.0
+
+
+def test_a_whole_number_may_be_longer_unless_it_is_to_be_divided():
+    assert worth("json_schema", "1" * 400, {"type": "integer"}) == 1.0
+    assert judge(PARTIAL, "1" * 400, {"multipleOf": 0.5}).value == 0.0
