@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -99,12 +99,16 @@ class Combined(Reward):
         return truth
 
     def reference(self, truth: Any) -> str | None:
-        """Give the first part's reference that all of them like; untried where trying could run foreign code."""
+        """Give the first part's reference that all of them like; untried where trying could run foreign code.
+
+        One that a part cannot judge without the row is not liked.
+        """
         known = [found for _, reward, _ in self._parts if (found := reward.reference(truth)) is not None]
         for answer in known if self.in_process else ():
-            score = self.score(Attempt(answer, answer, truth))
-            if score.correct and score.value == 1.0:
-                return answer
+            with suppress(ValueError):
+                score = self.score(Attempt(answer, answer, truth))
+                if score.correct and score.value == 1.0:
+                    return answer
         return known[0] if known and not self.in_process else None
 
 

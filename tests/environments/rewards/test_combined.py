@@ -63,6 +63,8 @@ def test_a_truth_that_one_part_refuses_is_refused_in_its_name():
 def test_a_reference_is_one_that_all_parts_like():
     both = make_reward(["exact", "numeric"])
     assert both.reference("1,000") == "1,000"
+    by_text = make_reward([{"type": "choice", "options": "choices"}, "exact"])
+    assert (by_text.reference("B"), by_text.reference(1)) == ("B", None), "`1` is judged by its row alone"
     assert make_reward(["exact", f"{GRADERS}:parts"]).reference("a") == "a", "not tried: it could run foreign code"
 
 
