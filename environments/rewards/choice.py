@@ -6,9 +6,9 @@ text `1.0`, which CSV has where the column has gaps. The text `1`, which could b
 An answer begins with a letter: alone (`b`), in brackets or bold (`(B)`, `\\text{B}`, `**B**`), or with a point, colon
 or bracket behind it (`B.`, `B) Paris`); `Answer:`, `Option` or `The answer is` may stand before it. What follows is not
 looked at, so the first letter counts and listing all of them is a guess at the first. Where `options` says where they
-are in a row, an answer may also be the text of an option: equal to it but for case, white space and a last full stop,
-and to no other option. Where the labels there are numbers, as in some rows of ARC, each stands for the letter of its
-place: in the truth, and in an answer that is no option's text.
+are in a row, an answer that no letter of them leads may also be the text of an option: equal to it but for case, white
+space and a last full stop, and to no other option. Where the labels there are numbers, as in some rows of ARC, each
+stands for the letter of its place: in the truth, and in an answer that is no option's text.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ class Choice(AnswerReward):
     def judge(self, answer: str, attempt: Attempt) -> Score:
         right, answer = self._letter(attempt.truth), answer.replace("*", "").strip()
         found = self._pattern.match(answer)
-        is_letter = found is not None and self._same(found[1] or found[2], right)
-        return Score.of(float(is_letter or (self.needs_row and self._option_of(answer, attempt.row) == right)))
+        letter = None if found is None else found[1] or found[2]
+        is_letter = letter is not None and self._same(letter, right)
+        return Score.of(float(is_letter or (self.needs_row and self._option_of(answer, letter, attempt.row) == right)))
 
     def canonical(self, answer: str) -> str:
         """Give the letter; where none leads, the text without case, outer white space and a last full stop."""
@@ -130,10 +131,13 @@ class Choice(AnswerReward):
     def _same(self, one: str, letter: str) -> bool:
         return one == letter or (self._any_case and one.upper() == letter.upper())
 
-    def _option_of(self, answer: str, row: Mapping[str, Any]) -> str | None:
-        """Give the letter of the option whose text an answer is, or else whose number."""
+    def _option_of(self, answer: str, led_by: str | None, row: Mapping[str, Any]) -> str | None:
+        """Give the letter of the option whose text an answer is, or else whose number; None if an option's leads it."""
         said, pairs = _plain(answer), self._pairs(row)
-        found = [letter for letter, text in self._texts(pairs) if _plain(text) == said]
+        texts = self._texts(pairs)
+        if led_by is not None and any(self._same(led_by, letter) for letter, _ in texts):
+            return None
+        found = [letter for letter, text in texts if _plain(text) == said]
         if found:
             return found[0] if len(found) == 1 else None
         number = NUMBERED.match(answer)

@@ -3,8 +3,8 @@
 A number is: a sign (also U+2212), digits, plain or with commas at every third (`1,234.5`), a decimal part, an
 exponent (`1e3`); or a fraction of two such (`3/4`); or either with `%` behind it, which divides by 100 (`50%` is
 0.5); a `$`, `€` or `£` before or behind it is passed over. A blank may stand between it and these signs. Infinities,
-NaN, other units and words are not numbers: worth 0. Numbers are compared as fractions, so `0.1` is 1/10 and 2**53 + 1
-is not 2**53. A number is at most 200 characters long.
+NaN, other units and words are not numbers: worth 0. Numbers are compared as fractions, so `0.1` is 1/10 (of a
+tolerance too) and 2**53 + 1 is not 2**53. A number is at most 200 characters long.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Numeric(AnswerReward):
 
     def __init__(self, config: Config) -> None:
         self._last = config.where == "last"
-        self._relative = Fraction(config.relative_tolerance)
-        self._absolute = Fraction(config.absolute_tolerance)
+        self._relative = Fraction(str(config.relative_tolerance))
+        self._absolute = Fraction(str(config.absolute_tolerance))
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
         said = _last_number(answer) if self._last else number(answer)

@@ -63,6 +63,10 @@ LOOSE = {"type": "exact", "ignore_case": True, "ignore_space": True}
         ({"type": "numeric", "relative_tolerance": 0.01}, "98.9", 100, 0.0),
         ({"type": "numeric", "absolute_tolerance": 0.5}, "2.5", 2, 1.0),
         ({"type": "numeric", "absolute_tolerance": 0.5}, "2.51", 2, 0.0),
+        *(({"type": "numeric", "absolute_tolerance": at}, str(at), 0, 1.0) for at in (0.15, 0.3, 0.6, 0.7, 1e-6)),
+        ({"type": "numeric", "relative_tolerance": 0.3}, "13", 10, 1.0),
+        ({"type": "numeric", "relative_tolerance": 0.3}, "7", 10, 1.0),
+        ({"type": "numeric", "relative_tolerance": 0.1}, "11.0000000000000000001", 10, 0.0),
         ({"type": "numeric", "where": "last"}, "4 + 4 = 8.", 8, 1.0),
         ({"type": "numeric", "where": "last"}, "It has 1,234 apples", 1234, 1.0),
         ({"type": "numeric", "where": "last"}, "1, 2 or 3", 1, 0.0),
@@ -166,6 +170,24 @@ def test_numbers_that_label_options_stand_for_the_letters_of_their_places(answer
     assert make_reward([section]).truth_in(truth, {"choices": options}) == "B"
     digits = {"type": "choice", "options": "choices", "letters": "1234"}
     assert worth(digits, "2", truth, choices=options) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "meant"),
+    [
+        (["O", "A", "B", "AB"], "A", "A"),
+        (["O", "A", "B", "AB"], "(b)", "B"),
+        (["O", "A", "B", "AB"], "AB", "D"),
+        (["O", "A", "B", "AB"], "O", "A"),
+        (["J. Doe", "A. Smith"], "A. Smith", "A"),
+        (["Rome", "I, II"], "I, II", "B"),  # I is the letter of no option there
+        (["3", "2", "1", "4"], "1", "C"),
+    ],
+)
+def test_an_answer_is_right_for_one_truth_at_most(options, answer, meant):
+    section = {"type": "choice", "options": "choices"}
+    right = [letter for letter in "ABCD"[: len(options)] if worth(section, answer, letter, choices=options)]
+    assert right == [meant]
 
 
 @pytest.mark.parametrize(
