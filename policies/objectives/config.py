@@ -267,6 +267,11 @@ class ObjectiveConfig(Section):
         made: dict[str, Any] = write(self)
         return made if self.by else {key: value for key, value in made.items() if key != "by"}
 
+    def options_of(self, method: PartModule) -> Any:
+        """Make the `Config` of one part, which knows what of it controllers move."""
+        made = super().options_of(method)
+        return made.moved_by(self.knobs) if self.controllers else made
+
     def of(self, environment: str) -> ObjectiveConfig:
         """The section of an environment."""
         return self.by.get(environment, self)

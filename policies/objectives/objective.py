@@ -107,14 +107,14 @@ class Objective:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the learner has to compute in this step; a term whose coefficient stands at 0 needs nothing."""
+        """What the learner has to compute in this step."""
         own: frozenset[Need] = frozenset({"step"} if self.config.entropy == "surprisal_iw" else ())
         return self._parts.needs | own
 
     @property
     def may_need_reference(self) -> bool:
-        """Whether it compares with a frozen policy, or may later: a controller can raise the KL's strength from 0."""
-        return "lp_ref" in self.needs or "kl" in self.config.knobs
+        """Whether it compares with a frozen policy, or may later: a KL that a controller moves asks for it at 0 too."""
+        return "lp_ref" in self.needs
 
     @property
     def leaves_silent_rows_alone(self) -> bool:

@@ -17,10 +17,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import PrivateAttr, field_validator
 
 from policies.config import Options
 from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
@@ -66,6 +66,18 @@ def given(value: F | None, reads: str) -> F:
 
 class PartOptions(Options):
     """The options of one part. In a spec they are keys of the `objective:` section itself."""
+
+    _moved: frozenset[str] = PrivateAttr(frozenset())  # those that controllers move
+
+    def moved_by(self, knobs: Collection[str | None]) -> Self:
+        """The same, with the knobs of the objective's controllers."""
+        copy = self.model_copy()
+        copy._moved = frozenset(type(self).model_fields) & frozenset(knobs)
+        return copy
+
+    def is_off(self, strength: str) -> bool:
+        """Whether a strength is 0 for good. One that a controller moves is not: at 0 it goes on being measured."""
+        return getattr(self, strength) == 0 and strength not in self._moved
 
     @field_validator("*")
     @classmethod

@@ -11,10 +11,10 @@ KL: the equality form (its pull may change sign), the best in the paper. The wei
 Multipliers start at 0, half the weight for each. `constrained_targets` names the components and their proxy points;
 without names all count, each with the proxy point 1, so in time all have their full weight and the KL next to none.
 
-A_0 is charged token by token: -`constrained_kl` * (lp_roll - lp_ref), whose gradient is that of the KL; 0 leaves it
-out, and the reference is not asked. The paper has a value function for each reward; we compare inside the group. The
-bound is ours: a component that stays below its point for long would else need as long to lose its weight again. At 5 a
-weight is .993.
+A_0 is charged token by token: -`constrained_kl` * (lp_roll - lp_ref), whose gradient is that of the KL; 0 that no
+controller moves leaves it out, and the reference is not asked. The paper has a value function for each reward; we
+compare inside the group. The bound is ours: a component that stays below its point for long would else need as long to
+lose its weight again. At 5 a weight is .993.
 
 Entropy: the KL keeps it near the reference's; without one, as `rloo`. Hazard: v_i is a mean over the step's mix of
 tasks. When the mix moves, so do the multipliers.
@@ -73,7 +73,7 @@ def create(config: Config) -> Estimator:
             memory.kept[name] = list(dual_step(multiplier, last, mean - target, config))
         return combine(advantages, multipliers, _kl_advantage(outcomes, config.constrained_kl))
 
-    return Part(apply, frozenset({"lp_ref"}) if config.constrained_kl else frozenset())
+    return Part(apply, frozenset() if config.is_off("constrained_kl") else frozenset({"lp_ref"}))
 
 
 def combine(advantages: Mapping[str, Tensor], multipliers: Mapping[str, float], kl_BT: Tensor) -> Tensor:

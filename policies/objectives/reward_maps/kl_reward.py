@@ -8,7 +8,7 @@ Entropy: keeps it near that of the reference, and old skills too; so it limits h
 answers pay more, and the spread of the sum can drown that of the rewards. Estimators that divide by the spread (`grpo`)
 scale it with everything else. The bandit's signal does not see it.
 
-Empty cases: `kl_reward: 0` leaves the part out, and the reference is not asked.
+Empty cases: `kl_reward: 0` that no controller moves leaves the part out, and the reference is not asked.
 
 Source: Fine-Tuning Language Models from Human Preferences, arXiv 1909.08593, section 2; verl `core_algos.py`.
 """
@@ -29,7 +29,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap | None:
-    if config.kl_reward == 0:
+    if config.is_off("kl_reward"):
         return None
 
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:

@@ -11,7 +11,8 @@ one update a step, and in the first of several, KL is 0 and the term is silent.
 
 Entropy: keeps what the sampler wrote likely, so it slows every change, on tokens of silent groups too.
 
-Empty cases: an update without tokens adds nothing. lp_old - lp is clamped to +-20 for the log.
+Empty cases: an update without tokens adds nothing; a strength of 0 that no controller moves leaves the part out.
+lp_old - lp is clamped to +-20 for the log.
 
 Source: Discriminative Constrained Optimization (DisCO), arXiv 2505.12366; checked against Optimization-AI/DisCO
 `core_algos.py` (`kl_type: kl`).
@@ -41,7 +42,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    if config.disco_beta == 0:
+    if config.is_off("disco_beta"):
         return None
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:

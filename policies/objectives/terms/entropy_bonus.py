@@ -8,7 +8,8 @@ Entropy: raises, also where no group has a signal; a coefficient below 0 lowers 
 fragile (.001 already made entropy explode for verl users): use it with a controller. Skywork-OR1 moves it by
 `sign_step` between 0 and .005, and lets it act only below its target.
 
-Empty cases: a coefficient of 0 leaves the part out.
+Empty cases: a coefficient of 0 leaves the part out, in every step where a controller has it there: nothing is read
+of it, and it is dear.
 
 Source: Williams and Peng 1991; A3C, arXiv 1602.01783, section 4; with an adaptive coefficient: Skywork Open Reasoner 1,
 arXiv 2505.22312.

@@ -18,8 +18,8 @@ Where ours differs: in the released code the penalty is a constant of the step (
 only the bonus acts. Ours is the distance to the band, whose gradient is that penalty's intent. The history there is
 measured while playing.
 
-Empty cases: the first step of a turn is its own history; a strength of 0 leaves the part out; s = 0 or beta = 0 is an
-entropy bonus. At the exact bounds of the band the token is inside.
+Empty cases: the first step of a turn is its own history; a strength of 0 that no controller moves leaves the part out;
+s = 0 or beta = 0 is an entropy bonus. At the exact bounds of the band the token is inside.
 
 Source: EPO, Entropy-regularized Policy Optimization for LLM Agents, arXiv 2509.22576; checked against WujiangXu/EPO
 `verl/workers/actor/dp_actor.py` and `verl/trainer/ppo/ray_trainer.py`; the hinge is ours.
@@ -61,7 +61,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    if config.epo_strength == 0:
+    if config.is_off("epo_strength"):
         return None
 
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:

@@ -17,7 +17,8 @@ reference is the run's start or the stage's (`reference`). It costs a pass of it
 10 at most and pulls no more where it is, so a token that fell below 1/13.6 of its reference is let go; k2 never lets
 go. rho is not clipped here.
 
-Empty cases: a coefficient of 0 leaves the part out. lp - lp_old is clamped to +-20.
+Empty cases: a coefficient of 0 leaves the part out, and the reference is not asked; one that a controller moves stays,
+so that `kl_ref` is read at 0 too. lp - lp_old is clamped to +-20.
 
 Source: k1, k2, k3 of Schulman, "Approximating KL Divergence" (2020); in the loss of GRPO, arXiv 2402.03300, eq. 4.
 """
@@ -54,7 +55,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    if config.kl == 0:
+    if config.is_off("kl"):
         return None
     penalty = {"k2": k2, "k3": k3}[config.kl_form]
 

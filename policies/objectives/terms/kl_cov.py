@@ -17,8 +17,8 @@ advantage is 0; ours never does, so groups without a signal need not be run.
 
 Ties: tokens that are equal to the last selected one are selected too, so the order of rows does not matter.
 
-Empty cases: only tokens with cov > 0 and A != 0 are selected, so a step without a signal has none; a coefficient or a
-fraction of 0 leaves the part out.
+Empty cases: only tokens with cov > 0 and A != 0 are selected, so a step without a signal has none; a coefficient
+that no controller moves, or a fraction, of 0 leaves the part out.
 
 Source: The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617; checked
 against PRIME-RL/Entropy-Mechanism-of-RL and verl `core_algos.py` (`compute_policy_loss_kl_cov`).
@@ -67,7 +67,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    if config.kl_cov_coefficient == 0 or config.kl_cov_fraction == 0:
+    if config.is_off("kl_cov_coefficient") or config.kl_cov_fraction == 0:
         return None
 
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:

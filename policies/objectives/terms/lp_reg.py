@@ -17,8 +17,8 @@ share are made for large vocabularies and large models (share .005 for 32B).
 
 Ties: tokens as rare as the last selected one are selected too, so the order of rows does not matter.
 
-Empty cases: no token with A < 0 selects none, otherwise at least one is looked at; a coefficient or a share of 0 leaves
-the part out. d is clamped to +-20.
+Empty cases: no token with A < 0 selects none, otherwise at least one is looked at; a coefficient that no
+controller moves, or a share, of 0 leaves the part out. d is clamped to +-20.
 
 Source: Low-probability Tokens Sustain Exploration, arXiv 2510.03222; checked against CarlanLark/Lp-Reg-dev
 `core_algos.py` (`compute_policy_loss_lp_reg`; the share is of tokens with A < 0) and its scripts.
@@ -52,7 +52,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    if config.lp_reg_coefficient == 0 or config.lp_reg_share == 0:
+    if config.is_off("lp_reg_coefficient") or config.lp_reg_share == 0:
         return None
 
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:

@@ -23,7 +23,8 @@ empty and the entropy 0 ("released" in the reference: {.5, .25} instead of {.5, 
 micro-batch on the device, and its gradient for that.
 
 Empty cases: a sequence in which no token is above the percentile (one token, equal entropies) keeps none and counts
-with a mean of 0; an environment's first step is its anchor and gives 0; a coefficient of 0 leaves the part out.
+with a mean of 0; an environment's first step is its anchor and gives 0; a coefficient of 0 leaves the part out, but for
+one that a controller moves: its anchor is that of the first step too.
 
 Source: Rethinking Entropy Regularization in Large Reasoning Models, arXiv 2509.25133; checked against Linn3a/siren
 `verl/verl/workers/actor/dp_actor.py` (`mask_by_quantile`, c = .005).
@@ -55,7 +56,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    if config.siren_coefficient == 0:
+    if config.is_off("siren_coefficient"):
         return None
 
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:

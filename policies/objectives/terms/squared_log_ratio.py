@@ -8,7 +8,7 @@ of coefficient 2 c.
 Entropy: neutral; it slows whatever moves the policy away from the sampler, and it pulls most on rare tokens, whose
 log-probs move most. At equal log-probs it does nothing.
 
-Empty cases: a coefficient of 0 leaves the part out. lp - lp_roll is clamped to +-20.
+Empty cases: a coefficient of 0 that no controller moves leaves the part out. lp - lp_roll is clamped to +-20.
 
 Source: arXiv 2602.04879; prime-rl `src/prime_rl/trainer/rl/loss.py`, c = 1e-3.
 """
@@ -29,7 +29,7 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    if config.squared_log_ratio == 0:
+    if config.is_off("squared_log_ratio"):
         return None
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -30,7 +30,9 @@ class Step:
         return [on_every_tensor(self.rows, lambda x, at=at: x[at]) for at in places]
 
 
-def begun(name: str, case: Case, change: Callable[[ShapedRows], ShapedRows] = lambda rows: rows) -> Step:
+def begun(
+    name: str | Mapping[str, object], case: Case, change: Callable[[ShapedRows], ShapedRows] = lambda rows: rows
+) -> Step:
     """Prepare a case and survey it; `change` is done to the rows before anything looks at them."""
     objective = Objective(ObjectiveConfig.model_validate(name), seed=7)
     batch = objective.prepare(trajectories(case), lambda batch: case.lp_ref_BT)

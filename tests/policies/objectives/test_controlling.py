@@ -1,10 +1,17 @@
 import json
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from policies.config import LearnerConfig
+from policies.learner import Learner
 from policies.objectives import EntropyReading, Objective, ObjectiveConfig
 from policies.objectives.config import ControllerConfig
+from policies.samplers.testing import random_policy
+from tests.policies.fakes import random_trajectories
+from tests.policies.objectives.steps import begun
+from tests.policies.objectives.surrogates.case import random_case
 
 BOTH = {
     "preset": "repo_r",
@@ -84,6 +91,58 @@ def test_a_term_that_its_controller_turns_off_and_on_is_asked_for_only_while_it_
     assert "entropy_grad" in objective.needs
     objective.observe(0.6)
     assert "entropy_grad" not in objective.needs
+
+
+def test_a_kl_that_its_controller_turns_off_is_read_on_and_comes_back() -> None:
+    controller = {"type": "dual_ascent", "metric": "kl_ref", "target": 1e-4, "rate": -1000.0}
+    objective = make(preset="grpo", kl=1e-2, kl_form="k2", controller=controller)
+    policy = random_policy()
+    learner = Learner(policy, LearnerConfig(lr=3e-3, betas=(0.9, 0.99), micro_tokens=512), keeps_reference=True)
+    coefficients, readings = [], []
+    for step in range(4):
+        metrics = learner.learn(random_trajectories(policy.model.config.vocab_size, seed=step), objective).metrics
+        objective.observe(1.0, metrics)
+        coefficients.append(objective.controlled["kl"])
+        readings.append(metrics["kl_ref"])
+    assert readings[0] == coefficients[0] == 0, "the policy is its own reference still"
+    assert readings[-1] > 1e-4
+    assert coefficients[-1] > 0
+
+
+STRENGTHS: dict[str, dict[str, object]] = {
+    "kl": {"preset": "grpo"},
+    "siren_coefficient": {"preset": "siren"},
+    "disco_beta": {"preset": "disco"},
+    "epo_strength": {"preset": "epo"},
+    "kl_cov_coefficient": {"preset": "kl_cov"},
+    "lp_reg_coefficient": {"preset": "lp_reg"},
+    "squared_log_ratio": {"preset": "grpo", "terms": ["squared_log_ratio"]},
+    "kl_reward": {"preset": "grpo", "reward_maps": ["kl_reward"]},
+    "constrained_kl": {"preset": "constrained"},
+}
+
+
+@pytest.mark.parametrize("knob", STRENGTHS)
+def test_a_strength_of_0_that_a_controller_moves_is_measured_as_any_other(knob: str) -> None:
+    case = random_case(3)
+    mover = {"type": "schedule", "form": "linear", "knob": knob, "steps": 9, "end": 1.0}
+    on, at_0, off = (
+        begun({**STRENGTHS[knob], knob: value, "controllers": controllers}, case)
+        for value, controllers in ((0.5, [mover]), (0.0, [mover]), (0.0, []))
+    )
+    assert at_0.objective.needs == on.objective.needs
+    assert at_0.objective.may_need_reference == on.objective.may_need_reference
+    assert at_0.objective.state()["memory"] == on.objective.state()["memory"]
+    found, moving, plain = at_0.fill(), on.fill(), off.fill()
+    assert found.sums.keys() == moving.sums.keys()
+    torch.testing.assert_close(found.w_BT, plain.w_BT, atol=0, rtol=0)
+    assert found.k_BT is None or not found.k_BT.any()
+
+
+def test_a_strength_of_0_that_no_controller_moves_is_off() -> None:
+    config = {"preset": "repo_r", "kl": 0.0, "controller": {"type": "geometric_signed", "target": 0.5}}
+    assert "lp_ref" not in make(**config).needs
+    assert not make(**config).may_need_reference
 
 
 def test_more_controllers_than_the_ledger_has_names_for_are_refused() -> None:
