@@ -377,6 +377,25 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _masked_answers_have_no_tokens(self) -> Spec:
+        for name, one in self.environments.items():
+            if self.budgets.options(name).cut_off != "mask":
+                continue
+            masking = "sampler" if one.episodes.cut_off is None else f"environments.{name}.episodes"
+            objective = self.objective.of(name)
+            key = next(key for key, used in self.objectives.items() if used is objective)
+            for part in objective.modules():
+                if part.info.reads_tokens and part.create(objective.options_of(part)) is not None:
+                    kind, leave = ("estimator", "take another estimator")
+                    if part.kind == "reward_maps":
+                        kind, leave = (part.kind, f"leave {part.name} out of `{key}.{part.kind}`")
+                    raise refuse(
+                        f"{key}.{kind}: {part.name} reads the tokens of answers, and {masking}.cut_off: mask leaves "
+                        f"those that were cut off none, though their scores count: say `cut_off: score`, or {leave}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _plans_can_be_carried_out(self) -> Spec:
         pairs = [(key, one, plan) for key, one in self.objectives.items() for plan in one.modules("plans")]
         for key, objective, plan in pairs:

@@ -131,6 +131,8 @@ class PartInfo:
     # says what is usually a mistake in the objective's options, or None
     warn: Callable[[Mapping[str, Any]], str | None] | None = None
 
+    # of a reward map or an estimator: how many tokens an answer has, or numbers of each: one that is masked has none
+    reads_tokens: bool = False
     compares_groups: bool = True  # of an estimator: advantages compare samples inside a group
     learns_from_even_groups: bool = False  # of an estimator: also from groups without spread
     subtracts: bool = False  # of a shaper: from the advantage, which therefore must not be weighed yet

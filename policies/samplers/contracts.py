@@ -58,7 +58,8 @@ class SamplerOptions(Options):
     `turns` are more has those."""
     cut_off: Literal["score", "mask", "zero"] = "score"
     """An episode cut off by a budget: `score` what is there; `mask`: no gradient, its score still counts in the
-    group's mean; `zero`: it is worth 0."""
+    group's mean (but for `estimator: disco`, `drpo` and `reinforce_pp`, which leave it out; parts that read lengths
+    are refused); `zero`: it is worth 0."""
     ahead: Literal[0, 1] = 0
     """1: play the next batch while the learner updates. That batch is one version behind."""
 

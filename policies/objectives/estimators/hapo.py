@@ -20,10 +20,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.estimators import grpo
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartInfo, PartOptions, PartState, Tensor
 from policies.objectives.statistics import centred, group_sum
 
 SOURCE = "arXiv 2509.16591"
+INFO = PartInfo(reads_tokens=True)
 
 
 class Config(PartOptions):

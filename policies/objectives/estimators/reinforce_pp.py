@@ -10,7 +10,7 @@ Entropy: as GRPO, whose division it shares, over the step instead of the group. 
 advantage for being easy and hard ones a negative one. In a mixed batch that is the difference between arms, not between
 answers: take `reinforce_pp_baseline`.
 
-Empty cases: equal returns everywhere, and a step of one token, give 0.
+Empty cases: equal returns everywhere, and a step of one token, give 0. An answer without a token is in no mean.
 
 Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 (`compute_reinforce_plus_plus_outcome_advantage`).

@@ -36,10 +36,11 @@ from typing import Any
 
 from pydantic import Field
 
-from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
+from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor
 from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2510.08457"
+INFO = PartInfo(reads_tokens=True)
 PERCENTILE, MEMORY, MOST = 0.95, 0.99, 2.0  # of an answer's entropies; of the threshold; of alpha
 
 

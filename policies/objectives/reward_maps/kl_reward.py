@@ -18,9 +18,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap, Tensor, clamped
+from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor, clamped
 
 SOURCE = "arXiv 1909.08593"
+INFO = PartInfo(reads_tokens=True)
 
 
 class Config(PartOptions):

@@ -22,7 +22,7 @@ from pydantic import Field
 from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2510.08026"
-INFO = PartInfo(missing="how the penalty joins the reward: ours is charged on correct answers only")
+INFO = PartInfo(missing="how the penalty joins the reward: ours is charged on correct answers only", reads_tokens=True)
 
 
 class Config(PartOptions):

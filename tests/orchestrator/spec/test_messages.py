@@ -312,6 +312,49 @@ def test_an_objective_that_the_rest_of_the_spec_cannot_serve_is_refused(
     assert message in str(refused.value)
 
 
+MASK = "sampler.cut_off=mask"
+
+
+@pytest.mark.parametrize("preset", ["dapo", "ares", "pear", "hapo", "{preset: grpo, reward_maps: kl_reward}"])
+def test_what_reads_the_tokens_of_answers_is_refused_where_those_cut_off_have_none(tmp_path: Path, preset: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    own = ["environments.words.episodes={cut_off: mask}", "environments.book.episodes={cut_off: score}"]
+    for overrides, key in (([MASK], "sampler"), (own, "environments.words.episodes")):
+        with pytest.raises(SpecError) as refused:
+            load_spec(path, [f"objective={preset}", *overrides])
+        assert f"{key}.cut_off: mask leaves those" in str(refused.value)
+    load_spec(path, [f"objective={preset}", "environments.words.episodes={cut_off: score}"])
+
+
+def test_the_message_about_masked_answers_names_both_keys_and_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    with pytest.raises(SpecError) as refused:
+        load_spec(path, ["objective={preset: grpo, by: {words: dapo}}", MASK])
+    message = (
+        "objective.by.words.reward_maps: overlong reads the tokens of answers, and sampler.cut_off: mask leaves those "
+        "that were cut off none, though their scores count: say `cut_off: score`, or leave overlong out of "
+        "`objective.by.words.reward_maps`"
+    )
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "{preset: dapo, reward_maps: none}",
+        "{preset: grpo, by: {book: dapo}}",
+        "{preset: grpo, reward_maps: kl_reward, kl_reward: 0}",
+        *("disco", "drpo", "rloo", "constrained"),
+    ],
+)
+def test_what_reads_scores_alone_goes_with_masked_answers(tmp_path: Path, objective: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    load_spec(path, [f"objective={objective}", "environments.words.episodes={cut_off: mask}"])
+
+
 def test_parts_that_idle_at_the_learners_number_of_updates_are_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT)
