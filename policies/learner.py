@@ -239,16 +239,17 @@ class UpdateReport:
     def metrics(self) -> dict[str, float]:
         """The numbers of the update by name, finite or not: the objective's, then the learner's own."""
         means = {name: total / count for name, (total, count) in self.sums.items() if count}
-        metrics = {name: value for name, value in means.items() if not name.endswith(SQUARED)}
-        metrics |= self.maxima
-        # (mean w)^2 / mean w^2 of the mismatch weights, the least of them where there are several
-        shares = [
-            means[name.replace(SQUARED, "_weight_mean")] ** 2 / squared
-            for name, squared in means.items()
-            if name.endswith(SQUARED) and squared > 0
-        ]
-        if shares:
-            metrics["effective_samples"] = min(shares)
+        metrics, shares = dict[str, float](), dict[str, float]()
+        for name, value in means.items():
+            weight, *environment = name.split("/")
+            if not weight.endswith(SQUARED):
+                metrics[name] = value
+            elif value > 0:
+                # (mean w)^2 / mean w^2 of the mismatch weights, the least of them where there are several
+                share = means[name.replace(SQUARED, "_weight_mean", 1)] ** 2 / value
+                key = "/".join(["effective_samples", *environment])
+                shares[key] = min(share, shares.get(key, share))
+        metrics |= {**self.maxima, **shares}
         metrics |= {"loss": self.loss, "grad_norm": self.grad_norm, "lr": self.lr}
         metrics |= {"skipped_updates": self.num_skipped, "rows_run_frac": self.num_rows_run / self.num_rows}
         return metrics

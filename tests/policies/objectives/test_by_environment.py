@@ -81,7 +81,7 @@ def test_where_one_environment_is_played_it_is_the_objective_itself(preset: str)
     assert torch.equal(found, expected)
     for a, b in zip(one.policy.model.parameters(), other.policy.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    whole = {"loss", "grad_norm", "lr", "skipped_updates", "rows_run_frac", "effective_samples"}
+    whole = {"loss", "grad_norm", "lr", "skipped_updates", "rows_run_frac"}
     for key, value in told.metrics.items():
         assert tells.metrics[key if key in whole else f"{key}/words"] == pytest.approx(value, nan_ok=True), key
 
@@ -105,6 +105,18 @@ def test_the_gradient_is_the_sum_of_each_ones_own_by_its_share(words: Any, book:
         gradient, *_ = learnt(Objective(config(**section), [0, *name.encode()]), own, updates=1)
         expected += num_tokens(own) / num_tokens(rows) * gradient
     torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
+
+
+def test_the_share_of_effective_samples_is_told_of_each_environment_and_the_squares_of_none() -> None:
+    rows = played(vocabulary())
+    sections = {"words": {"preset": "rloo"}, "book": {"preset": "rloo", "mismatch": "none"}}
+    _, report, _ = learnt(make_objective(config(by=sections), NAMES), rows)
+    assert not [key for key in report.metrics if "weight_squared" in key]
+    found = {key: value for key, value in report.metrics.items() if key.startswith("effective_samples")}
+    _, alone, _ = learnt(Objective(config(**sections["words"])), of(rows, "words"))
+    expected = alone.metrics["effective_samples"]
+    assert 0 < expected < 1
+    assert found == pytest.approx({"effective_samples": expected, "effective_samples/words": expected})
 
 
 def test_each_weighs_in_the_unit_of_its_aggregation() -> None:
