@@ -202,13 +202,19 @@ class Objective:
         return advantage_BT * batch.mask_BT
 
     def components(self, trajectories: Sequence[Trajectory], batch: Batch) -> dict[str, Tensor]:
-        """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients (`hear`)."""
+        """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients (`hear`).
+
+        None where all trajectories bring their own; such rows have 0, and are no members of a group.
+        """
         split = self._parts.estimator[1].components
-        if split is None:
+        is_main_B = torch.tensor([t.advantage is None for t in trajectories])
+        if split is None or not is_main_B.any():
             return {}
-        given_B = torch.tensor([t.advantage is not None for t in trajectories])
-        found_B = split(outcomes_of(batch, trajectories))
-        return {name: one_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT for name, one_B in found_B.items()}
+        main = [t for t in trajectories if t.advantage is None]
+        found = split(outcomes_of(batch.map(lambda value: value[is_main_B]), main))
+        zero_B = torch.zeros(len(trajectories), dtype=torch.float64)
+        whole = {name: zero_B.masked_scatter(is_main_B, one_B) for name, one_B in found.items()}
+        return {name: one_B[:, None] * batch.mask_BT for name, one_B in whole.items()}
 
     def hear(self, products: Products) -> None:
         """Tell the estimator, once a step, the inner products of its components' gradients, by the names of both."""

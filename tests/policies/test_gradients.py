@@ -194,6 +194,29 @@ def test_components_of_the_score_are_weighed_by_their_gradients() -> None:
     torch.testing.assert_close(moved, torch.as_tensor(combined).to(moved))
 
 
+def test_rows_with_an_advantage_of_their_own_are_no_members_of_a_components_group() -> None:
+    objective = Objective(ObjectiveConfig.model_validate("weighted"))
+    played = random_trajectories(256, spread=1.0)
+    alone = objective.components(played, objective.prepare(played))
+    side = [replace(played[0], advantage=0.5, components={}), replace(played[1], advantage=0.5)]
+    found = objective.components([*played, *side], objective.prepare([*played, *side]))
+    for name, one_BT in alone.items():
+        assert torch.equal(found[name][: len(played)], one_BT)
+        assert not found[name][len(played) :].any()
+
+
+def test_a_first_step_whose_rows_all_bring_their_advantage_moves_no_weights() -> None:
+    learner = make(torch.float32, micro_tokens=512)
+    section = {"preset": "weighted", "plans": ["tempered", "dynamic_sampling"]}
+    objective = Objective(ObjectiveConfig.model_validate(section))
+    played = random_trajectories(len(learner.policy.tokenizer), spread=1.0)
+    side = [replace(one, advantage=0.5) for one in played]
+    assert objective.components(side, objective.prepare(side)) == {}
+    assert learner.learn(side, objective).num_updates == 1
+    learner.learn(played, objective)
+    assert objective.state()["memory"]["weighted"]["weights"].keys() == {"right", "short"}
+
+
 def test_an_objective_without_components_asks_for_no_gradient() -> None:
     learner = make()
     objective = Objective(ObjectiveConfig.model_validate("rloo"))
