@@ -156,7 +156,7 @@ def reduction_of(
 
 def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) -> ShapedRows:
     """Show the objective some rows of a step, gradients stopped; `PolicyError` for rounded log-probs."""
-    same = ("mask_BT", "advantage_BT", "lp_roll_BT", "group_B", "lp_ref_BT", "arm_B", "turn_BT")
+    same = ("mask_BT", "advantage_BT", "lp_roll_BT", "group_B", "lp_ref_BT", "arm_B", "turn_BT", "is_given_B")
     seen = ShapedRows(
         **{name: getattr(rows, name) for name in same},
         lp_BT=now.lp_BT,

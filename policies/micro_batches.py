@@ -30,7 +30,7 @@ from policies.forward import (
     require_finite,
     score_features,
 )
-from policies.objectives.contracts import Batch, Totals
+from policies.objectives.contracts import Batch, Totals, of_estimator
 from policies.policy import Policy
 from policies.ranks import Alone
 from policies.shared_prompts import PromptPart, Sharing, can_share, shared_features
@@ -206,15 +206,17 @@ def totals_of(batch: Batch, mean_lp: float | None, noted: Mapping[str, float]) -
         if num:
             group_tokens[group] += num
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # of |advantage| and of tokens, by environment
-    rows = zip(batch.arm_B.tolist(), batch.advantage_BT.abs().double().sum(-1).tolist(), strict=True)
-    for (arm, signal), num in zip(rows, batch.mask_BT.sum(-1).tolist(), strict=True):
-        own = sums[batch.arms[arm].split("/")[0]]
-        own[0], own[1] = own[0] + signal, own[1] + num
-    num_tokens = int(batch.mask_BT.sum())
+    of_BT = of_estimator(batch)
+    has_tokens_B, num_B = batch.mask_BT.any(-1).tolist(), of_BT.sum(-1).tolist()
+    signal_B = batch.advantage_BT.masked_fill(~of_BT, 0).abs().double().sum(-1).tolist()
+    for arm, signal, num, has_tokens in zip(batch.arm_B.tolist(), signal_B, num_B, has_tokens_B, strict=True):
+        if has_tokens:
+            own = sums[batch.arms[arm].split("/")[0]]
+            own[0], own[1] = own[0] + signal, own[1] + num
     return Totals(
-        signal=sum(total for total, _ in sums.values()) / max(num_tokens, 1),
-        signals={name: total / num for name, (total, num) in sums.items() if num},
-        num_tokens=num_tokens,
+        signal=sum(total for total, _ in sums.values()) / max(sum(num_B), 1),
+        signals={name: total / max(num, 1) for name, (total, num) in sums.items()},
+        num_tokens=int(batch.mask_BT.sum()),
         num_sequences=int(batch.mask_BT.any(-1).sum()),
         mean_lp=mean_lp,
         group_tokens=dict(group_tokens),

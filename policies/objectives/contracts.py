@@ -85,6 +85,7 @@ class Batch:
     turn_BT: Tensor  # int64, which turn of the episode a masked token belongs to, from 0
     arms: tuple[str, ...] = ("",)  # "environment/category"
     lp_ref_BT: Tensor | None = None  # float32, the reference's on masked tokens, 0 elsewhere
+    is_given_B: Tensor | None = None  # bool, rows whose advantage is their plan's, not the estimator's; None: none is
 
     @property
     def has_advantage(self) -> Tensor:
@@ -112,7 +113,7 @@ class ShapedRows:
     """
 
     mask_BT: Tensor  # bool
-    advantage_BT: Tensor  # the estimator's, spread over the policy's tokens
+    advantage_BT: Tensor  # the estimator's or given, spread over the policy's tokens
     lp_BT: Tensor  # log-prob under the policy being updated, gradient stopped
     lp_old_BT: Tensor  # under the weights at the start of the step
     lp_roll_BT: Tensor  # as the sampler reported it
@@ -125,6 +126,7 @@ class ShapedRows:
     lp_proxy_BT: Tensor | None = None
     arm_B: Tensor | None = None  # int64, places in `Totals.arms`
     turn_BT: Tensor | None = None  # int64
+    is_given_B: Tensor | None = None  # bool, rows whose advantage is their plan's, not the estimator's; None: none is
     noted: Mapping[str, Tensor] = field(default_factory=dict)  # [B, T], what surveys noted of these rows
     # [B, 1], by option: the coefficient of each row's environment, where a controller moves one for each
     strengths: Mapping[str, Tensor] = field(default_factory=dict)
@@ -140,6 +142,11 @@ class ShapedRows:
         return ShapedRows(**values)
 
 
+def of_estimator(rows: Batch | ShapedRows) -> Tensor:
+    """The policy's tokens whose advantage is the estimator's, bool [B, T]."""
+    return rows.mask_BT if rows.is_given_B is None else rows.mask_BT & ~rows.is_given_B[:, None]
+
+
 @dataclass(frozen=True)
 class Totals:
     """Sizes of the whole update, over all its micro-batches and ranks, and numbers of the whole step."""
@@ -150,7 +157,7 @@ class Totals:
     # of every group that has any, by its number
     group_tokens: Mapping[int, int] = field(default_factory=dict)
     arms: tuple[str, ...] = ("",)  # "environment/category"
-    signal: float = 0.0  # mean |advantage| of the estimator over the update's tokens
+    signal: float = 0.0  # mean |advantage| over the update's tokens that have the estimator's; 0 without one
     signals: Mapping[str, float] = field(default_factory=dict)  # the same of each environment that has any tokens
     noted: Mapping[str, float] = field(default_factory=dict)  # what surveys noted of the step
     # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it

@@ -1,7 +1,7 @@
 """What every objective tells about a step, as sums that add over micro-batches and ranks (objectives.md 9.4).
 
 clip_frac, clip_high_frac, clip_low_frac   tokens whose ratio was clipped: all, above and below
-advantage_abs                              of the estimator, before any shaper
+advantage_abs                              of the estimator, before any shaper; without rows that bring their own
 sampler_gap_mean, sampler_gap_max          |lp_old - lp_roll|
 sampler_kl                                 an estimate of KL(sampler | trainer), exp(d) - d - 1: never negative
 force_<part>                               the part's share of the L1 norms that make up W
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from environments.user_code import short_name
-from policies.objectives.contracts import Batch, ShapedRows
+from policies.objectives.contracts import Batch, ShapedRows, of_estimator
 from policies.objectives.parts import Added, Ratio, clamped
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ KNOWN_OF_SILENT = (
     "clip_low_frac",
     "advantage_abs",
 )  # 0 where the advantage is
+OF_ESTIMATOR = ("advantage_abs",)  # means over the tokens whose advantage is the estimator's
 
 
 def of_tokens(rows: ShapedRows, shaped_BT: Tensor, ratio: Ratio) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -47,12 +48,14 @@ def of_tokens(rows: ShapedRows, shaped_BT: Tensor, ratio: Ratio) -> tuple[dict[s
 def covariances(batch: Batch) -> dict[str, tuple[float, float]]:
     """The covariance of the estimator's advantage and the sampler's log-prob, (sum, tokens) by arm; "" for all.
 
-    Its mean predicts the fall of entropy (arXiv 2505.22617). Means are those of the arm's own tokens.
+    Its mean predicts the fall of entropy (arXiv 2505.22617). Means are those of the arm's own tokens, without rows that
+    bring an advantage of their own.
     """
-    arm_BT = batch.arm_B[:, None].expand_as(batch.mask_BT)
-    found = {"": _covariance(batch, batch.mask_BT)}
+    of_BT = of_estimator(batch)
+    arm_BT = batch.arm_B[:, None].expand_as(of_BT)
+    found = {"": _covariance(batch, of_BT)}
     for number, arm in enumerate(batch.arms):
-        found[arm] = _covariance(batch, batch.mask_BT & (arm_BT == number))
+        found[arm] = _covariance(batch, of_BT & (arm_BT == number))
     return found
 
 
@@ -88,10 +91,19 @@ def shares(norms: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     return {f"force_{short_name(name)}": (norm, whole) for name, norm in norms.items()}
 
 
-def sums(values: Mapping[str, Tensor], mask_BT: Tensor) -> dict[str, tuple[float, float]]:
+def silent(batch: Batch) -> dict[str, tuple[float, float]]:
+    """Sum and count of rows that were not run, as their advantage is 0."""
+    counts = {name: of_estimator(batch) if name in OF_ESTIMATOR else batch.mask_BT for name in KNOWN_OF_SILENT}
+    return {name: (0.0, float(of_BT.sum())) for name, of_BT in counts.items()}
+
+
+def sums(values: Mapping[str, Tensor], rows: ShapedRows) -> dict[str, tuple[float, float]]:
     """Sum and count over the policy's tokens; one transfer from the device for all of them."""
-    *totals, count = torch.stack([*((v * mask_BT).sum() for v in values.values()), mask_BT.sum()]).tolist()
-    return {name: (total, count) for name, total in zip(values, totals, strict=True)}
+    all_BT, own_BT = (mask_BT.to(rows.advantage_BT.dtype) for mask_BT in (rows.mask_BT, of_estimator(rows)))
+    totals = [(v * (own_BT if name in OF_ESTIMATOR else all_BT)).sum() for name, v in values.items()]
+    *found, num, num_own = torch.stack([*totals, all_BT.sum(), own_BT.sum()]).tolist()
+    pairs = zip(values, found, strict=True)
+    return {name: (total, num_own if name in OF_ESTIMATOR else num) for name, total in pairs}
 
 
 def maxima(values: Mapping[str, Tensor], mask_BT: Tensor) -> dict[str, float]:

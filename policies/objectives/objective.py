@@ -169,9 +169,8 @@ class Objective:
 
         Metrics that ask for their log-probs are means over the tokens that were run.
         """
-        num_tokens = int(batch.mask_BT[rows].sum())
-        zeros = dict.fromkeys(diagnostics.KNOWN_OF_SILENT, (0.0, float(num_tokens)))
-        return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **zeros}
+        own = batch.map(lambda value: value[rows])
+        return {"loss": (0.0, int(own.mask_BT.sum()) / max(totals.num_tokens, 1)), **diagnostics.silent(own)}
 
     def prepare(self, trajectories: Sequence[Trajectory], reference: Callable[[Batch], Tensor] | None = None) -> Batch:
         """Pad a step's trajectories and estimate an advantage for each, within its group.
@@ -276,7 +275,7 @@ class Objective:
             k_BT=sum(extra_k[1:], extra_k[0]) if extra_k else None,
             sums={
                 "loss": (float(loss_BT.sum()), share),
-                **diagnostics.sums({**measured, **means}, mask_BT),
+                **diagnostics.sums({**measured, **means}, rows),
                 **diagnostics.shares(forces),
             },
             maxima=diagnostics.maxima({**largest, **maxima}, mask_BT),

@@ -36,6 +36,7 @@ def pad(trajectories: Sequence[Trajectory]) -> Batch:
         arm_B=torch.tensor([number_of[t.arm] for t in trajectories]),
         turn_BT=_stack([none if t.turns is None else t.turns for t in trajectories], max(lengths), np.int64),
         arms=tuple(number_of),
+        is_given_B=torch.tensor([t.advantage is not None for t in trajectories]),
     )
 
 

@@ -113,7 +113,11 @@ def trained_at_once(
             change_weights(learner, change, torch.Generator().manual_seed(seed), start)
         spread = {"spread": 0.0} if seed == case.get("silent") else {}
         trajectories = [
-            replace(one, arm=f"{ENVIRONMENTS[one.group % 2]}/{one.group // 2 % 2}")
+            replace(
+                one,
+                arm=f"{ENVIRONMENTS[one.group % 2]}/{one.group // 2 % 2}",
+                advantage=case.get("given") if one.group == 1 else None,
+            )
             for one in random_trajectories(len(policy.tokenizer), seed=seed, **spread)
         ]
         learner.learn(trajectories, objective)

@@ -30,6 +30,7 @@ WAYS: list[dict[str, Any]] = [
     {"name": "shared prompts", "objective": {"preset": "entropy_bonus"}, "shares": True},
     {"name": "layers run again", "objective": {"preset": "repo_r"}, "learner": {"activation_checkpointing": True}},
     {"name": "a row at a time", "objective": {"preset": "dapo"}, "learner": {"micro_tokens": 1}},
+    {"name": "rows that bring their advantage", "objective": {"preset": "repo_adaptive"}, "given": 0.5},
     {"name": "fewer micro-batches than ranks", "objective": {"preset": "grpo"}, "learner": {"micro_tokens": 4096}},
     {"name": "adapters", "objective": {"preset": "repo_r"}, "adapter": {"rank": 4}},
     {"name": "adapters, shared prompts", "objective": {"preset": "entropy_bonus"}, "adapter": 2, "shares": True},
@@ -118,7 +119,7 @@ ADAPTED = [
     {"name": f"adapters beside a {one}", "objective": {"preset": "repo_r"}, "family": one, "adapter": 4}
     for one in FAMILIES
 ]
-QUICK = [{**case, "reads": False} for case in CASES[: len(PRESETS) + 5]]  # every preset, and the first five ways
+QUICK = [{**case, "reads": False} for case in CASES[: len(PRESETS) + 6]]  # every preset, and the first six ways
 MORE = [case for case in WAYS if case["name"] in ("adapters", "weights that are moved", "an optimiser on the host")]
 SHORT: dict[str, Any] = {"objective": {"preset": "repo_r"}, "steps": 4, "learner": {"lr": 1e-4}}
 SPOILT: dict[str, Any] = {"objective": {"preset": "repo_adaptive"}, "steps": 3, "spoils": 1}

@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from policies.config import LearnerConfig
+from policies.learner import Learner
+from policies.micro_batches import totals_of
 from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
 from policies.objectives.contracts import Trajectory
+from policies.objectives.diagnostics import covariances
 from policies.objectives.plans import dynamic_sampling, gvm, tempered
 from policies.objectives.plans.gvm import largest_remainders, shares
 from policies.objectives.plans.tempered import better_than_the_rest
+from policies.samplers.testing import random_policy
+from tests.policies.fakes import random_trajectories
 from tests.policies.objectives.steps import trajectories
 from tests.policies.objectives.surrogates.case import random_case
 
@@ -168,6 +174,33 @@ def test_side_rows_get_alpha_and_change_nobody_elses_advantage() -> None:
     torch.testing.assert_close(both.advantage_BT[: len(main)], alone.advantage_BT, rtol=0, atol=0)
     expected_BT = 0.25 * both.mask_BT[len(main) :]
     torch.testing.assert_close(both.advantage_BT[len(main) :], expected_BT, rtol=0, atol=0)
+
+
+def test_numbers_of_the_estimators_advantages_are_without_side_rows() -> None:
+    policy = random_policy()
+    main = random_trajectories(len(policy.tokenizer), spread=1.0)
+    side = [replace(one, group=100, advantage=given) for one, given in zip(main[:3], (0.25, -8.0, 0.0), strict=True)]
+    objective = Objective(ObjectiveConfig.model_validate("scope"))
+    alone, both = (objective.prepare(played) for played in (main, [*main, *side]))
+    assert covariances(both) == covariances(alone)
+    assert covariances(objective.prepare(side)) == {"": (0, 0)} | dict.fromkeys(both.arms, (0, 0))
+    one, other = (totals_of(batch, None, {}) for batch in (alone, both))
+    assert (other.signal, other.signals) == (one.signal, one.signals)
+    assert other.num_tokens > one.num_tokens
+
+    def told(played: list[Trajectory]) -> dict[str, tuple[float, float]]:
+        learner = Learner(random_policy(), LearnerConfig(lr=1e-3, betas=(0.9, 0.99), micro_tokens=64))
+        return dict(learner.learn(played, objective).sums)
+
+    assert told([*main, *side])["advantage_abs"] == pytest.approx(told(main)["advantage_abs"])
+    assert "advantage_abs" not in {name for name, (_, count) in told(side).items() if count}
+
+
+def test_an_environment_of_side_rows_alone_has_no_signal() -> None:
+    main = random_trajectories(256, spread=1.0)
+    side = [replace(one, arm="hot/", group=100, advantage=0.5) for one in main[:3]]
+    batch = Objective(ObjectiveConfig.model_validate("scope")).prepare([*main, *side])
+    assert totals_of(batch, None, {}).signals["hot"] == 0
 
 
 def test_the_gradient_of_side_rows_is_alpha_times_a_weighted_score() -> None:
