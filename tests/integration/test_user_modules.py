@@ -149,7 +149,7 @@ def test_another_package_that_was_imported_before_is_told(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_whole_run_and_a_study_where_everything_is_called_as_ours(folder: Path) -> None:
     spec = {
-        "policy": {"model": "tiny", "vocabulary": "closed"},
+        "policy": {"model": "tiny"},
         "environments": {"mine": {"type": "environments.mine:create"}},
         "curriculum": {"stages": 1, "stage": {"steps": 2}},
         "step": {"groups": 2, "group_size": 2},
