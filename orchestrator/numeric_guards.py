@@ -91,9 +91,10 @@ class NumericGuards:
         self._due: list[tuple[Guard, str]] = []  # what `act` is to do
         self._refused: list[str] = []  # updates of the step that is under way
 
-    def restore(self, at: Progress) -> None:
-        """Go on where a run stands; whatever stopped it may be mended by now."""
-        at.guard_stop = None
+    def restore(self, at: Progress, *, was_told: bool = True) -> None:
+        """Go on where a run stands; whatever stopped it may be mended by now, if anybody was told that it did."""
+        if was_told:
+            at.guard_stop = None
         if not any(one.options.action in ("lower", "roll_back") for one in self.guards):
             at.lr_share = 1.0
         self.learner.lr_share = at.lr_share

@@ -83,10 +83,11 @@ def components(parts: Components, progress: Progress, aside: Path, copies: HostC
     return made
 
 
-def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> list[str]:
+def restore(parts: Components, progress: Progress, opened: OpenCheckpoint, *, was_told: bool = True) -> list[str]:
     """Put every part where the checkpoint left it. The policy's weights were loaded already.
 
     Names the parts that begin anew, because a fork gave them another type or the checkpoint has them no more.
+    `was_told`: the ledger was there to be told why the run stopped.
     """
     parts.policy.version = opened.read_json("policy")["version"]
     objective = opened.read_json("objective")
@@ -120,7 +121,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
             if (folder := opened.components["measurements"] / name).is_dir():
                 one.load(folder)
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
-    parts.guards.restore(progress)
+    parts.guards.restore(progress, was_told=was_told)
     return anew
 
 

@@ -326,6 +326,7 @@ class RunRecorder:
         """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
         with suppress(Exception):  # it is found beside the ledger, and what kept it from being is met again
             self._writer.take(wait=True)
+        parts.guards.act(at)  # the records say that it was done
         if self._saved == (at.step, at.num_boundaries) and not self._outbox:
             return
         kept = outbox.Outbox(why, at.step, at.num_boundaries, "stop", name_of(at), self._outbox)

@@ -15,8 +15,13 @@ import torch
 import orchestrator
 from orchestrator.callbacks import Callback, Watchers
 from orchestrator.errors import SpecError, UserError
+from orchestrator.progress import Progress
+from orchestrator.recording.recorder import RunRecorder
 from orchestrator.runs.catalog import opened
 from orchestrator.webhook import Webhook
+from store.errors import LedgerAway
+from store.ledger import Ledger, RunHandle
+from store.records import StepRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, component, ending, newest_checkpoint, series, told
 from tests.orchestrator.specs import alone, small, written
@@ -138,6 +143,49 @@ def test_what_guards_do_is_the_same_in_a_run_that_was_killed(tmp_path: Path, n: 
     assert ending(home, "alone") == ending(tmp_path / "whole", "alone")
     assert said(home) == said(tmp_path / "whole")
     assert said(home)
+
+
+@pytest.mark.parametrize("moment", share(["record", "waits"], 1))
+@pytest.mark.parametrize("action", ["lower", "roll_back", "stop"])
+def test_what_a_guard_does_is_done_also_when_the_ledger_goes_away_in_that_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, moment: str
+) -> None:
+    spec = guarded(
+        {"when": "response_len > 0", "steps": 2, "action": action, **({"most": 9} if action != "stop" else {})}
+    )
+    whole = orchestrator.run(spec, ONE, home=tmp_path / "whole")
+    if moment == "record":
+        record_step = Ledger.record_step
+
+        def away(ledger: Ledger, run: RunHandle, record: StepRecord) -> None:
+            if record.step == 2:
+                raise LedgerAway("the database is away")
+            record_step(ledger, run, record)
+
+        monkeypatch.setattr(Ledger, "record_step", away)
+    else:
+        tell = RunRecorder._tell_of_waits
+
+        def away_after(recorder: RunRecorder, at: Progress) -> None:
+            if at.step == 2:
+                raise LedgerAway("the database is away")
+            tell(recorder, at)
+
+        monkeypatch.setattr(RunRecorder, "_tell_of_waits", away_after)
+    home = tmp_path / "away"
+    assert orchestrator.run(spec, ONE, home=home).reason == "the database is away"
+    monkeypatch.undo()
+    resumed = orchestrator.resume("alone", home=home)
+    assert (resumed.status, resumed.reason) == (whole.status, whole.reason)
+    assert component(home, "alone", "progress") == component(tmp_path / "whole", "alone", "progress")
+    assert ending(home, "alone") == ending(tmp_path / "whole", "alone")
+    assert said(home) == said(tmp_path / "whole") != []
+    if action == "stop":
+        assert (
+            orchestrator.resume("alone", home=home).reason
+            == orchestrator.resume("alone", home=tmp_path / "whole").reason
+        )
+        assert ending(home, "alone") == ending(tmp_path / "whole", "alone")
 
 
 def test_a_guard_of_one_environment_reads_its_numbers_alone(tmp_path: Path) -> None:
