@@ -66,6 +66,7 @@ class RunRecorder:
     ) -> None:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
+        self._untold: CheckpointRecord | None = None  # it, while the ledger does not know it
         self._saved_at = time.monotonic()
         self._report_due_at = self._saved_at + FIRST_REPORT  # by the same clock
         self._report_is_behind = False  # a boundary that the page does not tell yet
@@ -292,8 +293,9 @@ class RunRecorder:
         """Tell the ledger of a checkpoint that is durable, and forget old periodic ones."""
         if record is None:
             return
+        self._saved, self._untold = (record.step, record.num_boundaries), record
         self.ledger.record_checkpoint(self.run, record)
-        self._saved = (record.step, record.num_boundaries)
+        self._untold = None
         records, section = self.ledger.checkpoints(self.run), parts.spec.checkpoint
         num_lasting = checkpoints.NUM_WHOLE if section.boundaries == "none" else None
         needed = checkpoints.read_by_interventions(records) if parts.spec.interventions else set()
@@ -323,15 +325,23 @@ class RunRecorder:
             self._report(at, is_last=True)
 
     def keep_outbox(self, parts: Components, at: Progress, why: str) -> None:
-        """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
+        """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks.
+
+        A checkpoint of it that is there stays: a stage that was begun since is begun again.
+        """
         with suppress(Exception):  # it is found beside the ledger, and what kept it from being is met again
-            self._writer.take(wait=True)
+            if (begun := self._writer.take(wait=True)) is not None:
+                self._saved, self._untold = (begun.step, begun.num_boundaries), begun
         parts.guards.act(at)  # the records say that it was done
-        if self._saved == (at.step, at.num_boundaries) and not self._outbox:
+        is_saved = self._saved == (at.step, at.num_boundaries)
+        made = self._untold if is_saved else None
+        if is_saved and made is None and not self._outbox:
             return
-        kept = outbox.Outbox(why, at.step, at.num_boundaries, "stop", name_of(at), self._outbox)
-        kept.write(self.folder)
-        self._writer.write("stop", parts, at)
+        kind: CheckpointKind = "boundary" if at.num_boundaries > at.stage else "stop"
+        kind, name = (kind, name_of(at)) if made is None else (made.kind, Path(made.folder).name)
+        outbox.Outbox(why, at.step, at.num_boundaries, kind, name, self._outbox).write(self.folder)
+        if made is None:
+            self._writer.write(kind, parts, at)
 
     def _tell_of_waits(self, at: Progress) -> None:
         """Record what the ledger was waited for; callbacks heard of it while it was away."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import orchestrator
 from orchestrator.recording.outbox import FILE
+from orchestrator.runs.catalog import opened
+from store.errors import LedgerAway
 from store.ledger import Ledger, RunHandle, access, engine
 from store.records import StageRecord
 from tests.conftest import Evergreen
@@ -124,3 +127,34 @@ def test_the_command_line_says_how_to_go_on(
     locker.unlock()
     monkeypatch.undo()
     assert evergreen("resume", "alone", "--home", tmp_path).exit_code == 0
+
+
+# what the ledger is told when it goes away: a boundary, the start of the stage after it, that boundary's checkpoint
+@pytest.mark.parametrize("call", share(["start_stage", "record_boundary", "record_checkpoint"], 2))
+def test_a_boundary_at_which_the_ledger_goes_away_keeps_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    spec = {**alone(stages=3), "checkpoint": {"every_steps": 1, "keep": 1}}
+    orchestrator.run(spec, home=tmp_path / "whole")
+    real = getattr(Ledger, call)
+
+    def away(ledger: Ledger, run: RunHandle, record: Any) -> None:
+        is_due = {
+            "start_stage": lambda: record.index == 2,
+            "record_boundary": lambda: record.after_stage == 1,
+            "record_checkpoint": lambda: record.num_boundaries == 2,
+        }
+        if is_due[call]():
+            raise LedgerAway("the database is away")
+        real(ledger, run, record)
+
+    monkeypatch.setattr(Ledger, call, away)
+    assert orchestrator.run(spec, home=tmp_path).reason == "the database is away"
+    monkeypatch.undo()
+    assert orchestrator.resume("alone", home=tmp_path).status == "finished"
+    assert ending(tmp_path, "alone") == ending(tmp_path / "whole", "alone")
+    with opened(tmp_path, "alone") as (_, ledger):
+        kept = [(one.num_boundaries, one.step) for one in ledger.reading.checkpoints("alone") if one.kind == "boundary"]
+    assert kept == [(4, 9), (3, 6), (2, 3), (1, 0)]
+    assert orchestrator.fork("alone", 1, home=tmp_path).status == "finished"
+    assert ending(tmp_path, "alone-fork") == ending(tmp_path, "alone")
