@@ -61,6 +61,13 @@ class Quarantine:
         """Whether there would be something to pick without one of the environments."""
         return self.section is not None and len(self.open_environments) > 1
 
+    def goes_on_without(self, missing: NoTasks) -> bool:
+        """Whether there would be something to pick without what gives no tasks."""
+        name, own = missing.environment, self.categories[missing.environment]
+        others = [one for one in own if one != missing.category] if missing.category in own else []
+        is_left = any(self.is_open(name, one) for one in others) or any(one != name for one in self.open_environments)
+        return self.section is not None and is_left
+
     def judges(self, groups: Sequence[PlayedGroup]) -> bool:
         """Whether it is for it to say what these groups mean; not where the sampler lost all of them."""
         return self.section is not None and bool(_by_place(groups))

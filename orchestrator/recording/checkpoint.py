@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from environments import NoTasks
 from orchestrator.components import Components
 from orchestrator.measurements.contracts import Measurement
 from orchestrator.progress import Progress
@@ -19,9 +20,11 @@ from store.records import CheckpointKind
 EXPECTED = {"weights": 1, "policy": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
 MAY_BE = {
     "under_way": 1,  # only where a batch was played ahead
+    "missing": 1,  # only where one could not be
     "reference": 1,  # only where the objective compares with a frozen policy
     "measurements": 1,  # only where one keeps something: rows that are read again and again
 }
+OF_MISSING = ("environment", "category", "reason")
 THINNED = "the optimiser, whose state `checkpoint.boundaries` did not keep"
 
 
@@ -78,6 +81,9 @@ def components(parts: Components, progress: Progress, aside: Path, copies: HostC
         made.append(Component("measurements", MAY_BE["measurements"], partial(_save_measurements, keepers)))
     if played is not None:
         made.append(Component("under_way", MAY_BE["under_way"], partial(rollout_batch.save, played)))
+    if (missing := parts.rollouts.missing) is not None:
+        told = {"message": str(missing), **{name: getattr(missing, name) for name in OF_MISSING}}
+        made.append(json_component("missing", MAY_BE["missing"], told))
     # last: other ranks begin to write theirs, and rank 0 waits for them when it has written all else
     made.append(Component(OPTIMIZER, EXPECTED["optimizer"], parts.learner.optimizer.snapshot(aside, copies)))
     return made
@@ -116,6 +122,8 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint, *, wa
             anew.append("the reference policy")
     if "under_way" in opened.components:
         parts.rollouts.put_back(rollout_batch.load(opened.components["under_way"], parts.environments))
+    if "missing" in opened.components:
+        parts.rollouts.put_back_missing(NoTasks(**opened.read_json("missing")))
     if "measurements" in opened.components:
         for name, one in _keepers(parts).items():
             if (folder := opened.components["measurements"] / name).is_dir():

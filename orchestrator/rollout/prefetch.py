@@ -99,6 +99,12 @@ class Prefetch:
         """Wait for the batch that is under way, and keep it to be taken; None when there is none."""
         return None if self._under_way is None else result_of(self._under_way, self.player.scorer.tell_waiting)
 
+    @property
+    def missing(self) -> NoTasks | None:
+        """What the next batch could not be drawn of, where the run goes on without that: else it is drawn anew."""
+        missing = self._missing
+        return missing if missing is not None and self.choice.quarantine.goes_on_without(missing) else None
+
     def settle(self, watch: Stopwatch) -> None:
         """Wait until nothing is played any more, for who wants the sampler; the batch stays to be taken."""
         if self._under_way is not None:
@@ -109,6 +115,10 @@ class Prefetch:
         """Take up a batch that an earlier process played ahead."""
         self._under_way = Future()
         self._under_way.set_result(played)
+
+    def put_back_missing(self, missing: NoTasks) -> None:
+        """Take up what an earlier process could not draw the next batch of."""
+        self._missing = missing
 
     def _draw(self, step: int, at: Progress) -> tuple[list[Slot], list[Task]]:
         slots = self.choice.slots(self.spec.step.groups, step, at.environment, at.visited)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from environments import NoTasks, Task
 from orchestrator.curriculum import Curriculum
 from orchestrator.errors import SpecError
+from orchestrator.played_group import Slot
+from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
+from orchestrator.rollout.prefetch import Prefetch
+from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
 from orchestrator.spec.load import load_spec
+from orchestrator.stopwatch import Stopwatch
 from tests.integration.runs import At, Killed, component, ending, kill, series, told
-from tests.orchestrator.specs import small
+from tests.orchestrator.specs import alone, small
 from tests.shares import share
 
 HERE = "scoring.isolation=none"
+STEP_BEFORE = 2  # the first whose next batch draws what is broken
 AHEAD = small("ahead", sampler={"max_tokens": 3, "ahead": 1})
 
 
@@ -114,6 +123,59 @@ def test_a_fork_may_begin_or_cease_to_play_ahead(home: Path, waits: str) -> None
     assert {begun.status, ceased.status} == {"finished"}
     assert series(home, "begun", "versions_behind")[-3:] == [0, 1, 1]
     assert series(home, "ceased", "versions_behind")[-3:] == [0, 0, 0]
+
+
+def one_environment(categories: str, **curriculum: Any) -> dict[str, Any]:
+    spec = alone(categories=[*categories], steps=8, stages=1, character="judged_by_several")
+    return {
+        **spec,
+        "learner": {"lr": 0.01},
+        "curriculum": {**spec["curriculum"], **curriculum},
+        "sampler": {"max_tokens": 3, "ahead": 1},
+    }
+
+
+def fail_to_draw(monkeypatch: pytest.MonkeyPatch, category: str) -> None:
+    """Have servers give no tasks of a category."""
+    real = TaskSampler._draw
+
+    def draw(self: TaskSampler, slots: Sequence[Slot], beside: Sequence[Task]) -> list[Task]:
+        if any(slot.category == category for slot in slots):
+            raise NoTasks("no tasks", "one", category, "HTTP 500")
+        return real(self, slots, beside)
+
+    monkeypatch.setattr(TaskSampler, "_draw", draw)
+
+
+def test_stopped_when_the_next_batch_could_not_be_drawn_it_equals_the_uninterrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = one_environment("abcdefgh")
+    fail_to_draw(monkeypatch, "a")
+    run(spec, home=tmp_path / "whole")
+    told_of = [event["step"] for event in told(tmp_path / "whole", "alone")["events"] if event["kind"] == "quarantine"]
+    assert told_of == [STEP_BEFORE]
+    run(spec, home=tmp_path, until_step=STEP_BEFORE)
+    assert component(tmp_path, "alone", "missing")["category"] == "a"
+    resume("alone", home=tmp_path)
+    assert ending(tmp_path, "alone") == ending(tmp_path / "whole", "alone")
+
+
+@pytest.mark.parametrize("quarantine", [{}, None])
+def test_what_nothing_is_left_without_is_drawn_anew_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quarantine: dict[str, Any] | None
+) -> None:
+    spec = one_environment("a", quarantine=quarantine)
+    begin_next = Prefetch.begin_next
+
+    def begin_none(self: Prefetch, at: Progress, watch: Stopwatch) -> None:
+        fail_to_draw(monkeypatch, "a")
+        begin_next(self, at, watch)
+
+    monkeypatch.setattr(Prefetch, "begin_next", begin_none)
+    run(spec, home=tmp_path, until_step=1)
+    monkeypatch.undo()
+    assert resume("alone", home=tmp_path).status == "finished"
 
 
 def test_without_importance_weights_it_is_refused() -> None:
