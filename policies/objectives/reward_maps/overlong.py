@@ -4,7 +4,7 @@ Symbols: n the tokens that the policy wrote (of all turns), L the longest that a
 which should be the sampler's budget of tokens), `buffer` the last part of it. Nothing is charged up to L - buffer; from
 there the penalty rises linearly, to `factor` at L. Longer than L counts as L. To leave answers that were cut off out of
 the loss instead, say `cut_off: mask` in the sampler's section and take no `overlong`: they have no length then, and
-still count in their group's mean. (The paper describes both; its best runs, and verl, have this one alone.)
+still count in their group's mean.
 
 Entropy: indirect. Under a group estimator a long correct answer of a solved group gets a negative advantage. Hazard: it
 makes spread where the verifier saw none. The bandit's signal and dynamic sampling read rewards without this.
