@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class Measured:
                         pools[metric, cell.environment] = cell.split
             own = [value for (of, name), value in values.items() if of == metric and name is not None]
             if own:
-                values.setdefault((metric, None), sum(own) / len(own))
+                values.setdefault((metric, None), fmean(own))  # exact: a ledger's order of environments is its own
             for number in reading.network(run, metric):
                 if number.after_stage == stage and number.layer == -1 and number.value is not None:
                     values[metric, None] = number.value

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from orchestrator.bandits.contracts import Pick
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL, WindowStats
@@ -46,7 +45,7 @@ class StageWindow:
         is_complete = self.num_groups > 0
         if is_complete:
             signal = self.signal_sum / self.num_signals if self.num_signals else None
-            score = float(np.mean(list(self.scores.values())))
+            score = fmean(self.scores.values())  # exact: a resumed run has another order of categories
             self.history.append(WindowStats(score, self.num_groups, signal))
         self.num_steps = self.num_groups = self.num_signals = 0
         self.sums, self.signal_sum = {}, 0.0

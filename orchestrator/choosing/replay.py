@@ -13,6 +13,7 @@ and SPREAD are ours). Both rules read what boundaries measured on held-out tasks
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -104,7 +105,8 @@ class Replay:
 
     def _weight(self, name: str) -> float:
         if self.rule == "due":
-            return sum(age / self.window if age <= self.window else self.window / age for age in self._ages(name))
+            urgencies = (age / self.window if age <= self.window else self.window / age for age in self._ages(name))
+            return math.fsum(urgencies)  # exact: a resumed run has another order of categories
         best = self._best.get(name, 0.0)
         return 1 - self._accuracy[name] / best if best >= LEAST else 0.0
 

@@ -31,7 +31,11 @@ def prune(
     ] = None,
     boundaries: Annotated[
         bool,
-        typer.Option("--boundaries", help="Also checkpoints of boundaries but the newest: no fork then."),
+        typer.Option(
+            "--boundaries",
+            help="Also checkpoints of boundaries, but the newest and those that interventions of the run or its forks "
+            "read: no fork from what goes.",
+        ),
     ] = False,
     warm_starts: Annotated[
         bool,
@@ -41,7 +45,7 @@ def prune(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Free disk: delete the checkpoints between boundaries, but never a run's newest one, and what diverged.
+    """Free disk: delete the checkpoints between boundaries, but never the one a run goes on from, and what diverged.
 
     What stays can be resumed, told and forked at every boundary. Runs in use are left alone; the ledger keeps all
     its rows.

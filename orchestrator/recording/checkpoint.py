@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,19 +10,12 @@ from environments import NoTasks
 from orchestrator.components import Components
 from orchestrator.measurements.contracts import Measurement
 from orchestrator.progress import Progress
+from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.rollout import batch as rollout_batch
 from policies.host_copies import HostCopies
-from store.checkpoints import FOLDER, INTERVENED, OPTIMIZER, STATE, WEIGHTS, Component, OpenCheckpoint, json_component
+from store.checkpoints import INTERVENED, OPTIMIZER, Component, OpenCheckpoint, json_component
 from store.records import CheckpointKind
 
-# Raised when a component changes its shape; an older one is then refused by name instead of misread.
-EXPECTED = {"weights": 1, "policy": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
-MAY_BE = {
-    "under_way": 1,  # only where a batch was played ahead
-    "missing": 1,  # only where one could not be
-    "reference": 1,  # only where the objective compares with a frozen policy
-    "measurements": 1,  # only where one keeps something: rows that are read again and again
-}
 OF_MISSING = ("environment", "category", "reason")
 THINNED = "the optimiser, whose state `checkpoint.boundaries` did not keep"
 
@@ -31,24 +23,6 @@ THINNED = "the optimiser, whose state `checkpoint.boundaries` did not keep"
 def name_of(at: Progress, kind: CheckpointKind = "boundary") -> str:
     """Name the folder of a checkpoint of this position; an intervention's lies beside that of its boundary."""
     return f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}{INTERVENED if kind == 'intervention' else ''}"
-
-
-def weights_after(run_folder: Path, stage: int) -> Path | None:
-    """Find the weights of a run's own checkpoint of the boundary after a stage; None: there is none any more.
-
-    They are those that the boundary measured, before any intervention.
-    """
-    for folder in sorted(run_folder.glob(f"{FOLDER}/step-*-boundary-{stage + 1:03d}")):
-        state = folder / "progress" / STATE
-        if state.is_file() and json.loads(state.read_bytes())["stage"] == stage:  # else: from inside the next stage
-            return folder / WEIGHTS
-    return None
-
-
-def weights_at_start_of(run_folder: Path, stage: int) -> Path | None:
-    """Find the weights with which a stage began in a run's own checkpoints, after any intervention; None: not here."""
-    intervened = sorted(run_folder.glob(f"{FOLDER}/step-*-boundary-{stage:03d}{INTERVENED}"))
-    return intervened[-1] / WEIGHTS if intervened else weights_after(run_folder, stage - 1)
 
 
 def components(parts: Components, progress: Progress, aside: Path, copies: HostCopies | None = None) -> list[Component]:

@@ -21,11 +21,13 @@ from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics
 from orchestrator.recording.checkpoint import name_of
 from orchestrator.recording.checkpoint_writer import CheckpointWriter
+from orchestrator.recording.saved_state import read_by_forks
 from orchestrator.recording.step_metrics import StepResult
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.weight_check import require_healthy
 from store import checkpoints, report
 from store.checkpoint_copies import CheckpointCopier
+from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.ledger.rows import MAX_ARMS
 from store.records import (
@@ -299,6 +301,8 @@ class RunRecorder:
         records, section = self.ledger.checkpoints(self.run), parts.spec.checkpoint
         num_lasting = checkpoints.NUM_WHOLE if section.boundaries == "none" else None
         needed = checkpoints.read_by_interventions(records) if parts.spec.interventions else set()
+        if num_lasting is not None:
+            needed |= read_by_forks(Home(self.folder.parent, create=False), self.folder.name)
         superfluous = checkpoints.superfluous(records, section.keep, num_lasting, needed)
         checkpoints.delete(self.folder, superfluous, self._writer.remove)
         for old in superfluous:

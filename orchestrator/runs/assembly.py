@@ -25,7 +25,7 @@ from orchestrator.measurements.interim import InterimEvaluation
 from orchestrator.measurements.network_reading import Network
 from orchestrator.measurements.surroundings import Surroundings, make_measurement
 from orchestrator.numeric_guards import NumericGuards
-from orchestrator.recording.checkpoint import weights_after, weights_at_start_of
+from orchestrator.recording.saved_state import weights_after, weights_at_start_of
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
@@ -55,7 +55,6 @@ from policies.objectives.by_environment import make_objective
 from policies.policy import Policy
 from policies.ranks import Alone
 from policies.samplers.contracts import Sampler
-from store import identity
 from store.home import Home
 from store.records import CategoryRecord, EnvironmentRecord, RunRecord
 
@@ -190,8 +189,8 @@ def assemble(
             closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler,
             started_ranks(spec, policy, home.run_folder(spec.name)) as work,
         ):
-            weights_of = partial(_weights_after, home, spec.name)
-            start_of_stage = partial(_weights_at_start_of, home, spec.name)
+            weights_of = partial(weights_after, home, spec.name)
+            start_of_stage = partial(weights_at_start_of, home, spec.name)
             parts = put_together(foundation, sampler, scorer, held_out, weights_of, start_of_stage, work)
             with parts.rollouts.running():
                 yield parts
@@ -263,19 +262,3 @@ def put_together(
         guards=NumericGuards(spec, learner, start_of_stage),
         stopping=StopConditions(spec.curriculum.stage),
     )
-
-
-def _weights_at_start_of(home: Home, name: str, stage: int) -> Path | None:
-    """Find the weights with which a stage began, those of the run that it was forked from among them."""
-    return weights_at_start_of(home.run_folder(name), stage) or _weights_after(home, name, stage - 1)
-
-
-def _weights_after(home: Home, name: str, stage: int) -> Path | None:
-    """Find the weights after a stage in a run's own checkpoints, else in those of the run that it was forked from."""
-    folder = home.run_folder(name)
-    if (found := weights_after(folder, stage)) is not None:
-        return found
-    own = identity.read(folder)
-    if own is None or own.lineage is None or stage > own.lineage.stage:
-        return None
-    return _weights_after(home, own.lineage.parent, stage)

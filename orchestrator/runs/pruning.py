@@ -1,4 +1,8 @@
-"""Freeing disk by rule: what a run needs to be resumed, reported and forked stays; the rest may go."""
+"""Freeing disk by rule: what a run needs to be resumed, reported and forked stays; the rest may go.
+
+Without boundaries what stays is the checkpoint that a run goes on from, the newest boundary, which a guard may go back
+to, and the boundaries that interventions of the run and of its forks read.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.recording import outbox
+from orchestrator.recording.saved_state import read_by_forks
+from orchestrator.runs import stop_reasons
 from orchestrator.runs.catalog import find_run, is_run, opened
 from orchestrator.runs.recovery import put_aside, unrecorded
 from store import checkpoints
@@ -44,8 +50,9 @@ def prune(
     """Delete what the rule says, in these runs or in all: every checkpoint between boundaries but the newest,
     and what was put aside since its weights diverged.
 
-    `boundaries`: also those of boundaries but the newest. A run keeps its newest checkpoint, so it can be resumed
-    and its weights copied out; a run in use is left alone.
+    `boundaries`: also those of boundaries, but the newest and those that interventions of the run or its forks read. A
+    run keeps the checkpoint that it goes on from, so it can be resumed and its weights copied out; newer ones that are
+    damaged, or diverged, wait for that. A run in use is left alone.
     """
     with opened(path) as (home, ledger):
         for name in runs:
@@ -91,18 +98,21 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
         return Freed(name, 0, 0, "everything", f"{why}: `evergreen resume {name}` tells it")
     try:
         with run_lock(folder), opened(home.path, name) as (_, ledger):
-            return _prune_checkpoints(ledger, folder, name, boundaries, dry_run)
+            return _prune_checkpoints(ledger, home, name, boundaries, dry_run)
     except RunBusy as busy:  # somebody was faster
         return Freed(name, 0, 0, "everything", str(busy))
 
 
-def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool, dry_run: bool) -> Freed:
-    known = ledger.reading.checkpoints(name)
-    _, damaged = checkpoints.newest_valid(folder, known)  # they are no reason to delete one that is whole
-    records = known[len(damaged) :]
+def _prune_checkpoints(ledger: Ledger, home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
+    folder, known = home.run_folder(name), ledger.reading.checkpoints(name)
+    diverged = stop_reasons.last_divergence(ledger.reading.events(name))
+    _, unfit = stop_reasons.newest_healthy(folder, known, diverged)  # they are no reason to delete one that is fit
+    records = known[len(unfit) :]
     may_intervene = ledger.reading.spec(name)["curriculum"]["boundary"].get("interventions")
     needed = checkpoints.read_by_interventions(records) if may_intervene else set()
-    doomed = checkpoints.superfluous(records, 0, 0 if boundaries else None, needed)
+    if boundaries:
+        needed |= read_by_forks(home, name)
+    doomed = checkpoints.superfluous(records, 0, 1 if boundaries else None, needed)
     void = []  # damaged ones that the run went back behind: whole ones that no row names wait for `resume`
     for path in unrecorded(folder, known):
         try:
@@ -120,7 +130,7 @@ def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool
         remove_leftovers(folder / checkpoints.FOLDER)
         for path in void:
             remove_folder(path)
-    kept = len(known) - len(damaged) - len(doomed)
+    kept = len(known) - len(unfit) - len(doomed)
     return Freed(name, len(doomed) + len(left), num_bytes, f"{kept} checkpoint{'' if kept == 1 else 's'}")
 
 

@@ -17,9 +17,10 @@ from orchestrator.os_signals import Signalled, catching_signals
 from orchestrator.progress import Progress
 from orchestrator.recording import events as run_events
 from orchestrator.recording import outbox
-from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, THINNED, restore
+from orchestrator.recording.checkpoint import THINNED, restore
 from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
+from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.rollout.task_supply import check_supply
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
@@ -309,16 +310,7 @@ class RunSession:
         found, events = self._find_outbox()
         records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
         diverged = stop_reasons.last_divergence(self.ledger.reading.events(self.spec.name))
-        is_healthy = stop_reasons.healthy_under(diverged)
-
-        def is_full(folder: Path) -> None:
-            is_healthy(folder)
-            if checkpoints.is_thin(folder):
-                raise CheckpointError("the optimiser's state was taken out of it")
-
-        record, skipped = checkpoints.newest_valid(self.folder, records, is_full)
-        if record is None:
-            record, skipped = checkpoints.newest_valid(self.folder, records, is_healthy)
+        record, skipped = stop_reasons.newest_healthy(self.folder, records, diverged)
         refuse_exchanged(self.folder, [one.record for one in skipped])
         self._diverged = [one.record for one in skipped if one.reason == stop_reasons.NOT_FINITE]
         self._outbox = self._outbox if record in found else None

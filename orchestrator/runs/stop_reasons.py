@@ -2,6 +2,7 @@
 
 Weights are known to be good once a batch or an evaluation was played with them. So a checkpoint is, if its weights are
 older than those whose logits were not finite; which these were stands in the event that the divergence left.
+Loads no torch.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from pathlib import Path
 from environments import EnvironmentFault
 from orchestrator.errors import EvergreenError, UserError
 from orchestrator.progress import Progress
-from orchestrator.recording.checkpoint import EXPECTED, MAY_BE
+from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.spec import Spec
 from policies.errors import NonFiniteLogits, PolicyError, RankLost
-from store.checkpoints import open_checkpoint
+from store.checkpoints import Skipped, is_thin, newest_valid, open_checkpoint
 from store.errors import CheckpointError, StoreError
 from store.files import refusal
 from store.ledger import Reading
@@ -53,6 +54,24 @@ def divergence_event(
 def last_divergence(events: Sequence[EventRow]) -> EventRow | None:
     """Find the divergence that a run has not gone behind since; a run that goes back to a checkpoint forgets it."""
     return next((event for event in reversed(events) if event.kind == KIND), None)
+
+
+def newest_healthy(
+    run_folder: Path, records: Sequence[CheckpointRecord], divergence: EventRow | None
+) -> tuple[CheckpointRecord | None, list[Skipped]]:
+    """Find the checkpoint that a run goes on from: the newest of whole files and healthy weights.
+
+    One without the optimiser's state is taken where no other is left. Also returns those that were passed over.
+    """
+    is_healthy = healthy_under(divergence)
+
+    def is_full(folder: Path) -> None:
+        is_healthy(folder)
+        if is_thin(folder):
+            raise CheckpointError("the optimiser's state was taken out of it")
+
+    record, skipped = newest_valid(run_folder, records, is_full)
+    return (record, skipped) if record is not None else newest_valid(run_folder, records, is_healthy)
 
 
 def healthy_under(divergence: EventRow | None) -> Callable[[Path], None]:

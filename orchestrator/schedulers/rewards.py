@@ -14,6 +14,7 @@ bandits' form of the signal is not used here. `advantage` ignores forgetting, `g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -80,10 +81,10 @@ def stage_reward(kind: Reward, outcome: StageOutcome, forgetting_weight: float =
     if kind == "gain":
         return changes[own] / outcome.cost
     if kind == "total_gain":
-        return sum(changes.values()) / outcome.cost
+        return math.fsum(changes.values()) / outcome.cost  # exact: a resumed run has another order of environments
     losses = (
         max(0.0, max(outcome.best.get(name, 0.0), outcome.before[name]) - outcome.after[name])
         for name in changes
         if name != own
     )
-    return changes[own] - forgetting_weight * sum(losses)
+    return changes[own] - forgetting_weight * math.fsum(losses)

@@ -17,8 +17,9 @@ from orchestrator.errors import UserError
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.progress import Progress
-from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
+from orchestrator.recording.checkpoint import restore
 from orchestrator.recording.recorder import holdouts
+from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.runs.assembly import assemble, lay_foundation
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.environments import find_held_out

@@ -96,7 +96,8 @@ def moved(weights: Sequence[float], influences: Sequence[float], rate: float) ->
     logits = [math.log(weight) + rate * one if weight > 0 else -math.inf for weight, one in pairs]
     largest = max(logits)
     terms = [math.exp(logit - largest) for logit in logits]
-    return [term / sum(terms) for term in terms]
+    whole = math.fsum(terms)  # exact: a resumed run has another order of components
+    return [term / whole for term in terms]
 
 
 def update_weights(kept: dict[str, Any], influences: Mapping[str, float], config: Config) -> dict[str, float]:

@@ -138,3 +138,14 @@ def test_random_replay_as_a_map_is_what_a_number_is() -> None:
     for step in range(5):
         assert choice("random").slots(16, step, "words", []) == number.slots(16, step, "words", [])
         number = make_choice(CurriculumSection.model_validate({"stage": {"replay": 0.5, "from": "all"}}), CATEGORIES, 0)
+
+
+def test_the_order_of_categories_changes_no_bit() -> None:
+    """A checkpoint has them by name."""
+    lost = {"z": 4, "m": 4, "a": 1}  # by category: the stage after which its task was lost
+    one, other = (Replay("due", 7, {"words": lost}) for _ in range(2))
+    for stage in range(5):
+        one.observe(stage, [], [item for name, at in lost.items() for item in items("words", name, 4 * (stage < at))])
+    other.load_state(json.loads(json.dumps(one.state(), sort_keys=True)))
+    look = [accuracy("words", 0.5)]
+    assert one.observe(4, look, []) == other.observe(4, look, [])

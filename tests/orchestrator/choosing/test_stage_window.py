@@ -60,6 +60,16 @@ def test_they_go_on_from_their_state_after_json(num_steps: int) -> None:
     assert copy == evals
 
 
+def test_the_order_of_categories_changes_no_bit() -> None:
+    """A checkpoint has them by name."""
+    one = StageWindow(scores={"z": 4 / 7, "m": 1 / 7, "a": 1 / 7})
+    other = StageWindow.from_state(json.loads(json.dumps(asdict(one), sort_keys=True)))
+    for window in (one, other):
+        for _ in range(10):
+            window.add_step([earning("m", [False] * 6 + [True], 0.375)])
+    assert one.history == other.history
+
+
 def standing(stage_step: int, score: float = 0.99) -> Progress:
     at = Progress(num_stages=2, steps_per_stage=100, stage=1, stage_step=stage_step)
     at.window.history += [WindowStats(score, 5000, 0.001)] * (stage_step // 10)

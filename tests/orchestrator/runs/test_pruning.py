@@ -3,17 +3,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 import orchestrator
+from orchestrator.rollout.player import Player
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.pruning import prune, size_on_disk
+from policies.errors import NonFiniteLogits
 from store.lock import entry_lock, run_lock
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
-from tests.orchestrator.specs import small
+from tests.orchestrator.specs import alone, small
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def test_the_disk_shrinks_by_what_is_said(home: Path) -> None:
 def test_a_stopped_run_keeps_what_it_needs_to_go_on(finished: Path, tmp_path: Path) -> None:
     orchestrator.run(small(objective="repo_r"), home=tmp_path / "cut", until_step=5)
     prune(tmp_path / "cut", boundaries=True, warm_starts=True)
-    assert len(kinds(tmp_path / "cut", "small")) == 1
+    assert kinds(tmp_path / "cut", "small") == ["periodic", "boundary"]
     orchestrator.resume("small", home=tmp_path / "cut")
     assert ending(tmp_path / "cut", "small") == ending(finished, "small")
 
@@ -130,8 +133,82 @@ def test_a_run_whose_newest_checkpoint_is_damaged_keeps_the_newest_whole_one(hom
     newest = max(folder.iterdir())
     (newest / "manifest.json").unlink()
     prune(home, ["small"], boundaries=True)
-    assert [path.name for path in sorted(folder.iterdir())] == ["step-000008-boundary-003", newest.name]
+    kept = ["step-000006-boundary-003", "step-000008-boundary-003", newest.name]
+    assert [path.name for path in sorted(folder.iterdir())] == kept
     assert orchestrator.resume("small", home=home, stages=4).status == "finished"
+
+
+EVERY_STEP = {"every_steps": 1, "background": False}
+
+
+@pytest.mark.parametrize("boundaries", [False, True])
+def test_a_diverged_run_keeps_the_checkpoint_that_it_goes_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boundaries: bool
+) -> None:
+    real = Player.play
+
+    def play(
+        self: Player, tasks: Any, size: int, sampling: Any, stream: str, step: int, *rest: Any, **more: Any
+    ) -> Any:
+        if step == 5:
+            raise NonFiniteLogits("logits that are not finite", self.policy.version)
+        return real(self, tasks, size, sampling, stream, step, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Player, "play", play)
+        outcome = orchestrator.run({**alone(steps=6, stages=1), "checkpoint": EVERY_STEP}, home=tmp_path)
+    assert "diverged at step 5" in str(outcome.reason)
+    prune(tmp_path, boundaries=boundaries)
+    with opened(tmp_path, "alone") as (_, ledger):
+        assert [record.step for record in ledger.reading.checkpoints("alone")] == [4, 3, 0], "4 is what diverged"
+    assert orchestrator.resume("alone", home=tmp_path).status == "finished"
+    with opened(tmp_path, "alone") as (_, ledger):
+        resumed = [event.step for event in ledger.reading.events("alone") if event.kind == "resumed"]
+    assert resumed == [3]
+
+
+def test_the_start_of_the_stage_under_way_stays_for_a_guard_that_goes_back_to_it(tmp_path: Path) -> None:
+    guard = {"when": "response_len > 0", "steps": 2, "action": "roll_back", "most": 9}
+    spec = {**alone(steps=4), "checkpoint": EVERY_STEP, "guards": {"of": [guard]}}
+    orchestrator.run(spec, home=tmp_path / "whole")
+    orchestrator.run(spec, home=tmp_path / "cut", until_step=5)
+    prune(tmp_path / "cut", boundaries=True)
+    assert kinds(tmp_path / "cut", "alone") == ["periodic", "boundary"]
+    assert orchestrator.resume("alone", home=tmp_path / "cut").status == "finished"
+    assert ending(tmp_path / "cut", "alone") == ending(tmp_path / "whole", "alone")
+
+
+def averaging(name: str, *origins: str) -> list[str]:
+    """Change a fork: it averages its weights with older ones after every stage."""
+    asked = [{"type": "average", "of": origin} for origin in origins]
+    return [f"name={name}", "curriculum.stages=4", f"curriculum.boundary={json.dumps({'interventions': asked})}"]
+
+
+def test_boundaries_that_interventions_of_forks_read_stay(tmp_path: Path) -> None:
+    orchestrator.run(alone(steps=1, stages=4), home=tmp_path)
+    orchestrator.fork("alone", 2, overrides=averaging("child", "base", "previous"), home=tmp_path, until_step=3)
+    orchestrator.fork("child", 2, overrides=["name=grandchild"], home=tmp_path, until_step=3)
+    prune(tmp_path, boundaries=True)
+    kept = sorted(path.name for path in (tmp_path / "alone" / "checkpoints").iterdir())
+    stages = (0, 1, 4)  # 2 they have themselves
+    assert kept == [f"step-{stage:06d}-boundary-{stage + 1:03d}" for stage in stages]
+    assert orchestrator.resume("child", home=tmp_path).status == "finished"
+    assert orchestrator.resume("grandchild", home=tmp_path).status == "finished"
+    shutil.rmtree(tmp_path / "child")
+    shutil.rmtree(tmp_path / "grandchild")
+    prune(tmp_path, ["alone"], boundaries=True)
+    assert kinds(tmp_path, "alone") == ["boundary"]
+
+
+def test_a_run_that_keeps_few_boundaries_by_itself_keeps_those_that_its_forks_read(tmp_path: Path) -> None:
+    spec = {**alone(steps=1, stages=4), "checkpoint": {"boundaries": "none", "keep": 1}}
+    orchestrator.run(spec, home=tmp_path, until_step=2)
+    orchestrator.fork("alone", 1, overrides=averaging("child", "base"), home=tmp_path, until_step=2)
+    orchestrator.resume("alone", home=tmp_path)
+    with opened(tmp_path, "alone") as (_, ledger):
+        lasting = [record.num_boundaries for record in ledger.reading.checkpoints("alone") if record.kind == "boundary"]
+    assert lasting == [5, 4, 1]
+    assert orchestrator.resume("child", home=tmp_path).status == "finished"
 
 
 def test_a_damaged_checkpoint_that_the_run_went_back_behind_goes_and_a_whole_one_waits(home: Path) -> None:

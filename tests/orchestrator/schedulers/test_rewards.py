@@ -55,3 +55,14 @@ def test_without_the_environments_own_scores_there_is_no_reward(kind: Reward) ->
 
 def test_without_a_comparison_there_is_no_advantage() -> None:
     assert stage_reward("advantage", replace(STAGE, signal=None)) is None
+
+
+@pytest.mark.parametrize("kind", ["total_gain", "retention"])
+def test_the_order_of_the_scores_changes_no_bit(kind: Reward) -> None:
+    """A checkpoint has them by name, the spec in its own order."""
+    rise = 1 if kind == "total_gain" else -1
+    after = {"z": 0.1, "m": 0.2, "a": 0.3, "e": 0.0}
+    before, after = dict.fromkeys(after, 0.0), {name: rise * score for name, score in after.items()}
+    one = replace(STAGE, before=before, after=after, best={})
+    other = replace(one, before=dict(sorted(before.items())))
+    assert stage_reward(kind, one) == stage_reward(kind, other)

@@ -107,6 +107,12 @@ def test_weights_move_by_influence() -> None:
     assert found == pytest.approx([0.806034, 0.177914, 0.016052], abs=1e-6)
 
 
+def test_the_order_of_weights_changes_no_bit() -> None:
+    """A checkpoint has them by name, the options in their own order."""
+    one = weighted.moved([0.5, 0.3, 0.2], [2, 2, 1], 1.0)
+    assert one == weighted.moved([0.2, 0.3, 0.5], [1, 2, 2], 1.0)[::-1]
+
+
 def test_influence_of_gradients() -> None:
     """Reference: objectives.md 13.4."""
     gradients = f64([[1, 0], [0.5, 0.5], [-1, 0.2]])
