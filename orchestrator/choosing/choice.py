@@ -37,6 +37,7 @@ from orchestrator.spec.sections import CurriculumSection
 from orchestrator.spec.sections import Replay as ReplaySection
 from store.records import EVERYTHING, CellRecord, HoldoutQueryRecord, ItemRecord, Role
 
+RETOLD = "the bandits, which are told another `signal`"
 Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable categories, by environment
 
 
@@ -75,6 +76,7 @@ class Choice(ABC):
         self.categories, self._arms = categories, arms
         self.quarantine = Quarantine(section.quarantine, categories)
         given = signals_of(section.bandit)
+        self._told = {name: getattr(given, name) for name in ("signal", "signal_reward", "signal_scale")}
         self._form, self._reads_value = given.signal, given.signal_reward == "value"
         self._is_scaled = given.signal_scale == "quantile"
         self._scales: dict[str, QuantileScale] = {}
@@ -167,13 +169,14 @@ class Choice(ABC):
         return {
             "bandits": {name: bandit.state() for name, bandit in self.bandits.items()},
             "bandit": registry.type_of(self.config),
+            "told": self._told,
             "scales": {name: scale.state() for name, scale in self._scales.items()},
             **(self.scheduler.state() if self.scheduler else {}),
             **({"quarantine": quarantine} if (quarantine := self.quarantine.state()) else {}),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
-        """Continue from a state; returns what begins anew because a fork changed its type.
+        """Continue from a state; returns what begins anew because a fork changed its type, or what it is told.
 
         An environment that joined since keeps its fresh bandit. Where everything was in quarantine, which stopped the
         run, all of it is tried again: it may be mended by now.
@@ -185,9 +188,10 @@ class Choice(ABC):
             self.quarantine.lift()
         anew = self.scheduler.load_state(state, self.quarantine.open_environments) if self.scheduler else []
         own_type = registry.type_of(self.config)
-        if state.get("bandit", own_type) != own_type:
+        is_other = state.get("bandit", own_type) != own_type
+        if is_other or state.get("told", self._told) != self._told:
             self._offer_what_is_open()
-            return ["the bandits", *anew]
+            return ["the bandits" if is_other else RETOLD, *anew]
         for name, bandit in self.bandits.items():
             if name in saved:
                 restore_bandit(bandit, saved[name], self._open_arms(name))

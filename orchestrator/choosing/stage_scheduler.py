@@ -19,6 +19,7 @@ from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
 from store.sentences import num
 
+REPAID = "the scheduler, which is paid by another `reward`"
 LEARNING = (GuardedScheduler, ClusteredScheduler)  # those that decide by what stages earned
 
 
@@ -98,14 +99,18 @@ class StageScheduler:
     def state(self) -> dict[str, Any]:
         """State as JSON."""
         scores = {"scores": self._scores, "best": self._best}
-        return {"scheduler": self.scheduler.state(), "scheduler_type": self.name, **scores}
+        kind = {"scheduler_type": self.name, "reward": self._rewards.reward}
+        return {"scheduler": self.scheduler.state(), **kind, **scores}
 
     def load_state(self, state: Mapping[str, Any], environments: Sequence[str]) -> list[str]:
-        """Continue from a state, among these environments; returns what begins anew because a fork changed its type."""
+        """Continue from a state, among these environments; returns what begins anew because of what a fork changed."""
         self._scores, self._best = dict(state.get("scores", {})), dict(state.get("best", {}))
         if state.get("scheduler_type", self.name) != self.name or not self._has_clusters_of(state["scheduler"]):
             offer(self.scheduler, dict.fromkeys(environments))
             return ["the scheduler"]
+        if state.get("reward", self._rewards.reward) != self._rewards.reward:
+            offer(self.scheduler, dict.fromkeys(environments))
+            return [REPAID]
         restore_bandit(self.scheduler, state["scheduler"], dict.fromkeys(environments))
         return []
 
@@ -138,10 +143,16 @@ class StageScheduler:
         kind, reward = self._rewards.reward, self._rewards.earned(outcome)
         # a stage that nothing can be said of earns 0: as no observation it would stay new, and be picked again
         groups = max(1, num_groups) if kind == "advantage" else 1
+        begins_scores = (
+            kind != "advantage" and at.pick.arm in scores.keys() - self._scores
+        )  # only now: the next one can
+        groups = 0 if begins_scores else groups
         score, scatter = at.stage_score if kind == "advantage" else (None, 0.0)
         self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups, score, scatter)])
         if not isinstance(self.scheduler, LEARNING):
             return StageReward(reward)
+        if begins_scores:
+            return StageReward(None, f"{at.pick.arm} had no held-out score when its stage began ({kind}): not judged")
         if reward is None:
             return StageReward(None, f"{at.pick.arm} left nothing to judge it by ({kind}), which counts as 0")
         text = f"{at.pick.arm} earned {reward:.3f}"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.callbacks import Callback, Watchers
+from orchestrator.choosing.choice import RETOLD
+from orchestrator.choosing.stage_scheduler import REPAID
 from orchestrator.components import Components
 from orchestrator.curriculum import Curriculum
 from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
@@ -362,6 +364,8 @@ class RunSession:
 def _why_anew(part: str) -> str:
     if part == THINNED:
         return f"begins anew: {part}, so this is not bit for bit what went on from there"
+    if part in (REPAID, RETOLD):
+        return f"begins anew after the fork: {part}"
     return f"begins anew, because the fork gave it another type: {part}"
 
 

@@ -129,6 +129,12 @@ def test_what_gets_another_type_begins_anew_and_says_so(home: Path) -> None:
     assert parts == ["the bandits", "the scheduler", "the objective's controllers"]
 
 
+def test_bandits_that_are_told_another_signal_begin_anew_and_say_so(home: Path) -> None:
+    name = orchestrator.fork("small", 1, home=home, overrides=["curriculum.bandit.signal=standardised"]).name
+    events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
+    assert events == ["begins anew after the fork: the bandits, which are told another `signal`"]
+
+
 def test_a_fork_with_shorter_stages_counts_its_steps_as_they_are(home: Path) -> None:
     overrides = ["curriculum.stage.steps=1", "curriculum.stages=4"]
     name = orchestrator.fork("small", 2, home=home, overrides=overrides).name

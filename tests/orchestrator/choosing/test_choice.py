@@ -14,6 +14,7 @@ from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
 from orchestrator.errors import SpecError
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
+from orchestrator.schedulers.rewards import GAIN_SCALE
 from orchestrator.spec.sections import CurriculumSection
 from tests.orchestrator.rollout.episodes import earning, group, in_slot
 
@@ -165,6 +166,60 @@ def test_the_scheduler_hears_what_its_stage_earned() -> None:
     at.begin_stage(chosen.next_environment().pick)
     assert chosen.end_stage(at, {}).reward is None, "a stage without groups teaches nothing"
     assert chosen.state()["scheduler"]["pending"] == []
+
+
+def forked(parent: Choice, **section: Any) -> tuple[Choice, list[str]]:
+    fork = choice(seed=5, **section)
+    return fork, fork.load_state(json.loads(json.dumps(parent.state())))
+
+
+def of_scheduler(chosen: Choice) -> dict[str, tuple[float | None, int]]:
+    return {arm.arm: (arm.value, arm.num_picks) for arm in chosen.arms() if arm.bandit == EVERYTHING}
+
+
+def test_a_scheduler_that_a_fork_pays_by_another_reward_begins_anew() -> None:
+    parent, at = choice(scheduler="discounted_ucb"), Progress(num_stages=8, steps_per_stage=2)
+    for _ in NAMES:
+        at.begin_stage(parent.next_environment().pick)
+        at.end_step([earning("3", [True, False], 0.3)])
+        parent.end_stage(at, {})
+    same, anew = forked(parent, scheduler={"type": "discounted_ucb", "width": 0.3})
+    assert (anew, of_scheduler(same)) == ([], of_scheduler(parent))
+    paid_in_gains = {"type": "discounted_ucb", "reward": "gain"}
+    fork, anew = forked(parent, scheduler=paid_in_gains)
+    assert anew == ["the scheduler, which is paid by another `reward`"]
+    assert of_scheduler(fork) == dict.fromkeys(NAMES, (None, 0))
+    older = {name: value for name, value in parent.state().items() if name != "reward"}
+    assert choice(scheduler=paid_in_gains).load_state(older) == [], "a state without the key says of no other"
+
+
+def test_a_stage_that_began_without_scores_teaches_a_scheduler_nothing() -> None:
+    chosen, at = choice(scheduler={"type": "discounted_ucb", "reward": "gain"}), Progress(8, 2)
+    earned = []
+    for score in (0.4, 0.6):
+        at.begin_stage(chosen.next_environment().pick)
+        at.stage_step = 2
+        earned.append(chosen.end_stage(at, dict.fromkeys(NAMES, score)))
+    assert [one.reward for one in earned] == [None, pytest.approx(GAIN_SCALE * 0.2)]
+    assert earned[0].why.endswith("had no held-out score when its stage began (gain): not judged")
+    assert [value for value, _ in of_scheduler(chosen).values() if value is not None] == [pytest.approx(1.0)]
+    assert chosen.state()["scheduler"]["pending"] == []
+
+
+@pytest.mark.parametrize("mode", ["staged", "flat"])
+def test_bandits_that_a_fork_tells_another_signal_begin_anew(mode: str) -> None:
+    usual = {"type": "sec", "signal_scale": "quantile"}
+    parent = choice(mode=mode, bandit=usual)
+    parent.learn(played(parent.slots(8, 1, "words", ["words"]), [0.3] * 8, 0.5))
+    for changed in ({"signal": "standardised"}, {"signal_reward": "correct"}, {"signal_scale": "none"}):
+        fork, anew = forked(parent, mode=mode, bandit={**usual, **changed})
+        assert anew == ["the bandits, which are told another `signal`"]
+        assert list(fork.arms()) == list(choice(mode=mode, bandit=usual).arms())
+        assert fork.state()["scales"] == {}
+        older = {name: value for name, value in parent.state().items() if name != "told"}
+        assert choice(mode=mode, bandit={**usual, **changed}).load_state(older) == []
+    same, anew = forked(parent, mode=mode, bandit={**usual, "learning_rate": 0.1})
+    assert (anew, [arm.value for arm in same.arms()]) == ([], [arm.value for arm in parent.arms()])
 
 
 @pytest.mark.parametrize(
