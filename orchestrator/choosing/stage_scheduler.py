@@ -143,15 +143,14 @@ class StageScheduler:
         kind, reward = self._rewards.reward, self._rewards.earned(outcome)
         # a stage that nothing can be said of earns 0: as no observation it would stay new, and be picked again
         groups = max(1, num_groups) if kind == "advantage" else 1
-        begins_scores = (
-            kind != "advantage" and at.pick.arm in scores.keys() - self._scores
-        )  # only now: the next one can
-        groups = 0 if begins_scores else groups
+        # one that began without a score, as the first of a fork that is paid by them anew, says nothing; the next can
+        began_unscored = kind != "advantage" and at.pick.arm in scores.keys() - self._scores
+        groups = 0 if began_unscored else groups
         score, scatter = at.stage_score if kind == "advantage" else (None, 0.0)
         self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups, score, scatter)])
         if not isinstance(self.scheduler, LEARNING):
             return StageReward(reward)
-        if begins_scores:
+        if began_unscored:
             return StageReward(None, f"{at.pick.arm} had no held-out score when its stage began ({kind}): not judged")
         if reward is None:
             return StageReward(None, f"{at.pick.arm} left nothing to judge it by ({kind}), which counts as 0")
