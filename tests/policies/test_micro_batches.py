@@ -133,7 +133,8 @@ def test_no_rows_make_no_micro_batches() -> None:
 
 def test_totals_count_the_whole_update() -> None:
     mask_BT = torch.tensor([[0, 1, 1], [0, 0, 0], [0, 0, 1]]).bool()
-    some = replace(BATCH.take(torch.arange(3)), mask_BT=mask_BT, group_B=torch.tensor([4, 5, 4]))
+    own = BATCH.take(torch.arange(3))
+    some = replace(own, mask_BT=mask_BT, advantage_BT=torch.zeros(3, 3), group_B=torch.tensor([4, 5, 4]))
     totals = totals_of(some, -1.5, {"a": 2.0})
     assert (totals.num_tokens, totals.num_sequences, totals.mean_lp) == (3, 2, -1.5)
     assert totals.group_tokens == {4: 3}
