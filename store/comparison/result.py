@@ -136,7 +136,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             *gathered.warnings,
             *warned,
             *_budgets(gathered),
-            *_sums(gathered, of),
+            *_unequal_environments(gathered, of),
             *_parts(carried),
             *_starts(reading, gathered, of),
         ],
@@ -170,7 +170,7 @@ def _beside(
     reading: Reading, gathered: ComparedRuns, of: Measure, baseline: str | None, chosen: Sequence[str]
 ) -> Beside | None:
     """Compare the same runs on what is asked in one breath; None: nothing is, or they cannot be compared on it."""
-    name = scores.beside(of, bool(chosen or _in_some(gathered)[0]))
+    name = scores.beside(of, bool(chosen or _not_in_all(gathered)[0]))
     if name is None:
         return None
     other = scores.measure(name)
@@ -302,16 +302,16 @@ def _starts(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
     return [f"{what}: {listed(texts, 8)}."] if texts else []
 
 
-def _in_some(gathered: ComparedRuns) -> tuple[list[str], list[str]]:
+def _not_in_all(gathered: ComparedRuns) -> tuple[list[str], list[str]]:
     """The environments that not all runs have, and the runs that lack one of them."""
     of_runs = {entry.run.name: runs.environments_of(entry.spec) for entry in gathered.entries}
     some = [name for name in _environments(gathered) if not all(name in own for own in of_runs.values())]
     return some, [run for run, own in of_runs.items() if not set(some) <= set(own)]
 
 
-def _sums(gathered: ComparedRuns, of: Measure) -> list[str]:
+def _unequal_environments(gathered: ComparedRuns, of: Measure) -> list[str]:
     """Say it when what sums runs up is of other environments in some than in others."""
-    some, lacking = _in_some(gathered)
+    some, lacking = _not_in_all(gathered)
     if of.stratum != "run" or not some:
         return []
     return [
