@@ -153,13 +153,23 @@ class ObjectiveByEnvironment:
     def observe(
         self, reading: EntropyReading | float | None, measured: Mapping[str, float] | None = None
     ) -> dict[str, float]:
-        """Move the controllers of what was played by what was read of each, and return what to log about this step."""
+        """Move the controllers of what was played by what was read of each, and return what to log about this step.
+
+        Numbers that no environment has of its own (`grad_norm`) are those of the whole update, for each.
+        """
         log: dict[str, float] = {}
+        split = {name: dict[str, float]() for name in self._every}
+        common = dict(measured or {})
+        for key, value in (measured or {}).items():
+            metric, _, name = key.rpartition("/")
+            if name in split:
+                split[name][metric] = value
+                common.pop(metric, None)
         for name, one in self._every.items():
             own = reading.of(name) if isinstance(reading, EntropyReading) else reading
             if own is not None:
-                told = {k.removesuffix(f"/{name}"): v for k, v in (measured or {}).items() if k.endswith(f"/{name}")}
-                log |= {_labelled(key, name): value for key, value in one.observe(own, told).items()}
+                observed = one.observe(own, common | split[name])
+                log |= {_labelled(key, name): value for key, value in observed.items()}
         return log
 
     def reset_controllers(self) -> None:

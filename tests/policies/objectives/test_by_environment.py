@@ -187,6 +187,19 @@ def test_a_controller_of_another_number_reads_its_environments() -> None:
     assert objective.of("words").controlled["kl"] > 0.1 > objective.of("book").controlled["kl"]
 
 
+def test_a_controller_of_a_number_that_only_the_whole_update_has_reads_that() -> None:
+    def objective(metric: str) -> AnyObjective:
+        controller = {"type": "dual_ascent", "metric": metric, "target": 1.0, "rate": -0.1}
+        return make_objective(config(by={"words": {"preset": "rloo", "kl": 0.1, "controller": controller}}), NAMES)
+
+    reading = MixCorrectedEntropy().observe({"words/3": (1.0, 10), "book/a": (1.0, 10)})
+    whole, of_another = objective("grad_norm"), objective("clip_cov_ratio")
+    whole.observe(reading, {"grad_norm": 3.0})
+    assert whole.of("words").controlled["kl"] == pytest.approx(0.3)
+    of_another.observe(reading, {"clip_cov_ratio": 3.0, "clip_cov_ratio/book": 3.0})
+    assert of_another.of("words").controlled["kl"] == 0.1
+
+
 def test_it_goes_on_from_its_state_and_an_environment_that_joins_begins() -> None:
     by = {"words": "repo_adaptive", "book": "clip_cov"}
     rows = played(vocabulary())
