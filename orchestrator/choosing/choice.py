@@ -246,7 +246,8 @@ class Staged(Choice):
         assert section.scheduler is not None
         rng = random_streams.generator(seed, "schedulers", EVERYTHING)
         made = make_scheduler(section.scheduler, categories, rng, "curriculum.scheduler: ")
-        super().__init__(section, categories, categories, bandits, StageScheduler(section.scheduler, made))
+        scheduler = StageScheduler(section.scheduler, made, signals_of(section.bandit).signal_reward)
+        super().__init__(section, categories, categories, bandits, scheduler)
         self.stage, self.seed = section.stage, seed
         window = replay.window if isinstance(replay := section.stage.replay, ReplaySection) else 1
         self.replay = Replay(section.stage.replay_rule, window, categories)

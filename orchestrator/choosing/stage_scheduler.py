@@ -19,7 +19,7 @@ from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
 from store.sentences import num
 
-REPAID = "the scheduler, which is paid by another `reward`"
+REPAID = "the scheduler, which is paid by another reward, or in another unit"
 LEARNING = (GuardedScheduler, ClusteredScheduler)  # those that decide by what stages earned
 
 
@@ -42,12 +42,21 @@ class StageReward:
 
 
 class StageScheduler:
-    """A scheduler, with the held-out scores that its reward may need."""
+    """A scheduler, with the held-out scores that its reward may need.
 
-    def __init__(self, config: BaseModel, scheduler: Bandit) -> None:
+    `signal_reward` says which rewards of a group the advantage is taken of.
+    """
+
+    def __init__(self, config: BaseModel, scheduler: Bandit, signal_reward: str = "value") -> None:
         self.config, self.scheduler = config, scheduler
         self.name = registry.type_of(config)
         self._rewards = rewards_of(config)
+        self._unit = {
+            "reward": self._rewards.reward,
+            "factor": self._rewards.factor,
+            **({"signal_reward": signal_reward} if self._rewards.reward == "advantage" else {}),
+            **({"forgetting_weight": self._rewards.forgetting_weight} if self._rewards.reward == "retention" else {}),
+        }
         self._scores: dict[str, float] = {}  # at the last boundary
         self._best: dict[str, float] = {}  # of each environment, up to then
 
@@ -99,8 +108,7 @@ class StageScheduler:
     def state(self) -> dict[str, Any]:
         """State as JSON."""
         scores = {"scores": self._scores, "best": self._best}
-        kind = {"scheduler_type": self.name, "reward": self._rewards.reward}
-        return {"scheduler": self.scheduler.state(), **kind, **scores}
+        return {"scheduler": self.scheduler.state(), "scheduler_type": self.name, "unit": self._unit, **scores}
 
     def load_state(self, state: Mapping[str, Any], environments: Sequence[str]) -> list[str]:
         """Continue from a state, among these environments; returns what begins anew because of what a fork changed."""
@@ -108,7 +116,10 @@ class StageScheduler:
         if state.get("scheduler_type", self.name) != self.name or not self._has_clusters_of(state["scheduler"]):
             offer(self.scheduler, dict.fromkeys(environments))
             return ["the scheduler"]
-        if state.get("reward", self._rewards.reward) != self._rewards.reward:
+        unit = state.get("unit", {key: state[key] for key in ("reward",) if key in state})  # earlier: not all of it
+        if isinstance(self.scheduler, LEARNING) and any(
+            self._unit[key] != unit[key] for key in self._unit.keys() & unit.keys()
+        ):
             offer(self.scheduler, dict.fromkeys(environments))
             return [REPAID]
         restore_bandit(self.scheduler, state["scheduler"], dict.fromkeys(environments))

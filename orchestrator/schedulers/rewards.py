@@ -48,8 +48,12 @@ class StageRewardConfig(ChooserConfig):
     def earned(self, outcome: StageOutcome) -> float | None:
         """Work out what a stage earned, scaled; None: nothing was observed."""
         reward = stage_reward(self.reward, outcome, self.forgetting_weight)
-        default = 1.0 if self.reward == "advantage" else GAIN_SCALE
-        return None if reward is None else reward * (self.scale or default)
+        return None if reward is None else reward * self.factor
+
+    @property
+    def factor(self) -> float:
+        """What a reward is multiplied by."""
+        return self.scale or (1.0 if self.reward == "advantage" else GAIN_SCALE)
 
 
 def rewards_of(scheduler: BaseModel | None) -> StageRewardConfig:

@@ -10,7 +10,8 @@ import pytest
 from environments import NoTasks
 from orchestrator.bandits import ArmInfo
 from orchestrator.bandits.contracts import Bandit, Standing
-from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
+from orchestrator.choosing.choice import EVERYTHING, RETOLD, Choice, make_choice
+from orchestrator.choosing.stage_scheduler import REPAID
 from orchestrator.errors import SpecError
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
@@ -187,9 +188,16 @@ def test_a_scheduler_that_a_fork_pays_by_another_reward_begins_anew() -> None:
     assert (anew, of_scheduler(same)) == ([], of_scheduler(parent))
     paid_in_gains = {"type": "discounted_ucb", "reward": "gain"}
     fork, anew = forked(parent, scheduler=paid_in_gains)
-    assert anew == ["the scheduler, which is paid by another `reward`"]
+    assert anew == [REPAID]
     assert of_scheduler(fork) == dict.fromkeys(NAMES, (None, 0))
-    older = {name: value for name, value in parent.state().items() if name != "reward"}
+    assert forked(parent, scheduler={"type": "discounted_ucb", "scale": 2.0})[1] == [REPAID]
+    assert forked(parent, scheduler={"type": "discounted_ucb", "scale": 1.0})[1] == [], "what it was by default"
+    reads_correct = {"type": "headroom", "signal_reward": "correct"}
+    assert forked(parent, scheduler="discounted_ucb", bandit=reads_correct)[1] == [RETOLD, REPAID]
+    assert forked(choice(scheduler="round_robin"), scheduler="round_robin", bandit=reads_correct)[1] == [RETOLD]
+    older = {name: value for name, value in parent.state().items() if name != "unit"}
+    earlier = {**older, "reward": "gain"}
+    assert choice(scheduler="discounted_ucb").load_state(earlier) == [REPAID]
     assert choice(scheduler=paid_in_gains).load_state(older) == [], "a state without the key says of no other"
 
 
@@ -213,10 +221,11 @@ def test_bandits_that_a_fork_tells_another_signal_begin_anew(mode: str) -> None:
     parent.learn(played(parent.slots(8, 1, "words", ["words"]), [0.3] * 8, 0.5))
     for changed in ({"signal": "standardised"}, {"signal_reward": "correct"}, {"signal_scale": "none"}):
         fork, anew = forked(parent, mode=mode, bandit={**usual, **changed})
-        assert anew == ["the bandits, which are told another `signal`"]
+        assert anew[0] == RETOLD
+        assert anew[1:] == ([REPAID] if mode == "staged" and "signal_reward" in changed else [])
         assert list(fork.arms()) == list(choice(mode=mode, bandit=usual).arms())
         assert fork.state()["scales"] == {}
-        older = {name: value for name, value in parent.state().items() if name != "told"}
+        older = {name: value for name, value in parent.state().items() if name not in ("told", "unit")}
         assert choice(mode=mode, bandit={**usual, **changed}).load_state(older) == []
     same, anew = forked(parent, mode=mode, bandit={**usual, "learning_rate": 0.1})
     assert (anew, [arm.value for arm in same.arms()]) == ([], [arm.value for arm in parent.arms()])
