@@ -119,9 +119,7 @@ def refuse_what_is_measured_otherwise(
         boundaries = reading.boundaries(run)
         return boundaries[-1].settings if boundaries else {}
 
-    specs = {entry.run.name: entry.spec for entry in entries}
     ours = evaluation(first)
-    tasks = _tasks(reading, first, pool) if is_held_out else {}
     for name in others:
         theirs = evaluation(name)
         values = {key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
@@ -131,17 +129,27 @@ def refuse_what_is_measured_otherwise(
                 f"{first} and {name} were evaluated in different ways, so they cannot be compared: "
                 f"{differences}. Run one of them again with the same `evaluate` and `sampler.max_tokens`."
             )
-        changed = _changed(tasks, _tasks(reading, name, pool) if is_held_out else {})
-        if is_held_out and (unequal := _other_budgets(specs[first], specs[name])):
-            raise ComparisonError(
-                f"{first} and {name} were evaluated with different budgets, so {measure} cannot be compared: "
-                f"{listed(unequal)}. `train_accuracy` can."
-            )
-        if changed:
-            raise ComparisonError(
-                f"{first} and {name} were evaluated on different tasks of {listed(changed)}, so {measure} cannot be "
-                "compared: their options, versions or data differ. `train_accuracy` needs no held-out tasks."
-            )
+    if not is_held_out:
+        return
+    budgets = {entry.run.name: _budgets(entry.spec) for entry in entries}
+    if found := _first_unequal(budgets):
+        before, name, unequal = found
+        fields = [
+            f"environments.{one}.{field} {budgets[before][one].get(field)} and {budgets[name][one].get(field)}"
+            for one in unequal
+            for field in sorted({**budgets[before][one], **budgets[name][one]})
+            if budgets[before][one].get(field) != budgets[name][one].get(field)
+        ]
+        raise ComparisonError(
+            f"{before} and {name} were evaluated with different budgets, so {measure} cannot be compared: "
+            f"{listed(fields)}. `train_accuracy` can."
+        )
+    if found := _first_unequal({entry.run.name: _tasks(reading, entry.run.name, pool) for entry in entries}):
+        before, name, unequal = found
+        raise ComparisonError(
+            f"{before} and {name} were evaluated on different tasks of {listed(unequal)}, so {measure} cannot be "
+            "compared: their options, versions or data differ. `train_accuracy` needs no held-out tasks."
+        )
 
 
 def refuse_other_protocols(reading: Reading, entries: Sequence[ComparedRun]) -> None:
@@ -161,7 +169,7 @@ def evaluated_on_other_tasks(reading: Reading, entries: Sequence[ComparedRun]) -
     """Name the environments whose held-out tasks are not the same in all runs that have them."""
     tasks = [_tasks(reading, entry.run.name) for entry in entries]
     first = {name: rows for own in reversed(tasks) for name, rows in own.items()}
-    return list(dict.fromkeys(name for own in tasks for name in _changed(first, own)))
+    return list(dict.fromkeys(name for own in tasks for name in own if first[name] != own[name]))
 
 
 def _finished(reading: Reading, home: Home, runs: Iterable[RunRow]) -> tuple[list[ComparedRun], list[LeftOutRun]]:
@@ -235,24 +243,32 @@ def _tasks(reading: Reading, run: str, pool: Pool = "anchor") -> dict[str, list[
     return {name: sorted(own) for name, own in hashes.items()}
 
 
-def _other_budgets(ours: Flat, theirs: Flat) -> list[str]:
-    """Say which budgets of environments that both have differ."""
-    both = set(environments_of(ours)) & set(environments_of(theirs))
-    fields = sorted(
-        f"environments.{name}.{place}{budget}" for name in both for place in ("", "episodes.") for budget in BUDGETS
-    )
-    return [
-        f"{field} {ours.get(field)} and {theirs.get(field)}" for field in fields if ours.get(field) != theirs.get(field)
-    ]
+def _budgets(spec: Flat) -> dict[str, dict[str, Any]]:
+    """By environment, which of its budgets a spec sets, without those at null."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in environments_of(spec)}
+    for name, own in found.items():
+        places = (f"{place}{budget}" for place in ("", "episodes.") for budget in BUDGETS)
+        own |= {at: value for at in places if (value := spec.get(f"environments.{name}.{at}")) is not None}
+    return found
+
+
+def _first_unequal(runs: Mapping[str, Mapping[str, object]]) -> tuple[str, str, list[str]] | None:
+    """Find two runs that have something else by environment, and for which environments; None: all agree.
+
+    A run is compared with the first that has the environment, which need not be the first of all.
+    """
+    first = dict[str, str]()
+    for name, own in runs.items():
+        others = [one for one in own if runs[first.setdefault(one, name)][one] != own[one]]
+        if others:
+            before = first[others[0]]
+            return before, name, [one for one in others if first[one] == before]
+    return None
 
 
 def environments_of(spec: Flat) -> list[str]:
     """Name the environments of a spec."""
     return list(dict.fromkeys(field.split(".")[1] for field in spec if field.startswith("environments.")))
-
-
-def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
-    return [name for name in ours if name in theirs and ours[name] != theirs[name]]
 
 
 def flat(spec: Mapping[str, Any]) -> Flat:

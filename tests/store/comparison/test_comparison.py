@@ -322,6 +322,20 @@ def test_runs_evaluated_on_different_tasks_are_refused_for_held_out_numbers(
     assert compare(f"{x}a", f"{x}b", metric="train_accuracy").pairs
 
 
+def test_tasks_of_environments_that_the_first_run_lacks_are_compared_between_the_others(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(
+        ledger,
+        Made(f"{x}a", accuracy={"book": 0.4}),
+        Made(f"{x}b", 0, "repo", accuracy={"words": 0.6}, tasks="1"),
+        Made(f"{x}c", 0, "grpo", accuracy={"words": 0.6}, tasks="2"),
+    )
+    with pytest.raises(ComparisonError, match=f"{x}b and {x}c were evaluated on different tasks of words"):
+        compare(f"{x}a", f"{x}b", f"{x}c")
+
+
 def test_environments_with_other_budgets_are_refused_for_held_out_numbers(
     ledger: Ledger, compare: Compare, fresh: Fresh
 ) -> None:
