@@ -71,7 +71,7 @@ class RunRecorder:
         self._untold: CheckpointRecord | None = None  # it, while the ledger does not know it
         self._saved_at = time.monotonic()
         self._report_due_at = self._saved_at + FIRST_REPORT  # by the same clock
-        self._report_is_behind = False  # a boundary that the page does not tell yet
+        self._report_is_behind = saved is not None  # a boundary that the page does not tell yet, or may not
         self._outbox: list[outbox.Record] = []  # what is being recorded
         self._writer, self._copier = CheckpointWriter(folder), copier
         self._copy()

@@ -260,6 +260,7 @@ class RunSession:
                         with suppress(StoreError):  # the ledger may be what failed
                             recorder.complete_report(progress)
                         raise
+                    recorder.complete_report(progress)  # a resumed run may have lacked nothing but that
                     recorder.finish_copies(progress)  # a second Ctrl-C waits for nothing
                     return reason
 

@@ -16,6 +16,7 @@ from orchestrator.runs.catalog import opened
 from store.errors import LedgerAway
 from store.ledger import Ledger, RunHandle, access, engine
 from store.records import StageRecord
+from store.report import REPORT_FILE
 from tests.conftest import Evergreen
 from tests.integration.runs import At, ending, told
 from tests.orchestrator.specs import alone, small
@@ -158,3 +159,22 @@ def test_a_boundary_at_which_the_ledger_goes_away_keeps_its_checkpoint(
     assert kept == [(4, 9), (3, 6), (2, 3), (1, 0)]
     assert orchestrator.fork("alone", 1, home=tmp_path).status == "finished"
     assert ending(tmp_path, "alone-fork") == ending(tmp_path, "alone")
+
+
+@pytest.mark.parametrize("call", share(["record_checkpoint", "record_boundary"], 1))
+def test_a_ledger_that_goes_away_at_the_last_boundary_costs_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    real = getattr(Ledger, call)
+
+    def away(ledger: Ledger, run: RunHandle, record: Any) -> None:
+        if (record.num_boundaries if call == "record_checkpoint" else record.after_stage + 1) == 3:
+            raise LedgerAway("the database is away")
+        real(ledger, run, record)
+
+    monkeypatch.setattr(Ledger, call, away)
+    report = orchestrator.run(alone(stages=2), home=tmp_path).folder / REPORT_FILE
+    before = report.read_text() if report.exists() else ""
+    monkeypatch.undo()
+    assert orchestrator.resume("alone", home=tmp_path).status == "finished"
+    assert report.read_text() != before
