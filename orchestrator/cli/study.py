@@ -138,12 +138,16 @@ def finish(runner: StudyRunner, endings: Mapping[str, ProcessEnd], again: str, h
     raise typer.Exit(OUR_FAULT if failed else RESUMABLE if num_open else DONE)
 
 
+def exited(code: int) -> str:
+    """How a process ended, by its exit code, which is below 0 where a signal killed it."""
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
 def print_ending(runner: StudyRunner, ending: ProcessEnd, home: Path) -> None:
     """Say why a run failed or stopped: the end of what it printed, and where there is more."""
-    log, code = runner.log(ending.name), ending.exit_code
+    log = runner.log(ending.name)
     times = "twice" if ending.attempts > 1 else "once"
-    exited = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    how = f"failed {times} ({exited})" if ending.status == "failed" else "stopped"
+    how = f"failed {times} ({exited(ending.exit_code)})" if ending.status == "failed" else "stopped"
     out.print(f"{ending.name} {how}:", markup=False)
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = [line for line in text.splitlines() if line.strip()]
@@ -198,7 +202,7 @@ class StudyScreen(StudyCallback):
         self._say(f"{name} {'starts' if attempt == 1 else 'is tried again'}")
 
     def failed_once(self, name: str, exit_code: int) -> None:
-        self._say(f"! {name} failed (exit code {exit_code})", "yellow")
+        self._say(f"! {name} failed ({exited(exit_code)})", "yellow")
 
     def ended(self, ending: ProcessEnd) -> None:
         self._num_done += ending.status == "finished"
@@ -208,7 +212,7 @@ class StudyScreen(StudyCallback):
             self._runner.remeasure()
             self._say(f"{ending.name} finished after {took}; {of}{self._left()}")
         else:
-            why = f" (exit code {ending.exit_code})" if ending.status == "failed" else ""
+            why = f" ({exited(ending.exit_code)})" if ending.status == "failed" else ""
             self._say(f"! {ending.name} {ending.status} after {took}{why}; {of}", "yellow")
 
     def look(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import orchestrator
 from orchestrator.callbacks import Callback
+from orchestrator.cli.study import StudyScreen
 from orchestrator.runs.catalog import opened
 from store.lock import holder, request_stop
 from tests.conftest import Evergreen
@@ -245,3 +248,10 @@ def test_every_run_of_a_study_has_its_twin_and_a_ledger_elsewhere_works(tmp_path
         twins = [run.baseline_of for run in ledger.reading.runs() if run.baseline_of]
     assert sorted(twins) == ["trial.base.s0", "trial.base.s1"]
     assert not (home / "evergreen.db").exists()
+
+
+@pytest.mark.parametrize(("code", "words"), [(7, "exit code 7"), (-9, "killed by signal 9")])
+def test_a_run_that_a_signal_killed_is_told_so_while_the_study_goes_on(code: int, words: str) -> None:
+    said = io.StringIO()
+    StudyScreen(Console(file=said)).failed_once("a", code)
+    assert f"! a failed ({words})" in said.getvalue()
