@@ -167,7 +167,7 @@ class Bandit(Stateful, ABC):
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, floor: float = 0.0) -> None:
         self.rng, self.floor = rng, floor
-        self.clock = 0
+        self.clock, self.num_replays = 0, 0
         self._starts: dict[str, float] = {}
         self._row_starts: dict[str, float] = {}
         self._pending: dict[str, Pick] = {}
@@ -243,6 +243,10 @@ class Bandit(Stateful, ABC):
         places = np.array([self._place[arm] for arm in arms], np.intp)
         return self.enter(places, np.asarray(probabilities, np.float64))
 
+    def count_replay(self) -> None:
+        """Note that the picks just made fill up a step of another environment's stage."""
+        self.num_replays += 1
+
     def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
         """Record the picks of one step."""
         clock, arms = self.clock, self.arms
@@ -294,6 +298,7 @@ class Bandit(Stateful, ABC):
         return {
             "arms": list(self.arms),
             "clock": self.clock,
+            "num_replays": self.num_replays,
             "pending": [[p.id, p.arm, p.probability, p.step] for p in self._pending.values()],
             **{name: self.plain(array) if self.as_arrays else self.by_arm(array) for name, array in numbers.items()},
             **super().state(),
@@ -304,7 +309,7 @@ class Bandit(Stateful, ABC):
         super().load_state(state)
         arms = list(state["arms"])
         self._set_arms(self.arms if arms == self.arms else arms)  # names that were hashed are sooner in a dict
-        self.clock = int(state["clock"])
+        self.clock, self.num_replays = int(state["clock"]), int(state.get("num_replays", 0))
         self._picked = self._from_state(state["num_picks"], np.int64)
         self._pending = {row[0]: Pick(*row) for row in state["pending"]}
         for name in self._starts:

@@ -36,8 +36,9 @@ class LevelScheduleConfig(LevelConfig):
     steps: int | None = Field(
         None,
         ge=1,
-        description="Length of the schedule, in steps in which the bandit was asked; then it stays at its end. "
-        "Null: the planned steps of the run; with stages, an equal share of them for each environment.",
+        description="Length of the schedule, in steps; with stages, in those of the environment's own, not in others' "
+        "that replay it. Then it stays at its end. Null: the planned steps of the run; with stages, an equal "
+        "share of them for each environment.",
     )
 
 
@@ -87,12 +88,15 @@ class LevelBandit(Bandit):
         self._retired[arm] = level
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "retired": dict(self._retired)}
+        return {**super().state(), "retired": dict(self._retired), "by_option": dict(self._by_option)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        without = self.by_arm(self.level)  # as a fork finds them whose spec names fewer levels
         super().load_state(state)
         self._retired = dict(state.get("retired", {}))
-        self.assign(self.level, self._by_option)  # the spec's may have changed
+        unnamed = {arm: without[arm] for arm in state.get("by_option", ()) if arm in without}
+        self._retired |= {arm: level for arm, level in unnamed.items() if arm in self._retired}
+        self.assign(self.level, unnamed | self._by_option)
 
     def rungs(self) -> tuple[Floats, NDArray[np.intp]]:
         """The distinct levels, [L], ascending, and each arm's rung, [K]."""
@@ -138,8 +142,13 @@ class LevelScheduleBandit(LevelBandit):
     @property
     def progress(self) -> float:
         """u = t / `steps`, 1 after the end."""
-        return min(1.0, self.clock / self.steps)
+        return min(1.0, self._now / self.steps)
 
     def stage(self, num_stages: int) -> int:
         """Number of the present stage of L equal ones: floor(u L), and L - 1 after the end."""
-        return min(self.clock * num_stages // self.steps, num_stages - 1)
+        return min(self._now * num_stages // self.steps, num_stages - 1)
+
+    @property
+    def _now(self) -> int:
+        """Steps so far; those in which it was replayed, beside the stage of another environment, do not count."""
+        return self.clock - self.num_replays

@@ -118,11 +118,23 @@ class LinUcb(Bandit):
         self.x[self._place[arm]] = row
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "ranges": [[name, *ends] for name, ends in self.ranges.items()]}
+        ranges = [[name, *ends] for name, ends in self.ranges.items()]
+        return {**super().state(), "ranges": ranges, "by_option": self._by_option}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state; what was learned begins anew where a fork's option says other ranges."""
+        rows, ranges = dict(zip(self.arms, self.x, strict=True)), self.ranges
         super().load_state(state)
-        self.ranges = {name: (low, high) for name, low, high in state["ranges"]}
+        if state.get("by_option", self._by_option) == self._by_option:
+            self.ranges = {name: (low, high) for name, low, high in state["ranges"]}
+            return
+        self.ranges = ranges
+        self.x = np.array([rows[arm] for arm in self.arms])
+        self.a, self.b = self._prior()
+
+    @property
+    def _by_option(self) -> dict[str, list[float]]:
+        return {name: list(ends) for name, ends in sorted(self.config.ranges.items())}
 
     def _prior(self) -> tuple[Floats, Floats]:
         """A [d, d] and b [d] before anything is learned."""

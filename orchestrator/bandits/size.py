@@ -63,7 +63,8 @@ class Size(Bandit):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self.assign(self.size, self.config.sizes)  # the spec's may have changed
+        known = {arm: size for arm, size in self._introduced.items() if size}
+        self.assign(self.size, known | self.config.sizes)  # a fork's spec may name others
 
     def _known(self) -> Floats:
         if not self.size.all():

@@ -274,6 +274,8 @@ class Staged(Choice):
             role: Role = "main" if name == environment else "replay"
             for pick in self._picks(name, count) if count else ():
                 slots.append(Slot(len(slots), name, pick.arm, role, "category", name, pick, chances.get(name)))
+            if count and role == "replay":
+                self.bandits[name].count_replay()
         return slots
 
     @override

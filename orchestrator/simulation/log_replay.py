@@ -1,7 +1,8 @@
 """A bandit in the place of a run's, led through its log: asked at every step what it would pick, then taught.
 
 Nothing is drawn from it. It takes over the logged picks with their logged probabilities (`Bandit.witness`), so that a
-rule that weighs by importance weighs by those, and learns the logged signals and scores.
+rule that weighs by importance weighs by those, and learns what the run's bandit was told: the signals and scores of all
+groups of a pick, 0 for one in which nothing could be compared.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from pydantic import BaseModel
 
 from orchestrator import random_streams
 from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Feedback, Floats
-from orchestrator.choosing.choice import Choice, make_choice, make_chooser
+from orchestrator.bandits.signal import mean_absolute_advantage
+from orchestrator.choosing.choice import Choice, make_choice, make_chooser, mean_of
 from orchestrator.errors import SpecError, UserError
 from orchestrator.schedulers.round_robin import Config as AnyScheduler
 from orchestrator.simulation.estimates import SLOT, Slots
@@ -38,7 +41,7 @@ NO_SIZES = (  # said after what a bandit itself refuses
     "A log tells its arms' names and numbers, not how many tasks they have; for weights by size, name a `fixed` bandit"
 )
 
-Taught = Callable[[LoggedPick], tuple[float | None, float | None]]  # signal and score to learn from
+Taught = Callable[[LoggedPick], tuple[float, int, float | None]]  # reward, groups and score to learn from
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ def follow(
         steps.append(ReplayedStep(logged, shares, weights))
         arms, chances = [pick.arm for pick in logged.picks], [pick.probability for pick in logged.picks]
         lessons = zip(bandit.witness(arms, chances), map(taught, logged.picks), strict=True)
-        bandit.learn(
-            [Feedback(pick, signal or 0.0, int(signal is not None), score) for pick, (signal, score) in lessons]
-        )
+        if logged.is_replay:
+            bandit.count_replay()
+        bandit.learn([Feedback(pick, *lesson) for pick, lesson in lessons])
     return ReplayedLog(log, steps, in_turn)
 
 
@@ -151,15 +154,15 @@ def reads_what_was_logged(log: RunLog, label: str, config: BaseModel) -> bool:
     return ours == theirs or not isinstance(config, BanditConfig)
 
 
-def lessons(log: RunLog, choice: Choice, is_logged_form: bool) -> Taught:
-    """Say what the other bandit is taught of a pick: signal and score; no signal where none was logged."""
-    reads = signal_form(log.section.bandit if is_logged_form else choice.config)[1]
+def lessons(log: RunLog, config: BaseModel, is_logged_form: bool) -> Taught:
+    """Say what the other bandit is taught of a pick, as `Choice.learn` does; nothing where its form was lost."""
+    form, reads, _ = signal_form(log.section.bandit if is_logged_form else config)
 
-    def taught(pick: LoggedPick) -> tuple[float | None, float | None]:
-        read = pick.values if reads == "value" else pick.correct
-        score = sum(read) / len(read) if read else None
-        if is_logged_form or pick.signal is None:
-            return pick.signal, score
-        return choice.signal(pick.values, pick.correct), score
+    def taught(pick: LoggedPick) -> tuple[float, int, float | None]:
+        if not pick.groups:
+            return pick.signal or 0.0, int(is_logged_form and pick.signal is not None), None
+        read = [group.of(reads) for group in pick.groups]
+        signals = [mean_absolute_advantage(own, form) for own in read]
+        return fmean(one or 0.0 for one in signals), len(read), mean_of(mean_of(own) for own in read)
 
     return taught

@@ -11,7 +11,7 @@ step they are those of the run's bandit, made anew. What was found so is believe
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator import registry
-from orchestrator.bandits.contracts import ArmInfo, signals_of
+from orchestrator.bandits.contracts import ArmInfo, Signal, signals_of
 from orchestrator.choosing.choice import Arms, make_choice
 from orchestrator.errors import SpecError, UserError
 from orchestrator.spec.sections import CurriculumSection
 from store.ledger import Reading
-from store.ledger.query_rows import GroupScores, PickRow
+from store.ledger.query_rows import GroupScores, PickRow, by_key
 from store.records import EVERYTHING
 
 SAME = 1e-9  # probabilities nearer than this are equal
@@ -37,14 +37,30 @@ Probabilities = Mapping[str, float]  # of every arm
 
 
 @dataclass(frozen=True)
+class LoggedGroup:
+    """How the episodes of a group were scored, those that could be."""
+
+    values: Sequence[float]
+    correct: Sequence[bool]
+
+    def of(self, reads: str) -> Sequence[float]:
+        """What is read of each: its `value`, or whether it is `correct`."""
+        return self.values if reads == "value" else self.correct
+
+    def is_even(self, reads: str) -> bool:
+        """Whether all of several earned the same, so that there is nothing to learn from."""
+        read = self.of(reads)
+        return len(read) > 1 and max(read) == min(read)
+
+
+@dataclass(frozen=True)
 class LoggedPick:
     """One slot: what was picked there, and what that showed."""
 
     arm: str
     probability: float  # with which it was drawn
-    signal: float | None  # what the bandit was given; None: no observation
-    values: Sequence[float] = ()  # of the episodes that could be scored
-    correct: Sequence[bool] = ()
+    signal: float | None  # mean of its groups' that could be compared; None: no observation
+    groups: Sequence[LoggedGroup] = ()  # several where it was played again; none where the ledger lost them
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,7 @@ class LoggedStep:
     probabilities: Probabilities | None  # at its first slot; None: not known
     picks: Sequence[LoggedPick]  # in the order of the slots
     is_in_turn: bool = False  # later slots had other probabilities than the first
+    is_replay: bool = False  # of a stage of another environment
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,7 @@ class RunLog:
         return len({step.step for log in self.bandits for step in log.steps})
 
 
-def signal_form(config: BaseModel) -> tuple[str, str, str]:
+def signal_form(config: BaseModel) -> tuple[Signal, str, str]:
     """Tell what signals a bandit is given: their form, what of a score they read, how they are scaled."""
     given = signals_of(config)
     return given.signal, given.signal_reward, given.signal_scale
@@ -120,7 +137,7 @@ def read_log(reading: Reading, run: str) -> RunLog:
     about: dict[str, dict[str, ArmInfo]] = defaultdict(dict)
     for category in reading.categories(run):
         about[category.environment][category.name] = ArmInfo.of(None, category.parameters)
-    scores = {(group.step, group.slot): group for group in reading.scores(run)}
+    scores = by_key(reading.scores(run), lambda group: group.step)
     states: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for arm in reading.arms(run):
         states[arm.bandit][arm.step][arm.arm] = arm.probability
@@ -129,15 +146,19 @@ def read_log(reading: Reading, run: str) -> RunLog:
         with suppress(SpecError):
             made = make_choice(section, about, spec["seed"]).bandits
             first = {name: bandit.probabilities() for name, bandit in made.items()}
-    asked: dict[str, list[PickRow]] = defaultdict(list)
-    for pick in reading.picks(run):
-        if pick.level in ("category", "flat"):
-            asked[EVERYTHING if pick.level == "flat" else pick.environment].append(pick)
+    picks = [pick for pick in reading.picks(run) if pick.level in ("category", "flat")]
+    compared = spec.get("objective", {}).get("reward", "value")
+    groups = {
+        (step, slot): found
+        for step, own in by_key(picks, lambda pick: pick.step).items()
+        for slot, found in _groups_of_picks(own, scores.get(step, []), compared).items()
+    }
+    asked = by_key(picks, lambda pick: EVERYTHING if pick.level == "flat" else pick.environment)
     everything = [f"{environment}/{category}" for environment, own in about.items() for category in own]
     logs = []
-    for name, picks in sorted(asked.items()):
+    for name, own_picks in sorted(asked.items()):
         arms = everything if name == EVERYTHING else list(about[name])
-        logs.append(_bandit_log(name, picks, states[name], first.get(name, {}), arms, scores))
+        logs.append(_bandit_log(name, own_picks, states[name], first.get(name, {}), arms, groups))
     return RunLog(run, spec["seed"], section, dict(about), logs, notes)
 
 
@@ -185,11 +206,12 @@ def _bandit_log(
     states: Mapping[int, Mapping[str, float]],
     first: Probabilities,
     arms: Sequence[str],
-    scores: Mapping[tuple[int, int], GroupScores],
+    groups: Mapping[tuple[int, int], Sequence[LoggedGroup]],
 ) -> BanditLog:
     steps, known = [], sorted(states)
-    for step, own in groupby(picks, lambda pick: pick.step):
-        logged = [_pick(pick, scores.get((pick.step, pick.slot))) for pick in own]
+    for step, of_step in groupby(picks, lambda pick: pick.step):
+        own = list(of_step)
+        logged = [LoggedPick(p.arm, p.probability, p.signal, groups.get((p.step, p.slot), ())) for p in own]
         at = bisect_left(known, step)  # of a bandit that was not asked meanwhile the newest is from before
         before = states[known[at - 1]] if at else first
         agrees = [abs(before.get(pick.arm, -1) - pick.probability) <= SAME for pick in logged]
@@ -202,18 +224,36 @@ def _bandit_log(
                 probabilities=before if agrees[0] else None,
                 picks=logged,
                 is_in_turn=agrees[0] and not all(agrees),
+                is_replay=own[0].role == "replay",
             )
         )
     return BanditLog(name, steps)
 
 
-def _pick(pick: PickRow, group: GroupScores | None) -> LoggedPick:
-    samples = () if group is None else zip(group.values, group.correct, strict=True)
-    told = [(value, bool(correct)) for value, correct in samples if value is not None]
-    return LoggedPick(
-        arm=pick.arm,
-        probability=pick.probability,
-        signal=pick.signal,
-        values=[value for value, _ in told],
-        correct=[correct for _, correct in told],
-    )
+def _groups_of_picks(
+    picks: Sequence[PickRow], groups: Sequence[GroupScores], compared: str
+) -> dict[int, list[LoggedGroup]]:
+    """Find the groups of each pick of a step, by its slot: the one that stands there, and those that replaced it.
+
+    `dynamic_sampling` plays slots again whose groups are even in what is `compared`, in rounds and in the order of the
+    slots, and enters the new groups behind all others; an environment without the plan has none there.
+    """
+    slots = {pick.slot for pick in picks}
+    found = {group.slot: [_scored(group)] for group in groups if group.slot in slots}
+    place = {group.slot: (group.environment, group.category) for group in groups if group.slot in slots}
+    later = deque(sorted((group for group in groups if group.slot not in slots), key=lambda group: group.slot))
+    latest = sorted(found)
+    while later and latest:
+        again = [slot for slot in latest if found[slot][-1].is_even(compared)]
+        latest = []
+        for slot in again:
+            if later and (later[0].environment, later[0].category) == place[slot]:
+                found[slot].append(_scored(later.popleft()))
+                latest.append(slot)
+    return found
+
+
+def _scored(group: GroupScores) -> LoggedGroup:
+    samples = zip(group.values, group.correct, strict=True)
+    scored = [(value, bool(correct)) for value, correct in samples if value is not None]
+    return LoggedGroup([value for value, _ in scored], [correct for _, correct in scored])

@@ -220,7 +220,7 @@ def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
             if isinstance(bandit := choice.bandits[one.bandit], LevelBandit) and bandit.placed:
                 ordered[one.bandit] = bandit.placed
             rng = random_streams.generator(log.seed, "replay", target.label, one.bandit)
-            taught, about = lessons(log, choice, is_logged_form), partial(about_arm, log, one.bandit)
+            taught, about = lessons(log, config, is_logged_form), partial(about_arm, log, one.bandit)
             followed.append(follow(one, bandit, about, taught, rng))
     require_support(log, target.label, followed)
     slots = np.concatenate([one.slots() for one in followed])

@@ -266,6 +266,7 @@ class TwoLevels:
             levels = drawn[drawn // NUM_LEVELS == environment] % NUM_LEVELS
             arms = [CATEGORIES[level] for level in levels]
             picks[environment] = self.inner[environment].witness(arms, [1 / NUM_LEVELS] * len(arms))
+            self.inner[environment].count_replay()
         places = np.array(
             [
                 environment * NUM_LEVELS + CATEGORIES.index(pick.arm)

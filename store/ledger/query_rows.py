@@ -266,5 +266,7 @@ class GroupScores:
 
     step: int
     slot: int
+    environment: str
+    category: str
     values: Sequence[float | None]
     correct: Sequence[bool | None]

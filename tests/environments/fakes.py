@@ -105,11 +105,20 @@ def _judged_by_several(task: Task, completion: str) -> Score:
     return Score.of(float(is_right), right=float(is_right), short=1 / (1 + len(completion)))
 
 
+def _uneven(task: Task, completion: str) -> Score:
+    """By the task: not to be scored, the same for all, or right half of the time by what was written."""
+    kind = hashlib.sha256(task.key.encode()).digest()[0] % 4
+    if kind == 0:
+        return Score.unscorable("judge not reachable")
+    return Score.of(1.0 if kind == 1 else float(sum(map(ord, completion)) % 2))
+
+
 BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "learnable": _learnable,
     "generous": lambda task, completion: Score.of(1.0),
     "hopeless": lambda task, completion: Score.of(0.0),
     "noisy": _noisy,
+    "uneven": _uneven,
     "judged_by_several": _judged_by_several,
     "slow": _slow,
     "waiting": _waiting,

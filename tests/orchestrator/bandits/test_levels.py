@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from orchestrator.bandits import easy_to_hard
 from orchestrator.bandits.contracts import ArmInfo
 from orchestrator.bandits.cumulative import Config, Cumulative
 
@@ -103,3 +104,21 @@ def test_after_the_schedule_its_end_stays():
     one = bandit(["a", "b", "c"], steps=3)
     stages = [(one.stage(3), one.progress, one.pick(1))[:2] for _ in range(5)]
     assert stages == [(0, 0.0), (1, 1 / 3), (2, 2 / 3), (2, 1.0), (2, 1.0)]
+
+
+@pytest.mark.parametrize("retired", [False, True])
+def test_a_level_that_a_fork_names_no_more_is_its_own_again(retired: bool) -> None:
+    about = {"a": ArmInfo(), "b": ArmInfo(), "c": ArmInfo()}
+    levels = {"a": 1.0, "b": 0.0}
+    parent, fork = (
+        easy_to_hard.create(easy_to_hard.Config(levels=one), list(about), np.random.default_rng(0))
+        for one in (levels, {})
+    )
+    for one in (parent, fork):
+        one.introduce(about, 10)
+    if retired:
+        parent.retire("a")
+    fork.load_state(json.loads(json.dumps(parent.state())))
+    if retired:
+        fork.add("a")
+    assert fork.by_arm(fork.level) == {"a": 0.0, "b": 1.0, "c": 2.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,3 +205,21 @@ def test_its_state_needs_no_introduction() -> None:
     assert copy.state() == made.state()
     copy.add("newer", ArmInfo(features={"level": 0.5}))
     assert copy.pick(8)
+
+
+def test_another_range_that_a_fork_asks_for_is_taken_and_what_was_learned_begins_anew() -> None:
+    about = {"a": ArmInfo(features={"level": 0.0}), "b": ArmInfo(features={"level": 5.0})}
+
+    def made(**options: Any) -> LinUcb:
+        bandit = create(Config(**options), list(about), np.random.default_rng(0))
+        bandit.introduce(about, 10)
+        return bandit
+
+    parent, same, fork = made(), made(alpha=0.7), made(ranges={"level": (0.0, 50.0)})
+    parent.observe(seen({0: 0.5, 1: 0.2}))
+    state = json.loads(json.dumps(parent.state()))
+    same.load_state(state)
+    assert same.state() == parent.state()
+    fork.load_state(state)
+    assert fork.x[:, 1].tolist() == [0.0, 0.1]
+    assert fork.estimates().tolist() == [0.0, 0.0]

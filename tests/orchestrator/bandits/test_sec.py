@@ -209,5 +209,5 @@ def test_a_guard_switched_on_at_a_fork_begins_anew():
 
 
 def test_without_guards_the_state_holds_nothing_of_theirs():
-    base = {"arms", "clock", "num_picks", "pending", "rng"}
+    base = {"arms", "clock", "num_picks", "num_replays", "pending", "rng"}
     assert set(bandit((0.1, 0.2)).state()) == {*base, "q"}

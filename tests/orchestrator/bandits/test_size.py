@@ -1,5 +1,7 @@
 """Categories by their sizes."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,12 @@ def test_an_arm_that_joins_brings_its_size():
     one = bandit({"a": 100, "b": 100}, power=1.0)
     one.add("c", ArmInfo(200))
     assert one.probabilities() == pytest.approx({"a": 0.25, "b": 0.25, "c": 0.5})
+
+
+def test_a_size_that_a_fork_names_no_more_is_its_own_again() -> None:
+    about = {"a": ArmInfo(10), "b": ArmInfo(1000)}
+    parent, fork = (create(Config(sizes=sizes), list(about), np.random.default_rng(0)) for sizes in ({"a": 5000}, {}))
+    for one in (parent, fork):
+        one.introduce(about, 10)
+    fork.load_state(json.loads(json.dumps(parent.state())))
+    assert fork.size.tolist() == [10.0, 1000.0]

@@ -58,6 +58,17 @@ def test_a_quarter_of_a_batch_is_replay_if_nothing_is_said() -> None:
     assert Counter(slot.role for slot in slots) == Counter(main=30, replay=10)
 
 
+def test_a_schedule_of_levels_goes_by_the_stages_of_its_environment_and_not_by_replay() -> None:
+    chosen = choice(stages=6, stage={"steps": 10, "replay": 0.4}, bandit="easy_to_hard")
+    bandits: dict[str, Any] = dict(chosen.bandits)
+    for step in range(10):
+        chosen.slots(40, step, "words", [*NAMES])
+    assert {name: one.progress for name, one in bandits.items()} == {"words": 0.5, "book": 0.0, "maze": 0.0}
+    fork, _ = forked(chosen, stages=6, stage={"steps": 10, "replay": 0.4}, bandit="easy_to_hard")
+    bandits = dict(fork.bandits)
+    assert {name: one.progress for name, one in bandits.items()} == {"words": 0.5, "book": 0.0, "maze": 0.0}
+
+
 def test_replay_comes_from_environments_that_had_a_stage_in_equal_parts() -> None:
     chosen = choice(stage={"replay": 0.25})
     assert replayed(chosen, ["words"]) == {}, "none yet: the whole batch is the stage's own"

@@ -59,7 +59,7 @@ def _step(
     rewards = [float(rng.random() < means[pick.arm]) for pick in picks]
     lost = rng.random(n) < missing
     logged = [
-        LoggedPick(pick.arm, pick.probability, None if gone else reward, [reward], [reward == 1.0])
+        LoggedPick(pick.arm, pick.probability, None if gone else reward)
         for pick, reward, gone in zip(picks, rewards, lost, strict=True)
     ]
     told = zip(picks, rewards, lost, strict=True)

@@ -1,5 +1,7 @@
 """What runs wrote down of their choices: read back, and held against the promise that every pick was drawn so."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import special
@@ -59,7 +61,7 @@ def test_a_log_is_complete(finished, run):
             assert sum(step.probabilities.values()) == pytest.approx(1.0, abs=1e-12)
             assert sorted(step.probabilities) == list(step.arms)
             assert not step.is_in_turn
-            assert all(len(pick.values) == len(pick.correct) == 4 for pick in step.picks)
+            assert all(len(own.values) == len(own.correct) == 4 for pick in step.picks for own in pick.groups)
 
 
 def test_what_a_bandit_may_know_of_its_arms_is_in_the_ledger(finished):
@@ -93,6 +95,31 @@ def test_picks_are_as_frequent_as_their_probabilities_say(longer):
         if arms:
             chi2 = apart @ np.linalg.solve(spread, apart)
             assert special.chdtrc(len(arms), chi2) > UNLIKELY
+
+
+@pytest.mark.parametrize(
+    "bandit", [{"type": "sec", "temperature": 0.05}, {"type": "cumulative"}], ids=lambda b: b["type"]
+)
+def test_a_runs_own_bandit_is_told_what_the_run_told_it(tmp_path, bandit):
+    """Also of groups that are played again or cannot be scored, and of replay: it picks as was logged."""
+    one = {"type": FAKE, "character": "uneven", "in_process": True, "categories": ["a", "b", "c"]}
+    spec = small(
+        "own",
+        environments={"one": one, "two": one},
+        objective={"preset": "rloo", "plans": ["dynamic_sampling"]},
+        curriculum={"stages": 4, "stage": {"steps": 4, "replay": 0.4}, "bandit": {**bandit, "floor": 0.2}},
+        step={"groups": 8, "group_size": 3},
+        evaluate={"items": 1, "samples": 4},
+        warm_start=None,
+    )
+    assert orchestrator.run(spec, home=tmp_path).status == "finished"
+    log = logs_of(tmp_path, "own")
+    picks = [pick for one in log.bandits for step in one.steps for pick in step.picks]
+    assert max(len(pick.groups) for pick in picks) > 1
+    assert any(pick.signal is None for pick in picks)
+    with opened(tmp_path, "own") as (_, ledger):
+        found = replay_run(ledger.reading, "own", [target(json.dumps({**bandit, "floor": 0.2}))]).targets[0].overall
+    assert (found.effective_share, found.largest_weight) == (pytest.approx(1.0), pytest.approx(1.0))
 
 
 def test_slots_filled_in_turn_are_recognised_and_such_a_run_is_refused(longer):

@@ -9,7 +9,7 @@ from orchestrator.bandits import discounted_ucb, sec
 from orchestrator.bandits.contracts import Feedback
 from orchestrator.errors import UserError
 from orchestrator.simulation.log_replay import batch_shares, follow, lessons, make_counterfactual
-from orchestrator.simulation.logs import LoggedPick, LoggedStep, about_arm
+from orchestrator.simulation.logs import LoggedGroup, LoggedPick, LoggedStep, about_arm
 from orchestrator.simulation.replay import replay
 from tests.orchestrator.simulation.logs import MEANS, played, target, with_steps, without_missing
 from tests.shares import share
@@ -73,7 +73,7 @@ def test_a_bandit_that_learns_earns_what_its_probabilities_say_step_by_step(logg
         other = target("{type: sec, floor: 0.1, temperature: 0.2}")
         choice = make_counterfactual(log, other.label, other.config)
         rng = np.random.Generator(np.random.PCG64(0))
-        taught = lessons(log, choice, True)
+        taught = lessons(log, other.config, True)
         followed = follow(log.bandits[0], choice.bandits["one"], partial(about_arm, log, "one"), taught, rng)
         truth = np.mean([sum(share * MEANS[arm] for arm, share in s.shares.items()) for s in followed.steps])
         errors.append(replay(log, [other]).targets[0].overall.ips.value - truth)
@@ -127,7 +127,7 @@ def test_an_index_rule_is_asked_for_its_whole_batch():
 
 def test_another_form_of_signal_is_worked_out_from_the_scores():
     """Groups of four, half of them right: raw .5, standardised .866; earnings stay in what was logged."""
-    pick = LoggedPick("a", 0.5, 0.5, [1.0, 1.0, 0.0, 0.0], [True, True, False, False])
+    pick = LoggedPick("a", 0.5, 0.5, [LoggedGroup([1.0, 1.0, 0.0, 0.0], [True, True, False, False])])
     steps = [LoggedStep(t, ["a", "b"], {"a": 0.5, "b": 0.5}, [pick]) for t in range(1, 9)]
     log = with_steps(played("uniform"), steps)
     same, other = (
