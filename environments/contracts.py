@@ -26,7 +26,8 @@ TOOLS = "tools"  # role of a task's first message that lists its tools, as JSON;
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 BAD_VALUE = "bad value"  # how the reason begins of a value that is no score
-CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
+TOLERANCE = 1e-9  # of a value in [0, 1]: what sums of rewards are rounded by
+CORRECT_AT = 1 - TOLERANCE  # a value from here on counts as correct unless the environment says otherwise
 
 _ASCII = bytes(range(128))
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
@@ -180,10 +181,11 @@ class Score:
     def of(cls, value: float, correct: bool | None = None, **components: float) -> Score:
         """Score a completion; unscorable where the value is no finite number in [0, 1], or `correct` not true or false.
 
-        A text, or NaN, would count as true.
+        A value that a sum's rounding put outside is 0 or 1. A text, or NaN, would count as true.
         """
-        if not math.isfinite(value) or not 0.0 <= value <= 1.0:
+        if not math.isfinite(value) or not -TOLERANCE <= value <= 1.0 + TOLERANCE:
             return cls.unscorable(bad_value(value))
+        value = min(max(value, 0.0), 1.0)
         if not (correct is None or isinstance(correct, bool | np.bool_) or correct in (0, 1)):
             kind = "a number other than 0 and 1" if isinstance(correct, float | int) else f"a {type(correct).__name__}"
             return cls.unscorable(f"{BAD_VALUE}: correct is {kind}, not True or False")

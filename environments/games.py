@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from environments.contracts import EnvironmentFault, Score, bad_value
+from environments.contracts import TOLERANCE, EnvironmentFault, Score, bad_value
 from environments.options import TextOptions
 from environments.user_code import is_user_code
 
 DEFAULT = "default"  # the one category of a game that is given no others
-TOLERANCE = 1e-9  # of `correct_at`, as in `Score.of`
 OURS = ("trainable",)  # keys of a category that are no arguments of the game
 
 
@@ -115,10 +113,11 @@ def scaled(
 ) -> Score:
     """Score a sum of rewards by where it lies in a range; one outside of it is unscorable."""
     low, high = reward_range
-    if not math.isfinite(total) or not low <= total <= high:
-        return Score.unscorable(f"{bad_value(total, low, high)}: say `reward_range: [lowest, highest]`")
     value = (total - low) / (high - low)
-    return Score(float(value), bool(value >= correct_at - TOLERANCE), dict(components))  # named as the user likes
+    score = Score.of(value, value >= correct_at - TOLERANCE)
+    if score.value is None:
+        return Score.unscorable(f"{bad_value(total, low, high)}: say `reward_range: [lowest, highest]`")
+    return Score(score.value, score.correct, dict(components))  # named as the user likes
 
 
 def require_function(name: str | None, *words: str) -> str | None:

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,19 +29,30 @@ class Level:
 
     policy: str  # in words: `random`, `constant`, `reference`
     rates: Mapping[str, Mapping[str, float]]  # pass rate by environment and category
+    held_out: Mapping[str, Sequence[str]] = field(default_factory=dict)  # categories that are only ever evaluated
 
     def of(self, environment: str, category: str | None = None) -> float | None:
-        """Pass rate of a category, or of an environment: the mean of its categories. None: not played."""
+        """Pass rate of a category, or of an environment: the mean that its accuracy is (`mean_of`). None: not played."""
         own = self.rates.get(environment, {})
-        if category is not None:
-            return own.get(category)
-        return sum(own.values()) / len(own) if own else None
+        return mean_of(own, self.held_out.get(environment, ())) if category is None else own.get(category)
+
+
+def mean_of(rates: Mapping[str, float], held_out: Collection[str]) -> float | None:
+    """Mean of an environment's trainable categories, of all where none is; None without any."""
+    counted = [rate for name, rate in rates.items() if name not in held_out] or list(rates.values())
+    return sum(counted) / len(counted) if counted else None
 
 
 def keep(folder: Path, kind: Kind, level: Level) -> Path:
-    """Write a level into a run's folder, beside the other kind's."""
-    levels = {**read(folder), kind: level}
-    plain = {name: {"policy": one.policy, "pass_rates": one.rates} for name, one in levels.items()}
+    """Write a level into a run's folder, beside the other kind's, and the same policy's in other environments."""
+    levels = read(folder)
+    if kind in levels and levels[kind].policy == level.policy:
+        rates = {**levels[kind].rates, **level.rates}
+        level = Level(level.policy, rates, {**levels[kind].held_out, **level.held_out})
+    plain = {
+        name: {"policy": one.policy, "pass_rates": one.rates, "held_out": one.held_out}
+        for name, one in {**levels, kind: level}.items()
+    }
     write_text(folder / FILE, json.dumps({"format": FORMAT, **plain}, indent=2) + "\n")
     return folder / FILE
 
@@ -66,4 +77,5 @@ def _level(plain: Mapping[str, Any]) -> Level:
         str(name): {str(category): float(rate) for category, rate in own.items()}
         for name, own in plain["pass_rates"].items()
     }
-    return Level(str(plain["policy"]), rates)
+    held_out = {str(name): list(map(str, own)) for name, own in plain.get("held_out", {}).items()}
+    return Level(str(plain["policy"]), rates, held_out)

@@ -21,7 +21,7 @@ from typing import Annotated, Any, SupportsFloat
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from environments.contracts import EnvironmentFault, Score, bad_value
+from environments.contracts import TOLERANCE, EnvironmentFault, Score, bad_value
 from environments.options import Options
 from environments.rewards.contracts import NOT_APPLIED, Attempt, Reward
 
@@ -31,7 +31,6 @@ CALLING = (
 )
 # TRL's, not ours
 TRAINERS_OWN = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
-TOLERANCE = 1e-9  # of `correct_at`, as in `Score.of`
 
 
 def _rises(scale: tuple[float, float]) -> tuple[float, float]:

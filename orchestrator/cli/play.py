@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -88,16 +88,17 @@ def play(
             for one in environments.values()
             for category in one.categories
         ]
+    held_out = {name: [c.name for c in one.categories if not c.trainable] for name, one in environments.items()}
     if as_json:
         print_json([{"policy": policy, **facts_of(one)} for one in played])
     else:
-        print_rates(policy, played)
+        print_rates(policy, played, held_out)
     if folder is not None:
         rates: dict[str, dict[str, float]] = {}
         for one in played:
             if one.pass_rate is not None:
                 rates.setdefault(one.environment, {})[one.category] = one.pass_rate
-        kept = floors.keep(folder, KIND_OF[policy], floors.Level(policy, rates))
+        kept = floors.keep(folder, KIND_OF[policy], floors.Level(policy, rates, held_out))
         if not as_json:
             out.print(f"kept as the {KIND_OF[policy]} in {kept}; `evergreen report {run}` draws it", markup=False)
 
@@ -119,8 +120,8 @@ def facts_of(one: Played) -> dict[str, Any]:
     }
 
 
-def print_rates(policy: ScriptedPolicy, played: Sequence[Played]) -> None:
-    """Print pass rates, an environment's as the mean of its categories' as everywhere, and why some have none."""
+def print_rates(policy: ScriptedPolicy, played: Sequence[Played], held_out: Mapping[str, Collection[str]]) -> None:
+    """Print pass rates, an environment's as the mean of its trainable categories', and why some have none."""
     made = table("", f"{policy} on held-out tasks", "tasks", "pass rate", "95 %", "mean score", "unscorable")
     for name in dict.fromkeys(one.environment for one in played):
         own = [facts_of(one) for one in played if one.environment == name]
@@ -128,9 +129,10 @@ def print_rates(policy: ScriptedPolicy, played: Sequence[Played]) -> None:
             ends = "-" if of["low"] is None else f"{number(of['low'])} to {number(of['high'])}"
             cells = (str(of["tasks"]), number(of["pass_rate"]), ends, number(of["mean_score"]), str(of["unscorable"]))
             made.add_row(Text(f"{name}.{clean(of['category'])}"), *cells)
-        known = [of["pass_rate"] for of in own if of["pass_rate"] is not None]
-        if len(own) > 1 and known:
-            made.add_row(Text(f"{name}, mean"), "", number(sum(known) / len(known)))
+        known = {of["category"]: of["pass_rate"] for of in own if of["pass_rate"] is not None}
+        mean = floors.mean_of(known, held_out[name])
+        if len(own) > 1 and mean is not None:
+            made.add_row(Text(f"{name}, mean"), "", number(mean))
     print_table(out, made)
     for name in dict.fromkeys(one.environment for one in played):
         for sentence in Tally.together(one.tally for one in played if one.environment == name).sentences(name):

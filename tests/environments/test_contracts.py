@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from environments import Score, Task
+from environments.games import scaled
 from tests.environments import fakes
 
 
@@ -16,6 +17,8 @@ from tests.environments import fakes
         (0.9, None, (0.9, False)),
         (0.3, True, (0.3, True)),
         (0.0, None, (0.0, False)),
+        (0.3 + 0.1 + 0.6000000000000002, None, (1.0, True)),
+        (-1e-17, None, (0.0, False)),
     ],
 )
 def test_partial_credit_is_value_and_not_correct(value, correct, expected):
@@ -27,6 +30,11 @@ def test_partial_credit_is_value_and_not_correct(value, correct, expected):
 def test_a_value_outside_the_unit_interval_is_unscorable_and_not_zero(value):
     assert Score.of(value).value is None
     assert str(Score.of(value).reason).startswith("bad value: float")
+
+
+@pytest.mark.parametrize(("total", "expected"), [(0.1 + 0.1 + 0.1, 1.0), (0.30001, None), (-1e-12, 0.0)])
+def test_a_sum_that_rounding_put_beyond_its_range_is_at_its_end(total, expected):
+    assert scaled(total, (0.0, 0.3), 1.0, {}).value == expected
 
 
 @pytest.mark.parametrize("correct", [True, False, np.True_, np.False_, 1, 0])

@@ -229,3 +229,12 @@ def test_a_random_policy_plays_games(words: tuple[str, ...], low: float, high: f
     (rates,) = json.loads(evergreen("play", *words, "--policy", "random", "--tasks", 400, "--json").stdout)
     assert rates["unscorable"] == 0
     assert low < rates["pass_rate"] < high
+
+
+def test_a_level_is_the_mean_that_accuracy_is_and_keeps_what_was_played_before(tmp_path: Path) -> None:
+    floors.keep(tmp_path, "ceiling", floors.Level("reference", {"a": {"in": 0.2, "out": 1.0}}, {"a": ["out"]}))
+    floors.keep(tmp_path, "ceiling", floors.Level("reference", {"b": {"out": 1.0}}, {"b": ["out"]}))
+    kept = floors.read(tmp_path)["ceiling"]
+    assert [kept.of("a"), kept.of("a", "out"), kept.of("b")] == [0.2, 1.0, 1.0]
+    floors.keep(tmp_path, "ceiling", floors.Level("mine", {"b": {"in": 0.5}}))
+    assert floors.read(tmp_path)["ceiling"].of("a") is None, "of another policy nothing is kept beside it"
