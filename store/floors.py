@@ -32,7 +32,7 @@ class Level:
     held_out: Mapping[str, Sequence[str]] = field(default_factory=dict)  # categories that are only ever evaluated
 
     def of(self, environment: str, category: str | None = None) -> float | None:
-        """Pass rate of a category, or of an environment: the mean that its accuracy is (`mean_of`). None: not played."""
+        """Pass rate of a category, or of an environment: its mean, as of accuracy. None: not played."""
         own = self.rates.get(environment, {})
         return mean_of(own, self.held_out.get(environment, ())) if category is None else own.get(category)
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from orchestrator.callbacks import Callback
 from orchestrator.runs.dry_run import DryRun, make_plan, num_interim
@@ -26,7 +27,7 @@ from store.tracker.names import config_hash
 # The sections that `make_plan` reads.
 PLANNED_BY = {"policy", "environments", "curriculum", "baseline", "step", "evaluate", "checkpoint", "sampler"}
 STEPS = 10  # of a rehearsal
-ASIDE = {"name": "rehearsal", "tracker": {"type": "none"}, "ledger": {}, "baseline": None}
+ASIDE: dict[str, Any] = {"name": "rehearsal", "tracker": {"type": "none"}, "ledger": {}, "baseline": None}
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class _Clock(Callback):
 
 
 def rehearse(study: Study) -> MeasuredTime:
-    """Run the study's first setting and seed for ten steps in a home that is then deleted.
+    """Run the study's first setting and seed for ten steps in a home that is then deleted; nobody else hears of it.
 
     The estimate of a whole run: its warm start, its first evaluation for every boundary, its mean step for every step.
     Early steps may be slower than later ones, where answers become shorter, or faster, where they become longer.
@@ -201,7 +202,10 @@ def rehearse(study: Study) -> MeasuredTime:
     from orchestrator.runs.api import run
 
     planned = study.runs[0]
-    spec = load_spec({**planned.spec.model_dump(mode="json", by_alias=True), **ASIDE})
+    plain = planned.spec.model_dump(mode="json", by_alias=True)
+    plain["checkpoint"] |= {"copy_to": None}
+    plain["guards"] |= {"webhook": None}
+    spec = load_spec({**plain, **ASIDE})
     clock = _Clock()
     with TemporaryDirectory(prefix="evergreen-rehearsal-") as home:
         outcome = run(spec, home=home, until_step=min(STEPS, num_steps(spec)), watcher=clock)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import webhook
 from orchestrator.runs.api import run
 from orchestrator.runs.dry_run import make_plan
 from orchestrator.studies.cost import MeasuredTime, cost_of, hash_of, left_s, pace, rehearse, seconds_of
@@ -98,3 +99,12 @@ def test_a_rehearsal_estimates_a_whole_run_from_a_few_steps(tmp_path: Path) -> N
     assert 60 * 0.2 < seconds < 60 * 1.0
     assert "a rehearsal of 10 steps" in str(measured.of(study.settings[0]))
     assert [path.name for path in tmp_path.iterdir()] == ["trial.yaml"]
+
+
+def test_nobody_hears_of_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"checkpoint": {"copy_to": (tmp_path / "copies").as_uri()}, "guards": {"webhook": "TEAM_HOOK"}}
+    study = made_study(tmp_path, spec=alone("base", stages=1) | told, grid={"learner.lr": [0.1]})
+    monkeypatch.setenv("TEAM_HOOK", "http://127.0.0.1:9/")
+    monkeypatch.setattr(webhook.Webhook, "__init__", lambda *given: pytest.fail("told"))
+    rehearse(study)
+    assert not (tmp_path / "copies").exists()
