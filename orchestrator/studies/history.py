@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -80,8 +81,14 @@ class History:
         plan = self.plan()
         if plan is None or not names:  # a study of which nothing ran may still lose settings and seeds
             return problems
-        gone = [one["label"] for one in plan["settings"] if one["label"] not in settings]
-        problems += [f"setting {label!r} is gone" for label in gone]
+        called = {
+            json.dumps(one["changes"], sort_keys=True): one["label"] for one in self.study.record().plan["settings"]
+        }
+        for one in plan["settings"]:
+            label, now = one["label"], called.get(json.dumps(one["changes"], sort_keys=True))
+            if label not in settings:  # names are made of what tells settings apart: with others they may be longer
+                remedy = "" if now is None else f": it would be called {now!r} now; keep its name by `label: {label}`"
+                problems.append(f"setting {label!r} is gone{remedy}")
         seeds = [str(seed) for seed in plan["seeds"] if seed not in self.study.seeds]
         if seeds:
             what = f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {listed(seeds)} are"

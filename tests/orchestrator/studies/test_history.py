@@ -117,6 +117,16 @@ def test_a_changed_study_is_refused_with_what_changed(tmp_path: Path, ledger: Le
     assert "`name: trial-2`" in said
 
 
+def test_a_setting_that_others_would_give_another_name_may_keep_its_own(tmp_path: Path, ledger: Ledger) -> None:
+    two: list[dict[str, Any]] = [{"curriculum.bandit": "sec"}, {"curriculum.bandit": "uniform"}]
+    more = {"curriculum.scheduler": "uniform"}
+    begun(ledger, made_study(tmp_path, list=two), "finished", "finished")
+    said = refused(ledger, made_study(tmp_path, list=[*two, more]))
+    assert "setting 'sec' is gone: it would be called 'bandit=sec' now; keep its name by `label: sec`" in said
+    named = [{"label": one["curriculum.bandit"], **one} for one in two]
+    refuse_changes(History(made_study(tmp_path, list=[*named, more]), ledger.reading))
+
+
 @pytest.mark.parametrize("case", CHANGED)
 def test_a_study_of_which_nothing_ran_may_change(tmp_path: Path, ledger: Ledger, case: str) -> None:
     ledger.start_study(made_study(tmp_path, **TWO).record())
