@@ -90,6 +90,9 @@ class ChooserConfig(BaseModel):
 class BanditConfig(ChooserConfig):
     """What every bandit over categories takes."""
 
+    by_arm: ClassVar[tuple[str, ...]] = ()
+    """Options whose keys are names of arms."""
+
     floor: float = Field(0.0, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K, K arms.")
     signal: Signal = Field(
         "raw",

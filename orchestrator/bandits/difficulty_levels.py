@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ FEATURE = "level"
 class LevelConfig(BanditConfig):
     """Options of rules over ordered categories."""
 
+    by_arm: ClassVar[tuple[str, ...]] = ("levels",)
     levels: dict[str, float] = Field(
         default_factory=dict,
         description="Level of each category, higher is harder; the same number makes categories equal. One that is not "

@@ -7,7 +7,7 @@ added later) has the weight `others`. Arms that are left without a weight (the o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ SOURCE = "baseline"
 
 class Config(BanditConfig):
     type: Literal["fixed"] = "fixed"
+    by_arm: ClassVar[tuple[str, ...]] = ("weights",)
     weights: dict[str, float] = Field(default_factory=dict, description="Weight of each arm, at least 0.")
     others: float = Field(1.0, ge=0, description="Weight of an arm that `weights` does not name.")
 

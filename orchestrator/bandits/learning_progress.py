@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -68,6 +68,7 @@ class PassRateAverages(Bandit):
 
 class Config(BanditConfig):
     type: Literal["learning_progress"] = "learning_progress"
+    by_arm: ClassVar[tuple[str, ...]] = ("baseline",)
     fast: float = Field(0.1, gt=0, le=1, description="Step of the fast average, per visit.")
     slow: float = Field(0.1, gt=0, le=1, description="Step of the slow average of the fast one, per visit.")
     reweight: float | None = Field(

@@ -9,7 +9,7 @@ It learns nothing; an unseen category is like any other of its size. An endless 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat
@@ -24,6 +24,7 @@ UNKNOWN = 0.0
 
 class Config(BanditConfig):
     type: Literal["size"] = "size"
+    by_arm: ClassVar[tuple[str, ...]] = ("sizes",)
     power: float = Field(0.5, ge=0, le=1, description="P ~ N^power: 1 proportional to size, 0 uniform.")
     sizes: dict[str, PositiveFloat] = Field(
         default_factory=dict,

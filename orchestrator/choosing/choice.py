@@ -35,7 +35,9 @@ from orchestrator.schedulers.guards import GuardConfig
 from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.sections import CurriculumSection
 from orchestrator.spec.sections import Replay as ReplaySection
+from store.errors import did_you_mean
 from store.records import EVERYTHING, CellRecord, HoldoutQueryRecord, ItemRecord, Role
+from store.sentences import listed
 
 RETOLD = "the bandits, which are told another `signal`"
 Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable categories, by environment
@@ -326,6 +328,19 @@ class Flat(Choice):
 def make_choice(section: CurriculumSection, categories: Arms, seed: int) -> Choice:
     """Make the choice of a spec, over the trainable categories of every environment."""
     return (Flat if section.mode == "flat" else Staged)(section, categories, seed)
+
+
+def require_known_arms(section: CurriculumSection, categories: Arms) -> None:
+    """Refuse options of the bandit that name an arm which no environment has to train on. Raises SpecError."""
+    arms = [f"{name}/{one}" if section.mode == "flat" else one for name, own in categories.items() for one in own]
+    for option in signals_of(section.bandit).by_arm:
+        unknown = [arm for arm in getattr(section.bandit, option) if arm not in arms]
+        if unknown:
+            flat = " In flat mode an arm is `environment/category`." if section.mode == "flat" else ""
+            raise SpecError(
+                f"curriculum.bandit.{option} names {listed(unknown)}, which no environment has to train on."
+                f"{did_you_mean(unknown[0], arms)}{flat}"
+            )
 
 
 def _bandit(section: CurriculumSection, arms: Mapping[str, ArmInfo], seed: int, name: str, num_steps: int) -> Bandit:

@@ -12,7 +12,7 @@ from typing import Any
 from environments import Environment, EnvironmentSource, Scorer
 from orchestrator import random_streams, registry
 from orchestrator.callbacks import Callback
-from orchestrator.choosing.choice import Choice, make_choice
+from orchestrator.choosing.choice import Choice, make_choice, require_known_arms
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.interventions import Interventions, Planned, plan
@@ -127,6 +127,8 @@ def lay_foundation(
     if spec.guards.webhook is not None:
         url_from(spec.guards.webhook)
     sources, environments = build_environments(spec, tell, folder)
+    if not begun:  # what an earlier version began with may go on
+        require_known_arms(spec.curriculum, trainable(environments))
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
     seed = random_streams.integer(spec.seed, "policy")

@@ -250,7 +250,7 @@ def refuse_unusable(
     spec: Spec, environments: Mapping[str, Environment], tell: Callable[[str], None] | None = None
 ) -> None:
     """Make the parts as a run would, and drop them: each refuses what it cannot work with."""
-    from orchestrator.choosing.choice import make_choice
+    from orchestrator.choosing.choice import make_choice, require_known_arms
     from orchestrator.choosing.stage_scheduler import StopConditions
     from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.warm_start_examples import WarmStartExamples
@@ -259,6 +259,7 @@ def refuse_unusable(
     from orchestrator.webhook import url_from
 
     require_trackers(kinds_of(spec.tracker.model_dump()))
+    require_known_arms(spec.curriculum, trainable(environments))
     make_choice(spec.curriculum, trainable(environments), spec.seed)
     TaskSampler(environments, spec.curriculum, spec.seed, tell).close()
     StopConditions(spec.curriculum.stage)

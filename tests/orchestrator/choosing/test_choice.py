@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from environments import NoTasks
 from orchestrator.bandits import ArmInfo
 from orchestrator.bandits.contracts import Bandit, Standing
-from orchestrator.choosing.choice import EVERYTHING, RETOLD, Choice, make_choice
+from orchestrator.choosing.choice import EVERYTHING, RETOLD, Choice, make_choice, require_known_arms
 from orchestrator.choosing.stage_scheduler import REPAID
 from orchestrator.errors import SpecError
 from orchestrator.played_group import PlayedGroup, Slot
@@ -67,6 +68,23 @@ def test_a_schedule_of_levels_goes_by_the_stages_of_its_environment_and_not_by_r
     fork, _ = forked(chosen, stages=6, stage={"steps": 10, "replay": 0.4}, bandit="easy_to_hard")
     bandits = dict(fork.bandits)
     assert {name: one.progress for name, one in bandits.items()} == {"words": 0.5, "book": 0.0, "maze": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("mode", "bandit", "said"),
+    [
+        ("staged", {"type": "fixed", "weights": {"33": 1}}, "weights names 33, .*Did you mean '3'"),
+        ("staged", {"type": "easy_to_hard", "levels": {"words/3": 1}}, "levels names words/3, "),
+        ("flat", {"type": "easy_to_hard", "levels": {"3": 1}}, "In flat mode an arm is `environment/category`"),
+        ("flat", {"type": "size", "sizes": {"words/3": 1, "words": 2}}, "sizes names words, "),
+        ("staged", {"type": "learning_progress", "baseline": {"six": 0.1}}, "baseline names six, "),
+        ("staged", {"type": "fixed", "weights": {"3": 1, "8": 2}}, None),
+    ],
+)
+def test_an_option_that_names_an_arm_which_nobody_has_is_refused(mode: str, bandit: Any, said: str | None) -> None:
+    section = CurriculumSection.model_validate({"mode": mode, "bandit": bandit})
+    with nullcontext() if said is None else pytest.raises(SpecError, match=said):
+        require_known_arms(section, CATEGORIES)
 
 
 def test_replay_comes_from_environments_that_had_a_stage_in_equal_parts() -> None:
