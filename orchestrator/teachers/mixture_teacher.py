@@ -237,18 +237,20 @@ class MixtureTeacher(Teacher):
             "num_learned": self.num_learned,
             "rows": [list(row) for row in self._rows],
             "seed": self._seed,
+            "fit_every": self.config.fit_every,
             "mixture": None if self.mixture is None else self.mixture.state(),
             "tried": {str(k): mixture.state() for k, mixture in self._tried.items()},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; a fit that was under way is repeated."""
+        """Continue from a state; a fit that was under way is repeated, unless a fork's blocks have another length."""
         super().load_state(state)
         self.num_learned = int(state["num_learned"])
         self._rows = [list(row) for row in state["rows"]]
         self.mixture = None if state["mixture"] is None else Mixture.of(state["mixture"])
         self._tried = {int(k): Mixture.of(written) for k, written in state["tried"].items()}
-        self._seed, self._fit = state["seed"], None
+        is_same = state.get("fit_every", self.config.fit_every) == self.config.fit_every
+        self._seed, self._fit = state["seed"] if is_same else None, None
         if self._seed is not None:
             self._begin()
 
@@ -276,6 +278,6 @@ class MixtureTeacher(Teacher):
         """Fit the latest full block; what it reads changes only after `_adopt`."""
         assert self._seed is not None
         end = len(self._rows) - self.num_learned % self.config.fit_every
-        rows = np.array(self._rows[end - self.config.fit_every : end])
+        rows = np.array(self._rows[max(0, end - self.config.fit_every) : end])  # a fork's first may be shorter
         config = self.config
         return fit(rows, config.components, config.criterion, self._seed, config.restarts, self._tried)

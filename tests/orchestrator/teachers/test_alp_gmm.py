@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -110,3 +112,22 @@ def test_a_fit_reads_the_last_full_block():
 def test_options_that_leave_nothing_to_fit_are_refused(options, words):
     with pytest.raises(ValidationError, match=words):
         Config(**options)
+
+
+@pytest.mark.parametrize("fit_every", [20, 50, 100, 300])
+def test_a_fork_with_blocks_of_another_length_goes_on(fit_every):
+    """While a fit was under way, which it drops unless its blocks are as long."""
+    rng = np.random.default_rng(1)
+    parent = create(Config(fit_every=50), 2, np.random.default_rng(0))
+    parent.learn(parent.choose(56), rng.random(56))
+    state = json.loads(json.dumps(parent.state()))
+    parent.close()
+    assert state["seed"] is not None
+    fork = create(Config(fit_every=fit_every), 2, np.random.default_rng(0))
+    fork.load_state(state)
+    fork.learn(fork.choose(16), rng.random(16))
+    assert (fork.mixture is not None) == (fit_every == 50)
+    for _ in range(20):
+        fork.learn(fork.choose(16), rng.random(16))
+    assert fork.mixture is not None
+    fork.close()
