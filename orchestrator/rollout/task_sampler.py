@@ -108,6 +108,8 @@ class TaskSampler:
         for (arm, _), places in turns.items():
             source = self._sources[arm]
             self._moved.add(arm)
+            if not beside:
+                source.begin_batch()
             tasks = source.draw(len(places), avoid=seen)
             seen.update(source.environment.distinct(task) for task in tasks)
             drawn.update(zip(places, tasks, strict=True))

@@ -30,6 +30,9 @@ class TaskSource(ABC):
     environment: Environment
     at_once: bool = True  # a batch's tasks are drawn together; False: one by one, in the order of its slots
 
+    def begin_batch(self) -> None:  # noqa: B027 - a stream has no batches
+        """Take what is drawn from now on for one batch, until this is called again."""
+
     @abstractmethod
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw n training tasks, none twice or in `avoid` (as `Environment.distinct` tells) if there are enough."""
@@ -68,6 +71,11 @@ class SelectionTaskSource(TaskSource):
         self.selection = selection
         self._roster = roster
         self._awaited: dict[int, int] = {}  # the step in which a position was last chosen, oldest first
+        self._has_begun = False  # it was asked for this batch
+
+    @override
+    def begin_batch(self) -> None:
+        self._has_begun = False
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw the tasks of a batch; the selection is asked for more where it names what the batch has already."""
@@ -75,9 +83,10 @@ class SelectionTaskSource(TaskSource):
         taken: list[tuple[int, int, Task]] = []  # position, step in which it was chosen, task
         spare: list[tuple[int, int, Task]] = []  # the batch has these already
         for attempt in range(1 + TRIES):
-            step, num_missing = self.selection.clock, n - len(taken)
+            more, num_missing = self._has_begun, n - len(taken)
+            step, self._has_begun = self.selection.clock - more, True
             wanted = n if attempt == 0 else min(n + num_missing * 2**attempt, self.selection.num_tasks)
-            for position in self.selection.choose(wanted).tolist():
+            for position in self.selection.choose(wanted, more).tolist():
                 if attempt == 0 or position not in known:
                     task = make_task(self.environment, self.category, int(self._roster[position]))
                     key = self.environment.distinct(task)

@@ -42,7 +42,7 @@ class TaskResult:
     """The outcome of one task that was played."""
 
     position: int  # in the roster
-    step: int  # the selection's clock when it was chosen
+    step: int  # the selection's clock when its batch began
     score: float  # mean score of its episodes, in [0, 1]: the pass rate where scores are 0 or 1
     num_samples: int  # episodes behind the score
     signal: float | None = None  # mean |advantage| of its group; None: nothing to compare
@@ -58,14 +58,15 @@ class Selection(Stateful, ABC):
         if num_tasks < 1:
             raise ValueError(f"a selection needs at least one task, not {num_tasks}")
         self.num_tasks, self.rng = num_tasks, rng
-        self.clock = 0  # calls of `choose` so far
+        self.clock = 0  # batches so far
 
     @abstractmethod
     def draw(self, n: int) -> Positions:
         """Draw n distinct tasks [n] for one batch, n from 1 to `num_tasks`."""
 
-    def choose(self, n: int) -> Positions:
-        """Choose n tasks [n] for one batch, distinct as long as there are enough."""
+    def choose(self, n: int, more: bool = False) -> Positions:
+        """Choose n tasks [n] for one batch, distinct as long as there are enough; `more`: for the same as last time."""
+        self.clock -= more
         counts = [min(self.num_tasks, n - done) for done in range(0, n, self.num_tasks)]
         chosen = [self.draw(count) for count in counts]
         self.clock += 1

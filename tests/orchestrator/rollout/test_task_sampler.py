@@ -164,6 +164,17 @@ def test_learning_changes_what_is_drawn() -> None:
     assert differs
 
 
+def test_rounds_of_a_batch_are_one_step_of_a_selection() -> None:
+    one = drawing(selection={"type": "mopps", "tasks": 200})
+    first = slots(*["endless/easy"] * 6)
+    tasks = one.draw(first)
+    assert len({task.key for task in [*tasks, *one.draw(first[:3], beside=tasks)]}) == 9
+    state = one.state()["endless/easy"]
+    assert (state["selection"]["clock"], {step for _, step in state["awaited"]}) == (1, {0})
+    one.draw(first)
+    assert one.state()["endless/easy"]["selection"]["clock"] == 2
+
+
 def test_a_fork_to_another_selection_begins_to_choose_anew() -> None:
     old = drawing(selection="pools")
     old.draw(BATCH)

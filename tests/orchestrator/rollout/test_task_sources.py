@@ -37,13 +37,18 @@ def source(script: Sequence[Sequence[int]], environment: Environment | None = No
     return SelectionTaskSource(environment, "easy", roster, Scripted(len(roster), script))
 
 
+def batch(made: SelectionTaskSource, n: int) -> list[Task]:
+    made.begin_batch()
+    return made.draw(n)
+
+
 def result(task: Task, score: float = 0.5) -> PlayedGroup:
     return of_task(task, score, 0.25)
 
 
 def test_positions_are_places_in_the_roster_and_results_find_back() -> None:
     made = source([[5, 0], [7]])
-    tasks, later = made.draw(2), made.draw(1)
+    tasks, later = batch(made, 2), batch(made, 1)
     assert [task.index for task in tasks + later] == made._roster[[5, 0, 7]].tolist()
     made.learn([result(later[0], 0.75), result(tasks[1], 0.25), result(create("fake").task("easy", 10**6))])
     made.learn([result(tasks[1])])
@@ -58,7 +63,16 @@ def test_what_the_batch_has_already_is_replaced_if_possible() -> None:
     assert [task.index for task in tasks] == made._roster[[5, 7, 8]].tolist()
     assert made.selection.asked == [3, 5], "asked for more when it named what was there"
     made.learn([result(task) for task in tasks])
-    assert [(one.position, one.step) for one in made.selection.told] == [(5, 0), (7, 0), (8, 1)]
+    assert [(one.position, one.step) for one in made.selection.told] == [(5, 0), (7, 0), (8, 0)]
+    assert made.selection.clock == 1
+
+
+def test_what_is_drawn_again_is_of_the_same_batch() -> None:
+    made = source([[5, 6], [7], [8]])
+    tasks = [*batch(made, 2), *made.draw(1), *batch(made, 1)]
+    made.learn([result(task) for task in tasks])
+    assert isinstance(made.selection, Scripted)
+    assert [(one.position, one.step) for one in made.selection.told] == [(5, 0), (6, 0), (7, 0), (8, 1)]
 
 
 def test_a_task_comes_twice_only_where_there_are_no_others() -> None:
@@ -73,14 +87,14 @@ def test_a_task_comes_twice_only_where_there_are_no_others() -> None:
 
 def test_results_that_never_come_are_not_waited_for_forever() -> None:
     made = source([[step % 60] for step in range(LATEST + 30)])
-    first = made.draw(1)
+    first = batch(made, 1)
     for _ in range(LATEST + 20):
-        made.draw(1)
+        batch(made, 1)
     assert len(made.state()["awaited"]) <= LATEST
     gone = source([[1], *[[2]] * (LATEST + 5)])
-    first = gone.draw(1)
+    first = batch(gone, 1)
     for _ in range(LATEST + 5):
-        gone.draw(1)
+        batch(gone, 1)
     gone.learn([result(first[0])])
     assert gone.selection.told == []
 
