@@ -24,6 +24,7 @@ from store.errors import CheckpointError
 from store.records import GUARD, EventRecord, MetricRecord
 
 FEWEST, MOST = 10, 50  # values of a number before it is compared with itself; of those that a median is of
+STOPPED_BY_GUARD = "a guard stopped it"  # how the reason begins
 REPEATED = "repeated_frac"  # measured only where a guard reads it: it looks at every token
 
 
@@ -156,7 +157,7 @@ class NumericGuards:
         for guard, why in due:
             options = guard.options
             if options.action == "stop" or _remembered(at, guard).fired > options.most:
-                at.guard_stop = f"a guard stopped it: {why}"
+                at.guard_stop = f"{STOPPED_BY_GUARD}: {why}"
                 continue
             if options.action == "roll_back":
                 self._roll_back(at)

@@ -18,6 +18,7 @@ from orchestrator.locations import (
     remember_logins,
     unkept,
 )
+from orchestrator.numeric_guards import STOPPED_BY_GUARD
 from orchestrator.os_signals import hold, noted
 from orchestrator.recording import events as run_events
 from orchestrator.runs.assembly import Foundation, lay_foundation
@@ -105,7 +106,8 @@ def find_run(
 ) -> tuple[str, list[str], int | None] | None:
     """Find the run of a spec's name: its name, and with which overrides and stages `resume` goes on as the spec has it.
 
-    None: there is none. Raises UserError where there is one of another spec.
+    None: there is none. Raises UserError where there is one of another spec, or one that a guard stopped: a scheduler
+    that repeats the command shall not undo that.
     """
     checked, place = load_spec(spec, overrides), Home(home)
     folder = place.run_folder(checked.name)
@@ -113,6 +115,14 @@ def find_run(
         return None
     with _opened(kept_sections(place, checked.name), place, together(None)) as ledger:
         kept = kept_spec(ledger.reading, folder, checked.name)
+        reading = ledger.reading
+        is_stopped = any(run.name == checked.name and run.status == "stopped" for run in reading.runs())
+        reasons = [one.text for one in reading.events(checked.name) if one.kind == "stopped"] if is_stopped else []
+    if reasons and reasons[-1].startswith(STOPPED_BY_GUARD):
+        raise UserError(
+            f"{checked.name}: {reasons[-1]}. It stays so until you go on with it: evergreen resume {checked.name}. "
+            "`evergreen fork` begins anew from a boundary, with other settings"
+        )
     return checked.name, *changes_on_resume(kept.spec, checked)
 
 

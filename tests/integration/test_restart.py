@@ -40,6 +40,20 @@ def test_the_same_command_begins_a_run_goes_on_with_it_and_leaves_it_when_it_is_
     assert ending(home, "alone") == ending(home, "whole")
 
 
+def test_what_a_guard_stopped_stays_stopped_until_a_person_goes_on(tmp_path: Path, evergreen: Evergreen) -> None:
+    spec = alone() | {"guards": [{"when": "response_len > 0", "steps": 2, "action": "stop"}]}
+    assert restart(evergreen, tmp_path, spec).exit_code == 75
+    before = told(tmp_path / "home", "alone")
+    refused = restart(evergreen, tmp_path, spec)
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.split())
+    assert "alone: a guard stopped it: response_len" in said
+    assert "evergreen resume alone" in said
+    assert told(tmp_path / "home", "alone") == before
+    assert evergreen("resume", "alone", "--home", tmp_path / "home", "--until-step", "3").exit_code == 75
+    assert restart(evergreen, tmp_path, spec).exit_code == 75, "a person went on with it"
+
+
 def test_what_may_change_on_resume_follows_the_spec(tmp_path: Path, evergreen: Evergreen) -> None:
     assert restart(evergreen, tmp_path, alone(), "--until-step", "2").exit_code == 75
     changed = alone(stages=3) | {"checkpoint": {"every_steps": 1}}
