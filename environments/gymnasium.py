@@ -125,8 +125,11 @@ class Gymnasium(Environment):
         self._to_text: ToText | None = self._function(config.observation, TO_TEXT) if is_own else None
         self._to_action: ToAction | None = self._function(config.action, TO_ACTION)
         self._renders, self._asked, self._spaces = dict[str, bool](), dict[str, str](), dict[str, Any]()
-        for category in config.option_sets:
-            self._look_at(category)
+        classes = {self._look_at(category) for category in config.option_sets}
+        if self._factory is None:  # of a package that registered it, or of a module of the user's that `id` names
+            own += sorted(
+                f"{one.__module__}:{one.__name__}" for one in classes if one.__module__.split(".")[0] != "gymnasium"
+            )
         code = f"+{code_digest(own, config.folder)}" if own else ""
         self.version = f"{ADAPTER_VERSION}+gymnasium-{version('gymnasium')}{code}"
         self.symbols = tuple(config.actions or ())
@@ -187,8 +190,8 @@ class Gymnasium(Environment):
         """Give the seed of a game."""
         return self._config.seed + index
 
-    def _look_at(self, category: str) -> None:
-        """Make the environment once, and see how it is observed and played."""
+    def _look_at(self, category: str) -> type:
+        """Make the environment once, and see how it is observed and played; its class."""
         try:
             with OwnRandomState(self._config.seed).lent():
                 env = self.made(category, self._config.seed)
@@ -212,6 +215,7 @@ class Gymnasium(Environment):
             raise self._fault(str(error), category) from error
         self._spaces[category] = env.action_space
         _close(env)
+        return type(env.unwrapped)
 
     def _is_rendered(self, env: Any, category: str) -> bool:
         wanted, modes = self._config.observation, env.metadata.get("render_modes", [])

@@ -1,5 +1,6 @@
 """Gymnasium's environments as text games: what is seen, what is read, what it is worth."""
 
+import importlib
 import re
 import sys
 
@@ -328,3 +329,20 @@ def test_what_cannot_be_meant_is_refused_when_the_spec_is_read(options, said):
 def test_what_the_environment_cannot_do_is_refused_when_it_is_made(options, said):
     with pytest.raises(EnvironmentFault, match=said):
         source(**options).create()
+
+
+@pytest.mark.parametrize("id_", ["registered_walk:Walk-v7", "Walk-v7"])
+def test_the_version_of_an_environment_that_a_module_registered_has_the_modules_code(id_, tmp_path, monkeypatch):
+    code = OWN.replace("Scale", "Walk") + '\ngymnasium.register("Walk-v7", entry_point="registered_walk:Walk")\n'
+    (tmp_path / "seen.py").write_text(OWN)
+    versions = []
+    monkeypatch.syspath_prepend(tmp_path)
+    for text in (code, code.replace("/ 2", "/ 3")):
+        (tmp_path / "registered_walk.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "registered_walk", raising=False)
+        gymnasium.registry.pop("Walk-v7", None)
+        if id_ == "Walk-v7":
+            importlib.import_module("registered_walk")
+        made = source(tmp_path, id=id_, observation="./seen.py:to_text", action="./seen.py:to_action").create()
+        versions.append(made.version)
+    assert versions[0] != versions[1]
