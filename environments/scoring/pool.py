@@ -433,7 +433,7 @@ class KillablePool:
                         self._has_started, self._num_failed = True, 0
                 else:
                     raise BrokenProcess("it begins with something else")
-        except (BrokenProcess, ValueError, TypeError, KeyError):  # no answer of ours: a worker that lies
+        except (BrokenProcess, ValueError, TypeError, KeyError, RecursionError):  # no answer of ours: it lies
             yield from self._lose(process, CRASHED)
         if process.is_worn and not process.jobs:
             self._let_go(process, gently=True)
