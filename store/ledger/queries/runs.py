@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Select, Table, case, func, select
+from sqlalchemy import Connection, Select, Table, case, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.carryover import Journey, Matrices
@@ -137,7 +137,8 @@ class RunQueries(Queries):
             return func.coalesce(func.max(column), 0)
 
         covered = of(t.checkpoint, highest(checkpoint.step), highest(checkpoint.num_boundaries))
-        with self.engine.connect() as connection:
+
+        def look(connection: Connection) -> Gaps:
             num_steps, num_boundaries = connection.execute(covered).one()
             count, last = connection.execute(of(t.step, func.count(), highest(step))).one()
             is_whole = count == max(last, num_steps)
@@ -145,6 +146,8 @@ class RunQueries(Queries):
                 () if is_whole else _missing(connection.scalars(of(t.step, step)), 1, num_steps),
                 _missing(connection.scalars(of(t.boundary, t.boundary.c.after_stage)), 0, num_boundaries - 1),
             )
+
+        return self.access.read(look)
 
     def digest(self, name: str, weights_sha256: str) -> str:
         """Hash what was trained: see `store.ledger.digest`."""
@@ -302,5 +305,5 @@ def matrices_of(
 def _missing(found: Iterable[int], first: int, last: int) -> tuple[Span, ...]:
     """List the stretches of numbers that are not there, up to `last` or the last that is."""
     there = sorted(found)
-    ends = [first - 1, *there, max(last, there[-1] if there else 0) + 1]
+    ends = [first - 1, *there, max([last, *there[-1:]]) + 1]
     return tuple((a + 1, b - 1) for a, b in pairwise(ends) if b > a + 1)

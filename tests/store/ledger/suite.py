@@ -18,6 +18,7 @@ from store.records import (
     CellRecord,
     EnvironmentRecord,
     EventRecord,
+    Gaps,
     HoldoutRecord,
     LineageRecord,
     MeasurementRecord,
@@ -233,6 +234,12 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         assert (listed.name, listed.status, listed.seed) == ("puzzles", "finished", 7)
         assert (listed.num_steps, listed.num_boundaries) == (6, 3)
         assert listed.created_at <= str(listed.last_step_at) <= str(listed.ended_at)
+
+    def test_a_run_that_has_not_measured_anything_yet_lacks_nothing(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        assert not ledger.reading.gaps("puzzles")
+        ledger.record_checkpoint(run, example.checkpoint_record(3, 2))
+        assert ledger.reading.gaps("puzzles") == Gaps(steps=((1, 3),), boundaries=((0, 1),))
 
     def test_spec_and_host_come_back_as_they_were(self, ledger: Ledger) -> None:
         run = example.run_record("puzzles")

@@ -91,6 +91,25 @@ def test_a_connection_lost_in_commit_neither_loses_nor_doubles_anything(
         assert len(ledger.reading.events("puzzles")) == len(expected["events"])
 
 
+def test_a_question_is_asked_again_where_its_connection_is_lost(url: str) -> None:
+    with Ledger.open(url, patience=Patience(60)) as ledger:
+        live(ledger)
+        expected = (facts(ledger, "puzzles"), ledger.reading.gaps("puzzles"))
+        execute, lost = ledger.engine.dialect.do_execute, set()
+
+        def lose_once(cursor: Any, statement: str, *rest: Any) -> None:
+            if statement.startswith("SELECT") and statement not in lost:
+                lost.add(statement)
+                failed = sqlite3.OperationalError("server closed the connection unexpectedly")
+                failed.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise failed
+            execute(cursor, statement, *rest)
+
+        ledger.engine.dialect.do_execute = lose_once  # type: ignore[method-assign]
+        assert (facts(ledger, "puzzles"), ledger.reading.gaps("puzzles")) == expected
+        assert lost
+
+
 def test_a_lock_is_waited_for_and_told_once(url: str) -> None:
     told: list[str] = []
     with Ledger.open(url, patience=Patience(60, told.append)) as ledger:
