@@ -1,8 +1,9 @@
 """The `final` pool, read once: at a study's end, of every finished run's last policy.
 
 A tenth of all tasks is set aside for this: no bandit, no report and no comparison on the way has seen them, so what
-they say is not flattered by what was selected for (plasticity.md 7). The look is recorded with every run. A run that
-was looked at is not again, unless that is asked for, and then it is recorded once more; an interrupted look goes on.
+they say is not flattered by what was selected for (plasticity.md 7). The look is recorded with every run. A policy that
+was looked at is not again, unless that is asked for, and then it is recorded once more; an interrupted look goes on. A
+run that went on since has another last policy, which is looked at anew.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def looks_left(read: Reading, study: str, again: bool) -> FinalLooks:
 
 def was_looked_at(read: Reading, run: str) -> bool:
     """Whether a run's last policy was evaluated on the final pool."""
-    return bool(read.matrix(run, "pass_1", FINAL))
+    return bool(read.final_cells(run, "pass_1"))
 
 
 def look(path: Path, looks: FinalLooks, watcher: Callback, tell: Callable[[str], None]) -> None:
@@ -85,8 +86,8 @@ def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Find
     spec: Spec = load_spec(ledger.reading.spec(name), ONE_PROCESS)
     folder = place.run_folder(name)
     record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
-    if record is None:
-        raise UserError(f"{name} has no whole checkpoint left, so its last policy cannot be evaluated")
+    if record is None or record.num_boundaries != ledger.reading.end(name) + 1:
+        raise UserError(f"{name} has no whole checkpoint of its end left, so its last policy cannot be evaluated")
     checkpoint = checkpoints.open_checkpoint(folder / record.folder, EXPECTED, MAY_BE)
     foundation = lay_foundation(spec, checkpoint.components[WEIGHTS], watcher.opening, spec.environments, folder)
     fresh = {n: one for n, one in foundation.environments.items() if not one.closed}

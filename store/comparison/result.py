@@ -191,7 +191,7 @@ def _on_the_final_pool(reading: Reading, gathered: ComparedRuns, of: Measure) ->
         raise ComparisonError(
             f"{of.name} is not measured on held-out tasks by environment, so no pool is chosen for it."
         )
-    without = [one.run.name for one in gathered.entries if not reading.matrix(one.run.name, of.metric, "final")]
+    without = [one.run.name for one in gathered.entries if not reading.final_cells(one.run.name, of.metric)]
     if without:
         where = gathered.study.name if gathered.study else "STUDY"
         raise ComparisonError(

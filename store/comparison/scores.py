@@ -120,8 +120,8 @@ def scores(reading: Reading, run: str, of: Measure, pool: Pool = "anchor") -> Sc
     """Every stratum's score of a finished run; one that is not defined is left out."""
     found: dict[str, float | None]
     if of.stratum == "environment":  # the last boundary's cells of environments as wholes
-        split = None if pool == "anchor" else pool
-        cells = reading.matrix(run, of.metric, split, by_category=False)
+        ask = reading.matrix if pool == "anchor" else reading.final_cells
+        cells = ask(run, of.metric, by_category=False)
         last = max((cell.after_stage for cell in cells), default=0)
         found = {c.environment: c.value for c in cells if c.environment and c.after_stage == last}
     elif of.stratum == "stage":

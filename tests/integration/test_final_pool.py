@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.runs.api import run
+from orchestrator.runs.api import resume, run
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.provenance import RunRelations
 from orchestrator.spec import load_spec
@@ -80,6 +80,20 @@ def test_it_is_read_once_and_recorded_and_compared_by(
     assert shown.exit_code == 0, shown.stderr
     assert "on the tasks set aside for the end" in shown.stdout
     assert evergreen("compare", "trial", "--home", tmp_path).exit_code == 0
+
+
+def test_a_run_that_went_on_has_another_last_policy(tmp_path: Path, evergreen: Evergreen) -> None:
+    made_study(tmp_path)
+    assert evergreen("final", "trial", "--home", tmp_path).exit_code == 0
+    resume("trial.a", stages=2, home=tmp_path)
+    unread = evergreen("compare", "trial", "--pool", "final", "--home", tmp_path)
+    assert unread.exit_code == 2
+    assert "The final pool was not evaluated for trial.a" in " ".join(unread.stderr.split())
+    looked = evergreen("final", "trial", "--home", tmp_path)
+    assert looked.exit_code == 0, looked.stderr
+    assert [line.split()[0] for line in looked.stdout.splitlines()[:-1]] == ["trial.a"]
+    with opened(tmp_path, "trial.a") as (_, ledger):
+        assert {cell.after_stage for cell in ledger.reading.final_cells("trial.a", "pass_1")} == {2}
 
 
 def test_a_study_without_a_finished_run_has_no_end_yet(tmp_path: Path, evergreen: Evergreen) -> None:

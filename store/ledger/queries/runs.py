@@ -191,6 +191,16 @@ class RunQueries(Queries):
         )
         return self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
 
+    def end(self, name: str) -> int:
+        """Number the last boundary that a run has come to: one that a ledger lost has left its checkpoint."""
+        newest = (checkpoint.num_boundaries for checkpoint in self.checkpoints(name))
+        return max(self.run(name).num_boundaries, *newest, 0) - 1
+
+    def final_cells(self, name: str, metric: str, *, by_category: bool = True) -> list[q.CellRow]:
+        """A metric of a run's last policy on the final pool: a look at an earlier one, before it went on, is not it."""
+        end = self.end(name)
+        return [cell for cell in self.matrix(name, metric, "final", by_category=by_category) if cell.after_stage == end]
+
     def cells(self, name: str) -> list[q.CellRow]:
         """Every metric after stage i on environment j that reports show, but times: all matrices of a run at once."""
         row = t.eval_cell.c
