@@ -21,6 +21,7 @@ _BUSY_MS, _PATIENT_BUSY_MS = 20_000, 1_000
 _PRAGMAS = (f"busy_timeout = {_BUSY_MS}", "synchronous = FULL", "foreign_keys = ON")
 
 _ASKED_AGAIN_S = 0.01
+_IMMUTABLE = "immutable=1"  # SQLite then neither locks the file nor looks whether it has changed
 # libpq's own waits are endless, or as long as the kernel's: a host that vanished is noticed within a minute
 _SERVER = {
     "connect_timeout": 10,
@@ -114,20 +115,21 @@ def read_only_uri(path: Path) -> str | None:
     """Return the URI that SQLite opens such a database by; None: it can be written to, or is not there.
 
     The newest transactions of a database may lie beside it, in its WAL. SQLite reads those with the help of a third
-    file, which it could not make here; without a WAL the database is declared immutable. Raises `LedgerError`.
+    file, which it could not make here; without a WAL the database is declared immutable, which is true until somebody
+    opens it to write. Raises `LedgerError`.
     """
     if not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         return None
     wal, shm = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    if wal.exists() and shm.exists():
+        return uri
     if not wal.exists() or not wal.stat().st_size:
-        return f"{uri}&immutable=1"
-    if not shm.exists():
-        raise LedgerError(
-            f"The newest rows of the ledger {path} are in {wal.name}, which SQLite cannot read without {shm.name}, nor "
-            "make that in a folder it cannot write to. Copy both files to a folder that can be written to."
-        )
-    return uri
+        return f"{uri}&{_IMMUTABLE}"
+    raise LedgerError(
+        f"The newest rows of the ledger {path} are in {wal.name}, which SQLite cannot read without {shm.name}, nor "
+        "make that in a folder it cannot write to. Copy both files to a folder that can be written to."
+    )
 
 
 def _parse(url: str) -> URL:
@@ -148,6 +150,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     def open_file(_dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
         uri = read_only_uri(Path(arguments[0]))
         record.info["is_read_only"] = uri is not None
+        record.info["is_immutable"] = uri is not None and uri.endswith(_IMMUTABLE)
         if uri is not None:
             arguments[0], options["uri"] = uri, True
 
@@ -158,6 +161,11 @@ def _prepare_sqlite(engine: Engine) -> None:
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             switch_to_wal(connection)
+
+    @event.listens_for(engine, "checkin")
+    def let_go(_connection: Any, record: Any) -> None:
+        if record.info.get("is_immutable"):  # somebody may begin to write: the next one looks again
+            record.invalidate()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,25 @@ def test_rows_that_lie_beside_the_ledger_are_read_or_missed_aloud(home: Path) ->
     (copy := home.parent / "home-copy" / "evergreen.db").with_name("evergreen.db-shm").unlink()
     with pytest.raises(LedgerError, match=r"are in evergreen.db-wal, .* Copy both files"):
         Ledger.open(f"sqlite:///{copy}", create=False)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_reader_that_cannot_write_sees_what_is_written_after_it_has_looked(
+    home: Path, monkeypatch: pytest.MonkeyPatch, is_open: bool
+) -> None:
+    """`is_open`: the other process has the ledger open, and has not written yet."""
+    monkeypatch.undo()
+    path = home / "evergreen.db"
+    with closing(sqlite3.connect(path)) as other, monkeypatch.context() as here:
+        if is_open:
+            other.execute("SELECT name FROM run").fetchall()
+            assert path.with_name("evergreen.db-wal").stat().st_size == 0
+        here.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+        with Ledger.open(f"sqlite:///{path}", create=False) as ours:
+            assert ours.reading.run("small").status == "finished"
+            other.execute("UPDATE run SET status = 'stopped' WHERE name = 'small'")
+            other.commit()
+            assert ours.reading.run("small").status == "stopped"
+            other.execute("UPDATE run SET status = 'failed' WHERE name = 'small'")
+            other.commit()
+            assert ours.reading.run("small").status == "failed"
