@@ -284,7 +284,7 @@ def speaking_of(target: Target) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as failed:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as failed:
         raise TrackerError(f"Bringing MLflow at {target} up to date failed: {_reason(failed)}.") from failed
 
 

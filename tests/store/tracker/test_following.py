@@ -266,6 +266,14 @@ def test_a_tracker_that_cannot_begin_says_why(source_of: Copy, target: Target) -
         follow(lost, lambda text: None)
 
 
+def test_a_damaged_database_of_mlflow_is_told_in_words(source_of: Copy, tmp_path: Path) -> None:
+    database = tmp_path / "damaged.db"
+    database.write_bytes(b"no database " * 100)
+    damaged = Target(f"sqlite:///{database}", "evergreen", None)
+    with pytest.raises(TrackerError, match=r"MLflow at .*damaged\.db up to date failed: file is not a database"):
+        send_now(job(source_of(), damaged), lambda text: None)
+
+
 def test_a_tracker_outlives_a_ledger_that_is_away(
     source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
