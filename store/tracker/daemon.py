@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,15 +63,24 @@ class TrackerJob:
 
 
 @contextmanager
-def turn(folder: Path, wait_s: float) -> Iterator[Callable[[], bool]]:
+def turn(folder: Path, wait_s: float, goes_on: Callable[[], bool] = lambda: False) -> Iterator[Callable[[], bool]]:
     """Take over the sending of a run; yields what says whether it has been taken over again.
 
-    One process sends a run. The newest does: a resumed run's tracker must not wait for one whose MLflow is away.
+    One process sends a run. The newest does: a resumed run's tracker must not wait for one whose MLflow is away. One
+    that waits in vain gives back what it asked for, so that the earlier one goes on; `goes_on`: see `locked`.
     """
     token = uuid.uuid4().hex
     note = folder / TURN
+    earlier = note.read_text() if note.exists() else ""
     write_text(note, token)
-    with locked(folder / LOCK, wait_s, f"the record of {folder.name}, which another tracker is sending"):
+    with ExitStack() as held:
+        try:
+            what = f"the record of {folder.name}, which another tracker is sending"
+            held.enter_context(locked(folder / LOCK, wait_s, what, goes_on))
+        except BaseException:
+            if note.read_text() == token:
+                write_text(note, earlier)
+            raise
         yield lambda: note.read_text() == token
 
 
@@ -79,7 +88,7 @@ def follow(job: TrackerJob, say: Say) -> None:
     """Send a run while it goes on, and what is left when it is over. Raises `TrackerError` when it gives up."""
     mind_manners()
     folder = Path(job.folder)
-    with turn(folder, TURN_S) as is_mine:
+    with turn(folder, TURN_S, lambda: holder(folder) is not None) as is_mine:
         outlets: list[Outlet] = [MlflowOutlet(job.target, folder)] if job.target is not None else []
         outlets += map(SinkOutlet, job.also)
         failures: list[Exception] = []

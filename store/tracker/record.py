@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,12 +263,15 @@ class MlflowRecord:
 
 
 @contextmanager
-def locked(path: Path, wait_s: float, what: str) -> Iterator[None]:
-    """Hold a file's lock. Raises `TrackerError` when it is not free in time."""
+def locked(path: Path, wait_s: float, what: str, goes_on: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold a file's lock. Raises `TrackerError` when it is not free in time, which is given again while `goes_on`."""
     give_up_at = time.monotonic() + wait_s
 
     def wait() -> None:
-        if time.monotonic() > give_up_at:
+        nonlocal give_up_at
+        if time.monotonic() > give_up_at and goes_on():
+            give_up_at = time.monotonic() + wait_s
+        elif time.monotonic() > give_up_at:
             raise TrackerError(f"Waited {wait_s:.0f} s for {what}; another process is still at it.")
         time.sleep(POLL_S)
 

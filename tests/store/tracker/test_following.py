@@ -238,6 +238,30 @@ def test_the_newest_tracker_takes_over(source_of: Copy, target: Target, impatien
     assert len(names(target)) == 4
 
 
+def test_a_turn_that_is_waited_for_in_vain_stays_with_who_has_it(tmp_path: Path) -> None:
+    with turn(tmp_path, 1) as is_mine:
+        with pytest.raises(TrackerError, match="another tracker is sending"), turn(tmp_path, 0):
+            pass
+        assert is_mine()
+
+
+def test_while_the_run_goes_on_its_tracker_waits_for_an_earlier_one(
+    source_of: Copy, target: Target, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "TURN_S", 0.0)
+    source, said = source_of(), list[str]()
+    with run_lock(source.folder):
+        thread = threading.Thread(target=follow, args=(job(source, target), said.append))
+        with turn(source.folder, 1) as is_mine:
+            thread.start()
+            wait_for(lambda: not is_mine())
+            thread.join(0.5)
+            assert thread.is_alive()
+        wait_for(lambda: bool(said))
+    thread.join(30)
+    assert "the run is finished" in said[-1]
+
+
 def test_a_run_that_goes_on_is_left_to_its_own_tracker(source_of: Copy, target: Target) -> None:
     source, said = source_of(), list[str]()
     with run_lock(source.folder), turn(source.folder, 1):
