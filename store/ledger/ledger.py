@@ -195,9 +195,15 @@ class Ledger:
         self._access.write(what, enter, row_of_run(tables.boundary, run.run_id, after_stage=record.after_stage))
 
     def record_joined(self, run: RunHandle, record: BoundaryRecord) -> None:
-        """Enter what was measured of environments that joined a run at a boundary it already has."""
+        """Enter what was measured of environments that joined a run at a boundary it already has.
+
+        Its means change with it, so from here on it is another boundary to whoever was told of it.
+        """
+        own = tables.boundary.c
+        told = update(tables.boundary).where(own.run_id == run.run_id, own.after_stage == record.after_stage)
 
         def enter(connection: Connection) -> None:
+            connection.execute(told.values(created_at=rows.now()))
             made = rows.boundary_rows(run, record, _eval_config(connection, record))
             once = (tables.boundary, tables.measurement)  # as the boundary has them already
             _insert(connection, (pair for pair in made if pair[0] not in once))

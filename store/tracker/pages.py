@@ -63,12 +63,20 @@ def position(step: int, num_boundaries: int, steps: Sequence[StepRow], bounds: S
 
 
 def covered(read: Reading, name: str) -> Cursor:
-    """Find how far a run's history is certain: to where it would resume, and of a finished one to its end."""
+    """Find how far a run's history is certain: to where it would resume, and of a finished one to its end.
+
+    While a run goes on, a boundary is once the next stage has begun: until then environments may join there, or the
+    policy be changed, and what that finds and costs is the boundary's, too.
+    """
     run = read.run(name)
     if run.status == "finished":
         return Cursor(run.num_steps, run.num_boundaries)
     newest = next(iter(read.checkpoints(name)), None)
-    return Cursor(newest.step, newest.num_boundaries) if newest else Cursor()
+    if newest is None:
+        return Cursor()
+    begun = max((stage.stage for stage in read.stages(name)), default=0)
+    is_open = run.status == "running" and newest.num_boundaries > begun
+    return Cursor(newest.step, newest.num_boundaries - is_open)
 
 
 @dataclass(frozen=True)

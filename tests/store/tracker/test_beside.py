@@ -27,7 +27,7 @@ from tests.shares import slow
 from tests.store.tracker.beside import at, expected, in_tensorboard, in_wandb, kinds_in_wandb, wandb_files
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.test_covered import as_if_killed_after
-from tests.store.tracker.test_once import Killed, killed_at, rewrite_steps
+from tests.store.tracker.test_once import Killed, join, killed_at, rewrite_steps
 
 KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(missing(kind) is not None, reason=f"needs {kind}"))
@@ -118,6 +118,16 @@ def test_a_history_that_was_rewritten_takes_the_place_of_what_was_sent(source_of
     assert held(source, kind) == expected(source)
     assert Kept.read(source.folder, kind).generation == 2
     assert send(source, kind) == 0
+
+
+@each
+def test_what_joined_at_a_boundary_that_was_sent_is_sent(source_of: Copy, kind: str) -> None:
+    source = source_of()
+    send(source, kind)
+    join(source)
+    assert send(source, kind) > 0
+    assert "R_pass_1/new" in expected(source)
+    assert held(source, kind) == expected(source)
 
 
 @tensorboard

@@ -6,6 +6,7 @@ from sqlalchemy import delete, update
 
 from store.ledger import tables as t
 from store.lock import run_lock
+from store.tracker.pages import Cursor, covered
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker.conftest import Copy
@@ -50,6 +51,17 @@ def test_a_run_that_goes_on_is_running(source_of: Copy, target: Target) -> None:
     with run_lock(source.folder):
         catch_up(source, MlflowRecord(target))
     assert [status for _, status in rows(target, STATUSES)] == ["FINISHED", "RUNNING", "RUNNING"]
+
+
+def test_while_a_run_goes_on_a_boundary_is_certain_once_the_next_stage_has_begun(source_of: Copy) -> None:
+    """Until then environments may join there, and the policy may be changed."""
+    source = as_if_killed_after(source_of(), 3, 2)
+    assert covered(source.read, "small") == Cursor(3, 2)
+    with source.ledger.engine.begin() as connection:
+        connection.execute(delete(t.stage).where(t.stage.c.stage > 1))
+    assert covered(source.read, "small") == Cursor(3, 1)
+    source.ledger.set_status(source.ledger.open_run("small"), "stopped")
+    assert covered(source.read, "small") == Cursor(3, 2)
 
 
 def test_without_a_checkpoint_a_run_is_there_but_empty(source_of: Copy, target: Target) -> None:

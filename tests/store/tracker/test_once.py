@@ -12,6 +12,14 @@ from sqlalchemy import delete, update
 
 from store.errors import TrackerError
 from store.ledger import tables as t
+from store.records import (
+    BoundaryRecord,
+    CategoryRecord,
+    CellRecord,
+    EnvironmentRecord,
+    HoldoutRecord,
+    MeasurementRecord,
+)
 from store.tracker import pages
 from store.tracker.pages import position
 from store.tracker.record import MlflowRecord, Target
@@ -44,6 +52,23 @@ def rewrite_steps(source: Source, after: int) -> None:
     """As if the run had gone back and done these steps again."""
     with source.ledger.engine.begin() as connection:
         connection.execute(update(t.step).where(t.step.c.step > after).values(created_at=REWRITTEN))
+
+
+def join(source: Source) -> None:
+    """Have an environment join at the last boundary."""
+    run = source.ledger.open_run(source.run)
+    source.ledger.declare(run, [EnvironmentRecord("new", "rows", "1", False, {}, [CategoryRecord("c", True, {})])])
+    source.ledger.record_holdouts(run, [HoldoutRecord("new", "c", "anchor", "s", 2)])
+    cells = [
+        CellRecord("new", category, metric, 0.5, 0.01, 2, 4)
+        for category in (None, "c")
+        for metric in ("pass_1", "entropy_token")
+    ]
+    last = source.read.boundaries(source.run)[-1]
+    cost = [MeasurementRecord("evaluation", 4, 1.0)]
+    source.ledger.record_joined(
+        run, BoundaryRecord(last.after_stage, last.step, 1.0, last.settings, cells, measurements=cost)
+    )
 
 
 def lose_rows(source: Source, steps: int, boundaries: int) -> None:
@@ -85,6 +110,16 @@ def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:
     before, counts = everything(target), num_rows(target)
     assert catch_up(source, MlflowRecord(target)).num_values == 0
     assert (everything(target), num_rows(target)) == (before, counts)
+
+
+def test_what_joined_at_a_boundary_that_was_sent_is_sent(source_of: Copy, target: Target, other: Target) -> None:
+    source = source_of()
+    catch_up(source, MlflowRecord(target))
+    join(source)
+    for record in (target, other):
+        catch_up(source, MlflowRecord(record))
+    assert [point[0] for point in series(target)["small"]["R_pass_1/new"]] == [9]
+    assert everything(target) == everything(other)
 
 
 @pytest.mark.parametrize("size", share([1, 7], 1))
