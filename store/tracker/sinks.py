@@ -7,7 +7,7 @@ is in a file of the run's folder, which is written after the values.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -60,6 +60,7 @@ class Kept:
     generation: int = 1  # counts the times that the history was begun anew
     mode: str = ""  # Weights & Biases': online, offline
     project: str = ""  # theirs, too
+    earlier: Sequence[str] = ()  # their projects that the run was in before
 
     @classmethod
     def read(cls, folder: Path, kind: str) -> Kept:
@@ -143,7 +144,8 @@ def catch_up(
     if is_new:
         generation = kept.generation + 1 if kept.uid == row.uid else 1
         file = kept.file if kept.uid == row.uid else ""
-        kept = Kept(row.uid, file=file, generation=generation, mode=kept.mode, project=kept.project)
+        earlier = kept.earlier if kept.uid == row.uid else ()
+        kept = Kept(row.uid, file=file, generation=generation, mode=kept.mode, project=kept.project, earlier=earlier)
     word, has_more = status(row.status, folder), any(True for _ in history.pages(kept.cursor, until))
     if kept.status == word and not has_more and _module(to).has(to, folder.name, kept):
         return 0

@@ -21,7 +21,7 @@ from store.tracker.names import MlflowValue
 from store.tracker.sinks import Delivery, Destination, Kept, Portrait, told
 
 FOLDER = "tensorboard"  # in the home folder
-_EVENTS = "events.out.tfevents"
+_EVENTS, _OURS = "events.out.tfevents", "evergreen"  # other programs' event files may lie beside
 
 
 def has(to: Destination, run: str, kept: Kept) -> bool:
@@ -39,9 +39,9 @@ def send(to: Destination, folder: Path, delivery: Delivery) -> int:
 
 
 def forget(to: Destination, run: str, kept: Kept) -> bool:
-    """Delete a run's event files, and its folder if nothing else is in it."""
+    """Delete the event files that we wrote of a run, and its folder if nothing else is in it."""
     place = Path(to.home) / FOLDER / run
-    found = list(place.glob(f"{_EVENTS}.*"))
+    found = _ours(place)
     for path in found:
         path.unlink(missing_ok=True)
     if place.is_dir() and not any(place.iterdir()):
@@ -77,9 +77,9 @@ def _begin(place: Path, kept: Kept, portrait: Portrait) -> Kept:
     """Begin an event file behind those that are there, which it takes the place of."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-    earlier = sorted(place.glob(f"{_EVENTS}.*"))
+    earlier = _ours(place)
     numbers = [int(path.name.rpartition(".")[2]) for path in earlier if path.name.rpartition(".")[2].isdecimal()]
-    path = place / f"{_EVENTS}.{portrait.created_s:010.0f}.evergreen.{max(numbers, default=0) + 1:06}"
+    path = place / f"{_EVENTS}.{portrait.created_s:010.0f}.{_OURS}.{max(numbers, default=0) + 1:06}"
     events = [Event(wall_time=portrait.created_s, file_version="brain.Event:2")]
     if earlier:  # what they hold, from step 0 on, is void
         log = SessionLog(status=SessionLog.START)
@@ -91,6 +91,11 @@ def _begin(place: Path, kept: Kept, portrait: Portrait) -> Kept:
     fsync(path)
     fsync(place)
     return replace(kept, file=path.name, num_bytes=len(content))
+
+
+def _ours(place: Path) -> list[Path]:
+    """Find the event files that we wrote."""
+    return sorted(place.glob(f"{_EVENTS}.*.{_OURS}.*"))
 
 
 def _scalars(step: int, row: Iterable[MlflowValue]) -> Any:

@@ -57,8 +57,10 @@ def send(to: Destination, folder: Path, delivery: Delivery) -> int:
         if mode == "disabled":
             raise TrackerError("Weights & Biases is switched off: unset WANDB_MODE, or say `tracker` without wandb.")
         if delivery.is_new and kept.generation > 1 and kept.mode == "online":
-            _delete(to, replace(kept, generation=kept.generation - 1))
+            _delete(kept.project or to.project, _id(kept, kept.generation - 1))
         begins = mode == "offline" or kept.mode != mode or _has_moved(to, kept)
+        if _has_moved(to, kept) and kept.project not in kept.earlier:
+            kept = replace(kept, earlier=(*kept.earlier, kept.project))
         kept = replace(kept, mode=mode, project=to.project, cursor=Cursor() if begins else kept.cursor)
         return _send(to, folder, delivery, kept)
 
@@ -68,7 +70,9 @@ def forget(to: Destination, run: str, kept: Kept) -> bool:
     had_any = False
     if kept.mode == "online":
         with _speaking_of(run):
-            had_any = _delete(to, kept)
+            for project in dict.fromkeys((*kept.earlier, kept.project or to.project)):
+                for number in range(1, kept.generation + 1):
+                    had_any |= _delete(project, _id(kept, number))
     found = [one for number in range(1, kept.generation + 1) for one in _folders(to, _id(kept, number))]
     for path in found:
         shutil.rmtree(path, ignore_errors=True)
@@ -153,14 +157,14 @@ def _folders(to: Destination, id: str) -> list[Path]:
     return sorted(Path(to.home, FOLDER).glob(f"*run-*-{id}"))
 
 
-def _delete(to: Destination, kept: Kept) -> bool:
-    """Delete a run at the server; whether it was there."""
+def _delete(project: str, id: str) -> bool:
+    """Delete a run of a project at the server; whether it was there."""
     import wandb
 
     api = wandb.Api()
     entity = os.environ.get("WANDB_ENTITY") or api.default_entity
     try:
-        run = api.run(f"{entity}/{to.project}/{_id(kept, kept.generation)}")
+        run = api.run(f"{entity}/{project}/{id}")
     except (ValueError, wandb.errors.CommError) as failed:
         if "not find" in str(failed):
             return False

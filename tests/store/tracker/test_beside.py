@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,6 +146,19 @@ def test_a_rewritten_history_begins_a_new_file_that_voids_the_one_before(source_
 
 
 @tensorboard
+def test_event_files_of_another_program_are_left_alone(source_of: Copy) -> None:
+    source = source_of()
+    place = source.folder.parent / "tensorboard" / "small"
+    place.mkdir(parents=True)
+    (theirs := place / "events.out.tfevents.1700000000.host.4711.0").touch()
+    send(source, "tensorboard")
+    ours = place / Kept.read(source.folder, "tensorboard").file
+    assert ours.name.endswith(".000001")
+    assert forget(job(source, None, "tensorboard"), source.read.run("small").uid) == ["TensorBoard"]
+    assert list(place.iterdir()) == [theirs]
+
+
+@tensorboard
 def test_event_files_that_were_deleted_are_written_anew(source_of: Copy) -> None:
     source = as_if_killed_after(source_of(), 5, 2)
     send(source, "tensorboard")
@@ -192,6 +206,28 @@ def test_a_run_goes_whole_into_another_project(source_of: Copy, monkeypatch: pyt
         to = Destination("wandb", str(source.folder.parent), project)
         catch_up(to, source.read, source.run, source.folder, source.url, lambda: True)
     assert opened == [("one", Cursor()), ("another", Cursor())]
+    assert Kept.read(source.folder, "wandb").earlier == ["one"]
+
+
+@wandb
+def test_a_removed_run_goes_from_every_project_it_was_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    there = {"me/one/uid", "me/two/uid-2", "me/two/other", "me/three/uid"}
+
+    class Api:
+        default_entity = "me"
+
+        def run(self, path: str) -> SimpleNamespace:
+            if path not in there:
+                raise wandb.errors.CommError(f"Could not find run <Run {path}>")
+            return SimpleNamespace(delete=lambda: there.remove(path))
+
+    monkeypatch.setattr(wandb, "Api", Api)
+    monkeypatch.delenv("WANDB_ENTITY", raising=False)
+    Kept("uid", generation=2, mode="online", project="two", earlier=("one",)).write(tmp_path, "wandb")
+    assert sinks.forget(Destination("wandb", str(tmp_path), "three"), tmp_path, "uid")
+    assert there == {"me/two/other", "me/three/uid"}
 
 
 @tensorboard
