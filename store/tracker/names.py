@@ -49,6 +49,7 @@ PER_ENVIRONMENT = {
 PER_CATEGORY = ("reward", "accuracy", "signal", "entropy_token")
 SUPPORT = "support_"  # metrics that say by themselves that they are of boundaries
 TRAINABILITY = "final/trainability"
+HASH = "evergreen.config_hash"  # tag: of the spec that the run goes on with, while its param is what it began with
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _UNSAFE_OR_DOT = re.compile(r"[^A-Za-z0-9_-]")

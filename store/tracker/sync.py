@@ -78,6 +78,7 @@ def is_complete(entry: MlflowRun, run: RunRow, boundary_at: str | None, spec: Sp
         run.status == "finished" == entry.tags.get(_STATUS) == status(run.status, folder)
         and _cursor(entry) == end
         and entry.tags.get(_REPORT) == _report_hash(folder)
+        and entry.tags.get(names.HASH) == names.config_hash(spec)
         and entry.tags.keys() >= LOOKS
         and entry.params.keys() >= names.params(run, spec).keys()
     )
@@ -110,18 +111,20 @@ class _SyncPass:
     def _curriculum(self) -> MlflowRun:
         """Find or make the curriculum's run; the record of a history that was rewritten since is made anew."""
         run = self.history.run
+        own = {names.HASH: names.config_hash(self.spec)}
         entry = self.record.curriculum(run.uid)
         if entry is not None and not self.history.has(_cursor(entry)):
             self.record.forget(entry)
             entry = None
         if entry is None:
             note = names.note(run, self.spec)
-            tags = {**names.tags(run, self.source.url), "mlflow.note.content": note}
+            tags = {**names.tags(run, self.source.url), "mlflow.note.content": note, **own}
             entry = self.record.begin(run.name, milliseconds(run.created_at), tags)
         if not entry.tags.keys() >= LOOKS:  # a colour that somebody chose stays
             looks = names.looks(run, self.source.read.runs())
             self.record.tag(entry, {key: value for key, value in looks.items() if key not in entry.tags})
         self.record.describe(entry, names.params(run, self.spec))
+        self.record.tag(entry, own)
         return entry
 
     def _stage(self, stage: StageRow) -> MlflowRun:

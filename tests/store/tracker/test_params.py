@@ -9,7 +9,7 @@ from store.ledger import tables as t
 from store.records import StudyRecord
 from store.tracker import names
 from store.tracker.record import MlflowRecord, Target
-from store.tracker.sync import catch_up
+from store.tracker.sync import catch_up, is_complete
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import ms, rows
 
@@ -74,16 +74,27 @@ def test_a_run_of_a_study_names_it_and_its_setting(source_of: Copy, target: Targ
     assert dict(tags) == {"evergreen.study": "trial", "evergreen.setting": "lr=0.1"}
 
 
-def test_a_run_that_was_lengthened_keeps_its_params(source_of: Copy, target: Target) -> None:
+def test_a_run_that_was_lengthened_keeps_its_params_and_has_another_hash(source_of: Copy, target: Target) -> None:
     source, record = source_of(), MlflowRecord(target)
     catch_up(source, record)
-    before = rows(target, "SELECT * FROM params")
+    before, hashes = rows(target, "SELECT * FROM params"), [names.config_hash(source.read.spec("small"))]
+    assert tag(target, names.HASH) == hashes
+    (run,) = (one for one in source.read.runs() if one.name == "small")
+    entry, at = record.curriculum(run.uid), source.read.all_boundary_times()["small"]
+    assert entry is not None
     spec = source.read.spec("small")
+    assert is_complete(entry, run, at, spec, source.folder)
     spec["curriculum"]["stages"] = 12
     with source.ledger.engine.begin() as connection:
         connection.execute(update(t.run).where(t.run.c.name == "small").values(spec=spec))
+    assert not is_complete(entry, run, at, spec, source.folder)
     catch_up(source, record)
     assert rows(target, "SELECT * FROM params") == before
+    assert tag(target, names.HASH) == [names.config_hash(spec)] != hashes
+
+
+def tag(target: Target, name: str) -> list[str]:
+    return [value for (value,) in rows(target, f"SELECT value FROM tags WHERE key = '{name}'")]
 
 
 def test_runs_that_differ_in_seed_and_name_only_share_a_hash() -> None:
