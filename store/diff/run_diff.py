@@ -176,7 +176,12 @@ def versions(reading: Reading, run: str) -> dict[str, str]:
 
 
 def _of_slots(*names: str) -> Callable[[Rows], Entries]:
-    return lambda rows: {row["slot"]: {name: row[name] for name in names} for row in rows}
+    """Give these values of every slot; what a replay rule chose is beside what its environment's bandit did."""
+
+    def place(row: Mapping[str, Any]) -> Any:
+        return f"{row['slot']} of replay" if row.get("level") == "replay" else row["slot"]
+
+    return lambda rows: {place(row): {name: row[name] for name in names} for row in rows}
 
 
 def _of_samples(*names: str) -> Callable[[Rows], Entries]:
@@ -290,7 +295,7 @@ def steps(rows: RunRows, num_steps: int) -> Iterator[Moment]:
     """Give what the ledger has of each step. Lists stay text: most steps need not be understood."""
     no_times = t.step_metric.c.metric_id.not_in(_TIMES)
     takers = {
-        "picks": _taker(rows.of(t.pick, COLUMNS["picks"], t.pick.c.level.in_(("category", "flat")))),
+        "picks": _taker(rows.of(t.pick, COLUMNS["picks"], t.pick.c.level.in_(("category", "flat", "replay")))),
         "groups": _taker(rows.of(t.task_group, COLUMNS["groups"])),
         "metrics": _taker(rows.of(t.step_metric, COLUMNS["metrics"], no_times)),
     }

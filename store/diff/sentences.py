@@ -80,8 +80,8 @@ def _more(first: Difference, what: str) -> str:
 
 
 def _arm(entry: Mapping[str, Any]) -> str:
-    """Name an arm with its environment; one of a bandit over everything has it in its name."""
-    arm = entry["arm"] if entry["level"] == "flat" else f"{entry['environment']}/{entry['arm']}"
+    """Name an arm with its environment; one of a bandit over everything has it in its name, one of replay is it."""
+    arm = entry["arm"] if entry["level"] in ("flat", "replay") else f"{entry['environment']}/{entry['arm']}"
     return short(str(arm), SHOWN)
 
 

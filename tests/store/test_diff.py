@@ -20,6 +20,7 @@ from store.records import (
     EnvironmentRecord,
     HoldoutRecord,
     MetricRecord,
+    PickRecord,
     RunRecord,
     StageRecord,
     StepRecord,
@@ -85,6 +86,7 @@ def at_stage(index: int, **values: Any) -> example.Change:
     return changed
 
 
+REPLAYED = PickRecord(3, "replay", "replay", "words", "words", 0.5, 0.125)
 BEFORE_SCORES = ["picks", "probabilities", "tasks", "replies"]
 
 
@@ -108,6 +110,12 @@ BEFORE_SCORES = ["picks", "probabilities", "tasks", "replies"]
             "step 2",
             "probabilities",
             "slot 0: words/3 was picked with probability 0.3333 and 0.3334",
+        ),
+        (
+            at_step(4, lambda record: replace(record, picks=[*record.picks, REPLAYED])),
+            "step 4",
+            "picks",
+            "slot 3 of replay is there in B only",
         ),
         (
             at_step(5, of_list("groups", 1, task_key="another", task_index=7)),
@@ -212,6 +220,20 @@ def test_what_is_equal_before_it_in_its_step_is_named(compared: Compare) -> None
     assert found.first is not None
     assert found.first.same == [*BEFORE_SCORES, "scores", "signals"]
     assert in_words(found)[0].endswith("(same picks, probabilities, tasks, replies, scores and signals)")
+
+
+def test_what_a_replay_rule_chose_is_compared(ledger: Ledger, tmp_path: Path) -> None:
+    changes = {"probability": 0.5000001, "signal": 0.25, "arm": "gcd"}
+    names = ("replayed", *(f"replayed with another {field}" for field in changes))
+    for name, (field, changed) in zip(names, [("slot", 3), *changes.items()], strict=True):
+        pick = replace(REPLAYED, **{field: changed})
+        example.write(ledger, name, at_step(4, lambda record, pick=pick: replace(record, picks=[*record.picks, pick])))
+    first, *others = (DiffSide(ledger.reading, name, tmp_path) for name in names)
+    assert [in_words(diff(first, other))[0].partition(" (")[0] for other in others] == [
+        "step 4: slot 3 of replay: words was picked with probability 0.5 and 0.5000001",
+        "step 4: slot 3 of replay: words earned its bandit 0.125 and 0.25",
+        "step 4: slot 3 of replay picked words in A and gcd in B",
+    ]
 
 
 def test_later_steps_and_boundaries_that_differ_are_counted(compared: Compare) -> None:
