@@ -25,9 +25,9 @@ from orchestrator.scripted_play import ScriptedPolicy, answers_of, play_tasks
 from orchestrator.spec import Spec
 from orchestrator.tallies import Tally
 from store.home import Home
+from store.records import FINAL
 
 By = Literal["pass_rate", "hidden", "hidden_tree"]
-FINAL = "final"  # the pool for a study's end
 Tell = Callable[[str], None]
 Counts = list["tuple[int, int] | None"]  # of each task: how many of how many samples were correct; None: not played
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from store.secrets import without_logins
 
@@ -22,6 +22,7 @@ INTERVENTION = "intervention"  # another: what was done to the policy between tw
 NEWS = (DECISION, INTERVENTION)
 GUARD = "guard"  # a limit of the spec's on a step's numbers was passed, and what was done
 QUARANTINE = "quarantine"  # of a category or environment that cannot be scored: set aside, tried again
+FINAL: Final = "final"  # the pool for a study's end: a holdout's purpose, its cells' split, and who asks
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
 
 

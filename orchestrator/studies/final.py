@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
@@ -32,10 +31,9 @@ from store.home import Home
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.lock import run_lock
-from store.records import BoundaryRecord, EventRecord, HoldoutQueryRecord
+from store.records import FINAL, BoundaryRecord, EventRecord, HoldoutQueryRecord
 from store.sentences import listed, num
 
-FINAL: Final = "final"  # the pool, the cells' split, and who asks
 ONE_PROCESS = ["resources.ranks=1", "resources.replicas=1"]  # of a run that only looks: nothing is updated
 
 

@@ -17,6 +17,7 @@ from store.export.rows import Row, RunRows, open_rows
 from store.ledger import Reading, digest
 from store.ledger import tables as t
 from store.metrics import INTERIM, METRICS
+from store.records import FINAL
 from store.run_summary import Digests, digests, leaves
 from store.secrets import values_without_logins
 from store.sentences import what_is_missing
@@ -234,8 +235,9 @@ def _whole(place: Any) -> Any:
     return place
 
 
-def _metric_of(place: tuple[str, ...]) -> str:
-    return place[0]
+def _metric_of(place: tuple[str, ...]) -> tuple[str, bool]:
+    """A metric, at boundaries or in the final look: at a finished run, which tells nothing of what it did."""
+    return place[0], place[3] == FINAL
 
 
 def _order(place: tuple[str, str | None, str | None]) -> tuple[int, int, str, str]:

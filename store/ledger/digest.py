@@ -2,8 +2,8 @@
 
 `digest` covers stages, picks, tasks, scores, training metrics and the weights; `digest_all` also what was measured:
 boundaries, holdouts, cells, items and kept samples, and where there are any: evaluations inside stages, numbers of the
-network, probes, interventions, and looks that decided something. Neither sees
-times, metrics in group "time", keys of tables, names of runs, paths or hosts.
+network, probes, interventions, and looks that decided something. Neither sees the final look, which a finished run may
+be given later, times, metrics in group "time", keys of tables, names of runs, paths or hosts.
 
 The canonical form: one section after the other; in a section a line of JSON a row, floats as `float.hex`; lines
 of one step (or boundary) sorted as text. Rows are streamed, a step at a time.
@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, select
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
+from store.records import FINAL
 
 Sections = Mapping[str, Select[Any]]
 
@@ -64,6 +65,7 @@ def _section(table: Table, place: str, *columns: str | ColumnElement[Any]) -> Se
 
 
 _HOLDOUT, _UNTIMED = t.holdout.c, t.metric_def.c.metric_group != "time"
+_WHILE_IT_RAN = t.eval_cell.c.split != FINAL
 # sections that came later: without a row they are not there, so that earlier runs keep their hash
 WHERE_THERE_ARE_ANY = ("evaluations", "network", "probes", "interventions", "holdout queries")
 
@@ -89,7 +91,7 @@ MEASURED = {
         *("after_stage", "environment", "category", "metric", "split", "eval_config"),
         *(_HOLDOUT.purpose, _HOLDOUT.sha256, _HOLDOUT.num_items),
         *("value", "stderr", "num_items", "samples_per_item"),
-    ).where(_UNTIMED),
+    ).where(_UNTIMED, _WHILE_IT_RAN),
     "items": _section(
         t.eval_item,
         *("after_stage", "environment", "category", "task_key", "num_scored", "num_correct"),
@@ -104,5 +106,7 @@ MEASURED = {
     "network": _section(t.network_cell, "after_stage", "metric", "layer", "value"),
     "probes": _section(t.probe_point, "after_stage", "kind", "task", "seed", "step", "metric", "value"),
     "interventions": _section(t.intervention, "after_stage", "number", "step", "kind", "params", "why"),
-    "holdout queries": _section(t.holdout_query, "after_stage", "environment", "asker", "value"),
+    "holdout queries": _section(t.holdout_query, "after_stage", "environment", "asker", "value").where(
+        t.holdout_query.c.asker != FINAL
+    ),
 }

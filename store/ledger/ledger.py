@@ -17,6 +17,7 @@ from store.ledger.history import copy_history, end_stage, forget_stage, remove, 
 from store.ledger.names import RunHandle
 from store.ledger.queries import Reading
 from store.records import (
+    FINAL,
     INTERVENTION,
     BoundaryRecord,
     CheckpointRecord,
@@ -252,7 +253,7 @@ class Ledger:
 
         def enter(connection: Connection) -> None:
             made = rows.boundary_rows(run, record, _eval_config(connection, record))
-            connection.execute(delete(cells).where(cells.c.run_id == run.run_id, cells.c.split == "final"))
+            connection.execute(delete(cells).where(cells.c.run_id == run.run_id, cells.c.split == FINAL))
             kept = (cells, tables.event, tables.holdout_query)
             _insert(connection, (pair for pair in made if pair[0] in kept))
 

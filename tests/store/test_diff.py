@@ -15,9 +15,12 @@ from store.diff.sentences import pair, value
 from store.ledger import Ledger
 from store.ledger import tables as t
 from store.records import (
+    FINAL,
     BoundaryRecord,
+    CellRecord,
     CheckpointRecord,
     EnvironmentRecord,
+    HoldoutQueryRecord,
     HoldoutRecord,
     MetricRecord,
     PickRecord,
@@ -422,6 +425,21 @@ def test_what_only_one_of_two_runs_measured_is_no_difference(ledger: Ledger, tmp
     for found in (diff(plain, usual), diff(usual, further)):
         assert (found.first, found.num_different_boundaries, found.is_equal) == (None, 0, False)
         assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
+
+
+def test_a_final_look_at_one_of_two_runs_is_no_difference(ledger: Ledger, tmp_path: Path) -> None:
+    sides = []
+    for name, found in {"unseen": None, "seen": 0.5, "seen otherwise": 0.25}.items():
+        run = example.write(ledger, name)
+        sides.append(save(ledger, tmp_path, name, b"w"))
+        if found is not None:
+            cell = CellRecord("words", "3", "accuracy", found, 0.01, 2, 4, FINAL)
+            look = HoldoutQueryRecord("words", None, FINAL, FINAL, found)
+            ledger.record_holdouts(run, [HoldoutRecord("words", "3", FINAL, "sha256 of others", 2)])
+            ledger.record_final(run, BoundaryRecord(2, 6, 1.0, {"temperature": 1.0}, [cell], queries=[look]))
+    unseen, seen, otherwise = sides
+    assert in_words(diff(unseen, seen))[0].startswith("Equal, bit for bit")
+    assert in_words(diff(seen, otherwise))[0].startswith("after stage 2: accuracy of words/3 (final) 0.5 and 0.25")
 
 
 def test_an_intervention_in_one_run_only_is_told(ledger: Ledger, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from store.ledger import tables as t
 from store.ledger.digest import MEASURED, TRAINED, digest
 from store.ledger.queries.base import Queries, columns_of, same_step
 from store.metrics import metric as known_metric
-from store.records import CheckpointRecord, Gaps, HoldoutRecord, Span
+from store.records import FINAL, CheckpointRecord, Gaps, HoldoutRecord, Span
 
 # every run with the one that it was forked from, its place in a study, and the one whose twin it is
 _PARENT, _OTHER = t.run.alias("parent"), t.run.alias("other")
@@ -199,7 +199,7 @@ class RunQueries(Queries):
     def final_cells(self, name: str, metric: str, *, by_category: bool = True) -> list[q.CellRow]:
         """A metric of a run's last policy on the final pool: a look at an earlier one, before it went on, is not it."""
         end = self.end(name)
-        return [cell for cell in self.matrix(name, metric, "final", by_category=by_category) if cell.after_stage == end]
+        return [cell for cell in self.matrix(name, metric, FINAL, by_category=by_category) if cell.after_stage == end]
 
     def cells(self, name: str) -> list[q.CellRow]:
         """Every metric after stage i on environment j that reports show, but times: all matrices of a run at once."""
