@@ -69,7 +69,8 @@ JOIN v_matrix b ON b.run_id = s.run_id AND b.after_stage = 0
 WHERE s.stage > 1
 """
 
-# From one stage to the next, and how many steps the environment that begins was not trained on; NULL: never before.
+# From one stage to the next, and how many steps ago the environment that begins had its last stage; NULL: it had none.
+# Replay in between is not counted.
 V_TRANSITION = """
 CREATE VIEW v_transition AS
 SELECT s.run_id, r.name AS run, s.stage - 1 AS from_stage, s.stage AS to_stage,

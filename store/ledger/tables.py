@@ -550,7 +550,12 @@ transition = Table(
     _has("from_environment", Text, "name in the spec"),
     _has("to_environment", Text, "name in the spec"),
     _has("step", Integer, "steps done by then", "steps"),
-    _may("gap_steps", Integer, "since the environment that began was last trained on; null: it never was", "steps"),
+    _may(
+        "gap_steps",
+        Integer,
+        "since the last stage of the environment that began ended, replayed or not since; null: it had none",
+        "steps",
+    ),
 )
 
 # --- names in the place of keys --------------------------------------------------------------------------
