@@ -132,15 +132,16 @@ def _whole_copy(home: Path, target: Path, tell: Tell) -> tuple[str, list[str]]:
         for name in DATABASES:
             if (home / name).is_file():
                 _copy_database(home / name, target / name)
-        lacking, now = _lacking(target), _newest(home)
+        lacking, now = _lacking(home, target), _newest(home)
         # what the home's own ledger still names as the newest, and does not have, nobody is about to write
-        is_lost = {run for run in lacking if now.get(run) == lacking[run] and not _is_whole(home / run / lacking[run])}
+        there = {run for run, own in lacking.items() if _is_run(home / run) and _is_there(home / run, own)}
+        is_lost = {run for run, own in lacking.items() if now.get(run) == own and run not in there}
         if is_lost == lacking.keys():
             for run in _runs(home):
                 _forget_deleted(run, target / run.name)
             return at, sorted({*damaged, *(f"{run}/{lacking[run]}" for run in is_lost)})
         time.sleep(min(1.0, 0.05 * number))
-    raise HomeError(f"{home} changes faster than it can be copied: {', '.join(_lacking(target))} again and again.")
+    raise HomeError(f"{home} changes faster than it can be copied: {', '.join(lacking)} again and again.")
 
 
 def _copy_run(run: Path, target: Path) -> list[str]:
@@ -190,19 +191,27 @@ def _forget_deleted(run: Path, target: Path) -> None:
             shutil.rmtree(mine)
 
 
-def _lacking(target: Path) -> dict[str, str]:
-    """Name the newest checkpoints, by the copied ledger, that are not here whole: folder by run."""
-    newest = _newest(target)
-    return {run: own for run, own in newest.items() if (target / run).is_dir() and not _is_whole(target / run / own)}
+def _lacking(home: Path, target: Path) -> dict[str, str | None]:
+    """Name the runs of the copied ledger that are not here whole, with their newest checkpoints.
+
+    A run without a folder, here and in the home, is lost to both.
+    """
+    found = {run: own for run, own in _newest(target).items() if (target / run).is_dir() or _is_run(home / run)}
+    return {run: own for run, own in found.items() if not _is_there(target / run, own)}
 
 
-def _newest(home: Path) -> dict[str, str]:
-    """Read the newest checkpoint of every run from a ledger, of any schema that there was: folder by run."""
+def _is_there(run: Path, newest: str | None) -> bool:
+    return run.is_dir() if newest is None else _is_whole(run / newest)
+
+
+def _newest(home: Path) -> dict[str, str | None]:
+    """Read the runs of a ledger, of any schema that there was, each with the folder of its newest checkpoint."""
     if not (home / LEDGER).is_file():
         return {}
     query = (
-        "SELECT run.name, checkpoint.folder FROM checkpoint JOIN run USING (run_id) "
-        "WHERE checkpoint.deleted_at IS NULL ORDER BY checkpoint.step, checkpoint.num_boundaries, checkpoint_id"
+        "SELECT run.name, checkpoint.folder "
+        "FROM run LEFT JOIN checkpoint ON checkpoint.run_id = run.run_id AND checkpoint.deleted_at IS NULL "
+        "ORDER BY checkpoint.step, checkpoint.num_boundaries, checkpoint_id"
     )
     # no such table: nothing was ever recorded there
     with closing(_reading(home / LEDGER)) as ledger, suppress(sqlite3.OperationalError):
