@@ -149,23 +149,53 @@ def _copy_run(run: Path, target: Path) -> list[str]:
     (target / checkpoints.FOLDER).mkdir(parents=True, exist_ok=True)
     damaged = []
     for checkpoint in _checkpoints(run):
-        mine = target / checkpoints.FOLDER / checkpoint.name
-        try:
-            if not _same(checkpoint, mine):
-                with new_folder(mine) as aside:
-                    shutil.copytree(checkpoint, aside, dirs_exist_ok=True)
-                    checkpoints.verify(aside)
-        except (OSError, shutil.Error):  # gone meanwhile, or replaced: `_lacking` tells whether it is needed
-            continue
-        except CheckpointError:
-            if checkpoint.is_dir() and not _is_whole(checkpoint):
-                damaged.append(f"{run.name}/{checkpoints.FOLDER}/{checkpoint.name}")
+        if not _copy_checkpoint(checkpoint, target / checkpoints.FOLDER / checkpoint.name):
+            damaged.append(f"{run.name}/{checkpoints.FOLDER}/{checkpoint.name}")
     for entry in sorted(run.iterdir()):
         if entry.is_file() and entry.name not in OF_LOCKS and not entry.name.startswith(ASIDE):
             _copy_file(entry, target / entry.name)
         elif entry.is_dir() and entry.name != checkpoints.FOLDER and not entry.name.startswith(ASIDE):
             _copy_tree(entry, target / entry.name)
     return damaged
+
+
+def _copy_checkpoint(checkpoint: Path, mine: Path) -> bool:
+    """Copy a checkpoint as it is by then, if it still is; False: it is damaged in the home. Raises HomeError."""
+    while (before := _state(checkpoint)) is not None:
+        try:
+            if not _same(checkpoint, mine):
+                with new_folder(mine) as aside:
+                    _copy_content(checkpoint, aside)
+                    checkpoints.verify(aside)
+            return True
+        except (OSError, CheckpointError) as failed:
+            is_whole = _is_whole(checkpoint)
+            if _state(checkpoint) != before:  # replaced, thinned or deleted meanwhile
+                continue
+            if not is_whole:
+                return False
+            raise _cannot_copy(checkpoint, mine, failed) from failed
+    return True
+
+
+def _state(checkpoint: Path) -> tuple[str | None, bool] | None:
+    """Tell a checkpoint from what takes its place: the manifest's checksum, and if it is thin. None: it is gone."""
+    if not checkpoint.is_dir():
+        return None
+    try:
+        manifest = sha256_of(checkpoint / checkpoints.MANIFEST)
+    except OSError:
+        manifest = None
+    return manifest, checkpoints.is_thin(checkpoint)
+
+
+def _copy_content(source: Path, target: Path) -> None:
+    """Copy what is in a folder. `shutil.copytree` would go on after an error, and tell no cause of it."""
+    for at, _, names in os.walk(source, followlinks=True):
+        here = target / Path(at).relative_to(source)
+        here.mkdir(exist_ok=True)
+        for name in names:
+            shutil.copy2(Path(at) / name, here / name)
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -257,14 +287,21 @@ def _require_sound(database: Path) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy a small file that may be replaced, or go, meanwhile."""
+    """Copy a small file that may be replaced, or go, meanwhile. Raises HomeError."""
     aside = target.with_name(f"{ASIDE}{os.getpid()}-{target.name}")
     try:
         with suppress(FileNotFoundError):
             shutil.copy2(source, aside)
             aside.replace(target)
+    except OSError as failed:
+        raise _cannot_copy(source, target, failed) from failed
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _cannot_copy(source: Path, target: Path, failed: Exception) -> HomeError:
+    why = (isinstance(failed, OSError) and failed.strerror) or str(failed).rstrip(".")
+    return HomeError(f"{source} cannot be copied to {target}: {why}. The same command goes on with it.")
 
 
 def _copy_tree(source: Path, target: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store import checkpoints
 from store.backup import back_up, restore
 from store.checkpoints import Component
+from store.errors import HomeError
 from store.home import Home
 from store.ledger import Ledger
 from store.ledger.names import RunHandle
@@ -85,3 +90,82 @@ def test_a_run_that_begins_while_others_are_copied_is_in_the_backup(
         assert (tmp_path / "again" / run / "spec.yaml").is_file()
         for folder in folders[:1]:
             checkpoints.verify(tmp_path / "again" / run / folder)
+
+
+@contextmanager
+def no_file_beyond(num_bytes: int) -> Iterator[None]:
+    """Have the system refuse bigger files, as a quota does, or a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("big", [1, 2])  # 2: the newest
+def test_a_disk_that_refuses_a_checkpoint_ends_the_backup_in_words(
+    tmp_path: Path, little: LittleHome, big: int
+) -> None:
+    little.begin("one")
+    made = [little.checkpoint("one", step, 3_000_000 if step == big else 100) for step in (1, 2)]
+    refused = tmp_path / "copy" / "one" / "checkpoints" / made[big - 1].name
+    with no_file_beyond(2_000_000), pytest.raises(HomeError, match=rf"copied to {refused}: File too large\. The same"):
+        back_up(little.path, tmp_path / "copy")
+    back_up(little.path, tmp_path / "copy")
+    checkpoints.verify(refused)
+
+
+def test_a_disk_that_refuses_another_file_is_told_so_too(tmp_path: Path, little: LittleHome) -> None:
+    (little.begin("one", 1) / "report.html").write_bytes(b"x" * 3_000_000)
+    with no_file_beyond(2_000_000), pytest.raises(HomeError, match=r"one/report\.html: File too large"):
+        back_up(little.path, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("happens", ["thinned", "replaced", "deleted"])
+def test_a_checkpoint_that_changes_while_it_is_copied_is_copied_as_it_is_then(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    little.begin("one")
+    changing = little.checkpoint("one", 1)
+    little.checkpoint("one", 2)
+    real, waiting = shutil.copyfile, [happens]
+
+    def copyfile(source: str | Path, target: str | Path, **options: Any) -> Any:
+        if waiting and Path(source).is_relative_to(changing):
+            if (what := waiting.pop()) == "thinned":
+                checkpoints.thin(changing)
+            elif what == "replaced":
+                little.checkpoint("one", 1, 300)
+            else:
+                shutil.rmtree(changing)
+            source = changing / "optimizer" / "state.bin"
+        return real(source, target, **options)
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    made = back_up(little.path, tmp_path / "copy")
+    assert (waiting, made.damaged) == ([], ())
+    copy = tmp_path / "copy" / "one" / "checkpoints" / changing.name
+    if happens == "deleted":
+        assert not copy.exists()
+    else:
+        checkpoints.verify(copy)
+        assert checkpoints.is_thin(copy) == (happens == "thinned")
+        assert (copy / "manifest.json").read_bytes() == (changing / "manifest.json").read_bytes()
+
+
+def test_a_copy_that_does_not_become_what_the_home_has_is_told(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little.begin("one", 1, 2)
+    real = shutil.copyfile
+
+    def copyfile(source: str | Path, target: str | Path, **options: Any) -> Any:
+        copied = real(source, target, **options)
+        if "step-000001" in str(source) and Path(source).name == "state.bin":
+            Path(target).write_bytes(b"of a bad disk")
+        return copied
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    with pytest.raises(HomeError, match=r"step-000001: .* has changed since it was written"):
+        back_up(little.path, tmp_path / "copy")
