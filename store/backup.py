@@ -3,7 +3,7 @@
 The copy is laid out as a home is, with `backup.json` beside. Databases are copied by SQLite's own backup, which sees
 whole transactions. Checkpoints never change once they are there, so each is copied once and compared with its
 checksums; the databases come after them, and what they name that came meanwhile is fetched, until the newest checkpoint
-of every run is here.
+of every run is here. Only then do they take the place of earlier copies: until that moment an earlier backup stays one.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from store import checkpoints
-from store.errors import CheckpointError, HomeError
+from store.errors import CheckpointError, HomeError, RunBusy
 from store.files import ASIDE, fsync, new_folder, remove_leftovers, sha256_of, write_text
 from store.home import BESIDE, DATABASES
 from store.lock import FILES as OF_LOCKS
-from store.lock import run_lock
+from store.lock import holder, run_lock
 
 NOTE = "backup.json"
 LEDGER = DATABASES[0]
@@ -58,7 +59,7 @@ def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
         raise HomeError(
             f"{target} and the home {home} hold one another: choose a folder elsewhere, best on another disk."
         )
-    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not is_backup(target))):
+    if target.exists() and not (target.is_dir() and (is_backup(target) or _is_empty(target))):
         raise HomeError(f"{target} is there and no backup: choose an empty folder, or one that does not exist yet.")
     if is_backup(target) and (target / LEDGER).is_file() and not (home / LEDGER).is_file():
         raise HomeError(
@@ -66,15 +67,24 @@ def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
             "back; to begin another backup, choose another folder."
         )
     target.mkdir(parents=True, exist_ok=True)
-    _note(target, {"home": str(home)})  # from here on it is one, if perhaps half a one
-    with run_lock(target):
+    half = {"home": str(home)}
+    with _alone(target):
+        if not is_backup(target):
+            _note(target, half)
         remove_leftovers(target)
-        at, damaged = _whole_copy(home, target, tell)
-        for entry in sorted(home.iterdir()):
-            if entry.is_file() and not _is_passing(entry.name) and entry.name not in DATABASES:
-                _copy_file(entry, target / entry.name)
-            elif entry.is_dir() and not _is_run(entry) and not _is_passing(entry.name):
-                _copy_tree(entry, target / entry.name)
+        with TemporaryDirectory(dir=target, prefix=f"{ASIDE}0-") as aside:
+            databases = Path(aside)
+            at, damaged = _whole_copy(home, target, databases, tell)
+            for entry in sorted(home.iterdir()):
+                if entry.is_file() and not _is_passing(entry.name) and entry.name not in DATABASES:
+                    _copy_file(entry, target / entry.name)
+                elif entry.is_dir() and not _is_run(entry) and not _is_passing(entry.name):
+                    _copy_tree(entry, target / entry.name)
+            _note(target, half)  # while databases of two moments are side by side
+            for name in DATABASES:
+                _put_database(databases / name, target / name)
+        for run in _runs(home):
+            _forget_deleted(run, target / run.name)
         here, there = ({run.name for run in _runs(folder)} for folder in (target, home))
         num_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         made = Backup(at, str(home), len(here), num_bytes, tuple(sorted(here - there)), tuple(damaged))
@@ -97,7 +107,7 @@ def restore(source: Path, home: Path, tell: Tell = lambda text: None) -> Backup:
         raise HomeError(f"The backup {source} was not finished: make it again, or take an older one.") from None
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise HomeError(f"{home} is there and not empty: restore into a folder that is empty or does not exist.")
-    with run_lock(source):
+    with _alone(source):
         for run in _runs(source):
             tell(run.name)
             for checkpoint in _checkpoints(run):
@@ -121,8 +131,25 @@ def is_backup(folder: Path) -> bool:
     return (folder / NOTE).is_file()
 
 
-def _whole_copy(home: Path, target: Path, tell: Tell) -> tuple[str, list[str]]:
-    """Copy runs, then databases, until what the ledger names is here; when that was, and what is damaged."""
+def _is_empty(target: Path) -> bool:
+    """Whether nothing is in a folder, but for what a backup that had hardly begun left there."""
+    return all(entry.name in OF_LOCKS or entry.name.startswith(ASIDE) for entry in target.iterdir())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others from writing to a backup, or reading it, while the block lasts. Raises RunBusy."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(run_lock(folder))
+        except RunBusy as busy:
+            who = holder(folder) or "another process"
+            raise RunBusy(f"The backup {folder} is in use by {who}: wait until that is done.") from busy
+        yield
+
+
+def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[str, list[str]]:
+    """Copy runs, and databases aside, until what the ledger names is here; when that was, and what is damaged."""
     for number in range(ROUNDS):
         damaged = []
         for run in _runs(home):
@@ -131,14 +158,12 @@ def _whole_copy(home: Path, target: Path, tell: Tell) -> tuple[str, list[str]]:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         for name in DATABASES:
             if (home / name).is_file():
-                _copy_database(home / name, target / name)
-        lacking, now = _lacking(home, target), _newest(home)
+                _copy_database(home / name, databases / name)
+        lacking, now = _lacking(home, target, _newest(databases)), _newest(home)
         # what the home's own ledger still names as the newest, and does not have, nobody is about to write
         there = {run for run, own in lacking.items() if _is_run(home / run) and _is_there(home / run, own)}
         is_lost = {run for run, own in lacking.items() if now.get(run) == own and run not in there}
         if is_lost == lacking.keys():
-            for run in _runs(home):
-                _forget_deleted(run, target / run.name)
             return at, sorted({*damaged, *(f"{run}/{lacking[run]}" for run in is_lost)})
         time.sleep(min(1.0, 0.05 * number))
     raise HomeError(f"{home} changes faster than it can be copied: {', '.join(lacking)} again and again.")
@@ -221,12 +246,12 @@ def _forget_deleted(run: Path, target: Path) -> None:
             shutil.rmtree(mine)
 
 
-def _lacking(home: Path, target: Path) -> dict[str, str | None]:
+def _lacking(home: Path, target: Path, newest: Mapping[str, str | None]) -> dict[str, str | None]:
     """Name the runs of the copied ledger that are not here whole, with their newest checkpoints.
 
     A run without a folder, here and in the home, is lost to both.
     """
-    found = {run: own for run, own in _newest(target).items() if (target / run).is_dir() or _is_run(home / run)}
+    found = {run: own for run, own in newest.items() if (target / run).is_dir() or _is_run(home / run)}
     return {run: own for run, own in found.items() if not _is_there(target / run, own)}
 
 
@@ -255,25 +280,27 @@ def _reading(database: Path) -> sqlite3.Connection:
 
 def _copy_database(source: Path, target: Path) -> None:
     """Copy a database as it is after a whole transaction, and check the copy."""
-    aside = target.with_name(f"{ASIDE}{os.getpid()}-{target.name}")
-    aside.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)
     try:
         with (
             closing(_reading(source)) as theirs,
-            closing(sqlite3.connect(aside)) as ours,
+            closing(sqlite3.connect(target)) as ours,
         ):
             theirs.backup(ours)
             ours.execute("PRAGMA journal_mode=DELETE")
-        _require_sound(aside)
-        fsync(aside)
-        for end in BESIDE:  # of an earlier copy that somebody looked into
-            target.with_name(target.name + end).unlink(missing_ok=True)
-        aside.replace(target)
-        fsync(target.parent)
+        _require_sound(target)
+        fsync(target)
     except sqlite3.Error as failed:
         raise HomeError(f"{source} cannot be copied: {failed}. `evergreen doctor` says what is wrong.") from failed
-    finally:
-        aside.unlink(missing_ok=True)
+
+
+def _put_database(copy: Path, target: Path) -> None:
+    """Have a database's copy, if there is one, take the place of the earlier one."""
+    if copy.is_file():
+        for end in BESIDE:  # of an earlier copy that somebody looked into
+            target.with_name(target.name + end).unlink(missing_ok=True)
+        copy.replace(target)
+        fsync(target.parent)
 
 
 def _require_sound(database: Path) -> None:

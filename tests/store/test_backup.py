@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from store import checkpoints
+from store import backup, checkpoints
 from store.backup import back_up, restore
 from store.checkpoints import Component
-from store.errors import HomeError
+from store.errors import HomeError, RunBusy
 from store.home import Home
 from store.ledger import Ledger
 from store.ledger.names import RunHandle
+from store.lock import run_lock
 from store.records import CheckpointRecord
 from tests.store.ledger.example import begin
 
@@ -169,3 +170,48 @@ def test_a_copy_that_does_not_become_what_the_home_has_is_told(
     monkeypatch.setattr(shutil, "copyfile", copyfile)
     with pytest.raises(HomeError, match=r"step-000001: .* has changed since it was written"):
         back_up(little.path, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("acts", ["_copy_run", "_require_sound", "_copy_tree"])
+def test_a_backup_that_does_not_come_to_its_end_leaves_the_one_before_usable(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch, acts: str
+) -> None:
+    little.begin("one", 1)
+    (little.path / "tensorboard").mkdir()
+    back_up(little.path, tmp_path / "copy")
+    before = {path.name for path in (tmp_path / "copy").iterdir()}
+    little.begin("two", 1)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backup, acts, killed)
+        with pytest.raises(KeyboardInterrupt):
+            back_up(little.path, tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} - {"two"} == before
+    restore(tmp_path / "copy", tmp_path / "again")
+    with Ledger.open(Home(tmp_path / "again").ledger_url) as ledger:
+        assert [run.name for run in ledger.reading.runs()] == ["one"]
+    assert back_up(little.path, tmp_path / "copy").runs == 2
+
+
+def test_two_backups_into_one_folder_are_not_made_at_once(tmp_path: Path, little: LittleHome) -> None:
+    little.begin("one", 1)
+    back_up(little.path, tmp_path / "copy")
+    with run_lock(tmp_path / "copy"):
+        for use in (
+            lambda: back_up(little.path, tmp_path / "copy"),
+            lambda: restore(tmp_path / "copy", tmp_path / "no"),
+        ):
+            with pytest.raises(RunBusy, match=r"The backup .*/copy is in use by process \d+ on .*: wait until that"):
+                use()
+    restore(tmp_path / "copy", tmp_path / "again")
+
+
+def test_a_backup_that_was_killed_before_its_first_word_can_begin_again(tmp_path: Path, little: LittleHome) -> None:
+    little.begin("one", 1)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "lock").touch()
+    (tmp_path / "copy" / ".aside-1-backup.json").touch()
+    assert back_up(little.path, tmp_path / "copy").runs == 1
