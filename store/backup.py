@@ -154,7 +154,13 @@ def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[
         damaged = []
         for run in _runs(home):
             tell(run.name)
-            damaged += _copy_run(run, target / run.name)
+            try:
+                found = _copy_run(run, target / run.name)
+            except OSError as failed:
+                if _is_run(run):
+                    raise _cannot_copy(run, target / run.name, failed) from failed
+                continue  # removed meanwhile
+            damaged += found
         at = datetime.now(UTC).isoformat(timespec="seconds")
         for name in DATABASES:
             if (home / name).is_file():
@@ -332,13 +338,19 @@ def _cannot_copy(source: Path, target: Path, failed: Exception) -> HomeError:
 
 
 def _copy_tree(source: Path, target: Path) -> None:
-    """Copy files that are not here yet, or are of another size or time."""
-    for entry in sorted(source.rglob("*")):
-        mine = target / entry.relative_to(source)
-        with suppress(FileNotFoundError):
-            if entry.is_file() and not _is_passing(entry.name):
+    """Copy files that are not here yet, or are of another size or time; what goes meanwhile is left out."""
+
+    def unless_gone(failed: OSError) -> None:
+        if not isinstance(failed, FileNotFoundError):
+            raise _cannot_copy(source, target, failed) from failed
+
+    for at, _, names in os.walk(source, onerror=unless_gone):
+        for entry in (Path(at) / name for name in names if not _is_passing(name)):
+            mine = target / entry.relative_to(source)
+            with suppress(FileNotFoundError):
                 before, now = (mine.stat() if mine.is_file() else None), entry.stat()
-                if before is None or (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+                is_same = before is not None and (before.st_size, before.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
+                if entry.is_file() and not is_same:
                     mine.parent.mkdir(parents=True, exist_ok=True)
                     _copy_file(entry, mine)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -215,3 +216,39 @@ def test_a_backup_that_was_killed_before_its_first_word_can_begin_again(tmp_path
     (tmp_path / "copy" / "lock").touch()
     (tmp_path / "copy" / ".aside-1-backup.json").touch()
     assert back_up(little.path, tmp_path / "copy").runs == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_that_is_removed_while_others_are_copied_is_left_out(
+    tmp_path: Path, little: LittleHome, first: bool
+) -> None:
+    little.begin("one", 1)
+    going = little.begin("two", 1)
+
+    def remove() -> None:
+        little.ledger.remove_run("uid of two")
+        shutil.rmtree(going)
+
+    if not first:
+        back_up(little.path, tmp_path / "copy")
+    made = back_up(little.path, tmp_path / "copy", once(remove))
+    assert (made.runs, made.gone) == ((1, ()) if first else (2, ("two",)))
+
+
+def test_a_folder_that_goes_while_it_is_copied_is_left_out(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little.begin("one", 1)
+    for run in ("one", "two"):
+        (little.path / "tensorboard" / run).mkdir(parents=True)
+        (little.path / "tensorboard" / run / "events").write_text(run)
+    going, real = little.path / "tensorboard" / "two", os.scandir
+
+    def scandir(folder: Any = ".") -> Any:
+        if str(folder) == str(going) and going.exists():
+            shutil.rmtree(going)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    back_up(little.path, tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy" / "tensorboard").iterdir()] == ["one"]
