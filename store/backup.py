@@ -71,7 +71,8 @@ def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
     with _alone(target):
         if not is_backup(target):
             _note(target, half)
-        remove_leftovers(target)
+        for folder in sorted({path.parent for path in target.rglob(f"{ASIDE}*")}):
+            remove_leftovers(folder)
         with TemporaryDirectory(dir=target, prefix=f"{ASIDE}0-") as aside:
             databases = Path(aside)
             at, damaged = _whole_copy(home, target, databases, tell)
@@ -120,7 +121,7 @@ def restore(source: Path, home: Path, tell: Tell = lambda text: None) -> Backup:
                 if entry.name in (NOTE, *OF_LOCKS) or entry.name.startswith(ASIDE):
                     continue
                 if entry.is_dir():
-                    shutil.copytree(entry, folder / entry.name, symlinks=True)
+                    _copy_content(entry, folder / entry.name)
                 else:
                     shutil.copy2(entry, folder / entry.name)
     return made
@@ -221,11 +222,15 @@ def _state(checkpoint: Path) -> tuple[str | None, bool] | None:
 
 
 def _copy_content(source: Path, target: Path) -> None:
-    """Copy what is in a folder. `shutil.copytree` would go on after an error, and tell no cause of it."""
-    for at, _, names in os.walk(source, followlinks=True):
+    """Copy what is in a folder, but for leftovers.
+
+    `shutil.copytree` would go on after an error, and tell no cause of it.
+    """
+    for at, folders, names in os.walk(source, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(ASIDE)]
         here = target / Path(at).relative_to(source)
         here.mkdir(exist_ok=True)
-        for name in names:
+        for name in (name for name in names if not name.startswith(ASIDE)):
             shutil.copy2(Path(at) / name, here / name)
 
 

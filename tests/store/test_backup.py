@@ -252,3 +252,24 @@ def test_a_folder_that_goes_while_it_is_copied_is_left_out(
     monkeypatch.setattr(os, "scandir", scandir)
     back_up(little.path, tmp_path / "copy")
     assert [path.name for path in (tmp_path / "copy" / "tensorboard").iterdir()] == ["one"]
+
+
+def test_what_a_killed_backup_left_is_neither_kept_nor_restored(tmp_path: Path, little: LittleHome) -> None:
+    """Wherever it copied; only where it had replaced half of something is that undone."""
+    little.begin("one", 1)
+    (little.path / "tensorboard" / "one").mkdir(parents=True)
+    (little.path / "tensorboard" / "one" / "events").touch()
+    copy, again = tmp_path / "copy", tmp_path / "again"
+    back_up(little.path, copy)
+    for place in ("", "one", "one/checkpoints", "tensorboard/one"):
+        (copy / place / ".aside-7-half").mkdir()
+        (copy / place / ".aside-7-half" / "file").touch()
+    shutil.rmtree(little.path / "one" / "checkpoints")
+    (copy / "one" / "checkpoints" / "step-000001").rename(
+        copy / "one" / "checkpoints" / ".aside-7-step-000001-replaced"
+    )
+    restore(copy, again)
+    assert not list(again.rglob(".aside-*"))
+    back_up(little.path, copy)
+    assert not list(copy.rglob(".aside-*"))
+    checkpoints.verify(copy / "one" / "checkpoints" / "step-000001")
