@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from store import checkpoints
+from store import checkpoints, identity
 from store.errors import CheckpointError, HomeError, RunBusy
 from store.files import ASIDE, fsync, new_folder, remove_leftovers, sha256_of, write_text
 from store.home import BESIDE, DATABASES
@@ -79,7 +79,7 @@ def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
             for entry in sorted(home.iterdir()):
                 if entry.is_file() and not _is_passing(entry.name) and entry.name not in DATABASES:
                     _copy_file(entry, target / entry.name)
-                elif entry.is_dir() and not _is_run(entry) and not _is_passing(entry.name):
+                elif entry.is_dir() and _is_of_the_home(entry):
                     _copy_tree(entry, target / entry.name)
             _note(target, half)  # while databases of two moments are side by side
             for name in DATABASES:
@@ -161,7 +161,7 @@ def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[
                 if _is_run(run):
                     raise _cannot_copy(run, target / run.name, failed) from failed
                 continue  # removed meanwhile
-            damaged += found
+            damaged += found if _is_run(run) else []
         at = datetime.now(UTC).isoformat(timespec="seconds")
         for name in DATABASES:
             if (home / name).is_file():
@@ -184,6 +184,8 @@ def _copy_run(run: Path, target: Path) -> list[str]:
         if not _copy_checkpoint(checkpoint, target / checkpoints.FOLDER / checkpoint.name):
             damaged.append(f"{run.name}/{checkpoints.FOLDER}/{checkpoint.name}")
     for entry in sorted(run.iterdir()):
+        if entry.name == identity.REMOVING:
+            continue
         if entry.is_file() and entry.name not in OF_LOCKS and not entry.name.startswith(ASIDE):
             _copy_file(entry, target / entry.name)
         elif entry.is_dir() and entry.name != checkpoints.FOLDER and not entry.name.startswith(ASIDE):
@@ -252,6 +254,8 @@ def _same(checkpoint: Path, mine: Path) -> bool:
 def _forget_deleted(run: Path, target: Path) -> None:
     """Delete copies of checkpoints that the run has no more and the ledger's copy does not need."""
     there, needed = {one.name for one in _checkpoints(run)}, _newest(target.parent).get(run.name)
+    if not _is_run(run):  # its removal has begun: what is here of it stays
+        return
     for mine in _checkpoints(target):
         if mine.name not in there and f"{checkpoints.FOLDER}/{mine.name}" != needed:
             shutil.rmtree(mine)
@@ -365,7 +369,14 @@ def _runs(home: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return not _is_passing(folder.name) and (folder / "spec.yaml").is_file()
+    """Whether a folder is a run's, of which no removal has begun."""
+    is_one = not _is_passing(folder.name) and (folder / "spec.yaml").is_file()
+    return is_one and not identity.is_half_removed(folder)
+
+
+def _is_of_the_home(folder: Path) -> bool:
+    """Whether a folder is none of a run, nor what a removal has left of one."""
+    return not (_is_passing(folder.name) or _is_run(folder) or identity.is_half_removed(folder))
 
 
 def _checkpoints(run: Path) -> Iterator[Path]:

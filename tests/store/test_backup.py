@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from store import backup, checkpoints
+from store import backup, checkpoints, identity
 from store.backup import back_up, restore
 from store.checkpoints import Component
 from store.errors import HomeError, RunBusy
@@ -273,3 +273,32 @@ def test_what_a_killed_backup_left_is_neither_kept_nor_restored(tmp_path: Path, 
     back_up(little.path, copy)
     assert not list(copy.rglob(".aside-*"))
     checkpoints.verify(copy / "one" / "checkpoints" / "step-000001")
+
+
+@pytest.mark.parametrize("is_marked_first", [True, False])  # or while the backup copies
+def test_a_half_removed_run_stays_in_the_backup_as_it_was(
+    tmp_path: Path, little: LittleHome, is_marked_first: bool
+) -> None:
+    little.begin("one", 1)
+    half = little.begin("two", 1, 2)
+    back_up(little.path, tmp_path / "copy")
+
+    def remove_half() -> None:
+        identity.begin_removal(half, "uid of two")
+        little.ledger.remove_run("uid of two")
+        (half / "checkpoints" / "step-000002" / "weights" / "state.bin").unlink()
+        shutil.rmtree(half / "checkpoints" / "step-000001")
+
+    if is_marked_first:
+        remove_half()
+    made = back_up(little.path, tmp_path / "copy", once(remove_half if not is_marked_first else lambda: None))
+    assert (made.runs, made.gone, made.damaged) == (2, ("two",), ())
+    copy = tmp_path / "copy" / "two"
+    assert not identity.is_half_removed(copy)
+    for step in (1, 2):
+        checkpoints.verify(copy / "checkpoints" / f"step-{step:06}")
+
+
+def test_a_half_removed_run_that_the_ledger_names_is_not_waited_for(tmp_path: Path, little: LittleHome) -> None:
+    identity.begin_removal(little.begin("one", 1), "uid of one")
+    assert back_up(little.path, tmp_path / "copy").runs == 0
