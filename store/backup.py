@@ -24,11 +24,11 @@ from urllib.parse import quote
 from store import checkpoints, identity
 from store.errors import CheckpointError, HomeError, RunBusy
 from store.files import ASIDE, fsync, new_folder, remove_leftovers, sha256_of, write_text
+from store.home import BACKUP_NOTE as NOTE
 from store.home import BESIDE, DATABASES
 from store.lock import FILES as OF_LOCKS
 from store.lock import holder, run_lock
 
-NOTE = "backup.json"
 LEDGER = DATABASES[0]
 ROUNDS = 20  # of fetching what came meanwhile, before a home that changes faster than it can be copied is given up
 WAITS_S = 30.0  # for a database that is being written
@@ -118,11 +118,9 @@ def restore(source: Path, home: Path, tell: Tell = lambda text: None) -> Backup:
                 _require_sound(source / name)
         with new_folder(home) as folder:
             for entry in sorted(source.iterdir()):
-                if entry.name in (NOTE, *OF_LOCKS) or entry.name.startswith(ASIDE):
-                    continue
-                if entry.is_dir():
+                if entry.is_dir() and not entry.name.startswith(ASIDE):
                     _copy_content(entry, folder / entry.name)
-                else:
+                elif entry.is_file() and entry.name != NOTE and not _is_passing(entry.name):
                     shutil.copy2(entry, folder / entry.name)
     return made
 
@@ -370,13 +368,13 @@ def _runs(home: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     """Whether a folder is a run's, of which no removal has begun."""
-    is_one = not _is_passing(folder.name) and (folder / "spec.yaml").is_file()
+    is_one = not folder.name.startswith(ASIDE) and (folder / "spec.yaml").is_file()
     return is_one and not identity.is_half_removed(folder)
 
 
 def _is_of_the_home(folder: Path) -> bool:
     """Whether a folder is none of a run, nor what a removal has left of one."""
-    return not (_is_passing(folder.name) or _is_run(folder) or identity.is_half_removed(folder))
+    return not (folder.name.startswith(ASIDE) or _is_run(folder) or identity.is_half_removed(folder))
 
 
 def _checkpoints(run: Path) -> Iterator[Path]:

@@ -30,12 +30,14 @@ LONGEST_NAME = 200  # characters: a folder has 255 at most, and what is written 
 BESIDE = ("-journal", "-wal", "-shm")  # what SQLite puts beside a database
 DATABASES = ("evergreen.db", "mlflow.db")
 STUDIES = "studies"
+BACKUP_NOTE = "backup.json"  # in a copy of the home
 RESERVED = frozenset(
     {
         *(".", "..", "index.html", "mlflow_artifacts", "tensorboard", "wandb", STUDIES, "warm_starts"),
         *(f"{database}{end}" for database in DATABASES for end in ("", *BESIDE)),
     }
 )
+OF_COPIES = frozenset({*OF_LOCKS, BACKUP_NOTE})  # files of a backup: no new run is called so, earlier ones may be
 
 
 class Home:
@@ -116,6 +118,8 @@ class Home:
     def make_run_folder(self, name: str) -> Path:
         """Make a run's folder; two processes cannot both get it. Raises NameTaken."""
         folder = self.run_folder(name)
+        if name in OF_COPIES:
+            raise HomeError(f"{name!r} cannot name a run: a backup has a file that is called so. Choose another.")
         for end in BESIDE:
             if name.endswith(end) and (self.path / name.removesuffix(end)).is_file():
                 base = name.removesuffix(end)

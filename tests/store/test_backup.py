@@ -35,7 +35,8 @@ class LittleHome:
 
     def begin(self, name: str, *steps: int) -> Path:
         """Begin a run, with a checkpoint after each of these steps."""
-        folder = self.home.make_run_folder(name)
+        folder = self.home.run_folder(name)
+        folder.mkdir()
         (folder / "spec.yaml").write_text(f"name: {name}\n")
         self._handles[name] = begin(self.ledger, name)
         for step in steps:
@@ -302,3 +303,18 @@ def test_a_half_removed_run_stays_in_the_backup_as_it_was(
 def test_a_half_removed_run_that_the_ledger_names_is_not_waited_for(tmp_path: Path, little: LittleHome) -> None:
     identity.begin_removal(little.begin("one", 1), "uid of one")
     assert back_up(little.path, tmp_path / "copy").runs == 0
+
+
+def test_an_earlier_run_called_as_a_file_of_a_run_s_folder_is_in_the_backup(tmp_path: Path, little: LittleHome) -> None:
+    little.begin("stop", 1)
+    made = back_up(little.path, tmp_path / "copy")
+    restore(tmp_path / "copy", tmp_path / "again")
+    assert made.runs == 1
+    checkpoints.verify(tmp_path / "again" / "stop" / "checkpoints" / "step-000001")
+
+
+@pytest.mark.parametrize("name", ["lock", "backup.json"])
+def test_an_earlier_run_that_no_backup_can_hold_is_named(tmp_path: Path, little: LittleHome, name: str) -> None:
+    little.begin(name, 1)
+    with pytest.raises(HomeError, match=f"home/{name} cannot be copied"):
+        back_up(little.path, tmp_path / "copy")

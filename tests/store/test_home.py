@@ -109,6 +109,14 @@ def test_names_that_cannot_be_a_run_s_are_refused(tmp_path: Path, name: str) -> 
         pass
 
 
+@pytest.mark.parametrize("name", ["lock", "stop", "backup.json"])
+def test_names_of_a_backup_s_files_are_refused_to_new_runs_alone(tmp_path: Path, name: str) -> None:
+    home = Home(tmp_path)
+    with pytest.raises(HomeError, match="cannot name a run: a backup has a file"), home.new_run_folder(name):
+        pass
+    assert home.run_folder(name) == tmp_path / name
+
+
 def test_a_run_does_not_take_a_name_that_a_database_of_the_users_needs(tmp_path: Path) -> None:
     (tmp_path / "mine.db").touch()
     with pytest.raises(HomeError, match=r"SQLite needs it for mine\.db"):
