@@ -21,7 +21,7 @@ from store import checkpoints, identity
 from store.checkpoints import FOLDER, MANIFEST, OPTIMIZER
 from store.errors import HomeError
 from store.files import new_folder
-from store.secrets import without_logins
+from store.secrets import url_without_logins, without_logins
 from store.sentences import listed
 
 SPEC_FILE = "spec.yaml"  # in a run's folder
@@ -41,8 +41,8 @@ class CopyPlace:
         try:
             self._files, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise HomeError(f"checkpoint.copy_to: {without_logins(url)}: {error}") from error
-        self.url, self._folder = without_logins(url), f"{root.rstrip('/')}/{run}"
+            raise HomeError(f"checkpoint.copy_to: {url_without_logins(url)}: {_said(error)}") from error
+        self.url, self._folder = url_without_logins(url), f"{root.rstrip('/')}/{run}"
 
     def read(self, path: str) -> bytes:
         """Read a file by its path in the run's folder. Raises OSError."""

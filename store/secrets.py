@@ -35,15 +35,18 @@ def without_logins(text: str) -> str:
     return _KEYWORD.sub(rf"\1{HIDDEN}", text) if "=" in text else text
 
 
+def url_without_logins(value: str) -> str:
+    """Hide them in a value that may be a URL: it is one to its end then, whatever characters it has."""
+    return without_logins(_hide(value, keep_user=False) if is_url(value) else value)
+
+
 def values_without_logins(data: Any) -> Any:
-    """Hide them in plain data. A value that begins as a URL is one to its end, whatever characters it has."""
+    """Hide them in plain data, value by value."""
     if isinstance(data, Mapping):
         return {key: values_without_logins(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [values_without_logins(value) for value in data]
-    if not isinstance(data, str):
-        return data
-    return _hide(data, keep_user=False) if is_url(data) else without_logins(data)
+    return url_without_logins(data) if isinstance(data, str) else data
 
 
 def without_passwords(url: str) -> str:

@@ -13,7 +13,7 @@ from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName, comman
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import request_stop, upgrade_ledgers
 from store.errors import TrackerError
-from store.secrets import without_logins
+from store.secrets import url_without_logins
 from store.sentences import listed, num, size_in_words
 
 if TYPE_CHECKING:
@@ -133,4 +133,4 @@ def print_removal(plan: Plan, keeps_record: bool) -> None:
 def upgrade(home: Home = DEFAULT_HOME) -> None:
     """Bring a ledger that an earlier Evergreen wrote up to date. Runs, rows and digests stay as they are."""
     for url in upgrade_ledgers(home):
-        out.print(f"{without_logins(url)} is up to date", markup=False)
+        out.print(f"{url_without_logins(url)} is up to date", markup=False)

@@ -20,7 +20,7 @@ from orchestrator.errors import OUR_FAULT, UserError
 from orchestrator.runs.catalog import SPEC_FILE, existing
 from orchestrator.runs.tracker_process import jobs
 from store.home import Home as HomeFolder
-from store.secrets import without_logins
+from store.secrets import url_without_logins
 from store.tracker.daemon import send_all
 from store.tracker.mlflow_ui import LOOPBACK, NAME, served
 from store.tracker.outlets import Link
@@ -71,7 +71,7 @@ def ui(
     targets = list(dict.fromkeys(job.target for job in found if job.target is not None))
     places = list(dict.fromkeys(target.uri for target in targets))
     for uri in filter(is_server, places):
-        _show(without_logins(uri).rstrip("/"), uri, shown, run is not None, no_open)
+        _show(url_without_logins(uri).rstrip("/"), uri, shown, run is not None, no_open)
     databases = [uri for uri in places if not is_server(uri)]
     if not databases:
         return

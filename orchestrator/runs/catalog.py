@@ -23,7 +23,7 @@ from store.ledger.access import Patience
 from store.ledger.query_rows import StudyRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
-from store.secrets import without_logins
+from store.secrets import url_without_logins
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
@@ -70,7 +70,7 @@ def ledgers_elsewhere(home: Home) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for run in sorted(folder.name for folder in home.path.iterdir() if is_run(folder)):
         if (url := ledger_url(home, run)) != home.ledger_url:
-            found.setdefault(without_logins(url), []).append(run)
+            found.setdefault(url_without_logins(url), []).append(run)
     return found
 
 

@@ -37,7 +37,7 @@ from store.ledger import Reading
 from store.ledger.engine import read_only_uri
 from store.lock import holder
 from store.run_status import status
-from store.secrets import without_logins
+from store.secrets import url_without_logins
 from store.sentences import listed, num, size_in_words
 from store.tracker.pages import Cursor, covered
 from store.tracker.record import CURSOR, UID, Target, is_server
@@ -201,7 +201,7 @@ def _host(name: str, before: Mapping[str, Any], spec: Mapping[str, Any]) -> Iter
         yield Diagnosis("error", name, "it plays with vLLM, which is not installed", "pip install 'evergreen-rl[vllm]'")
     for url in _servers(sampler) if sampler["type"] == "vllm_server" else ():
         if why := silence(f"{url}/health"):
-            text = f"its server {without_logins(url)} does not answer: {why}"
+            text = f"its server {url_without_logins(url)} does not answer: {why}"
             yield Diagnosis("error", name, text, "`evergreen serve SPEC` starts the servers of this host")
 
 
@@ -234,13 +234,13 @@ def _in_mlflow(run: RunCourse, target: Target, read: Reading, now: str, remedy: 
     uri, sent = target.uri, None
     if is_server(uri):
         if why := silence(f"{uri.rstrip('/')}/health"):
-            text = f"its MLflow server {without_logins(uri)} does not answer: {why}; the run goes on without"
+            text = f"its MLflow server {url_without_logins(uri)} does not answer: {why}; the run goes on without"
             yield Diagnosis("warning", run.name, text, f"once it is there, {remedy}")
             return
         try:
             sent = _sent_to_server(uri.rstrip("/"), target.experiment, run.uid)
         except (OSError, ValueError, KeyError, TypeError) as failed:
-            text = f"its MLflow server {without_logins(uri)} does not say how far its record goes: {failed}"
+            text = f"its MLflow server {url_without_logins(uri)} does not say how far its record goes: {failed}"
             yield Diagnosis("note", run.name, text)
     elif (file := target.database) is not None:
         sent = _sent(file, run.uid)

@@ -27,6 +27,7 @@ from store.home import STUDIES, Home
 from store.ledger import Ledger
 from store.lock import holder, run_lock
 from store.report import REPORT_FILE
+from store.secrets import url_without_logins
 from store.sentences import listed
 from store.tracker import daemon, outlets, sinks
 
@@ -167,8 +168,8 @@ def _found(records: _HomeRecords, name: str, url: str) -> Removal | None:
     own = _identity(folder)
     if own is not None and own.uid != known.get(name, own.uid):
         raise UserError(
-            f"the ledger {url!r} has a run {name!r}, but another one than the folder {folder}: put the ledger of this "
-            "home back, or move the folder out of it"
+            f"the ledger {url_without_logins(url)!r} has a run {name!r}, but another one than the folder {folder}: put "
+            "the ledger of this home back, or move the folder out of it"
         )
     sections: Sections | None = None
     if (folder / SPEC_FILE).is_file():

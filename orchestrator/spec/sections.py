@@ -31,7 +31,7 @@ from orchestrator.spec.fields import (
 )
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from orchestrator.user_options import UserOptions
-from store.secrets import without_logins
+from store.secrets import url_without_logins
 
 TRACKING = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
 
@@ -353,8 +353,10 @@ class Checkpointing(Section):
 
         scheme, separator, place = url.partition("://")
         if not separator or not place:
-            raise refuse(f"a URL is wanted, like s3://bucket/runs or file:///backup/runs, not {without_logins(url)!r}")
-        if without_logins(url) != url:
+            raise refuse(
+                f"a URL is wanted, like s3://bucket/runs or file:///backup/runs, not {url_without_logins(url)!r}"
+            )
+        if url_without_logins(url) != url:
             raise refuse("no login stands in this URL: fsspec's drivers read their own variables and files")
         if scheme == "memory":
             raise refuse("what memory:// holds ends with the run's process: name a place that stays")
@@ -446,7 +448,7 @@ class Tracker(Section):
         if uri is not None and not uri.startswith(TRACKING):
             raise refuse(
                 "an MLflow server or database is wanted, like http://localhost:5000 or sqlite:////data/mlflow.db, not "
-                f"{without_logins(uri)!r}"
+                f"{url_without_logins(uri)!r}"
             )
         return uri
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.spec.dotted_fields import METHOD_SECTIONS, NAMING, SHORT_FORMS, without_naming
 from store.run_summary import leaves
-from store.secrets import without_logins
+from store.secrets import url_without_logins
 
 UNCHANGED = "base"  # the setting that changes nothing
 METHODS = (*NAMING, *SHORT_FORMS, *METHOD_SECTIONS)
@@ -40,7 +40,7 @@ def text_of(value: Any) -> str:
         return short if float(short) == value else repr(value)
     if isinstance(value, list):
         return "+".join(map(text_of, value))
-    return without_logins(str(value)) if isinstance(value, str | int) else json.dumps(value, separators=(",", ":"))
+    return url_without_logins(str(value)) if isinstance(value, str | int) else json.dumps(value, separators=(",", ":"))
 
 
 def slug(label: str, longest: int = LONGEST) -> str:

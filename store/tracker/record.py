@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from store.errors import TrackerError
 from store.ledger.engine import switch_to_wal
 from store.lock import taking_turns
-from store.secrets import without_logins
+from store.secrets import url_without_logins, without_logins
 from store.tracker import saved_view
 from store.tracker.names import TRAINABILITY, MlflowValue
 
@@ -66,7 +66,7 @@ class Target:
         return Path(make_url(self.uri).database or "").absolute()
 
     def __str__(self) -> str:
-        return without_logins(self.uri)
+        return url_without_logins(self.uri)
 
 
 def is_server(uri: str) -> bool:

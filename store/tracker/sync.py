@@ -11,7 +11,7 @@ from pathlib import Path
 from store.ledger import Ledger, Reading
 from store.ledger.query_rows import RunRow, StageRow
 from store.run_status import status
-from store.secrets import without_logins
+from store.secrets import url_without_logins
 from store.tracker import artifacts, names
 from store.tracker.names import Spec, milliseconds
 from store.tracker.pages import Cursor, HistoryPages, Page, covered
@@ -48,7 +48,7 @@ class Source:
     @property
     def url(self) -> str:
         """Name its ledger, without a password."""
-        return without_logins(self.ledger.engine.url.render_as_string())
+        return url_without_logins(self.ledger.engine.url.render_as_string())
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def test_the_commands_say_what_they_did_and_what_comes_next(tmp_path: Path, ever
     orchestrator.run(alone(), home=home)
     with opened(home, "alone") as (place, _):
         spec = place.run_folder("alone") / "spec.yaml"
-    write_text(spec, spec.read_text().replace("url: null", "url: postgresql://u:secret@db/evergreen"))
+    write_text(spec, spec.read_text().replace("url: null", 'url: "postgresql://u:it\'s-secret@db/evergreen"'))
     said = evergreen("backup", str(tmp_path / "a copy"), "--home", str(home))
     assert said.exit_code == 0
     assert all(word in said.output for word in ("1 run", "pg_dump"))

@@ -76,6 +76,7 @@ def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path) 
         ("memory://place", "what memory:// holds ends with the run"),
         ("nowhere://place", "fsspec knows no nowhere://"),
         ("ftp://me:secret@host/runs", "no login stands in this URL"),
+        ("ftp://me:it's@host/runs", "no login stands in this URL"),
     ],
 )
 def test_a_place_that_is_none_is_refused_when_the_spec_is_loaded(url: str, says: str) -> None:

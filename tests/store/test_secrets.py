@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import LedgerError, SecretError
+from store.checkpoint_copies import CopyPlace
+from store.errors import HomeError, LedgerError, SecretError
 from store.ledger.engine import make_engine
 from store.logins import remember, with_login
 from store.records import EventRecord
-from store.secrets import holds_secret, values_without_logins, without_logins, without_passwords
+from store.secrets import (
+    holds_secret,
+    url_without_logins,
+    values_without_logins,
+    without_logins,
+    without_passwords,
+)
+from store.tracker.record import Target
 
 KEPT = {
     "postgresql://me:hush@h:5432/db": "postgresql://me:***@h:5432/db",
@@ -57,6 +65,17 @@ def test_a_url_without_a_secret_stays_as_it_is(url: str) -> None:
     assert not holds_secret(url)
     if "me@" not in url:
         assert without_logins(url) == url
+
+
+@pytest.mark.parametrize("mark", [*"'\"<>` "])
+def test_a_url_that_is_told_is_hidden_to_its_end(mark: str) -> None:
+    url = f"memory://me:it{mark}hush@h/x"
+    assert url_without_logins(url) == "memory://***@h/x"
+    assert CopyPlace(url, "run").url == "memory://***@h/x"
+    assert str(Target(url, "experiment", None)) == "memory://***@h/x"
+    with pytest.raises(HomeError) as refused:
+        CopyPlace(url.replace("memory", "nowhere"), "run")
+    assert "hush" not in str(refused.value)
 
 
 def test_all_urls_of_a_text_are_covered_and_the_rest_stays() -> None:

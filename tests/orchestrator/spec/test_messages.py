@@ -221,6 +221,11 @@ WRONG = {
         "tracker: {uri: ./mlruns}",
         "line 2: tracker.uri: an MLflow server or database is wanted",
     ),
+    "a tracker's password that looks like the end of its URL": (
+        "seed: 0",
+        'tracker: {uri: "oracle://me:it\'s-me@host/x"}',
+        "sqlite:////data/mlflow.db, not 'oracle://***@host/x'",
+    ),
 }
 
 

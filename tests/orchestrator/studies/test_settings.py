@@ -67,6 +67,10 @@ def test_numbers_that_differ_have_different_texts() -> None:
     assert (text_of(16), text_of(1e-05), text_of("1e-5")) == ("16", "1e-05", "1e-05")
 
 
+def test_a_url_among_the_values_is_told_without_its_login() -> None:
+    assert text_of("postgresql://me:it's-me@h/db") == "postgresql://***@h/db"
+
+
 def test_a_grid_is_every_combination_and_runs_go_seed_by_seed(tmp_path: Path) -> None:
     study = made_study(tmp_path, grid={"objective": ["rloo", "repo"], LR: [0.1, 0.2]})
     assert labels(study) == ["rloo lr=0.1", "rloo lr=0.2", "repo lr=0.1", "repo lr=0.2"]
