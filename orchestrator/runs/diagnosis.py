@@ -200,7 +200,7 @@ def _host(name: str, before: Mapping[str, Any], spec: Mapping[str, Any]) -> Iter
     if sampler["type"] == "vllm" and find_spec("vllm") is None:
         yield Diagnosis("error", name, "it plays with vLLM, which is not installed", "pip install 'evergreen-rl[vllm]'")
     for url in _servers(sampler) if sampler["type"] == "vllm_server" else ():
-        if why := silence(f"{url}/health"):
+        if why := silence(f"{url}/health", directly=True):
             text = f"its server {url_without_logins(url)} does not answer: {why}"
             yield Diagnosis("error", name, text, "`evergreen serve SPEC` starts the servers of this host")
 
@@ -300,10 +300,14 @@ def _sent_to_server(uri: str, experiment: str, uid: str) -> Cursor:
     return Cursor.from_tag(tags.get(CURSOR))
 
 
-def silence(url: str) -> str | None:
-    """Why nobody answers there; None: somebody does, be it with a refusal."""
+def silence(url: str, directly: bool = False) -> str | None:
+    """Why nobody answers there; None: somebody does, be it with a refusal.
+
+    `directly`: without the proxies that variables name, which a run does not take to its servers either.
+    """
+    ways = [urllib.request.ProxyHandler({})] if directly else []
     try:
-        urllib.request.urlopen(url, timeout=ANSWER_S).close()
+        urllib.request.build_opener(*ways).open(url, timeout=ANSWER_S).close()
     except urllib.error.HTTPError as answer:
         return None if answer.code < 500 else f"HTTP {answer.code}"
     except (OSError, ValueError) as failed:

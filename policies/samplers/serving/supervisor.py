@@ -33,6 +33,7 @@ WATCH_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LONG_ENOUGH_S = 300.0  # a server that ran so long is not one that cannot start
 
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would look for the server on itself
 ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # the routes that hand weights over
     "VLLM_NO_USAGE_STATS": "1",  # sends nothing home
@@ -139,7 +140,7 @@ class SupervisedServers:
 
     def is_ready(self) -> bool:
         """Whether it answers that it is healthy."""
-        with suppress(OSError), urllib.request.urlopen(f"{self.launch.url}/health", timeout=2):
+        with suppress(OSError), DIRECTLY.open(f"{self.launch.url}/health", timeout=2):
             return True
         return False
 
@@ -148,7 +149,7 @@ class SupervisedServers:
         body = json.dumps({"prompt": [0], "max_tokens": 1}).encode()
         header = {"Content-Type": "application/json"}
         asked = urllib.request.Request(f"{self.launch.url}/v1/completions", body, header)
-        with suppress(OSError), urllib.request.urlopen(asked, timeout=READY_S):
+        with suppress(OSError), DIRECTLY.open(asked, timeout=READY_S):
             return True
         return False
 

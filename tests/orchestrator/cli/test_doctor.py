@@ -349,6 +349,16 @@ def test_a_server_that_answers_is_there_also_with_a_refusal(server: str) -> None
     assert diagnosis.silence("no url") is not None
 
 
+def test_servers_of_a_run_are_asked_as_it_asks_them_without_a_proxy(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert diagnosis.silence(f"{server}/200", directly=True) is None
+    assert diagnosis.silence(f"{server}/200") is not None, "as MLflow's client does"
+
+
 def test_a_run_that_is_not_there_is_the_users_mistake(evergreen: Evergreen, home: Path) -> None:
     result = evergreen("doctor", "dome", "--home", home)
     assert result.exit_code == 2

@@ -70,6 +70,17 @@ def test_servers_and_their_workers_end_with_the_block(
     wait_for(lambda: not is_alive(worker))
 
 
+def test_a_server_of_this_host_is_not_asked_by_way_of_a_proxy(
+    launch: Callable[..., Launch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "READY_S", 20.0)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with running([launch()]) as (server,):
+        assert server.wait_until_ready() < 20
+
+
 def test_a_server_that_ends_is_started_again_after_a_pause_that_grows(
     launch: Callable[..., Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
