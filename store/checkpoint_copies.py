@@ -243,6 +243,7 @@ class CheckpointCopier:
                 self._wanted = [one for one in self._wanted if one != name]
                 self._doomed.add(name)
             return
+        self._place.remove(f"{FOLDER}/{name}/{MANIFEST}")  # of an earlier one of this name: half a checkpoint is none
         for file in files:
             try:
                 self._place.put(file, f"{FOLDER}/{name}/{file.relative_to(folder).as_posix()}")

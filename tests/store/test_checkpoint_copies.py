@@ -162,6 +162,29 @@ def test_what_is_replaced_by_another_of_its_name_is_copied_anew_also_when_its_co
         checkpoints.verify(there / "words" / "checkpoints" / name, checkpoints.describe(run, name).sha256)
 
 
+def test_while_another_of_its_name_is_copied_there_is_none(
+    run: Path, there: Path, copier: CheckpointCopier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = save(run, 10)
+    copier.want([name])
+    assert finish(copier) == []
+    copier.close()
+    save(run, 10, content=1)
+    later = CheckpointCopier(f"flaky://{there}", run)
+    real, whole = CopyPlace.put, list[list[str]]()
+
+    def put(self: CopyPlace, file: Path, path: str) -> None:
+        real(self, file, path)
+        whole.append(self.checkpoints())
+
+    monkeypatch.setattr(CopyPlace, "put", put)
+    later.want([name])
+    assert finish(later) == []
+    later.close()
+    assert len(whole) > 1
+    assert whole == [[] for _ in whole[1:]] + [[name]]
+
+
 def test_a_later_process_copies_anew_what_was_replaced_and_what_is_dropped_goes(run: Path, there: Path) -> None:
     first = CheckpointCopier(f"flaky://{there}", run)
     names = [save(run, step) for step in (20, 10)]
