@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from store import checkpoints, identity
 from store.errors import CheckpointError, HomeError, RunBusy
-from store.files import ASIDE, fsync, new_folder, remove_leftovers, sha256_of, write_text
+from store.files import ASIDE, aside_of, fsync, new_folder, remove_leftovers, sha256_of, write_text
 from store.home import BACKUP_NOTE as NOTE
 from store.home import BESIDE, DATABASES
 from store.lock import FILES as OF_LOCKS
@@ -328,7 +328,7 @@ def _require_sound(database: Path) -> None:
 
 def _copy_file(source: Path, target: Path) -> None:
     """Copy a small file that may be replaced, or go, meanwhile. Raises HomeError."""
-    aside = target.with_name(f"{ASIDE}{os.getpid()}-{target.name}")
+    aside = aside_of(target)
     try:
         with suppress(FileNotFoundError):
             shutil.copy2(source, aside)

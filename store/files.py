@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from secrets import randbelow
 
 ASIDE = ".aside-"
 STREAM = re.compile(r"/dev/std(?P<name>out|err)|/(dev|proc/self)/fd/(?P<number>\d+)")
@@ -39,10 +40,9 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
         _write_into(path, content)
         return
     path = _followed(path)
-    aside = _aside(path)
+    aside = aside_of(path)
     try:
-        aside.unlink(missing_ok=True)
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600 if private else 0o666), "wb") as file:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666), "wb") as file:
             if path.is_file() and not private:
                 os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             file.write(content)
@@ -67,7 +67,7 @@ def try_place(path: Path) -> None:
     if not replaces(path):
         return
     path = _followed(path)
-    aside = _aside(path)
+    aside = aside_of(path)
     try:
         aside.touch()
     except OSError as failed:
@@ -91,8 +91,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     if not path.parent.exists():
         path.parent.mkdir(parents=True)
         fsync(path.parent.parent)
-    aside, replaced = _aside(path), _aside(path.with_name(path.name + _REPLACED))
-    shutil.rmtree(aside, ignore_errors=True)
+    aside, replaced = aside_of(path), aside_of(path.with_name(path.name + _REPLACED))
     aside.mkdir()
     try:
         yield aside
@@ -110,9 +109,14 @@ def new_folder(path: Path) -> Iterator[Path]:
             _clear(leftover, path)
 
 
+def aside_of(path: Path) -> Path:
+    """Name what is to become of `path`, anew each time: processes of two containers may have one number."""
+    return path.with_name(f"{ASIDE}{randbelow(10**9)}-{path.name}")
+
+
 def beside(path: Path) -> Path:
     """Name a folder for what others make of `path` meanwhile; a crash leaves it as a leftover."""
-    return _aside(path.with_name(f"{path.name}-shares"))
+    return aside_of(path.with_name(f"{path.name}-shares"))
 
 
 def remove_folder(
@@ -123,7 +127,7 @@ def remove_folder(
     It is gone at once; `call` may free its room later. `parent`: where a leftover is looked for, if not beside it.
     """
     place = parent or path.parent
-    doomed = _aside(place / f"{'-'.join(path.relative_to(place).parts)}-removed")
+    doomed = aside_of(place / f"{'-'.join(path.relative_to(place).parts)}-removed")
     path.rename(doomed)
     call(partial(_remove, doomed))
 
@@ -204,10 +208,6 @@ def _name(failed: OSError, path: Path) -> None:
     if failed.errno is not None:
         failed.filename = str(path)
         del failed.filename2  # set to None it would be printed as a second name
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{ASIDE}{os.getpid()}-{path.name}")
 
 
 def refusal(error: BaseException | None) -> str | None:

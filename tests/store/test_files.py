@@ -153,6 +153,29 @@ def test_a_folder_that_could_not_be_filled_leaves_the_older_one(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_processes_of_one_number_do_not_write_into_what_the_other_has_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in two containers on one volume."""
+    with files.new_folder(tmp_path / "one") as ours:
+        (ours / "content").write_text("ours")
+        with files.new_folder(tmp_path / "one") as theirs:
+            (theirs / "content").write_text("theirs")
+        assert (tmp_path / "one" / "content").read_text() == "theirs"
+    assert (tmp_path / "one" / "content").read_text() == "ours"
+    real, waiting = os.fsync, ["theirs"]
+
+    def fsync(descriptor: int) -> None:
+        if waiting:
+            files.write_text(tmp_path / "two", waiting.pop())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_text(tmp_path / "two", "ours")
+    assert (tmp_path / "two").read_text() == "ours"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
 def test_leftovers_of_crashed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / f"{files.ASIDE}1-one").mkdir()
     (tmp_path / f"{files.ASIDE}1-one" / "half").touch()
