@@ -189,6 +189,14 @@ def reset(model: Any, generator: torch.Generator) -> None:
         module.lora_B[SET].weight.zero_()
 
 
+def are_fresh(model: Any) -> bool:
+    """Whether adapters add nothing to the model: every B is 0.
+
+    The optimiser does not tell, as it may have begun anew since they learnt.
+    """
+    return not any(bool(module.lora_B[SET].weight.any()) for module in _adapted(model))
+
+
 @contextmanager
 def swapped_in(model: Any, others: Mapping[str, Tensor]) -> Iterator[None]:
     """Have a model compute with other adapters inside the block."""

@@ -24,11 +24,14 @@ class Config(InterventionOptions):
 
 class MergeAdapters(Intervention):
     def apply(self, subject: Subject) -> Change:
-        num_updates = subject.optimizer.num_updates
+        from policies import adapters  # loads torch, which a spec that is only read does without
+
+        if adapters.are_fresh(subject.model) and not subject.optimizer.num_updates:
+            return Change("the adapters have learnt nothing", is_any=False)
         subject.policy.merge_adapters(subject.generator)
         subject.optimizer.take_base()
         subject.optimizer.reset()
-        return Change(f"what {num_updates:,} updates taught the adapters is in the model", num_updates > 0)
+        return Change("what the adapters learnt is in the model")
 
 
 def create(config: Config) -> MergeAdapters:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from policies import adapters
 from policies.interventions.contracts import Change, Intervention, InterventionOptions, Subject
 
 SOURCE = "baseline"
@@ -23,10 +22,13 @@ class Config(InterventionOptions):
 
 class ResetAdapters(Intervention):
     def apply(self, subject: Subject) -> Change:
-        num_updates = subject.optimizer.num_updates
+        from policies import adapters  # loads torch, which a spec that is only read does without
+
+        if adapters.are_fresh(subject.model) and not subject.optimizer.num_updates:
+            return Change("the adapters have learnt nothing", is_any=False)
         adapters.reset(subject.model, subject.generator)
         subject.optimizer.reset()
-        return Change(f"what {num_updates:,} updates taught the adapters is forgotten", num_updates > 0)
+        return Change("what the adapters learnt is forgotten")
 
 
 def create(config: Config) -> ResetAdapters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,18 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from policies import adapters
+from policies.config import AdapterConfig
 from policies.errors import PolicyError
-from policies.interventions import average, base_fusion, redo, reset_optimizer, shrink_perturb
+from policies.interventions import (
+    average,
+    base_fusion,
+    merge_adapters,
+    redo,
+    reset_adapters,
+    reset_optimizer,
+    shrink_perturb,
+)
 from policies.interventions.conditions import parse
 from policies.interventions.contracts import Intervention, Row, Subject
 from policies.optimizer import Optimizer
@@ -241,6 +252,24 @@ def test_the_optimizer_is_reset_with_its_warm_up() -> None:
     assert not given.optimizer.adam.state
     assert model.w.tolist() == NOW.tolist()
     assert not reset.apply(given).is_any, "there is nothing to forget"
+
+
+@pytest.mark.parametrize("kind", [merge_adapters, reset_adapters])
+def test_adapters_that_learnt_are_merged_or_reset_whenever_the_optimizer_began(kind: Any) -> None:
+    policy = random_policy()
+    policy.put_adapters(AdapterConfig(rank=2, alpha=4), 0, has_own_base=True)
+    optimizer = Optimizer(policy.model, betas=(0.9, 0.99), weight_decay=0.0, clip_norm=1.0)
+    given = replace(subject(policy.model, optimizer), policy=policy)
+    own = adapters.adapter_weights(policy.model)
+    with torch.no_grad():
+        for name, one in own.items():
+            one += 0.1 if ".lora_B." in name else 0.0
+        done = kind.create(kind.Config())
+        assert done.apply(given).is_any, "the optimiser has made no update since it was reset"
+        assert not any(one.any() for name, one in own.items() if ".lora_B." in name)
+        before = [one.clone() for one in own.values()]
+        assert not done.apply(given).is_any
+    assert all(torch.equal(a, b) for a, b in zip(before, own.values(), strict=True)), "nothing, bit for bit"
 
 
 # --- when -------------------------------------------------------------------------------------------------
