@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -214,7 +215,7 @@ def swapped_in(model: Any, others: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def fingerprint(model: Any) -> str:
-    """Tell the weights beside which adapters stand from any others: a hash over every tensor's name, shape and sums.
+    """Tell a model's weights, adapters apart, from any others: a hash over every tensor's name, shape and sums.
 
     Sums are of the bits as integers: they are the same in whatever order a device adds.
     """
@@ -222,10 +223,20 @@ def fingerprint(model: Any) -> str:
     for name, weight in model.named_parameters():
         if not is_of_adapter(name):
             bits = weight.detach().flatten().view(BITS[weight.element_size()])
-            sums = torch.stack([bits[::step].sum(dtype=torch.int64) for step in (1, 2, 3)]).tolist()
+            sums = _sums(bits)
             ends = torch.cat([bits[:EDGE], bits[-EDGE:]]).tolist()
             hasher.update(f"{plain_name(name)} {tuple(weight.shape)} {weight.dtype} {sums} {ends}".encode())
     return hasher.hexdigest()
+
+
+def _sums(bits: Tensor) -> list[int]:
+    """Add up all integers, every second and every third."""
+    steps = (1, 2, 3)
+    if bits.device.type == "cpu":  # NumPy takes a fifth of torch's time there
+        own = bits.numpy()
+        return [int(own[::step].sum(dtype=np.int64)) for step in steps]
+    sums: list[int] = torch.stack([bits[::step].sum(dtype=torch.int64) for step in steps]).tolist()
+    return sums
 
 
 def save(model: Any, folder: Path, state: Mapping[str, Tensor], name: str, base: str | None) -> None:

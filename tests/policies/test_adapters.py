@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,21 @@ def test_another_model_in_the_place_of_the_frozen_one_is_noticed(tmp_path: Path)
         load_policy(config, torch.device("cpu"), seed=3, saved=tmp_path / "own")
     with pytest.raises(CheckpointError, match="trained beside other weights"):
         write_merged(config, tmp_path / "own", tmp_path / "merged")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_fingerprint_is_of_sums_that_every_device_finds(dtype: torch.dtype) -> None:
+    """Worked out with Python's integers: what it was when a checkpoint was written, it is when that is read."""
+    model = torch.nn.Linear(700, 3, bias=True, dtype=dtype)
+    hasher = hashlib.sha256()
+    for name, weight in (("weight", model.weight), ("bias", model.bias)):
+        size = weight.element_size()
+        content = weight.detach().flatten().view(torch.uint8).numpy().tobytes()
+        bits = [int.from_bytes(content[at : at + size], "little", signed=True) for at in range(0, len(content), size)]
+        sums = [(sum(bits[::step]) + 2**63) % 2**64 - 2**63 for step in (1, 2, 3)]
+        ends = bits[:256] + bits[-256:]
+        hasher.update(f"{name} {tuple(weight.shape)} {dtype} {sums} {ends}".encode())
+    assert adapters.fingerprint(model) == hasher.hexdigest()
 
 
 def test_adapters_go_on_a_whole_model_that_was_saved(tmp_path: Path) -> None:
