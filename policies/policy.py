@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -167,6 +169,15 @@ class Policy:
         adapters.merge(self.model, generator)
         self.num_merges += 1
         self.base_fingerprint = None
+
+    def digests(self) -> dict[str, str]:
+        """Hash what it is beside its weights, a word for each part, whatever the folder that it was read from."""
+        configuration = json.loads(self.model.config.to_json_string())
+        configuration.pop("transformers_version", None)
+        tokenizer = {str(name): content.hex() for name, content in self._tokenizer_files.items()}
+        parts = {"configuration": configuration, "tokenizer": tokenizer, "ends of answers": vars(self.endings)}
+        texts = {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}
+        return {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in texts.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Give the tensors that `save` writes, those that move: adapters alone, where the rest has a name."""

@@ -14,6 +14,7 @@ from orchestrator.errors import StoppedEarly
 from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.rollout.warm_start_examples import WarmStartExamples
 from orchestrator.spec import Spec
+from policies.adapters import fingerprint
 from policies.policy import Policy
 from policies.warm_start import cache_key, warm_start
 from store import checkpoints
@@ -44,7 +45,10 @@ def warm_started(
         return
     key = cache_key(
         policy=spec.policy.model_dump(mode="json", exclude={"adapter"}),  # put beside what this makes
-        vocabulary=len(policy.tokenizer),
+        # another model may lie in the same place; on a CPU a core takes ten seconds for 1e9 weights, batches far longer
+        weights=fingerprint(policy.model),
+        digests=policy.digests(),
+        device=policy.device.type,
         warm_start=config.model_dump(mode="json"),
         environments={
             name: [environment.version, {"type": spec.environments[name].type, **spec.environments[name].measured}]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +11,22 @@ import pytest
 from environments import Environment, pool_of
 from environments.codebook import ANSWERS, Codebook
 from environments.codebook import Config as Book
+from orchestrator.callbacks import Callback
 from orchestrator.episode_options import Budgets, EpisodeOptions
 from orchestrator.errors import UserError
 from orchestrator.rollout.warm_start_examples import WarmStartExamples
+from orchestrator.runs.assembly import lay_foundation
 from orchestrator.runs.end_tokens import endless_answers, require_end
+from orchestrator.runs.warm_start import warm_started
+from orchestrator.spec import load_spec
 from policies.config import WarmStartConfig
 from policies.errors import PolicyError
 from policies.model_facts import Endings
 from policies.samplers.contracts import SamplerOptions
+from policies.samplers.testing import random_policy
+from store.home import Home
 from tests.environments.fakes import create
+from tests.orchestrator.specs import alone
 
 ENVIRONMENTS: dict[str, Environment] = {
     "words": create("words", categories=["3", "4", "5", "kept"], held_out=["kept"]),
@@ -92,6 +100,28 @@ def test_an_environment_without_reference_answers_cannot_be_in_a_warm_start() ->
     silent = Silent("words", "learnable", ["3"], [], None, 10, True)
     with pytest.raises(UserError, match=r"names words, but its task 3/\d+ has no reference answer"):
         WarmStartExamples({"words": silent}, WarmStartConfig(environments=("words",)), 0, Budgets(SamplerOptions()))(1)
+
+
+def test_another_model_in_the_same_place_has_a_warm_start_of_its_own(tmp_path: Path) -> None:
+    """Of the same shape, or the same weights that read prompts in another way."""
+    warm = {"environments": ["one"], "batches": 1, "batch_size": 2, "warmup": 1}
+    place, home = tmp_path / "model", Home(tmp_path / "home")
+    spec = load_spec({**alone(), "policy": {"model": str(place)}, "warm_start": warm})
+
+    def entries(seed: int, ends: str = "") -> set[str]:
+        random_policy(seed=seed).save(place)
+        template = place / "chat_template.jinja"
+        template.write_text(template.read_text() + ends)
+        foundation = lay_foundation(spec)
+        given = (foundation.policy, foundation.environments, foundation.prompts, spec, home, Callback())
+        warm_started(*given, stop=lambda: None)
+        return {path.name for path in home.warm_starts.glob("[!.]*")}
+
+    first = entries(seed=1)
+    assert entries(seed=1) == first, "taken from the cache"
+    second = entries(seed=2)
+    assert len(second) == 2
+    assert len(entries(seed=2, ends="{{ ' ' }}")) == 3
 
 
 @pytest.mark.parametrize(("asked", "ends"), [(1, False), (2, True), (None, True)])
