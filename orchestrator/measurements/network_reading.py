@@ -20,6 +20,7 @@ from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
 from policies.layers import decoder_layers, down_projections
+from policies.models.description import files_of
 from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_pass import Drift, FrozenPass
@@ -235,12 +236,15 @@ class Network(Measurement):
         if folder is None:
             events += self._say(f"no distance to the weights after stage {stage}: no checkpoint of this run has them")
             return None
-        with saved_weights(folder, self.policy.model) as read:
+        # beside the adapters of before they were merged stood the model that the spec names
+        named = files_of(self.around.spec.policy) if self.policy.has_own_base else None
+        with saved_weights(folder, self.policy.model, named) as read:
             sums = weight_sums(self.policy.model, read)
         if sums.missing:
+            where = f"{folder}" if named is None else f"{folder} and {named}"
             events += self._say(
-                f"no distance to the weights after stage {stage}: {sums.missing[0]} is not in {folder}, or has another "
-                f"shape there ({len(sums.missing)} tensors)"
+                f"no distance to the weights after stage {stage}: {sums.missing[0]} is not in {where}, or is another "
+                f"one there ({len(sums.missing)} tensors)"
             )
             return None
         return sums

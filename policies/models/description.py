@@ -253,6 +253,16 @@ def locate(config: PolicyConfig) -> str:
     return str(folder)
 
 
+def files_of(config: PolicyConfig) -> Path:
+    """Say in which folder a model's files are, without the network; of a hub name that is not here this very name."""
+    if config.kind == "hub":
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(config.model, "config.json", revision=config.revision)
+        return Path(found).parent if isinstance(found, str) else Path(config.model)
+    return Path(config.model).expanduser()
+
+
 @contextmanager
 def explained(config: PolicyConfig) -> Iterator[None]:
     """Turn the library's errors into ones that say what to do; their own first line is kept.

@@ -125,25 +125,32 @@ def _sum(values: Tensor) -> float:
 
 
 @contextmanager
-def saved_weights(folder: Path, model: Any) -> Iterator[Read]:
+def saved_weights(folder: Path, model: Any, named: Path | None = None) -> Iterator[Read]:
     """Open the safetensors files of a saved policy; a tensor is read when it is asked for, None: there is none.
 
-    Where adapters were saved they are merged with what they stood beside: with what the model has there, unless it was
-    saved with them.
+    Where adapters were saved they are merged with what they stood beside: with what was saved with them, else with what
+    the model has there. `named`: where the files of the policy's name are, once the model has something else there,
+    because adapters were merged into it; what no adapter stands beside tells whether they still are what they were.
     """
     if not adapters.is_saved_in(folder):
         with _saved_tensors(folder) as read:
             yield read
         return
-    base, own = folder / BASE, {adapters.plain_name(name): one for name, one in model.named_parameters()}
-    below = _saved_tensors(base) if base.is_dir() else nullcontext(own.get)
+    own = {adapters.plain_name(name): one for name, one in model.named_parameters()}
+    has_base = (folder / BASE).is_dir()
+    beside = folder / BASE if has_base else named
+    below = nullcontext(own.get) if beside is None else _saved_tensors(beside)
     with below as read, _saved_tensors(folder) as read_adapters:
 
         def merged(name: str) -> Tensor | None:
-            found, delta = read(name), adapters.saved_delta(model, read_adapters, name)
-            if found is None or delta is None:
-                return found
-            return (found.detach().to(delta) + delta).to(found.dtype)
+            found, now = read(name), own[name].detach()
+            if found is None or found.shape != now.shape:
+                return None
+            found = found.detach().to(now.dtype)
+            if (delta := adapters.saved_delta(model, read_adapters, name)) is not None:
+                return (found.to(delta) + delta).to(found.dtype)
+            is_another = beside is not None and not has_base and not torch.equal(found, now.to(found.device))
+            return None if is_another else found
 
         yield merged
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from policies.errors import CheckpointError, PolicyError
 from policies.forward import head_of, score_rows
 from policies.layers import down_projections
 from policies.learner import Learner
-from policies.models.description import ModelSize, describe_size
+from policies.models.description import ModelSize, describe_size, files_of
 from policies.models.loader import load_policy, write_merged
 from policies.models.memory import kept_bytes
 from policies.models.tiny_tokenizer import VocabularySample
@@ -264,6 +265,30 @@ def test_weights_are_measured_as_one_model(tmp_path: Path, has_own_base: bool) -
     projection = (down_projections(policy.model) or [])[0]
     name = "model.layers.0.mlp.down_proj.weight"
     assert torch.allclose(output_norms(projection), now[name].double().norm(dim=0))
+
+
+@pytest.mark.parametrize("place", ["what it was", "replaced", "gone"])
+def test_what_was_saved_before_a_merge_stood_beside_the_model_of_the_name(tmp_path: Path, place: str) -> None:
+    named, before = tmp_path / "named", tmp_path / "before"
+    random_policy().save(named)
+    policy = adapted(has_own_base=False)
+    trained(policy)
+    policy.save(before)
+    then = {name: one.clone() for name, one in adapters.merged_weights(policy.model)}
+    policy.merge_adapters(generator(3))
+    trained(policy)
+    if place == "replaced":
+        random_policy(seed=1).save(named)
+    if place == "gone":
+        shutil.rmtree(named)
+    config = PolicyConfig(model=str(named) if place != "gone" else "nobody/has-this")
+    with saved_weights(before, policy.model, files_of(config)) as read:
+        found = weight_sums(policy.model, read)
+    assert bool(found.missing) == (place != "what it was")
+    if not found.missing:
+        now = dict(adapters.merged_weights(policy.model))
+        squares = sum(float((now[name] - then[name]).double().square().sum()) for name in now)
+        assert found.places["", -1].difference == pytest.approx(squares)
 
 
 def test_conv1d_layers_are_merged_the_other_way_round() -> None:
