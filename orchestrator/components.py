@@ -59,7 +59,9 @@ class Components:
         """What the learning rate falls over, seen from the step that has begun."""
         if self.spec.learner.schedule.over == "run":
             return Span(at.step - 1, at.num_planned_steps)
-        has_warmup = at.stage == 1 or self.spec.curriculum.boundary.optimizer == "reset"
+        has_warmup = at.has_warmup
+        if has_warmup is None:  # as earlier versions had it
+            has_warmup = at.stage == 1 or self.spec.curriculum.boundary.optimizer == "reset"
         return Span(at.stage_step - 1, at.steps_per_stage, has_warmup)
 
     def cross_boundary(self) -> None:

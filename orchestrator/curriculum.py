@@ -68,7 +68,8 @@ class Curriculum:
     def open_stage(self) -> None:
         """Pick the next stage's environment."""
         scheduled = self.parts.choice.next_environment()
-        self.at.begin_stage(scheduled.pick)
+        # its boundary may have reset the optimiser, an intervention, or a guard
+        self.at.begin_stage(scheduled.pick, has_warmup=self.parts.learner.optimizer.num_updates == 0)
         self.recorder.record_stage(self.parts, self.at, scheduled)
 
     def step(self) -> None:

@@ -90,6 +90,7 @@ class Progress:
     lr_share: float = 1.0  # what guards have left of the learning rate
     guard_stop: str | None = None  # why a guard ends the run here
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
+    has_warmup: bool | None = None  # the stage began with a fresh optimiser; None: an earlier version began it
 
     def forget_too_long(self, names: Collection[str]) -> None:
         """Have what is left out of these environments told again: their data has changed."""
@@ -143,8 +144,9 @@ class Progress:
         mean = self.score_sum / self.num_scores
         return mean, max(0.0, self.score_squares - self.score_sum * mean)
 
-    def begin_stage(self, pick: Pick | None) -> None:
+    def begin_stage(self, pick: Pick | None, has_warmup: bool | None = None) -> None:
         """Begin the next stage on the environment the scheduler picked."""
+        self.has_warmup = has_warmup
         self.stage, self.stage_step = self.stage + 1, 0
         self.pick, self.environment = pick, pick.arm if pick else None
         self.signal_sum, self.num_signals = 0.0, 0

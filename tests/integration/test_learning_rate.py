@@ -60,12 +60,21 @@ def test_over_a_run_it_falls_from_the_warm_up_to_the_last_step_that_is_planned(c
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "second"), [("carry", [1, 0.75, 0.5, 0.25]), ("reset", [0.5, 1, 1, 0.5])], ids=["carry", "reset"]
+    ("boundary", "second"),
+    [
+        ({"optimizer": "carry"}, [1, 0.75, 0.5, 0.25]),
+        ({"optimizer": "reset"}, [0.5, 1, 1, 0.5]),
+        ({"interventions": ["reset_optimizer"]}, [0.5, 1, 1, 0.5]),
+    ],
+    ids=["carry", "reset", "intervention"],
 )
 def test_over_a_stage_it_begins_anew_and_with_the_optimiser_so_does_the_warm_up(
-    tmp_path: Path, optimizer: str, second: list[float]
+    tmp_path: Path, boundary: Raw, second: list[float]
 ) -> None:
-    run(spec("stages", {"type": "linear", "over": "stage"}, boundary={"optimizer": optimizer}), home=tmp_path)
+    made = spec("stages", {"type": "linear", "over": "stage"}, boundary=boundary)
+    with pytest.raises(Killed):
+        run(made | {"checkpoint": {"every_steps": 1}}, home=tmp_path, watcher=At(6, kill, ["step"]))
+    assert resume("stages", home=tmp_path).status == "finished"
     assert rates(tmp_path, "stages") == pytest.approx([0.5, 1, 1, 0.5, *second])
 
 
