@@ -7,6 +7,7 @@ and none of it asks who calls: such servers belong on loopback or a private netw
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from policies.samplers.vllm import sampling_fields
 CHECK_S = 10.0  # for an answer that takes no work
 SWAP_S = 600.0  # for weights to be read from a disk
 SLEEP_S = 120.0  # for weights to be copied between a GPU and its host
+COMPLETIONS = "/v1/completions"
 BUSY = 429  # and all from 500 on: not our fault
 
 
@@ -60,13 +62,16 @@ class Server:
         sampling: Sampling,
         stop_ids: Sequence[int],
         version: int,
-        timeout_s: float,
+        timeout_s: float | None,
         adapter: str | None = None,
     ) -> Generation:
-        """Play one row; `version` is that of the weights the server is known to hold, `adapter` one it has loaded."""
+        """Play one row; `version` is that of the weights the server is known to hold, `adapter` one it has loaded.
+
+        `timeout_s`: None where the caller sees to that.
+        """
         body = completion_body(request, sampling, stop_ids) | ({} if adapter is None else {"model": adapter})
         try:
-            text = await self._call("POST", "/v1/completions", timeout_s, body)
+            text = await self._call("POST", COMPLETIONS, timeout_s, body)
         except RequestRefused as refused:
             if adapter is None or adapter in await self.adapters():
                 raise
@@ -212,13 +217,13 @@ class Server:
             raise ServerFault(f"its answer to {path} is not an object: {text[:80]!r}")
         return found
 
-    async def _call(self, method: str, path: str, timeout_s: float, body: object = None) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
+    async def _call(self, method: str, path: str, timeout_s: float | None, body: object = None) -> bytes:
+        timeout, begun = aiohttp.ClientTimeout(total=timeout_s), time.monotonic()
         try:
             async with self._session.request(method, self.url + path, json=body, timeout=timeout) as answer:
                 text = await answer.read()
         except TimeoutError as late:
-            raise ServerFault(f"no answer to {path} in {timeout_s:.0f} s") from late
+            raise ServerFault(f"no answer to {path} in {time.monotonic() - begun:.0f} s") from late
         except (aiohttp.ClientError, OSError) as broken:
             raise ServerFault(f"{path}: {broken or type(broken).__name__}") from broken
         if answer.status == BUSY or answer.status >= 500:

@@ -20,7 +20,7 @@ import aiohttp
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
-from policies.samplers.serving.client import SWAP_S, RequestRefused, Server, ServerFault
+from policies.samplers.serving.client import COMPLETIONS, SWAP_S, RequestRefused, Server, ServerFault
 from policies.samplers.serving.weight_files import require_valid
 from policies.samplers.vllm import LOGPROBS_MODE
 from policies.samplers.weight_check import SERVER_SAMPLING, ServerWeightCheck
@@ -28,6 +28,7 @@ from policies.samplers.weight_check import SERVER_SAMPLING, ServerWeightCheck
 # How long a row may take on a server: what the slowest batch so far lets expect, three times over.
 SLACK = 3.0
 FIRST_RATE = 100.0  # tokens a second of all rows in flight, before a batch was seen
+FEWEST_TOKENS = 32  # of a row that tells how fast a server writes; a shorter one tells how fast it reads prompts
 SHORTEST_S = 30.0  # a first call that compiles, or a host that is busy for a moment, is no fault
 
 OUR_ADAPTERS = "evergreen-"  # begins the name of each that is handed over
@@ -65,22 +66,30 @@ class EventLoop:
 
 
 class Timeouts:
-    """The slowest that a server was seen to be, in new tokens a second of all its rows together."""
+    """How fast a server was seen to write a row, and beside how many others.
+
+    With more rows in flight each of them is slower, in proportion at worst; with fewer none is.
+    """
 
     def __init__(self, fixed_s: float | None = None) -> None:
         self._fixed_s = fixed_s
-        self._slowest: float | None = None
+        self._token_s: float | None = None  # of a row in the slowest batch
+        self._num_rows = 0.0  # in flight, on average, in the fullest batch
 
     def limit_s(self, num_tokens: int, num_rows: int) -> float:
         """Give the time after which a row of at most so many tokens, one of so many in flight, is given up."""
         if self._fixed_s is not None:
             return self._fixed_s
-        return max(SHORTEST_S, SLACK * num_tokens * num_rows / (self._slowest or FIRST_RATE))
+        if self._token_s is None:
+            token_s = num_rows / FIRST_RATE
+        else:
+            token_s = self._token_s * max(1.0, num_rows / self._num_rows)
+        return max(SHORTEST_S, SLACK * num_tokens * token_s)
 
-    def saw(self, num_tokens: int, seconds: float) -> None:
-        """Note a batch that went well."""
-        rate = num_tokens / seconds
-        self._slowest = rate if self._slowest is None else min(rate, self._slowest)
+    def saw(self, token_s: float, num_rows: float) -> None:
+        """Note a batch that went well: seconds a token of a row, and how many rows were in flight on average."""
+        self._token_s = max(token_s, self._token_s or 0.0)
+        self._num_rows = max(num_rows, self._num_rows)
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,9 @@ class FleetMember:
         self.server, self.url, self._sleep_level = Server(url, session), url, sleep_level
         self.gate = asyncio.Semaphore(in_flight)  # one row each
         self.load = 0  # rows that wait for it or are in flight
-        self.timeouts, self._in_flight = Timeouts(timeout_s), in_flight
+        self.timeouts = Timeouts(timeout_s)
+        self._num_playing = 0  # rows in flight
+        self._most_playing = 0  # of them at once, since there was none
         self.is_trusted = False  # it holds the weights and has not failed since it was last looked at
         self.proven: str | None = None  # the label that it was given, or confirmed, last
         self.received: str | None = None  # the label that came through a group, and is not confirmed yet
@@ -135,9 +146,30 @@ class FleetMember:
         self._is_asleep = False  # it was put to sleep, and not woken since
 
     async def play(self, request: Request, sampling: Sampling, stop_ids: Sequence[int], weights: Weights) -> Generation:
-        """Play one row, within the time that this server's slowest batch lets expect."""
-        limit_s = self.timeouts.limit_s(request.budget, min(self.load, self._in_flight))
-        return await self.server.play(request, sampling, stop_ids, weights.version, limit_s, weights.adapter_name)
+        """Play one row, within the time that this server's slowest batch lets expect. Raises as `Server` does.
+
+        Rows that join it later make it slower, so its limit is looked at again when it is reached.
+        """
+        self._num_playing += 1
+        self._most_playing = max(self._most_playing, self._num_playing)
+        about = (weights.version, None, weights.adapter_name)
+        playing = asyncio.create_task(self.server.play(request, sampling, stop_ids, *about))
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            while not playing.done():
+                limit_s = self.timeouts.limit_s(request.budget, self._most_playing)
+                left_s = begun + limit_s - clock()
+                if left_s <= 0:
+                    raise ServerFault(f"no answer to {COMPLETIONS} in {limit_s:.0f} s")
+                await asyncio.wait([playing], timeout=left_s)
+            return playing.result()
+        finally:
+            if not playing.cancel() and not playing.cancelled():
+                playing.exception()  # asyncio prints one that nobody has heard of, as of rows that are given up
+            self._num_playing -= 1
+            if self._num_playing == 0:
+                self._most_playing = 0
 
     async def bring_up(self, weights: Weights, news: list[str]) -> None:
         """Look whether it holds the weights, and give them to it if not: once for all rows that wait. `ServerFault`."""

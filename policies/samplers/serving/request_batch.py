@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, RowStream, Sampling
 from policies.samplers.serving.client import ServerFault
-from policies.samplers.serving.fleet import EventLoop, Fleet, FleetMember, Weights
+from policies.samplers.serving.fleet import FEWEST_TOKENS, EventLoop, Fleet, FleetMember, Weights
 
 ATTEMPTS = 3
 FIRST_PAUSE_S = 0.5  # doubled before each further attempt, and up to half as long again
@@ -44,6 +43,7 @@ class RequestBatch:
         self.requests: list[Request] = []
         self._played: dict[int, Generation] = {}  # by the row's place among the requests
         self._by: dict[int, FleetMember] = {}
+        self._row_s: dict[int, float] = {}  # how long the server had it
         self._busy_s: dict[FleetMember, float] = defaultdict(float)  # while it had rows
         self._busy_since: dict[FleetMember, float] = {}
         self._num_failed: dict[FleetMember, int] = defaultdict(int)
@@ -118,8 +118,10 @@ class RequestBatch:
                         continue  # it failed while this row waited for it, and another has not
                     if not member.is_trusted:
                         await self.fleet.recall(member)
+                    begun = _now()
                     played = member.play(self.requests[row], self.sampling, self.stop_ids, self.weights)
                     self._played[row], self._by[row] = await played, member
+                    self._row_s[row] = _now() - begun
                     return
             except ServerFault as fault:
                 tried.append(member)
@@ -154,19 +156,22 @@ class RequestBatch:
     def _load(self, member: FleetMember, num: int) -> None:
         """Count the rows of a server, and the time for which it has some."""
         if member.load == 0:
-            self._busy_since[member] = time.monotonic()
+            self._busy_since[member] = _now()
         member.load += num
         if member.load == 0:
-            self._busy_s[member] += time.monotonic() - self._busy_since[member]
+            self._busy_s[member] += _now() - self._busy_since[member]
 
     def _note_rates(self) -> None:
-        """Let every server that did not fail know how fast it was."""
-        tokens: dict[FleetMember, int] = defaultdict(int)
+        """Let every server that did not fail know how fast it wrote its rows."""
+        rows_of: dict[FleetMember, list[int]] = defaultdict(list)
         for row, member in self._by.items():
-            tokens[member] += len(self._played[row].ids)
-        for member, num in tokens.items():
-            if member not in self._num_failed:
-                member.timeouts.saw(num, self._busy_s[member])
+            rows_of[member].append(row)
+        for member, rows in rows_of.items():
+            telling = [row for row in rows if len(self._played[row].ids) >= FEWEST_TOKENS]
+            if telling and member not in self._num_failed:
+                num_tokens = sum(len(self._played[row].ids) for row in telling)
+                num_rows = sum(self._row_s[row] for row in rows) / self._busy_s[member]
+                member.timeouts.saw(sum(self._row_s[row] for row in telling) / num_tokens, num_rows)
 
     def _num_lost(self) -> int:
         return sum(generation.finish == "lost" for generation in self._played.values())
@@ -199,6 +204,11 @@ class ServerRows(RowStream):
         """Cancel what is under way."""
         for future in self._futures:
             future.cancel()
+
+
+def _now() -> float:
+    """Tell the time as the event loop has it."""
+    return asyncio.get_running_loop().time()
 
 
 def spread(requests: Sequence[Request], members: Sequence[FleetMember]) -> dict[int, FleetMember]:
