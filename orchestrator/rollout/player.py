@@ -72,6 +72,7 @@ class Player:
         names = EpisodeNames(self.seed, step)
         live = [episode for episode in episodes if episode.is_live]
         while live and (rows := self.sampler.stream(sampling)) is not None:  # again: what was not played as it should
+            rows.expect(len(episodes))
             queue = EpisodeQueue(live, self.environments)
             live = EpisodeStream(self.policy, rows, self.scorer, names, live, queue).play(watch)
         self._play_together(live, sampling, names, watch)

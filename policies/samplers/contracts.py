@@ -136,6 +136,9 @@ class RowStream(ABC):
     A row's tokens are those that `Sampler.generate` gives for its request.
     """
 
+    def expect(self, num_episodes: int) -> None:  # noqa: B027 - most do not need to know
+        """Hear, before the first row, how many episodes the batch has; few of them may be under way at a time."""
+
     @abstractmethod
     def submit(self, request: Request, episode: int) -> Future[Generation]:
         """Ask for a row; an episode's rows go to where its earlier ones were played. `PolicyError`: no such row can be.

@@ -41,6 +41,7 @@ class RequestBatch:
 
     def __post_init__(self) -> None:
         self.requests: list[Request] = []
+        self.num_episodes = 0  # of the whole batch, where its rows come one by one
         self._played: dict[int, Generation] = {}  # by the row's place among the requests
         self._by: dict[int, FleetMember] = {}
         self._row_s: dict[int, float] = {}  # how long the server had it
@@ -131,11 +132,12 @@ class RequestBatch:
             finally:
                 self._load(member, -1)
         self._played[row] = Generation.lost()
-        num_lost, num = self._num_lost(), len(self.requests)
+        num_lost = self._num_lost()  # at most one of an episode, which it ends
+        num, what = (self.num_episodes, "episodes") if self.num_episodes else (len(self.requests), "rows")
         if num_lost > MOST_LOST * num:
             raise PolicyError(
-                f"{num_lost} of {num} rows are lost, each after {ATTEMPTS} attempts. {self._faults()}. Mend or leave "
-                "out what fails, then resume"
+                f"{num_lost} of {num} {what} are lost, each after {ATTEMPTS} attempts at a row. {self._faults()}. Mend "
+                "or leave out what fails, then resume"
             )
 
     async def _with_other_weights(self) -> list[int]:
@@ -187,6 +189,10 @@ class ServerRows(RowStream):
         """`note` hears which episodes are to be played anew; it may raise."""
         self._loop, self._batch, self._note = loop, batch, note
         self._futures: list[Future[Generation]] = []
+
+    def expect(self, num_episodes: int) -> None:
+        """Judge what is lost by so many episodes."""
+        self._batch.num_episodes = num_episodes
 
     def submit(self, request: Request, episode: int) -> Future[Generation]:
         """Ask for a row."""

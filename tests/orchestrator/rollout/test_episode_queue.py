@@ -111,6 +111,7 @@ def test_what_is_played_anew_waits_for_room_too(kind: type[Streaming]) -> None:
     groups = play_served(sampler, environments)
     require_same(groups, play_served(Scripted(policy, chance), served(99, None)))
     assert len(sampler.streams) == 3
+    assert {rows.num_expected for rows in sampler.streams} == {sum(len(group.samples) for group in groups)}
 
 
 def test_those_in_no_server_do_not_wait() -> None:

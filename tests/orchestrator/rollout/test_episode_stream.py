@@ -47,6 +47,10 @@ class Streaming(Scripted):
 class Rows(RowStream):
     def __init__(self, sampler: Streaming) -> None:
         self.sampler, self.threads, self.is_abandoned = sampler, ThreadPoolExecutor(4), False
+        self.num_expected: int | None = None
+
+    def expect(self, num_episodes: int) -> None:
+        self.num_expected = num_episodes
 
     def submit(self, request: Request, episode: int) -> Future[Generation]:
         self.sampler.rows.append((episode, request))

@@ -158,6 +158,26 @@ def test_up_to_a_tenth_of_the_rows_may_be_lost(make: Make, servers: list[FakeSer
     ]
 
 
+@pytest.mark.parametrize(("num_episodes", "is_lost"), [(20, True), (8, False)])
+def test_what_is_lost_is_judged_by_the_whole_batch_however_few_are_under_way(
+    make: Make, servers: list[FakeServer], num_episodes: int, is_lost: bool
+) -> None:
+    sampler = make(urls=[servers[0].url])
+    stream = sampler.stream(Sampling())
+    stream.expect(num_episodes)
+    servers[0].script.extend(["503"] * 3)
+    first, second = rows(sampler.policy)[:2]
+    row = stream.submit(first, 0)
+    if is_lost:
+        assert row.result(30).finish == "lost"
+        assert stream.submit(second, 1).result(30).finish != "lost"
+        stream.finish()
+        assert sampler.take_news()[-1] == "1 of 2 rows are lost and count as unscorable"
+    else:
+        with pytest.raises(PolicyError, match=r"1 of 8 episodes are lost, each after 3 attempts at a row\. http"):
+            row.result(30)
+
+
 def test_more_than_a_tenth_lost_stops_with_the_server_and_its_last_words(make: Make, servers: list[FakeServer]) -> None:
     sampler = make(urls=[servers[0].url])
     servers[0].script.extend(["503"] * 100)
