@@ -165,22 +165,14 @@ class VllmServerSampler(Sampler):
             self._fleet.weights = Weights(version, label, lambda: folder, check, is_due)
         self._bring_up()
         self.version = version
-        own, context = self.policy.context, self._fleet.context
-        if context != self.context and context is not None and (own is None or context < own):
-            self._fleet.news.append(
-                f"the servers take {context} tokens in a row, prompt and answer together; the policy reads "
-                f"{own or 'any number'}"
-            )
-        self.context = context
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """Generate one row a request, in their order; rows that no server could play are `lost`.
 
         Raises `PolicyError`: no server is there, more than a tenth of the rows are lost, or a request is refused.
         """
-        batch = self._begin(sampling)
         self._fleet.require_fitting(requests)
-        return self._loop.run(batch.run(requests))
+        return self._loop.run(self._begin(sampling).run(requests))
 
     def stream(self, sampling: Sampling) -> RowStream:
         """Begin a batch whose rows are asked for one by one. Raises as `generate` does."""
@@ -212,7 +204,15 @@ class VllmServerSampler(Sampler):
         if self.config.sleep_level is not None:
             self.policy.free_memory()
         self._look_up_servers()
-        return self._loop.run(self._fleet.bring_up())
+        members = self._loop.run(self._fleet.bring_up())
+        own, context = self.policy.context, self._fleet.context
+        if context != self.context and context is not None and (own is None or context < own):
+            self._fleet.news.append(
+                f"the servers take {context} tokens in a row, prompt and answer together; the policy reads "
+                f"{own or 'any number'}"
+            )
+        self.context = context
+        return members
 
     def _may_hand_adapters(self) -> bool:
         """Whether adapters go to the servers alone."""

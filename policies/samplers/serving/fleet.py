@@ -145,6 +145,10 @@ class FleetMember:
         self._can_sleep = False  # it was asked, and may be put to sleep
         self._is_asleep = False  # it was put to sleep, and not woken since
 
+    def room(self, request: Request) -> int:
+        """How many tokens of its budget it could write behind a row's prompt."""
+        return request.budget if self.context is None else min(request.budget, self.context - len(request.ids))
+
     async def play(self, request: Request, sampling: Sampling, stop_ids: Sequence[int], weights: Weights) -> Generation:
         """Play one row, within the time that this server's slowest batch lets expect. Raises as `Server` does.
 

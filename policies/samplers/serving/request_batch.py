@@ -13,7 +13,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, RowStream, Sampling
@@ -48,6 +48,7 @@ class RequestBatch:
         self._busy_s: dict[FleetMember, float] = defaultdict(float)  # while it had rows
         self._busy_since: dict[FleetMember, float] = {}
         self._num_failed: dict[FleetMember, int] = defaultdict(int)
+        self._num_given_up = 0  # rows
         self._last: dict[FleetMember, str] = {}
         self._home_of_prompt: dict[tuple[int, ...], FleetMember] = {}
         self._home_of_episode: dict[int, FleetMember] = {}
@@ -110,17 +111,23 @@ class RequestBatch:
             if tried:
                 pause_s = math.ldexp(FIRST_PAUSE_S, len(tried) - 1)
                 await asyncio.sleep(pause_s * (1 + 0.5 * self.jitter.random()))
+            request, members = self._fitted(row)
+            if request.budget < 1:
+                self._played[row] = Generation.lost()
+                return
             # one that has not failed, that did not fail this row, its own, the least busy
-            member = min(self.members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load))
+            member = min(members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load))
             self._load(member, 1)
             try:
                 async with member.gate:
-                    if not member.is_trusted and any(other.is_trusted for other in self.members):
+                    if not member.is_trusted and any(other.is_trusted for other in members):
                         continue  # it failed while this row waited for it, and another has not
                     if not member.is_trusted:
                         await self.fleet.recall(member)
+                    if member.room(request) < request.budget:
+                        continue  # it came back with a shorter context
                     begun = _now()
-                    played = member.play(self.requests[row], self.sampling, self.stop_ids, self.weights)
+                    played = member.play(request, self.sampling, self.stop_ids, self.weights)
                     self._played[row], self._by[row] = await played, member
                     self._row_s[row] = _now() - begun
                     return
@@ -132,13 +139,22 @@ class RequestBatch:
             finally:
                 self._load(member, -1)
         self._played[row] = Generation.lost()
-        num_lost = self._num_lost()  # at most one of an episode, which it ends
+        self._num_given_up += 1  # at most one row of an episode, which it ends
         num, what = (self.num_episodes, "episodes") if self.num_episodes else (len(self.requests), "rows")
-        if num_lost > MOST_LOST * num:
+        if self._num_given_up > MOST_LOST * num:
             raise PolicyError(
-                f"{num_lost} of {num} {what} are lost, each after {ATTEMPTS} attempts at a row. {self._faults()}. Mend "
-                "or leave out what fails, then resume"
+                f"{self._num_given_up} of {num} {what} are lost, each after {ATTEMPTS} attempts at a row. "
+                f"{self._faults()}. Mend or leave out what fails, then resume"
             )
+
+    def _fitted(self, row: int) -> tuple[Request, list[FleetMember]]:
+        """Give a row, cut to what the roomiest servers take, and these.
+
+        It fits what servers took when it was planned; since then some may have come, or begun anew, that take less.
+        """
+        request = self.requests[row]
+        fitted = replace(request, budget=max(member.room(request) for member in self.members))
+        return fitted, [member for member in self.members if member.room(request) == fitted.budget]
 
     async def _with_other_weights(self) -> list[int]:
         """Ask every server that answered whether it still holds the weights; list the rows of those that do not."""
@@ -196,7 +212,6 @@ class ServerRows(RowStream):
 
     def submit(self, request: Request, episode: int) -> Future[Generation]:
         """Ask for a row."""
-        self._batch.fleet.require_fitting([request])
         self._futures.append(self._loop.submit(self._batch.play_next(request, episode)))
         return self._futures[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,41 @@ def test_rows_that_a_server_would_cut_are_refused(make: Make, servers: list[Fake
     long = Request(request.ids, request.seed, 300)
     with pytest.raises(PolicyError, match=rf"need 3\d\d tokens, {servers[1].url} takes 300: lower max_tokens"):
         sampler.generate([request, long], Sampling())
+
+
+def test_rows_planned_before_a_server_took_fewer_tokens_are_played_as_far_as_it_takes_them(
+    make: Make, servers: list[FakeServer]
+) -> None:
+    sampler = make(urls=[servers[0].url])
+    servers[0].context = 220
+    servers[0].restart()
+    stream = sampler.stream(Sampling())
+    assert sampler.context == 220, "so that the next batch asks for no more"
+    cut, lost = Request((5,) * 215, 1, 9), Request((5,) * 220, 2, 9)
+    assert [stream.submit(request, number).result(30).finish for number, request in enumerate((cut, lost))] == [
+        expected([replace(cut, budget=5)])[0].finish,
+        "lost",
+    ]
+    assert servers[0].bodies[-1]["max_tokens"] == 5
+    stream.finish()
+    assert sampler.take_news()[-1] == "1 of 2 rows are lost and count as unscorable"
+
+
+def test_a_server_that_comes_back_in_mid_batch_and_takes_fewer_tokens_is_asked_for_no_more(
+    make: Make, servers: list[FakeServer]
+) -> None:
+    sampler = make(urls=[servers[0].url])
+    servers[0].context = 220
+
+    def restart(number: int) -> None:
+        if len(servers[0].loaded) == 1:
+            servers[0].restart()
+
+    servers[0].before_completion = restart
+    request = Request((5,) * 218, 1, 3)
+    agree(sampler.generate([request], Sampling()), expected([replace(request, budget=2)]))
+    asked = [body["max_tokens"] for body in servers[0].bodies if len(body["prompt"]) == 218]
+    assert asked == [3, 2]
 
 
 def test_a_server_that_takes_no_row_of_the_weight_check_is_left_out(make: Make, servers: list[FakeServer]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Sampling
+from policies.samplers.contracts import Request, Sampling
 from policies.samplers.serving.server_list import ServerList, require_urls
 from tests.policies.samplers.serving.fakes import FakeServer, Make
 from tests.policies.samplers.serving.test_playing import agree, expected, rows, seeds
@@ -41,6 +41,22 @@ def test_a_server_that_is_listed_later_plays_and_one_that_is_not_any_more_rests(
     sampler.sync(1)
     assert {one.spans[0].version for one in sampler.generate(requests, Sampling())} == {1}
     assert sampler.take_news() == [f"{servers[0].url} is no server any more"]
+
+
+def test_a_server_that_comes_and_takes_fewer_tokens_gets_the_shorter_rows(
+    make: Make, servers: list[FakeServer], tmp_path: Path
+) -> None:
+    write(file := tmp_path / "servers", servers[0])
+    sampler = make(urls=["http://127.0.0.1:8321"], urls_file=file)
+    servers[1].context = 220
+    write(file, *servers)
+    requests = [Request((5,) * 218, 99, 3), *rows(sampler.policy)]
+    stream = sampler.stream(Sampling())
+    assert sampler.context == 220, "so that the next batch asks for no more"
+    played = [stream.submit(request, number) for number, request in enumerate(requests)]
+    agree([row.result(30) for row in played], expected(requests))
+    assert sampler.take_news()[-1].startswith("the servers take 220 tokens in a row")
+    assert seeds(servers[1:], requests[:1]).total() == 0 < seeds(servers[1:], requests).total()
 
 
 @pytest.mark.parametrize(
