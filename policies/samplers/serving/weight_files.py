@@ -2,13 +2,19 @@
 
 A server that is given a directory it cannot read does not refuse it, it dies. So a directory is filled aside, made
 durable and renamed, and its files are read against its manifest each time before it is named to a server.
+
+Each sampler has a folder of its own, and holds it by a lock of the kernel's on the file `owner` there, so that whoever
+comes next knows which folders nobody uses any more.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from policies.errors import CheckpointError, PolicyError
 
+PREFIX, OWNER = "evergreen-weights-", "owner"  # of a sampler's folder; the file there that is locked
 MANIFEST = "manifest.json"
 KEPT = 2  # directories: the one that servers play, and the one before, which a late server may be reading
 
@@ -24,17 +31,28 @@ Shapes = dict[str, list[int]]
 
 
 class WeightFiles:
-    """The newest directories of one sampler, below a folder that the servers can read too."""
+    """The newest directories of one sampler, below a folder that the servers can read too, or a temporary one."""
 
-    def __init__(self, root: Path | None) -> None:
-        self._own = Path(tempfile.mkdtemp(prefix="evergreen-weights-")) if root is None else None
-        self.root = (self._own or root or Path()).absolute()
+    def __init__(self, shared: Path | None) -> None:
+        self._parent = (shared or Path(tempfile.gettempdir())).absolute()
+        self._mode = 0o700 if shared is None else 0o777  # less the umask
+        self._own: Path | None = None
+        self._lock: int | None = None
         self._kept: list[Path] = []
 
     def put(self, save: Callable[[Path], object], label: str) -> Path:
-        """Have weights saved in a new directory of this name; the oldest beyond two goes."""
-        folder = self.root / label
+        """Have weights saved in a new directory of this name; the oldest beyond two goes.
+
+        The first time, so does what processes of this host left that have ended without closing.
+        """
         try:
+            if self._own is None:
+                self._parent.mkdir(parents=True, exist_ok=True)
+                remove_left(self._parent)
+                self._own = self._parent / f"{PREFIX}{secrets.token_hex(4)}"
+                self._own.mkdir(self._mode)
+                self._lock = _claim(self._own)
+            folder = self._own / label
             write(save, folder)
         except OSError as failed:
             raise PolicyError(
@@ -48,9 +66,51 @@ class WeightFiles:
 
     def close(self) -> None:
         """Remove what is left of it."""
-        for folder in (*self._kept, *([self._own] if self._own else [])):
-            shutil.rmtree(folder, ignore_errors=True)
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+        self._own = self._lock = None
         self._kept.clear()
+
+
+def remove_left(parent: Path) -> None:
+    """Remove the folders of samplers whose process, on this host, has ended."""
+    for owner in parent.glob(f"{PREFIX}*/{OWNER}"):
+        if _is_ownerless(owner):
+            shutil.rmtree(owner.parent, ignore_errors=True)
+
+
+def _claim(folder: Path) -> int | None:
+    """Hold a folder until the descriptor is closed; None: there are no locks here, and nobody removes it for us."""
+    aside = folder / f".aside-{OWNER}"
+    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        aside.unlink()
+        return None
+    os.write(descriptor, socket.gethostname().encode())
+    aside.rename(folder / OWNER)  # it is locked from the first moment that others see it
+    return descriptor
+
+
+def _is_ownerless(owner: Path) -> bool:
+    """Whether nobody of this host holds a lock any more; those of other hosts may not be seen here."""
+    try:
+        if owner.read_text() != socket.gethostname():
+            return False
+        descriptor = os.open(owner, os.O_RDONLY)
+    except (OSError, UnicodeDecodeError):  # another user's, or gone by now
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def write(save: Callable[[Path], object], folder: Path) -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from policies.errors import CheckpointError, PolicyError
-from policies.samplers.serving.weight_files import MANIFEST, WeightFiles, require_valid, write
+from policies.samplers.serving.weight_files import MANIFEST, OWNER, PREFIX, WeightFiles, require_valid, write
 from policies.samplers.testing import random_policy
 
 FILE = "model.safetensors"
@@ -67,16 +72,61 @@ def test_the_last_two_are_kept_and_all_go_in_the_end(tmp_path: Path) -> None:
     folders = [shelf.put(policy.save_merged, str(version)) for version in range(4)]
     assert [folder.exists() for folder in folders] == [False, False, True, True]
     shelf.close()
-    assert not any(folder.exists() for folder in folders)
-    assert shelf.root.exists(), "the folder that the user named stays"
+    assert list((tmp_path / "weights").iterdir()) == [], "the folder that the user named stays"
 
 
-def test_without_a_folder_it_makes_one_and_takes_it_away() -> None:
+def test_without_a_folder_it_makes_one_and_takes_it_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     shelf = WeightFiles(None)
     folder = shelf.put(random_policy().save_merged, "0")
-    assert folder.is_absolute()
+    assert folder.is_relative_to(tmp_path)
+    assert folder.parent.stat().st_mode & 0o077 == 0, "it is nobody else's"
     shelf.close()
-    assert not shelf.root.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from policies.samplers.serving.weight_files import WeightFiles
+print(WeightFiles(Path(sys.argv[1])).put(lambda folder: (folder / "w").touch(), "0"), flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_goes_when_the_next_one_writes(tmp_path: Path) -> None:
+    def left() -> Path:
+        said = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, check=False)
+        return Path(said.stdout.decode().strip())
+
+    first, other = WeightFiles(tmp_path), WeightFiles(tmp_path)
+    mine = first.put(lambda folder: None, "0")
+    (tmp_path / "notes").mkdir()
+    killed = left()
+    (unknown := tmp_path / f"{PREFIX}1").mkdir()
+    (elsewhere := left()).with_name(OWNER).write_text("another host")
+    assert not killed.exists(), "the next one that was killed has removed it"
+    gone = left()
+    assert gone.exists()
+    also_mine = other.put(lambda folder: None, "0")
+    assert not gone.parent.exists()
+    assert all(folder.exists() for folder in (mine, also_mine, tmp_path / "notes", unknown, elsewhere))
+    first.close()
+    assert not mine.parent.exists()
+    assert also_mine.exists()
+    other.close()
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "notes", unknown, elsewhere.parent])
+
+
+def test_where_there_are_no_locks_nobody_removes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*about: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", unsupported)
+        folder = WeightFiles(tmp_path).put(lambda folder: None, "0")
+    WeightFiles(tmp_path).put(lambda folder: None, "1")
+    assert folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
