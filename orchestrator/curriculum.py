@@ -51,7 +51,7 @@ class Curriculum:
     def run(self, stop: Stop) -> str | None:
         """Go on to the end, or until `stop` gives a reason; then the state is saved and the reason returned."""
         while not self.at.is_finished:
-            if reason := stop(self.at) or self.at.guard_stop or self._nothing_trainable():
+            if reason := self.at.guard_stop or stop(self.at) or self._nothing_trainable():
                 self.recorder.save("stop", self.parts, self.at)
                 return reason
             if self.at.is_at_boundary:

@@ -7,7 +7,7 @@ guard remembers, and what is left of the learning rate, is part of a run's posit
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,10 +92,19 @@ class NumericGuards:
         self._due: list[tuple[Guard, str]] = []  # what `act` is to do
         self._refused: list[str] = []  # updates of the step that is under way
 
-    def restore(self, at: Progress, *, was_told: bool = True) -> None:
-        """Go on where a run stands; whatever stopped it may be mended by now, if anybody was told that it did."""
-        if was_told:
+    def restore(self, at: Progress, told: Collection[str] | None = None) -> None:
+        """Go on where a run stands; whatever stopped it may be mended by now, if anybody was told that it did.
+
+        `told`: what the ledger was told; None: everything. A fork that says another learning rate begins with it.
+        """
+        if told is None or at.guard_stop in told:
             at.guard_stop = None
+        if at.lr_share_of not in (None, self.learner.lr):
+            at.lr_share, at.lr_share_of = 1.0, None
+            for guard in self.guards:
+                memory = _remembered(at, guard)
+                memory.fired = 0
+                _remember(at, guard, memory)
         if not any(one.options.action in ("lower", "roll_back") for one in self.guards):
             at.lr_share = 1.0
         self.learner.lr_share = at.lr_share
@@ -159,9 +168,11 @@ class NumericGuards:
             if options.action == "stop" or _remembered(at, guard).fired > options.most:
                 at.guard_stop = f"{STOPPED_BY_GUARD}: {why}"
                 continue
-            if options.action == "roll_back":
-                self._roll_back(at)
-            at.lr_share *= options.factor
+            if options.action == "roll_back" and (why_not := self._roll_back(at)) is not None:
+                start = f"the start of stage {at.stage}"
+                at.guard_stop = f"{STOPPED_BY_GUARD}, as it cannot go back to {start}: {why_not}"
+                continue
+            at.lr_share, at.lr_share_of = at.lr_share * options.factor, self.learner.lr
         self.learner.lr_share = at.lr_share
 
     def _look(self, guard: Guard, at: Progress, numbers: Iterable[MetricRecord]) -> str | None:
@@ -197,19 +208,20 @@ class NumericGuards:
         lowered = f"the learning rate is {at.lr_share * options.factor:.3g} of the spec's from here on"
         if options.action == "lower":
             return lowered
-        return f"back to the weights with which stage {at.stage} began, with new moments; {lowered}"
+        return f"it goes back to the weights with which stage {at.stage} began, with new moments; {lowered}"
 
-    def _roll_back(self, at: Progress) -> None:
-        """Take up the weights that the stage began with; Adam's moments led away from them and are forgotten."""
+    def _roll_back(self, at: Progress) -> str | None:
+        """Take up the weights that the stage began with; why not, where their checkpoint is gone or damaged.
+
+        Adam's moments led away from them and are forgotten.
+        """
         folder = self.start_of_stage(at.stage)
         if folder is None:
-            at.guard_stop = f"a guard goes back to the start of stage {at.stage}, and its checkpoint is gone"
-            return
+            return "its checkpoint is gone"
         try:
             checkpoints.verify(folder.parent)
         except CheckpointError as damaged:
-            at.guard_stop = f"a guard goes back to the start of stage {at.stage}, and cannot: {damaged}"
-            return
+            return str(damaged)
         optimizer = self.learner.optimizer
         with torch.no_grad(), optimizer.whole_weights() as weights:
             then = weights_in(folder, self.learner.weights, self.learner.policy.model)
@@ -217,6 +229,7 @@ class NumericGuards:
                 weights[name].copy_(weight)
         optimizer.reset()
         self.learner.policy.version += 1  # engines get them
+        return None
 
 
 def _remembered(at: Progress, guard: Guard) -> _Memory:

@@ -88,6 +88,7 @@ class Progress:
     unmeasured: list[str] = field(default_factory=list)  # conditions of interventions without a value that were told
     guards: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each remembers, see `numeric_guards`
     lr_share: float = 1.0  # what guards have left of the learning rate
+    lr_share_of: float | None = None  # of which one
     guard_stop: str | None = None  # why a guard ends the run here
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
     has_warmup: bool | None = None  # the stage began with a fresh optimiser; None: an earlier version began it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -63,11 +63,13 @@ def components(parts: Components, progress: Progress, aside: Path, copies: HostC
     return made
 
 
-def restore(parts: Components, progress: Progress, opened: OpenCheckpoint, *, was_told: bool = True) -> list[str]:
+def restore(
+    parts: Components, progress: Progress, opened: OpenCheckpoint, told: Collection[str] | None = None
+) -> list[str]:
     """Put every part where the checkpoint left it. The policy's weights were loaded already.
 
     Names the parts that begin anew, because a fork gave them another type or the checkpoint has them no more.
-    `was_told`: the ledger was there to be told why the run stopped.
+    `told`: what the ledger was told of the run, such as why it stopped; None: everything.
     """
     parts.policy.version = opened.read_json("policy")["version"]
     objective = opened.read_json("objective")
@@ -103,7 +105,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint, *, wa
             if (folder := opened.components["measurements"] / name).is_dir():
                 one.load(folder)
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
-    parts.guards.restore(progress, was_told=was_told)
+    parts.guards.restore(progress, told)
     return anew
 
 

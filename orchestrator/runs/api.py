@@ -115,14 +115,14 @@ def find_run(
         return None
     with _opened(kept_sections(place, checked.name), place, together(None)) as ledger:
         kept = kept_spec(ledger.reading, folder, checked.name)
-        reading = ledger.reading
-        is_stopped = any(run.name == checked.name and run.status == "stopped" for run in reading.runs())
-        reasons = [one.text for one in reading.events(checked.name) if one.kind == "stopped"] if is_stopped else []
-    if reasons and reasons[-1].startswith(STOPPED_BY_GUARD):
-        raise UserError(
-            f"{checked.name}: {reasons[-1]}. It stays so until you go on with it: evergreen resume {checked.name}. "
-            "`evergreen fork` begins anew from a boundary, with other settings"
-        )
+        stopped = {run.name for run in ledger.reading.runs() if run.status == "stopped"}
+        for name in {checked.name, ledger.reading.baseline(checked.name)} & stopped:
+            reasons = [event.text for event in ledger.reading.events(name) if event.kind == "stopped"]
+            if reasons and reasons[-1].startswith(STOPPED_BY_GUARD):
+                raise UserError(
+                    f"{name}: {reasons[-1]}. It stays so until you go on with it: evergreen resume {name}. "
+                    "`evergreen fork` begins anew from a boundary, with other settings"
+                )
     return checked.name, *changes_on_resume(kept.spec, checked)
 
 

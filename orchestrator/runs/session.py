@@ -231,7 +231,7 @@ class RunSession:
             self.ledger.patience.interruption = lambda: self._asked(signalled)
             named = replace(foundation, spec=self.spec)  # it was laid before the run had its name
             with assemble(named, self.home, self.watcher, lambda: stop(progress)) as parts:
-                anew = restore(parts, progress, opened, was_told=self._outbox is None) if opened else []
+                anew = restore(parts, progress, opened, self._told) if opened else []
                 at = (progress.step, progress.num_boundaries)
                 saved = at if opened else None
                 copy_to = self.spec.checkpoint.copy_to

@@ -67,8 +67,8 @@ class GuardOptions(Section):
     """A limit on a number of the steps, and what is done where it is passed."""
 
     when: Annotated[str, AfterValidator(_understood)] = Field(
-        description=f"What must not be: {FORMS}. `median` is that of the last 50 steps, `start` the mean of the first "
-        "10; nothing is compared before there are 10.",
+        description=f"What must not be: {FORMS}. `median` is that of the last 50 values within the limit, `start` "
+        "the mean of the first 10; nothing is compared before there are 10.",
     )
     steps: int = Field(1, ge=1, description="For so many steps in a row.")
     action: Action = Field(
@@ -82,12 +82,16 @@ class GuardOptions(Section):
 
     @model_validator(mode="after")
     def _can_be_skipped(self) -> GuardOptions:
-        metric = parse_limit(self.when).metric
+        limit = parse_limit(self.when)
+        metric = limit.metric
         if self.action == "skip" and metric not in (*OF_UPDATES, *OF_BATCHES):
             raise refuse(
                 f"`skip` leaves out an update before weights move, and {metric} is known after it: say `tell`, "
                 f"`lower`, `roll_back` or `stop`, or guard one of {', '.join((*OF_UPDATES, *OF_BATCHES))}"
             )
+        is_of_updates = metric in ("grad_norm", "lr") or (self.action == "skip" and metric in OF_UPDATES)
+        if is_of_updates and limit.condition.environment is not None:
+            raise refuse(f"{metric} is of an update, which all environments of a step make: remove `on` behind it")
         if self.action == "skip" and self.steps > 1:
             raise refuse("`skip` leaves out each update that passes the limit: remove `steps`")
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,8 +16,10 @@ import torch
 import orchestrator
 from orchestrator.callbacks import Callback, Watchers
 from orchestrator.errors import SpecError, UserError
+from orchestrator.numeric_guards import STOPPED_BY_GUARD
 from orchestrator.progress import Progress
 from orchestrator.recording.recorder import RunRecorder
+from orchestrator.runs.api import find_run
 from orchestrator.runs.catalog import opened
 from orchestrator.webhook import Webhook
 from store.errors import LedgerAway
@@ -108,7 +111,7 @@ def test_weights_go_back_to_where_the_stage_began(tmp_path: Path) -> None:
     assert all(torch.equal(one, weights(start)[name]) for name, one in weights(now).items())
     assert component(tmp_path, "alone", "optimizer", "optimizer.json")["num_updates"] == 0
     assert component(tmp_path, "alone", "policy")["version"] == 3, "two updates, and the way back"
-    assert "back to the weights with which stage 1 began" in said(tmp_path)[0]
+    assert "goes back to the weights with which stage 1 began" in said(tmp_path)[0]
 
 
 def test_weights_go_back_to_those_of_this_run_beside_another_of_the_specs_name(tmp_path: Path) -> None:
@@ -129,6 +132,41 @@ def test_weights_that_are_damaged_are_not_gone_back_to(tmp_path: Path) -> None:
     outcome = orchestrator.run(guarded(BACK), at_once, home=tmp_path, watcher=At(1, damage, ["step"]))
     assert outcome.status == "stopped"
     assert "has changed since it was written" in str(outcome.reason)
+
+
+def test_a_guard_that_cannot_go_back_leaves_the_rate_and_stops_as_a_guard_does(tmp_path: Path) -> None:
+    def lose() -> None:
+        shutil.rmtree(tmp_path / "alone" / "checkpoints" / "step-000000-boundary-001")
+
+    at_once = [*ONE, "checkpoint.background=false"]
+    outcome = orchestrator.run(guarded(BACK), at_once, home=tmp_path, watcher=At(1, lose, ["step"]))
+    assert str(outcome.reason).startswith(STOPPED_BY_GUARD)
+    assert component(tmp_path, "alone", "progress")["lr_share"] == 1.0
+    with pytest.raises(UserError, match="evergreen resume alone"):
+        find_run(guarded(BACK), at_once, tmp_path)
+
+
+def test_a_guards_stop_is_the_reason_whatever_else_stops_the_run_in_that_step(tmp_path: Path) -> None:
+    spec = guarded({"when": "response_len > 0", "steps": 2, "action": "stop"})
+    outcome = orchestrator.run(spec, home=tmp_path, until_step=2)
+    assert str(outcome.reason).startswith(STOPPED_BY_GUARD)
+
+
+def test_a_twin_that_a_guard_stopped_stays_stopped(tmp_path: Path) -> None:
+    spec = {**alone(), "baseline": {"guards": [{"when": "response_len > 0", "steps": 2, "action": "stop"}]}}
+    assert orchestrator.run(spec, home=tmp_path).exit_code == 75
+    with pytest.raises(UserError, match=STOPPED_BY_GUARD):
+        find_run(spec, (), tmp_path)
+
+
+def test_a_fork_with_another_learning_rate_begins_with_it(tmp_path: Path) -> None:
+    low = guarded({"when": "response_len > 0", "action": "lower", "most": 99})
+    orchestrator.run(low, home=tmp_path)
+    for name, lr, share_left in (("same", 0.003, 0.5**4), ("other", 0.002, 0.5)):  # after three steps and one
+        overrides = [f"name={name}", f"learner.lr={lr}"]
+        orchestrator.fork("alone", 1, overrides=overrides, home=tmp_path, until_step=4)
+        at = component(tmp_path, name, "progress")
+        assert (at["lr_share"], at["lr_share_of"]) == (share_left, lr)
 
 
 @pytest.mark.parametrize("n", share(range(1, 9), 2))
@@ -215,6 +253,8 @@ def test_repetition_is_measured_where_a_guard_reads_it(tmp_path: Path) -> None:
         ({"when": "reward on nowhere > 1"}, {}, "no environment of this spec"),
         ({"when": "kl_ref > 1", "action": "skip"}, {}, "known after it"),
         ({"when": "loss > 1", "action": "skip", "steps": 2}, {}, "remove `steps`"),
+        ({"when": "loss on one > 1", "action": "skip"}, {}, "remove `on`"),
+        ({"when": "grad_norm on one > 1", "action": "lower"}, {}, "remove `on`"),
         (
             {"when": "loss > 1", "action": "roll_back"},
             {"sampler": {"max_tokens": 3, "ahead": 1}, "objective": {"preset": "grpo", "mismatch": "tis"}},
