@@ -127,6 +127,9 @@ class SlicedEnvironment(Environment):
     def remarks(self) -> Sequence[str]:  # type: ignore[override]
         """Those of the environment inside, and what became of its categories."""
         split_into = _split_into(len(self.slices.rows), list(self._rows), self.slices.method)
+        sizes = [self.inside.size(one.name) for one in self.inside.categories if one.trainable]
+        if None not in sizes and (left := sum(map(int, filter(None, sizes))) - len(self.slices.rows)) > 0:
+            split_into += f"; {left:,} others were not read, or ask what another does, and are not trained on"
         if not self._unread:
             return (*self.inside.remarks, split_into)
         names = shortened(", ".join(self._unread))

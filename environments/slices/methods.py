@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -40,15 +41,13 @@ def trainable_categories(environment: Environment) -> list[Category]:
 
 
 def read_tasks(environment: Environment, most: int, tell: Tell) -> list[ReadTask]:
-    """Read the first tasks of every category, each problem once: as many of one as of another, `most` in all."""
-    report, categories, share = Throttle(tell), trainable_categories(environment), _share(environment, most)
-    found, seen = list[ReadTask](), set[str]()
-    for category in categories:
-        size = environment.size(category.name)
-        for index in range(share if size is None else min(size, share)):
+    """Read the first tasks of every category, each problem once, `most` in all, in equal shares as far as they have them."""
+    report, found, seen = Throttle(tell), list[ReadTask](), set[str]()
+    for category, share in _shares(environment, most).items():
+        for index in range(share):
             if report.is_time():
                 report(f"{environment.name}: {len(found):,} tasks read, to split them into slices")
-            task = make_task(environment, category.name, index)
+            task = make_task(environment, category, index)
             if (known := environment.distinct(task)) not in seen:
                 seen.add(known)
                 pool = None if environment.closed else environment.pool(task) or pool_of(task.key)
@@ -62,12 +61,18 @@ def num_unread(environment: Environment, most: int) -> int | None:
     """Count the tasks that `read_tasks` does not come to; None: they never end."""
     sizes = [environment.size(category.name) for category in trainable_categories(environment)]
     known = [size for size in sizes if size is not None]
-    share = _share(environment, most)
-    return sum(max(0, size - share) for size in known) if len(known) == len(sizes) else None
+    return sum(known) - sum(_shares(environment, most).values()) if len(known) == len(sizes) else None
 
 
-def _share(environment: Environment, most: int) -> int:
-    return max(1, most // max(1, len(trainable_categories(environment))))
+def _shares(environment: Environment, most: int) -> dict[str, int]:
+    """How many tasks of each category are read: what a small one leaves, larger ones have."""
+    sizes = {one.name: environment.size(one.name) for one in trainable_categories(environment)}
+    rising = sorted(sizes, key=lambda name: math.inf if (size := sizes[name]) is None else size)
+    shares = dict.fromkeys(sizes, 0)
+    for place, name in enumerate(rising):
+        share, size = max(1, (most - sum(shares.values())) // (len(rising) - place)), sizes[name]
+        shares[name] = share if size is None else min(size, share)
+    return shares
 
 
 def split(environment: Environment, options: SliceOptions, folder: str | None, tell: Tell) -> Slices:

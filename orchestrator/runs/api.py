@@ -116,7 +116,7 @@ def find_run(
     with _opened(kept_sections(place, checked.name), place, together(None)) as ledger:
         kept = kept_spec(ledger.reading, folder, checked.name)
         stopped = {run.name for run in ledger.reading.runs() if run.status == "stopped"}
-        for name in {checked.name, ledger.reading.baseline(checked.name)} & stopped:
+        for name in stopped & {checked.name, ledger.reading.baseline(checked.name) or checked.name}:
             reasons = [event.text for event in ledger.reading.events(name) if event.kind == "stopped"]
             if reasons and reasons[-1].startswith(STOPPED_BY_GUARD):
                 raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ from environments import (
 from environments.checker import check
 from environments.slices.clusters import group_texts
 from environments.slices.environment import SlicedEnvironment, unsliced
-from environments.slices.methods import by_number, by_share
+from environments.slices.methods import by_number, by_share, num_unread, read_tasks
 from environments.slices.options import read_options
 from environments.slices.slice_file import SliceRow, Slices, read_slices, text_of
 from tests.environments.checker.here import findings_here
@@ -54,6 +55,25 @@ def sliced(folder: Path, slices: Any, **source: Any) -> Environment:
     made = EnvironmentSource("mine", "rows", {**rows(folder), "slices": slices}, str(folder), **source).create()
     assert isinstance(made, SlicedEnvironment)
     return made
+
+
+@pytest.mark.parametrize(("most", "unread"), [(60, 40), (100, 0)])
+def test_what_a_small_category_leaves_larger_ones_have(tmp_path: Path, most: int, unread: int) -> None:
+    kinds = ["rare"] * 10 + ["often"] * 90
+    lines = [
+        {"prompt": f"What is {k}?" + "!" * (k % 9), "answer": str(k), "kind": kind} for k, kind in enumerate(kinds)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = {"train": "rows.jsonl", "reward": "exact", "category": "kind"}
+    inside = EnvironmentSource("mine", "rows", options, str(tmp_path)).create()
+    assert Counter(one.task.category for one in read_tasks(inside, most, lambda text: None)) == {
+        "rare": 10,
+        "often": most - 10,
+    }
+    assert num_unread(inside, most) == unread
+    split = {**options, "slices": {"by": "length", "count": 3, "tasks": most}}
+    remarks = EnvironmentSource("mine", "rows", split, str(tmp_path)).create().remarks
+    assert (f"; {unread} others were not read" in remarks[-1]) == bool(unread)
 
 
 def everything(environment: Environment) -> dict[str, tuple[str, str | None, str]]:
