@@ -63,7 +63,7 @@ class Measured:
                 of_kind = [one for one in probes.at(stage) if one.kind == trained.kind]
                 values |= {(GAIN_RATIO, one.task): one.gain_ratio for one in of_kind if one.gain_ratio is not None}
         pools: dict[tuple[str, str], str] = {}
-        for metric in metrics:
+        for metric in (one for one in metrics if one != GAIN_RATIO):
             for cell in reading.matrix(run, metric, by_category=False):
                 if cell.after_stage == stage and cell.value is not None:
                     values[metric, cell.environment] = cell.value

@@ -41,7 +41,7 @@ def trainable_categories(environment: Environment) -> list[Category]:
 
 
 def read_tasks(environment: Environment, most: int, tell: Tell) -> list[ReadTask]:
-    """Read the first tasks of every category, each problem once, `most` in all, in equal shares as far as they have them."""
+    """Read the first tasks of every category, each problem once: `most` in all, in shares as equal as there are."""
     report, found, seen = Throttle(tell), list[ReadTask](), set[str]()
     for category, share in _shares(environment, most).items():
         for index in range(share):

@@ -22,6 +22,7 @@ from orchestrator.spec.model import Spec
 from orchestrator.spec.twin import sections_of, settings_of
 
 OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
+METHODS = {**METHOD_SECTIONS, "selection": "selections", "teacher": "teachers"}  # where a method stands, by key
 BESIDE: dict[str, type[BaseModel]] = {SLICES: SliceOptions, EPISODES: EpisodeOptions}  # an environment's options
 CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
 
@@ -208,7 +209,8 @@ def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
     """List the keys that are valid at a place of the spec."""
     for depth, part in enumerate(loc):
         named = loc[depth - 1] if isinstance(part, int) else part  # an entry of a list is what the list is
-        kind = METHOD_SECTIONS.get(str(named)) or ("environments" if loc[:depth] == ("environments",) else None)
+        kind = METHODS.get(str(named)) or ("environments" if loc[:depth] == ("environments",) else None)
+        kind = "measurements" if named == "of" and loc[0] == "measure" else kind
         section = _entry(raw, part)
         name = section.get("type", DEFAULT_TYPES.get(kind)) if kind and isinstance(section, dict) else None
         if kind and isinstance(name, str):
@@ -223,9 +225,9 @@ def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
 
 
 def _entry(raw: Any, part: Any) -> Any:
-    """Look into a map or a list of the spec; None where there is nothing."""
+    """Look into a map or a list of the spec; None where there is nothing. One entry may stand for its list."""
     if isinstance(raw, dict):
-        return raw.get(part)
+        return raw if part in (0, "of") and part not in raw else raw.get(part)
     return raw[part] if isinstance(raw, list) and isinstance(part, int) and part < len(raw) else None
 
 

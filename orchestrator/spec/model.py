@@ -58,6 +58,15 @@ from store.sentences import listed
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LONGEST_NAME = 80  # characters: runs of a study, twins and second runs add to a name, and it is a folder's
 OF_ADAPTERS = ("merge_adapters", "reset_adapters")  # interventions
+MEASURED_BY = {  # how the numbers of each measurement begin
+    "gradients": ("gradient_", "cosine"),
+    "samples": ("pass_", "maj_", "entropy_answer", "effective_answers", "answer", "distinct", "support"),
+    "network": (
+        *("entropy_fixed", "kl_", "flip_", "dormant_", "log_activation_", "weight_", "rank_rows"),
+        *("erank", "stable_rank", "srank", "approx_rank", "participation"),
+    ),
+}
+SAMPLES_ASKED = re.compile(r"(?:pass|maj)_(\d+)")  # metrics of so many samples of a task
 
 
 def _as_list(raw: Any) -> Any:
@@ -551,11 +560,20 @@ class Spec(Section):
             except UnknownMetric:
                 known = [*EVALUATED, *at_boundaries, GAIN_RATIO]
                 raise refuse(f"{key}: {name!r} is no number of a boundary{nearest(name, known)}") from None
-            if name not in evaluated and not (is_measured and self.measure.of):
+            has_one = is_measured and self.measure.of and name != "greedy_accuracy"
+            if name not in evaluated and not has_one:
                 among = "is not measured at boundaries" if is_measured else "is a number of steps, not of boundaries"
                 raise refuse(
                     f"{key}: {name} {among}: say one that is, {', '.join(evaluated)}, or have it measured by `measure`"
                 )
+            by = None if name in evaluated else _measures(name)
+            if by is not None and by not in {type_of(one) for one in self.measure.of}:
+                raise refuse(f"{key}: {name} is not measured: say `measure: {{type: {by}}}`")
+            asked, samples = SAMPLES_ASKED.fullmatch(name), self.evaluate.samples
+            if asked and int(asked[1]) > samples:
+                raise refuse(f"{key}: {name} is of {asked[1]} samples of a task, and evaluate.samples is {samples}")
+            if name.startswith("own_") and not any(isinstance(one, UserOptions) for one in self.measure.of):
+                raise refuse(f"{key}: {name} is of a measurement of your own, and `measure` names none")
             if condition.environment is not None and condition.environment not in self.environments:
                 known = list(self.environments)
                 raise refuse(
@@ -629,3 +647,8 @@ def slug(name: str, what: str) -> str:
     if len(name) > LONGEST_NAME:
         raise refuse(f"{what} has at most {LONGEST_NAME} characters, not {len(name):,}")
     return name
+
+
+def _measures(metric: str) -> str | None:
+    """Name the measurement that gives a number of a boundary; None: none of ours."""
+    return next((kind for kind, names in MEASURED_BY.items() if metric.startswith(names)), None)

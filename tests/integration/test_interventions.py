@@ -309,13 +309,29 @@ def test_a_batch_that_is_played_ahead_is_never_of_older_weights_than_the_stage(t
         ({"type": "redo", "when": "pass_l < 1"}, "interventions.0.when: 'pass_l' is no number of a boundary. Did you"),
         ({"type": "redo", "when": "greedy_accuracy < 1"}, "when: greedy_accuracy is not measured at boundaries: say"),
         ({"type": "redo", "when": "grad_norm < 1"}, "when: grad_norm is a number of steps, not of boundaries: say one"),
+        ({"type": "redo", "when": "erank < 3"}, "when: erank is not measured: say `measure: {type: network}`"),
+        (
+            {"type": "redo", "when": "own_x < 3"},
+            "when: own_x is of a measurement of your own, and `measure` names none",
+        ),
+        (
+            {"type": "redo", "when": "pass_64 < 1"},
+            "when: pass_64 is of 64 samples of a task, and evaluate.samples is 4",
+        ),
         ({"type": "redo", "when": "pass_1 on two < 1"}, "when: 'two' is no environment of this spec (one)"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_when_the_spec_is_read(intervention: Any, message: str) -> None:
     with pytest.raises(SpecError) as refused:
-        orchestrator.load_spec(treated("bad", intervention))
+        orchestrator.load_spec(treated("bad", intervention, measure="samples"))
     assert message in str(refused.value)
+
+
+def test_a_condition_may_ask_for_the_trainability(tmp_path: Path) -> None:
+    probe = {"type": "probe", "steps": 2, "eval_every": 1, "batch": 2}
+    spec = treated("asks", {"type": "reset_optimizer", "when": "probe_gain_ratio < .5"}, stages=2)
+    spec["measure"] = {"share": 100, "of": [probe]}
+    assert run(spec, home=tmp_path).status == "finished"
 
 
 def test_a_condition_may_name_a_number_of_an_environment_with_a_hyphen() -> None:
