@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -55,7 +56,8 @@ def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
     for a target that cannot hold it, or a home that has lost its ledger since the last time.
     """
     home, target = home.absolute(), target.expanduser().absolute()
-    if target.is_relative_to(home) or home.is_relative_to(target):
+    own, theirs = home.resolve(), target.resolve()
+    if theirs.is_relative_to(own) or own.is_relative_to(theirs):
         raise HomeError(
             f"{target} and the home {home} hold one another: choose a folder elsewhere, best on another disk."
         )
@@ -66,7 +68,7 @@ def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
             f"{home} has no ledger any more and {target} has one, which would be lost: `evergreen restore` brings it "
             "back; to begin another backup, choose another folder."
         )
-    target.mkdir(parents=True, exist_ok=True)
+    _make_folder(target, home)
     half = {"home": str(home)}
     with _alone(target):
         if not is_backup(target):
@@ -117,6 +119,7 @@ def restore(source: Path, home: Path, tell: Tell = lambda text: None) -> Backup:
             if (source / name).is_file():
                 _require_sound(source / name)
         with new_folder(home) as folder:
+            _make_folder(folder, home if home.exists() else source)
             for entry in sorted(source.iterdir()):
                 if entry.is_dir() and not entry.name.startswith(ASIDE):
                     _copy_content(entry, folder / entry.name)
@@ -176,7 +179,8 @@ def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[
 
 def _copy_run(run: Path, target: Path) -> list[str]:
     """Copy a run's folder; what is deleted meanwhile is left out. Names the checkpoints that are damaged."""
-    (target / checkpoints.FOLDER).mkdir(parents=True, exist_ok=True)
+    _make_folder(target, run)
+    _make_folder(target / checkpoints.FOLDER, run)
     damaged = []
     for checkpoint in _checkpoints(run):
         if not _copy_checkpoint(checkpoint, target / checkpoints.FOLDER / checkpoint.name):
@@ -229,7 +233,7 @@ def _copy_content(source: Path, target: Path) -> None:
     for at, folders, names in os.walk(source, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(ASIDE)]
         here = target / Path(at).relative_to(source)
-        here.mkdir(exist_ok=True)
+        _make_folder(here, Path(at))
         for name in (name for name in names if not name.startswith(ASIDE)):
             shutil.copy2(Path(at) / name, here / name)
 
@@ -302,6 +306,7 @@ def _copy_database(source: Path, target: Path) -> None:
             theirs.backup(ours)
             ours.execute("PRAGMA journal_mode=DELETE")
         _require_sound(target)
+        target.chmod(stat.S_IMODE(source.stat().st_mode))
         fsync(target)
     except sqlite3.Error as failed:
         raise HomeError(f"{source} cannot be copied: {failed}. `evergreen doctor` says what is wrong.") from failed
@@ -324,6 +329,14 @@ def _require_sound(database: Path) -> None:
         said = str(failed)
     if said != "ok":
         raise HomeError(f"{database} is damaged: {said}.")
+
+
+def _make_folder(folder: Path, like: Path) -> None:
+    """Make a folder, if need be, into which nobody looks who may not look into another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if surplus := mode & ~(like.stat().st_mode | stat.S_IRWXU) & 0o777:
+        folder.chmod(mode & ~surplus)
 
 
 def _copy_file(source: Path, target: Path) -> None:
@@ -352,13 +365,14 @@ def _copy_tree(source: Path, target: Path) -> None:
             raise _cannot_copy(source, target, failed) from failed
 
     for at, _, names in os.walk(source, onerror=unless_gone):
+        with suppress(FileNotFoundError):
+            _make_folder(target / Path(at).relative_to(source), Path(at))
         for entry in (Path(at) / name for name in names if not _is_passing(name)):
             mine = target / entry.relative_to(source)
             with suppress(FileNotFoundError):
                 before, now = (mine.stat() if mine.is_file() else None), entry.stat()
                 is_same = before is not None and (before.st_size, before.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
                 if entry.is_file() and not is_same:
-                    mine.parent.mkdir(parents=True, exist_ok=True)
                     _copy_file(entry, mine)
 
 

@@ -318,3 +318,24 @@ def test_an_earlier_run_that_no_backup_can_hold_is_named(tmp_path: Path, little:
     little.begin(name, 1)
     with pytest.raises(HomeError, match=f"home/{name} cannot be copied"):
         back_up(little.path, tmp_path / "copy")
+
+
+def test_a_backup_is_as_private_as_its_home(tmp_path: Path, little: LittleHome) -> None:
+    little.begin("one", 1)
+    (little.path / "tensorboard" / "one").mkdir(parents=True)
+    private = ["", "evergreen.db", "one", "one/spec.yaml", "one/checkpoints/step-000001", "tensorboard/one"]
+    for place in private:
+        (little.path / place).chmod(0o700 if (little.path / place).is_dir() else 0o600)
+    (tmp_path / "given").mkdir(mode=0o755)
+    for number, target in enumerate((tmp_path / "copy", tmp_path / "given")):
+        back_up(little.path, target)
+        restore(target, tmp_path / f"again-{number}")
+        for made in (target, tmp_path / f"again-{number}"):
+            assert [path for place in private if (path := made / place).stat().st_mode & 0o077] == []
+
+
+def test_a_target_in_the_home_by_way_of_a_link_is_refused(tmp_path: Path, little: LittleHome) -> None:
+    little.begin("one", 1)
+    (tmp_path / "link").symlink_to(little.path)
+    with pytest.raises(HomeError, match="hold one another"):
+        back_up(little.path, tmp_path / "link" / "copy")
