@@ -58,12 +58,12 @@ class Home:
     @property
     def ledger_url(self) -> str:
         """The ledger's default place, as an SQLAlchemy URL."""
-        return f"sqlite:///{self.path / 'evergreen.db'}"
+        return sqlite_url(self.path / "evergreen.db")
 
     @property
     def mlflow_uri(self) -> str:
         """MLflow's default place, as a tracking URI."""
-        return f"sqlite:///{self.path / 'mlflow.db'}"
+        return sqlite_url(self.path / "mlflow.db")
 
     @property
     def mlflow_artifacts(self) -> Path:
@@ -130,6 +130,13 @@ class Home:
             raise NameTaken(f"{folder} is there already. Choose another name for the run.") from None
         fsync(self.path)
         return folder
+
+
+def sqlite_url(file: Path) -> str:
+    """Name an SQLite database by its file, whatever characters the path has."""
+    from sqlalchemy import URL  # takes a while, and not everybody with a home asks
+
+    return URL.create("sqlite", database=str(file)).render_as_string()
 
 
 def check_name(name: str) -> None:

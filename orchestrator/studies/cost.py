@@ -19,6 +19,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.runs.dry_run import DryRun, make_plan, num_interim
 from orchestrator.spec import Spec, load_spec
 from orchestrator.studies.study import Study, StudyRun, StudySetting
+from store.home import sqlite_url
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.sentences import duration, num, size_in_words
@@ -209,7 +210,7 @@ def rehearse(study: Study) -> MeasuredTime:
     clock = _Clock()
     with TemporaryDirectory(prefix="evergreen-rehearsal-") as home:
         outcome = run(spec, home=home, until_step=min(STEPS, num_steps(spec)), watcher=clock)
-        with Ledger.open(f"sqlite:///{Path(home) / 'evergreen.db'}", create=False) as ledger:
+        with Ledger.open(sqlite_url(Path(home) / "evergreen.db"), create=False) as ledger:
             step_s = fmean(step.seconds for step in ledger.reading.steps(outcome.name))
             boundary_s = fmean(boundary.seconds for boundary in ledger.reading.boundaries(outcome.name))
     seconds = clock.warm_start_s + boundary_s * (spec.curriculum.stages + 1) + step_s * num_steps(spec)

@@ -15,6 +15,7 @@ from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
 from orchestrator.spec.setting_labels import text_of
 from orchestrator.studies.study import Study
+from store.home import sqlite_url
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.records import StudyRecord
@@ -145,7 +146,7 @@ def looking(study: Study, home: Path) -> Iterator[tuple[History, Reading | None]
     """Open what a home knows of a study without making anything; nothing where there is no ledger yet."""
     place = home.expanduser().absolute()
     sections = study.base.model_dump(include={"ledger"})
-    url = completed_url(sections, "ledger", f"sqlite:///{place / 'evergreen.db'}")
+    url = completed_url(sections, "ledger", sqlite_url(place / "evergreen.db"))
     found = Ledger.find(url)
     if found is None:
         yield History(study, None), None

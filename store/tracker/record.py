@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import TrackerError
+from store.home import sqlite_url
 from store.ledger.engine import switch_to_wal
 from store.lock import taking_turns
 from store.secrets import url_without_logins, without_logins
@@ -317,7 +318,7 @@ def make_database(target: Target) -> None:
             from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
             # MLflow makes its tables; they name a place for files of its default experiment, too
-            SqlAlchemyStore(f"sqlite:///{aside}", target.artifacts or str(path.parent)).engine.dispose()
+            SqlAlchemyStore(sqlite_url(aside), target.artifacts or str(path.parent)).engine.dispose()
             with closing(sqlite3.connect(aside)) as database:
                 switch_to_wal(database)
             aside.rename(path)

@@ -9,6 +9,7 @@ from store.errors import HomeError, NameTaken, RunBusy
 from store.home import Home
 from store.ledger import Ledger
 from store.lock import request_stop, run_lock, stop_requested
+from store.tracker.record import Target
 
 
 def test_a_home_is_made_with_its_parents(tmp_path: Path) -> None:
@@ -17,10 +18,12 @@ def test_a_home_is_made_with_its_parents(tmp_path: Path) -> None:
     assert home.warm_starts == tmp_path / "a" / "b" / "warm_starts"
 
 
-def test_the_default_ledger_lies_in_the_home(tmp_path: Path) -> None:
-    home = Home(tmp_path / "with space")
+@pytest.mark.parametrize("name", ["with space", "what?", "50%", "a%20b", "a#b"])
+def test_the_default_databases_lie_in_the_home(tmp_path: Path, name: str) -> None:
+    home = Home(tmp_path / name)
     Ledger.open(home.ledger_url).close()
-    assert (tmp_path / "with space" / "evergreen.db").is_file()
+    assert (tmp_path / name / "evergreen.db").is_file()
+    assert Target(home.mlflow_uri, "e", None).database == tmp_path / name / "mlflow.db"
 
 
 def test_a_relative_home_does_not_move_with_the_working_folder(tmp_path: Path, monkeypatch) -> None:
