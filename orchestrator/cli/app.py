@@ -139,6 +139,8 @@ def in_words(call: Callable[P, R]) -> Callable[P, R]:
 
 def words_of(error: Exception) -> tuple[str, int] | None:
     """Say what a person can act on, with its exit code; None: it is our fault."""
+    from safetensors import SafetensorError
+
     from environments import EnvironmentFault
     from orchestrator.errors import RESUMABLE, YOUR_MISTAKE, EvergreenError
     from policies.errors import PolicyError, RankLost
@@ -155,7 +157,7 @@ def words_of(error: Exception) -> tuple[str, int] | None:
         from orchestrator.spec.echo import cut
 
         return f"{cut(str(error.filename))}: {os.strerror(error.errno)}; give another path", YOUR_MISTAKE
-    if isinstance(error, OSError) and (said := refusal(error)) is not None:
+    if isinstance(error, OSError | SafetensorError) and (said := refusal(error)) is not None:
         return f"{said}. Mend that, or name another place; what was written before is whole", YOUR_MISTAKE
     return None
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from policies.errors import PolicyError
 from policies.policy import Policy
@@ -83,7 +84,13 @@ def build(policy: Policy, **options: Any) -> Any:
             **{name: value for name, value in options.items() if value is not None},
         }
         with tempfile.TemporaryDirectory(prefix="evergreen-vllm-") as folder:
-            policy.save_merged(Path(folder))
+            try:
+                policy.save_merged(Path(folder))
+            except (OSError, SafetensorError) as failed:  # the second says a full disk in words only
+                raise PolicyError(
+                    f"the weights cannot be written for vLLM: {failed}. They are in {folder} while it starts; TMPDIR "
+                    "names another place, which needs room for a copy of the policy"
+                ) from failed
             try:
                 llm = LLM(folder, **given)
             except ValueError as error:

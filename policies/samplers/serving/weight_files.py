@@ -54,7 +54,7 @@ class WeightFiles:
                 self._lock = _claim(self._own)
             folder = self._own / label
             write(save, folder)
-        except OSError as failed:
+        except (OSError, SafetensorError) as failed:  # the second says a full disk in words only
             raise PolicyError(
                 f"the weights cannot be written for the servers: {failed}. sampler.weights names the folder; it needs "
                 f"room for {KEPT + 1} copies of the policy"

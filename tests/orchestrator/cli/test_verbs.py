@@ -10,9 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from orchestrator.cli.app import GROUPS, load_verb
+from orchestrator.cli.app import GROUPS, load_verb, words_of
 from orchestrator.cli.app import VERBS as LISTED
+from orchestrator.errors import YOUR_MISTAKE
 from store.home import Home
 from store.ledger import Ledger
 from tests.conftest import Evergreen
@@ -211,3 +213,10 @@ def test_version_names_what_a_report_of_a_fault_needs(evergreen: Evergreen) -> N
     assert re.fullmatch(
         rf"evergreen \S+.*, Python {platform.python_version()}, torch {re.escape(version('torch'))}\n", said
     )
+
+
+def test_a_disk_that_takes_no_more_is_no_traceback_where_safetensors_finds_it() -> None:
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    said = "No space left on device. Mend that, or name another place; what was written before is whole"
+    assert words_of(error) == (said, YOUR_MISTAKE)
+    assert words_of(SafetensorError("Error while deserializing header: incomplete metadata")) is None

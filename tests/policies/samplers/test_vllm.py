@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 
 from policies.errors import PolicyError
 from policies.samplers import vllm, vllm_engine
@@ -101,6 +104,20 @@ def test_new_weights_come_under_the_librarys_names_once_each_and_with_their_vers
     names = [name for name, _ in policy.model.named_parameters()]
     assert engine.calls == ["start", names, "7"]
     assert "lm_head.weight" not in names, "it is the embeddings"
+
+
+def test_a_disk_that_takes_no_more_is_told_with_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=None))
+    monkeypatch.setitem(sys.modules, "vllm.config", SimpleNamespace(WeightTransferConfig=lambda **given: None))
+    for name in ("prepare", "require_head_size"):
+        monkeypatch.setattr(vllm_engine, name, lambda *given: None)
+    policy = random_policy()
+    monkeypatch.setattr(policy, "save_merged", full)
+    with pytest.raises(PolicyError, match=r"No space left on device.*evergreen-vllm-.*TMPDIR"):
+        vllm_engine.build(policy)
 
 
 def test_building_leaves_generators_threads_and_loader_alone(monkeypatch: pytest.MonkeyPatch) -> None:

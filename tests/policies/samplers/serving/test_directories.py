@@ -133,3 +133,27 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PolicyError, match=r"file.*sampler\.weights"):
         WeightFiles(tmp_path / "file").put(random_policy().save_merged, "0")
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+from policies.errors import PolicyError
+from policies.samplers.serving.weight_files import WeightFiles
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    WeightFiles(Path(sys.argv[1])).put(lambda folder: save_file({"w": np.zeros(10000)}, folder / "w.safetensors"), "0")
+except PolicyError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_told_with_the_option_that_names_its_folder(tmp_path: Path) -> None:
+    """What safetensors raises then is no OSError."""
+    said = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("the weights cannot be written for the servers: ")
+    assert "File too large" in said.stdout
+    assert "sampler.weights names the folder" in said.stdout
