@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, RowStream, Sampler, SamplerOptions, Sampling
-from policies.samplers.serving.server_list import EXAMPLE, ServerList, require_urls
+from policies.samplers.serving.server_list import EXAMPLE, ServerList, valid
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -65,8 +65,7 @@ class Config(SamplerOptions):
     @field_validator("urls")
     @classmethod
     def _are_urls(cls, urls: list[str]) -> list[str]:
-        require_urls(urls)
-        return urls
+        return valid(urls)
 
     @model_validator(mode="after")
     def _are_listed_once(self) -> Config:

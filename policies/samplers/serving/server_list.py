@@ -14,13 +14,24 @@ SCHEMES = ("http://", "https://")
 EXAMPLE = "http://127.0.0.1:8321"
 
 
-def require_urls(urls: Sequence[str]) -> None:
-    """Raise ValueError: one is no URL of a server, or is there twice."""
+def valid(urls: Sequence[str]) -> list[str]:
+    """Give URLs without slashes at their ends. Raises ValueError: one is no URL of a server, or is there twice."""
+    seen = dict[tuple[object, ...], str]()
     for url in urls:
         if not url.startswith(SCHEMES) or not _has_host_and_port(url):
             raise ValueError(f"a server is named like {EXAMPLE}, not {url!r}")
-    if len(set(urls)) < len(urls):
-        raise ValueError("a server is listed twice")
+        place = _place(url)
+        if place in seen:
+            raise ValueError(f"a server is listed twice: {seen[place]} and {url}")
+        seen[place] = url
+    return [url.rstrip("/") for url in urls]
+
+
+def _place(url: str) -> tuple[object, ...]:
+    """Say where a server is, however its URL is written."""
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+    return host, parts.port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
 
 
 def _has_host_and_port(url: str) -> bool:
@@ -49,9 +60,8 @@ class ServerList:
             lines = [line.partition("#")[0].strip() for line in file.read_text("utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyError(f"sampler.urls_file: {file} cannot be read ({error})") from error
-        urls = [line.rstrip("/") for line in lines if line]
         try:
-            require_urls(urls)
+            urls = valid([line for line in lines if line])
         except ValueError as error:
             raise PolicyError(f"sampler.urls_file: {file}: {error}") from error
         if not urls:

@@ -10,7 +10,8 @@ import pytest
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Request, Sampling
-from policies.samplers.serving.server_list import ServerList, require_urls
+from policies.samplers.serving.server_list import ServerList, valid
+from policies.samplers.vllm_server import Config
 from tests.policies.samplers.serving.fakes import FakeServer, Make
 from tests.policies.samplers.serving.test_playing import agree, expected, rows, seeds
 
@@ -114,7 +115,28 @@ def test_certificates_are_not_for_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["http://a:99999", "http://[::1", "http://:80", "a:80"])
 def test_what_names_no_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="a server is named like"):
-        require_urls([url])
+        valid([url])
+
+
+@pytest.mark.parametrize(
+    ("url", "again"),
+    [
+        ("http://a:1", "http://a:1"),
+        ("http://a:1", "http://a:1/"),
+        ("http://A:1", "http://a:1"),
+        ("http://a", "http://a:80"),
+        ("http://localhost:1", "http://127.0.0.1:1/"),
+    ],
+)
+def test_a_server_that_is_listed_twice_is_refused_however_it_is_written(url: str, again: str) -> None:
+    with pytest.raises(ValueError, match=r"listed twice: http"):
+        valid([url, "http://b:1", again])
+
+
+def test_servers_behind_one_host_are_several() -> None:
+    urls = ["http://a:1", "http://a:2", "http://a:1/two/", "https://a"]
+    assert valid(urls) == ["http://a:1", "http://a:2", "http://a:1/two", "https://a"]
+    assert Config(urls=["http://a:1/"]).urls == ["http://a:1"]
 
 
 def test_a_name_without_an_address_is_told() -> None:
