@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -25,8 +27,8 @@ from store.records import StepRecord
 
 TIMEOUT_S, WAITS_S = 10.0, (1.0, 4.0)  # of a try; before the second and the third
 LONGEST = 2000  # characters of a text
-MOST_WAITING = 100  # posts; while the URL does not answer, later ones are dropped and counted
-LAST_WAIT_S = 30.0  # at the end of the run
+MOST_WAITING = 100  # posts; while the URL does not answer, later ones are dropped
+LAST_WAIT_S = 30.0  # at the end of the run, for all posts together
 
 
 def url_from(variable: str) -> str:
@@ -39,13 +41,20 @@ def url_from(variable: str) -> str:
 
 
 class Webhook(Callback):
-    """Posts from a thread of its own, in order; what could not be posted is told once, by `tell`."""
+    """Posts from a thread of its own, in order; what could not be posted is told once, by `tell`.
+
+    A process that ends leaves the thread behind: what has no answer by then is given up, and the end of the run goes
+    before what else is waiting for one.
+    """
 
     def __init__(self, url: str, tell: Callback) -> None:
         self._url, self._tell = url, tell
-        self._thread = ThreadPoolExecutor(1, "webhook")
-        self._waiting: list[Future[str | None]] = []
-        self._run, self._step, self._has_told = "", 0, False
+        self._posts: deque[dict[str, Any]] = deque()
+        self._failed: list[str] = []  # why, of those that were given up
+        self._changed = threading.Condition()
+        self._is_posting = self._is_last_wait = self._has_told = False
+        self._thread: threading.Thread | None = None
+        self._run, self._step = "", 0
 
     @override
     def begin(self, name: str, folder: str) -> None:
@@ -65,38 +74,58 @@ class Webhook(Callback):
     def end(self, name: str, status: str, reason: str | None) -> None:
         self._run = name
         self._post({"kind": "end", "status": status, "text": (reason or status)[:LONGEST]})
-        deadline = time.monotonic() + LAST_WAIT_S
-        while self._waiting and time.monotonic() < deadline:
-            time.sleep(0.02)
-            self._look()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            if not self._changed.wait_for(self._is_idle, LAST_WAIT_S / 3):
+                self._is_last_wait = True
+                self._posts = deque(sorted(self._posts, key=lambda post: post["kind"] != "end"))
+                self._changed.wait_for(self._is_idle, LAST_WAIT_S * 2 / 3)
+        self._look()
 
     def _post(self, facts: dict[str, Any]) -> None:
-        if len(self._waiting) < MOST_WAITING:
-            self._waiting.append(
-                self._thread.submit(_deliver, self._url, {"run": self._run, "step": self._step, **facts})
-            )
+        with self._changed:
+            if len(self._posts) < MOST_WAITING or facts["kind"] == "end":
+                self._posts.append({"run": self._run, "step": self._step, **facts})
+                self._changed.notify_all()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="webhook", daemon=True)
+            self._thread.start()
 
     def _look(self) -> None:
-        """Take what is delivered off the list."""
-        done = [one for one in self._waiting if one.done()]
-        self._waiting = [one for one in self._waiting if not one.done()]
-        failed = [text for one in done if (text := one.result())]
-        if failed and not self._has_told:
+        """Tell of the first post that was given up."""
+        if self._failed and not self._has_told:
             self._has_told = True
-            self._tell.event([f"the webhook took nothing: {failed[0]}; later failures are not told"])
+            self._tell.event([f"the webhook took nothing: {self._failed[0]}; later failures are not told"])
+
+    def _is_idle(self) -> bool:
+        return not self._posts and not self._is_posting
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._is_posting = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._posts)
+                facts, self._is_posting = self._posts.popleft(), True
+            if (wrong := _deliver(self._url, facts, lambda: self._is_last_wait)) is not None:
+                self._failed.append(wrong)
 
 
-def _deliver(url: str, facts: dict[str, Any]) -> str | None:
-    """Post once, or a second and third time; what was wrong, without the URL, or None."""
+def _deliver(url: str, facts: dict[str, Any], is_last_wait: Callable[[], bool]) -> str | None:
+    """Post once, or a second and third time unless time is short; what was wrong, without the URL, or None."""
     wrong = ""
     for wait_s in (0.0, *WAITS_S):
         time.sleep(wait_s)
+        if wrong and is_last_wait():
+            break
         try:
             body = json.dumps(facts).encode()
             request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=TIMEOUT_S):
                 return None
-        except Exception as error:  # a refused connection, a status, a time limit: none of it is the run's affair
-            wrong = f"{type(error).__name__}: {error}".replace(url, "URL")
+        except urllib.error.HTTPError as error:
+            wrong = f"{error.code} {error.reason}".replace(url, "URL")
+        except urllib.error.URLError as error:
+            wrong = f"{type(error.reason).__name__}: {error.reason}".replace(url, "URL")
+        except Exception as error:  # none of it is the run's affair; its words may quote a part of the URL
+            wrong = type(error).__name__
     return wrong

@@ -164,7 +164,8 @@ class LearnerConfig(Options):
     """The gradient is shortened to this norm."""
     micro_tokens: int | None = Field(default=None, ge=1)
     """Padded tokens in one forward and backward, at least one row; null: 16384, and 2048 for `tiny` (a CPU's cache
-    likes it). Changes memory and speed, not the result."""
+    likes it). Changes memory and speed, and of the
+    result no more than last bits."""
     activation_checkpointing: bool | None = None
     """Recompute each layer in the backward pass: a third more time, far less memory. Null: of policies of a
     billion weights or more, where the library can."""

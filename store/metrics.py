@@ -85,7 +85,7 @@ _ALL = (
            "far from clip_low_frac: one side alone is held"),
     Metric("clip_low_frac", "train", "fraction", 0, "bad tokens held back: from falling further, or by a dual clip",
            "far from clip_high_frac: one side alone is held"),
-    Metric("force", "train", "fraction", 0, "share of W's L1 norm that a part makes up: force_<part>, one for each",
+    Metric("force", "train", "fraction", 0, "share of the L1 norms that make up W: force_<part>, one for each",
            "a term or shaper near 1: it drives the update"),
     Metric("part", "train", "its own", 0, "what a part of the objective tells: part_<its name for it>, see `methods`",
            "see the part"),
@@ -264,7 +264,7 @@ _ALL = (
            "falls: longer answers, or a server less"),
     Metric("tokens_fed_per_s", "time", "tokens/s", 1, "tokens that the update fed to the model over its time",
            "falls: smaller micro-batches"),
-    Metric("tokens_per_s_update", "time", "tokens/s", 1, "the same over the time of the update",
+    Metric("tokens_per_s_update", "time", "tokens/s", 1, "tokens that the policy wrote over the time of the update",
            "falls: longer prompts, or more rows with an advantage"),
 )
 # fmt: on

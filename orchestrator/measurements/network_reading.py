@@ -234,7 +234,7 @@ class Network(Measurement):
     def _compared(self, stage: int, events: list[EventRecord]) -> WeightSums | None:
         folder = self.around.weights_of(stage)
         if folder is None:
-            events += self._say(f"no distance to the weights after stage {stage}: no checkpoint of this run has them")
+            events += self._say(f"no distance to the weights after stage {stage}: no checkpoint that is there has them")
             return None
         # beside the adapters of before they were merged stood the model that the spec names
         named = files_of(self.around.spec.policy) if self.policy.has_own_base else None

@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +341,39 @@ def test_a_webhook_that_nobody_answers_costs_the_run_nothing(tmp_path: Path, mon
     monkeypatch.setattr("orchestrator.webhook.WAITS_S", (0.0, 0.0))
     spec = {**alone(), "guards": {"of": [{"when": "response_len > 0"}], "webhook": "EVERGREEN_WEBHOOK"}}
     assert orchestrator.run(spec, ONE, home=tmp_path).status == "finished"
+
+
+def test_where_posts_hang_the_end_goes_first_and_nobody_waits_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging(Inbox):
+        def do_POST(self) -> None:
+            self.posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            hangs.wait()
+
+    hangs, posts = threading.Event(), list[dict[str, Any]]()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Hanging,), {"posts": posts}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("orchestrator.webhook.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("orchestrator.webhook.WAITS_S", (0.05, 0.05))
+    monkeypatch.setattr("orchestrator.webhook.LAST_WAIT_S", 1.8)
+    told: list[str] = []
+    tell = Callback()
+    monkeypatch.setattr(tell, "event", told.extend)
+    hook = Webhook(f"http://127.0.0.1:{server.server_port}/secret", tell)
+    hook.event([f"number {k}" for k in range(20)])
+    hook.end("alone", "finished", None)
+    hangs.set()
+    server.shutdown()
+    assert [post["text"] for post in posts].index("finished") < 5
+    assert told[0].startswith("the webhook took nothing: TimeoutError")
+
+
+def test_no_part_of_a_url_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    tell = Callback()
+    monkeypatch.setattr(tell, "event", told.extend)
+    monkeypatch.setattr("orchestrator.webhook.WAITS_S", ())
+    hook = Webhook("http://127.0.0.1:9/services/T0 KEN-secret", tell)
+    hook.end("alone", "finished", None)
+    assert told == ["the webhook took nothing: InvalidURL; later failures are not told"]
