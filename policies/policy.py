@@ -30,6 +30,7 @@ from policies.layers import freeze_beside_text
 from policies.model_facts import Endings, context_of, rows_of, width_of
 
 LARGEST_FILE = "5GB"  # of weights: of those on a GPU, one file at a time is on the host while they are written
+WRITTEN = ("transformers_version", "architectures", "dtype")  # of a configuration, by the library when it saves it
 LONG_S = 10.0  # of reading weights, before a progress bar is drawn
 
 
@@ -172,8 +173,8 @@ class Policy:
 
     def digests(self) -> dict[str, str]:
         """Hash what it is beside its weights, a word for each part, whatever the folder that it was read from."""
-        configuration = json.loads(self.model.config.to_json_string())
-        configuration.pop("transformers_version", None)
+        known = json.loads(self.model.config.to_json_string())
+        configuration = {name: value for name, value in known.items() if name not in WRITTEN}
         tokenizer = {str(name): content.hex() for name, content in self._tokenizer_files.items()}
         parts = {"configuration": configuration, "tokenizer": tokenizer, "ends of answers": vars(self.endings)}
         texts = {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}

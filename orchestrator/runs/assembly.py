@@ -76,11 +76,15 @@ class Foundation:
 
     @property
     def host(self) -> dict[str, Any]:
-        """What the run's bits depend on beside its spec, the versions of its environments included."""
+        """What the run's bits depend on beside its spec, the versions of its environments included.
+
+        Of the policy what no checkpoint gives back: that is read where the spec names it, by a resumed run too.
+        """
         versions = {f"{ENVIRONMENT}{name}": e.version for name, e in self.environments.items()}
         digests = {f"{CODE}{ENVIRONMENT}{name}": source.code_digest for name, source in self.sources.items()}
         code = {key: digest for key, digest in digests.items() if digest is not None}
-        return {**describe_host(self.spec), **versions, **code, **own_code(self.spec)}
+        policy = {f"the policy's {name}": digest for name, digest in self.policy.digests().items()}
+        return {**describe_host(self.spec), **policy, **versions, **code, **own_code(self.spec)}
 
     @property
     def policy_size(self) -> ModelSize:

@@ -19,6 +19,7 @@ from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
 from orchestrator.spec import load_spec
 from policies.policy import Policy
+from policies.samplers.testing import random_policy
 from store import checkpoints, identity
 from store.ledger import Ledger
 from store.lock import request_stop
@@ -266,6 +267,25 @@ def test_a_stop_during_the_warm_start_is_heeded_and_the_run_begins_at_step_0(fin
     assert (stopped.status, stopped.reason) == ("stopped", "asked to stop")
     assert resume("small", home=tmp_path).status == "finished"
     assert ending(tmp_path, "small") == ending(finished, "small")
+
+
+def test_a_resumed_run_says_what_is_another_now_of_the_model_that_its_spec_names(tmp_path: Path) -> None:
+    """A checkpoint has the weights; configuration and tokenizer are read where they were."""
+    place = tmp_path / "model"
+    random_policy().save(place)
+    policy = {"model": str(place), "adapter": {"rank": 2}}
+    run({**alone(), "policy": policy}, home=tmp_path / "home", until_step=1)
+
+    def said() -> list[str]:
+        resume("alone", home=tmp_path / "home", until_step=2)
+        return [one["text"] for one in told(tmp_path / "home", "alone")["events"] if one["kind"] == "not bitwise"]
+
+    assert said() == []
+    template = place / "chat_template.jinja"
+    template.write_text("Be brief. " + template.read_text())
+    (text,) = said()
+    assert text.startswith("the policy's tokenizer was ")
+    assert text.endswith(": the run goes on, but not bit for bit as it would have")
 
 
 def test_resuming_a_finished_run_changes_nothing(finished: Path) -> None:
