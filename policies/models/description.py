@@ -25,6 +25,7 @@ from policies.models.tiny_tokenizer import CONTEXT, VocabularySample, build_toke
 LONGEST = 200  # characters of a name in a message
 WHOLE = "model.safetensors"  # weights in one file, as `save_pretrained` writes them
 NO_TOKENIZER = "Couldn't instantiate the backend tokenizer"  # how the library begins, where it has no file to read
+OTHER_KIND = "Unrecognized configuration class"  # how it begins, where it has no causal language model of this kind
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of a weight
 
 
@@ -114,7 +115,7 @@ def describe_size(
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with explained(config), torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
     num, own, experts = sum(parameter.numel() for parameter in model.parameters()), None, experts_of(model)
     if config.adapter is not None:
@@ -274,9 +275,11 @@ def explained(config: PolicyConfig) -> Iterator[None]:
     hub_log.setLevel(logging.ERROR)
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (PolicyError, MemoryError):
+        raise
+    except Exception as error:  # of a damaged file the library raises whatever it comes upon
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0].rstrip(".") if lines else type(error).__name__
+        reason = " ".join(lines[: 1 + lines[0].endswith(":")]).rstrip(".") if lines else type(error).__name__
         if "trust_remote_code" in str(error):
             raise PolicyError(
                 f"{config.model}: this model brings its own Python code. If you trust it, say "
@@ -284,6 +287,16 @@ def explained(config: PolicyConfig) -> Iterator[None]:
             ) from error
         if reason.startswith(NO_TOKENIZER):
             raise _no_tokenizer(config) from error
+        if reason.startswith(OTHER_KIND):
+            raise PolicyError(
+                f"{config.model} is no causal language model, which writes one token after the other, or none that "
+                f"transformers knows; an encoder-decoder such as T5 is none. ({reason})"
+            ) from error
+        if not isinstance(error, OSError | ValueError):
+            raise PolicyError(
+                f"{config.model}: transformers cannot read it ({type(error).__name__}: {reason}). Fetch or save all of "
+                "its files again; of a model that is newer than the installed transformers, install a newer one"
+            ) from error
         if config.kind == "folder":
             raise ModelNotFoundError(
                 f"model folder {config.model!r} cannot be read: {reason}. It holds {_contents(Path(config.model))}; "

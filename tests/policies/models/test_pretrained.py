@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from transformers import (
     MambaForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    T5Config,
 )
 
 from policies.config import PolicyConfig
@@ -209,6 +211,38 @@ def test_what_the_hubs_client_says_of_every_try_is_left_to_the_error(
         load(PolicyConfig(model="nobody/nothing"))
     assert "Retrying" not in capfd.readouterr().err
     assert huggingface_hub.utils.logging.get_verbosity() == before
+
+
+def test_an_encoder_decoder_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    TOKENIZER.save_pretrained(tmp_path)
+    small = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    T5Config(vocab_size=SIZE, **small).save_pretrained(tmp_path)
+    config = PolicyConfig(model=str(tmp_path))
+    for read in (describe_size, load):
+        with pytest.raises(PolicyError, match=r"is no causal language model.*T5 is none. \(Unrecognized"):
+            read(config)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "says"),
+    [
+        ("tokenizer.json", "model", {"type": "XYZ"}, "Exception: data did not match"),
+        ("tokenizer.json", "added_tokens", None, "TypeError"),
+        ("config.json", "hidden_size", "abc", "expected int, got str"),
+        ("config.json", "num_attention_heads", 5, "not a multiple of the number of attention heads"),
+        ("config.json", "hidden_act", "foo", "KeyError: 'foo'"),
+    ],
+)
+def test_what_the_library_does_not_expect_in_files_is_told_in_words(
+    tmp_path: Path, file: str, name: str, value: object, says: str
+) -> None:
+    config = save_model(tmp_path, ARCHITECTURES["llama"])
+    path = tmp_path / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    reads = (load_prompt_reader, load) if file == "tokenizer.json" else (describe_size, load)
+    for read in reads:
+        with pytest.raises(PolicyError, match=f"transformers cannot read it .*{re.escape(says)}"):
+            read(config)
 
 
 def test_a_model_without_a_key_value_cache_is_refused(tmp_path: Path) -> None:
