@@ -90,12 +90,18 @@ RANKS = {
 
 
 def numbers(gram: Gram) -> dict[str, float | None]:
-    """All ranks of a layer's features by metric, raw and centred; None of features that are all 0."""
+    """All ranks of a layer's features by metric, raw and centred.
+
+    None of features that are all 0, and centred also of those that are all alike: what differs then is rounding.
+    """
     found: dict[str, float | None] = {}
+    squares = float(gram.singular_values().square().sum())
+    rounding = gram.num * torch.finfo(torch.float64).eps * squares
     for suffix, is_centred in (("", False), ("_centred", True)):
         sigma = gram.singular_values(centred=is_centred)
+        is_any = float(sigma.square().sum()) > rounding
         for name, rank in RANKS.items():
-            found[name + suffix] = float(rank(sigma)) if bool(sigma.sum() > 0) else None
+            found[name + suffix] = float(rank(sigma)) if is_any else None
     return found
 
 

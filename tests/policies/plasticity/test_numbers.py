@@ -98,6 +98,19 @@ def test_ranks() -> None:
     assert ranks.participation(sigma) == near(1.766423)
 
 
+def test_features_that_are_all_alike_have_no_rank_about_their_mean() -> None:
+    width = 512  # with few, rounding may leave nothing
+    generator = torch.Generator().manual_seed(0)
+    one, gram = torch.randn(1, width, generator=generator), ranks.Gram()
+    for _ in range(4):
+        gram.add(one.expand(width, width))
+    found = ranks.numbers(gram)
+    assert found["erank"] == pytest.approx(1, abs=1e-3)
+    assert {value for name, value in found.items() if name.endswith("_centred")} == {None}
+    gram.add(one + 1e-3 * torch.randn(width, width, generator=generator))
+    assert (ranks.numbers(gram)["erank_centred"] or 0) > width / 2, "what differs little differs"
+
+
 def test_a_large_mean_hides_all_other_directions() -> None:
     gram = ranks.Gram()
     gram.add(torch.tensor([[10.0, 1], [10, -1]]))
