@@ -135,7 +135,9 @@ class Probe(Measurement):
         if self.kind == "supervised":
             made["chance"] = math.log(supervised_probe.num_symbols(len(ordinary_tokens(player.policy))))
         if self.kind == "random_labels":
-            made["chance"] = math.log(self.config.classes or 1)
+            num_tokens = len(ordinary_tokens(player.policy))
+            made["classes"] = random_label_probe.num_classes(self.config.classes or 1, num_tokens)
+            made["chance"] = math.log(made["classes"])
         if self.config.environment is not None:
             name = self.config.environment
             environment, section = self.around.environments[name], self.around.spec.environments[name]

@@ -25,9 +25,14 @@ def random_prompts(tokens: Sequence[int], num: int, length: int, rng: np.random.
     return [tuple(rng.choice(np.array(tokens), length).tolist()) for _ in range(num)]
 
 
+def num_classes(asked: int, num_tokens: int) -> int:
+    """How many classes there are: as many as asked for, and no more than ordinary tokens to name them."""
+    return min(asked, num_tokens)
+
+
 def labelled(prompts: Sequence[tuple[int, ...]], tokens: Sequence[int], classes: int, rng: np.random.Generator) -> Rows:
     """Put a random one of `classes` tokens behind each prompt; it alone is to be predicted."""
-    names = rng.permutation(np.array(tokens))[:classes]
+    names = rng.permutation(np.array(tokens))[: num_classes(classes, len(tokens))]
     labels = names[rng.integers(len(names), size=len(prompts))]
     rows = [torch.tensor([*prompt, int(label)]) for prompt, label in zip(prompts, labels, strict=True)]
     is_label = [torch.arange(len(row)) == len(row) - 1 for row in rows]
