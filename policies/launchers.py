@@ -35,7 +35,11 @@ class LaunchedProcess:
                 rank, size, local = (environment.get(name, "0") for name in names)
                 if not (rank.isdecimal() and size.isdecimal() and local.isdecimal() and int(rank) < int(size)):
                     raise PolicyError(f"{names[0]}={rank} of {names[1]}={size} is no process of a launcher: unset them")
-                return cls(int(rank), int(size), int(local)) if int(size) > 1 else None
+                if int(size) == 1:
+                    return None
+                if not ((port := environment["MASTER_PORT"]).isdecimal() and 0 < int(port) < 2**16):
+                    raise PolicyError(f"MASTER_PORT={port} is no port, at which processes of a launcher could meet")
+                return cls(int(rank), int(size), int(local))
         return None
 
 

@@ -130,6 +130,13 @@ def test_numbers_of_no_process_are_refused(rank: str, size: str) -> None:
         LaunchedProcess.from_environment(environment)
 
 
+@pytest.mark.parametrize("port", ["29500tcp", "0", "70000"])
+def test_a_place_to_meet_that_is_none_is_refused(port: str) -> None:
+    environment = {"MASTER_ADDR": "a", "MASTER_PORT": port, "RANK": "0", "WORLD_SIZE": "2"}
+    with pytest.raises(PolicyError, match=f"MASTER_PORT={port} is no port"):
+        LaunchedProcess.from_environment(environment)
+
+
 @pytest.mark.slow
 def test_processes_of_slurm_do_what_one_machine_does_and_all_end_with_it(
     tmp_path: Path, file: Path, whole: Ending
