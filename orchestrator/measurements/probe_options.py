@@ -57,7 +57,7 @@ class ProbeOptions(Options):
     samples: int | None = Field(default=None, ge=1)
     """Of `rl`: samples of each held-out task in a look; null: 4."""
     classes: int | None = Field(default=None, ge=2)
-    """Of `random_labels`: how many labels there are; null: 10."""
+    """Of `random_labels`: how many labels there are, at most one a token of the vocabulary; null: 10."""
     length: int | None = Field(default=None, ge=2)
     """Tokens of a text (`supervised`; null: 32), or of a prompt of random tokens (`random_labels`; null: 8)."""
     label: str | None = None
