@@ -25,7 +25,15 @@ from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
 from orchestrator.runs.dry_run import refuse_unusable
 from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, turns_kept, write_spec
-from orchestrator.runs.provenance import ALONE, ENVIRONMENT, RunRelations, changed_code, changed_environments
+from orchestrator.runs.provenance import (
+    ALONE,
+    ENVIRONMENT,
+    POLICY,
+    RunRelations,
+    changed_code,
+    changed_environments,
+    differences,
+)
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, collecting_rarely, ended
 from orchestrator.runs.tracker_process import TrackerProcess
@@ -220,6 +228,8 @@ def fork(
             environments = [f"{ENVIRONMENT}{one}" for one in changed_environments(before, now)]
             changed = sorted({*environments, *changed_code(before, now)})
             texts = [run_events.of_fork(part, name, part.startswith(ENVIRONMENT)) for part in changed]
+            read = [text for text in differences(before, now) if text.startswith(POLICY)]
+            texts += [f"{text}: what the fork shares with {name} was measured on the earlier one" for text in read]
             events = [EventRecord("not bitwise", text) for text in texts]
             outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation, events)
     return _with_baseline(outcome, checked, place, watcher)

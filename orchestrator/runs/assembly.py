@@ -39,7 +39,7 @@ from orchestrator.runs.environments import (
     trainable,
 )
 from orchestrator.runs.first_prompts import require_quick, require_readable
-from orchestrator.runs.provenance import CODE, ENVIRONMENT, RunRelations, describe_host, own_code, run_record
+from orchestrator.runs.provenance import CODE, ENVIRONMENT, POLICY, RunRelations, describe_host, own_code, run_record
 from orchestrator.runs.ranks import started_ranks
 from orchestrator.runs.tracker_process import require_trackers
 from orchestrator.runs.warm_start import warm_started
@@ -83,7 +83,7 @@ class Foundation:
         versions = {f"{ENVIRONMENT}{name}": e.version for name, e in self.environments.items()}
         digests = {f"{CODE}{ENVIRONMENT}{name}": source.code_digest for name, source in self.sources.items()}
         code = {key: digest for key, digest in digests.items() if digest is not None}
-        policy = {f"the policy's {name}": digest for name, digest in self.policy.digests().items()}
+        policy = {f"{POLICY}{name}": digest for name, digest in self.policy.digests().items()}
         return {**describe_host(self.spec), **policy, **versions, **code, **own_code(self.spec)}
 
     @property

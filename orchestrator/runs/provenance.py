@@ -16,6 +16,7 @@ from store.records import EnvironmentRecord, LineageRecord, MemberRecord, RunRec
 
 ENVIRONMENT = "environment "  # before its name, where its version is among what bits depend on
 CODE = "code of "  # before "environment" and its name, or that of another part, where a digest of its file is
+POLICY = "the policy's "  # before what of it is read where the spec names it, and in no checkpoint
 PACKAGES = ("evergreen-rl", "torch", "transformers", "numpy")
 LIGER = ("liger-kernel", "triton")  # what a policy with `kernels: liger` computes with
 

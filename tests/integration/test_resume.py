@@ -286,6 +286,9 @@ def test_a_resumed_run_says_what_is_another_now_of_the_model_that_its_spec_names
     (text,) = said()
     assert text.startswith("the policy's tokenizer was ")
     assert text.endswith(": the run goes on, but not bit for bit as it would have")
+    fork("alone", 0, overrides=["name=forked"], home=tmp_path / "home", until_step=1)
+    (text,) = [one["text"] for one in told(tmp_path / "home", "forked")["events"] if one["kind"] == "not bitwise"]
+    assert text.startswith("the policy's tokenizer was ")
 
 
 def test_resuming_a_finished_run_changes_nothing(finished: Path) -> None:
