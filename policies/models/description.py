@@ -257,10 +257,13 @@ def locate(config: PolicyConfig) -> str:
 def files_of(config: PolicyConfig) -> Path:
     """Say in which folder a model's files are, without the network; of a hub name that is not here this very name."""
     if config.kind == "hub":
-        from huggingface_hub import try_to_load_from_cache
+        from transformers.utils import cached_file
 
-        found = try_to_load_from_cache(config.model, "config.json", revision=config.revision)
-        return Path(found).parent if isinstance(found, str) else Path(config.model)
+        try:
+            found = cached_file(config.model, "config.json", revision=config.revision, local_files_only=True)
+        except OSError:
+            return Path(config.model)
+        return Path(found).parent
     return Path(config.model).expanduser()
 
 

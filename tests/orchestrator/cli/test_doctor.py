@@ -186,7 +186,9 @@ def test_a_host_that_cannot_go_on_as_before_is_told(
 
 def test_what_engines_need_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "NVIDIA", tmp_path)
-    monkeypatch.setattr(diagnosis, "silence", lambda url: None if "good" in url else "connection refused")
+    monkeypatch.setattr(
+        diagnosis, "silence", lambda url, directly=False: None if "good" in url else "connection refused"
+    )
     monkeypatch.setattr(diagnosis, "find_spec", lambda name: None)
     servers = {"type": "vllm_server", "urls": ["http://good:1", "http://bad:1"]}
     told = list(diagnosis._host("run", {}, {"resources": {"device": "cuda"}, "sampler": servers}))

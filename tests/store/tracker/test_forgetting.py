@@ -8,7 +8,7 @@ import pytest
 
 from store.errors import TrackerError
 from store.lock import is_locked
-from store.tracker import daemon
+from store.tracker import daemon, record
 from store.tracker.daemon import LOCK, TrackerJob, forget, turn
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
@@ -47,10 +47,14 @@ def test_a_tracker_that_sends_the_run_lets_go_first(
     source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_of()
+    heard: list[bool] = []
     with turn(source.folder, 1.0) as is_mine:
         monkeypatch.setattr(daemon, "TURN_S", 0.2)
+        monkeypatch.setattr(record, "POLL_S", 0.05)
+        monkeypatch.setattr(record.time, "sleep", lambda seconds: heard.append(is_mine()))
         with pytest.raises(TrackerError, match="another tracker is sending"):
             forget(job_of(source, target), "uid")
-        assert not is_mine(), "and is told that it is not wanted any more"
+        assert set(heard) == {False}, "it is told that it is not wanted any more"
+        assert is_mine(), "who waited in vain leaves it the run"
     assert not is_locked(source.folder / LOCK)
     assert not forget(job_of(source, target), "uid")
