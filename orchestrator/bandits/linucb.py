@@ -129,7 +129,7 @@ class LinUcb(Bandit):
             self.ranges = {name: (low, high) for name, low, high in state["ranges"]}
             return
         self.ranges = ranges
-        self.x = np.array([rows[arm] for arm in self.arms])
+        self.x = np.array([rows.get(arm, row) for arm, row in zip(self.arms, self.x, strict=True)])
         self.a, self.b = self._prior()
 
     @property
