@@ -35,6 +35,7 @@ class _Memory:
     held: int = 0  # steps in a row
     is_told: bool = False  # and has not calmed down since
     fired: int = 0
+    without: int = 0  # steps that measured no such number, until the first that did; -1 from then on
     first: list[float] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
 
@@ -141,6 +142,11 @@ class NumericGuards:
         for guard in self.guards:
             if guard.is_before_updates:
                 continue
+            if self._is_unmeasured(guard, at, numbers):
+                said.append(
+                    f"no step has measured {guard.limit.metric} so far, and `{guard.options.when}` cannot be met: "
+                    "docs/metrics.md says which objectives and environments make this number"
+                )
             why = self._look(guard, at, numbers)
             if why is None or guard.options.action == "skip":
                 continue
@@ -174,6 +180,21 @@ class NumericGuards:
                 continue
             at.lr_share, at.lr_share_of = at.lr_share * options.factor, self.learner.lr
         self.learner.lr_share = at.lr_share
+
+    def _is_unmeasured(self, guard: Guard, at: Progress, numbers: Iterable[MetricRecord]) -> bool:
+        """Whether a number has been missing from all steps for so long that a person should know; true once."""
+        memory = _remembered(at, guard)
+        if memory.without < 0:
+            return False
+        measured = {one.name for one in numbers}
+        if guard.limit.metric in measured:
+            memory.without = -1
+        elif "grad_norm" in measured:  # a step without an update measures hardly anything
+            memory.without += 1
+        else:
+            return False
+        _remember(at, guard, memory)
+        return memory.without == FEWEST
 
     def _look(self, guard: Guard, at: Progress, numbers: Iterable[MetricRecord]) -> str | None:
         """Take a step's value in; say how the limit was passed for long enough, or None."""

@@ -77,6 +77,15 @@ def test_a_guard_that_is_never_met_changes_no_bit(tmp_path: Path) -> None:
     assert told(tmp_path / "plain", "alone")["digest"] == told(tmp_path / "guarded", "alone")["digest"]
 
 
+def test_a_number_that_the_objective_does_not_make_is_told_once(tmp_path: Path) -> None:
+    raw = {**alone(steps=12, stages=1), "guards": [{"when": "kl_ref > 2"}, {"when": "response_len on late > 5000"}]}
+    raw["environments"]["late"] = dict(raw["environments"]["one"])
+    orchestrator.run(raw, ONE, home=tmp_path)
+    (text,) = said(tmp_path)
+    assert "no step has measured kl_ref" in text, "and an environment that is not played yet is nothing to tell of"
+    assert "`kl_ref > 2` cannot be met" in text
+
+
 def test_the_learning_rate_is_lowered_from_the_next_step_on_and_then_the_run_stops(tmp_path: Path) -> None:
     lower = {"when": "response_len > 0", "action": "lower", "factor": 0.5, "most": 2}
     outcome = orchestrator.run(guarded(lower), [*ONE, "learner.warmup=0"], home=tmp_path)
