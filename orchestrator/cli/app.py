@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from platform import python_version
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -130,8 +131,10 @@ def in_words(call: Callable[P, R]) -> Callable[P, R]:
                 raise
             said, exit_code = found
         from orchestrator.cli.console import problem
+        from orchestrator.cli.options import DEFAULT_HOME, in_home
 
-        problem(said)
+        home = kwargs.get("home")
+        problem(in_home(said, home if isinstance(home, Path) else DEFAULT_HOME))
         raise typer.Exit(exit_code)
 
     return run

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestrator.cli.completion import run_names
 from orchestrator.cli.console import every_few_seconds, leaving, out, plain, print_json
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, in_home
 from orchestrator.errors import YOUR_MISTAKE
 from orchestrator.runs.diagnosis import diagnose
 from store.sentences import listed, num
@@ -41,7 +41,7 @@ def doctor(
         for one in sorted(found, key=lambda one: list(STYLES).index(one.severity)):
             out.print(Text(f"{one.severity:<8}", style=STYLES[one.severity]) + Text(f"{one.about}: {plain(one.text)}"))
             if one.remedy:
-                out.print(Text(f"        {one.remedy}"))
+                out.print(Text(f"        {in_home(one.remedy, home)}"))
         counts = Counter[str](one.severity for one in found)
         said = listed([num(counts[severity], severity) for severity in STYLES if counts[severity]])
         out.print(Text(said or "nothing is wrong", style="bold red" if counts["error"] else "bold green"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -33,6 +34,8 @@ NumRanks = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
 DEFAULT_HOME = DEFAULT
+# Commands in what other packages say, which do not know how the home was named; `restore --home` means another one.
+_ADVICE = re.compile(r"`evergreen ((?:compare|doctor|final|fork|ls|prune|resume|rm|show|stop|ui|upgrade)\b[^`]*)`")
 
 
 def command(words: str, home: Path) -> str:
@@ -40,3 +43,8 @@ def command(words: str, home: Path) -> str:
     is_elsewhere = Path(sys.argv[0]).name == "evergreen" and shutil.which("evergreen") is None
     program = sys.argv[0] if is_elsewhere else "evergreen"
     return f"{program} {words}" + ("" if home == DEFAULT_HOME else f" --home {shlex.quote(str(home))}")
+
+
+def in_home(text: str, home: Path) -> str:
+    """Have the commands that a text advises work from here, as those of `command` do."""
+    return _ADVICE.sub(lambda found: found[0] if "--home" in found[1] else f"`{command(found[1], home)}`", text)

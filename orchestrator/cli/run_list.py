@@ -19,7 +19,7 @@ from rich.text import Text
 
 from orchestrator.cli.completion import statuses, study_names
 from orchestrator.cli.console import err, number, out, plain, print_json, say_where, write_page
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, in_home
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import inventory
 from store.courses import Course, Inventory, RunCourse
@@ -126,10 +126,10 @@ def ls(
         err.print(f"{len(shown)} of {num(len(runs), 'run')}")
     if found.strays:
         text = f"Not in the ledger, though the folder is here: {listed(found.strays)};"
-        err.print(f"{text} `evergreen resume RUN` enters it again.", markup=False)
+        err.print(in_home(f"{text} `evergreen resume RUN` enters it again.", home), markup=False)
     if found.half_removed:
         text = f"Half removed: {listed(found.half_removed)};"
-        err.print(f"{text} `evergreen rm RUN` removes the rest.", markup=False)
+        err.print(in_home(f"{text} `evergreen rm RUN` removes the rest.", home), markup=False)
 
 
 def _told(run: RunCourse, stands: str) -> Run:

@@ -21,14 +21,23 @@ from orchestrator.cli.console import err, number, out, plain
 from orchestrator.cli.ledger_replay import recalled
 from orchestrator.cli.live_layout import MOST_ARMS, draw
 from orchestrator.cli.live_region import LiveRegion, Terminal
-from orchestrator.cli.options import DEFAULT_HOME, command
+from orchestrator.cli.options import DEFAULT_HOME, command, in_home
 from orchestrator.cli.run_state import Course, interim, measured
+from orchestrator.errors import DIVERGED
 from orchestrator.os_signals import STOPPING, catching_signals
 from orchestrator.progress import Progress
 from store.records import EVERYTHING, BoundaryRecord, StepRecord
 
 EVERY_S = 5.0  # between two lines of steady progress
 MOST_NAMED, NAMED_ENDS = 12, 3  # environments of a line that names all; of a longer list the lowest, and the highest
+
+
+def how_to_go_on(name: str, reason: str | None, home: Path) -> str:
+    """Say what a person does with a run that ended before its end."""
+    if reason is not None and reason.startswith(DIVERGED):
+        told = command(f"show {name} --events", home)
+        return f"`resume` goes through the same steps again: {told} says from where a fork goes on more gently."
+    return f"Go on with: {command(f'resume {name}', home)}"
 
 
 class Screen(Callback):
@@ -111,14 +120,14 @@ class Screen(Callback):
     def end(self, name: str, status: str, reason: str | None) -> None:
         if status == "finished":
             return
-        why = f" ({reason})" if status == "stopped" else ""
-        err.print(Text(f"{name} {status}{why}. Go on with: {command(f'resume {name}', self._place)}"))
+        why = f" ({in_home(reason, self._place)})" if status == "stopped" and reason else ""
+        err.print(Text(f"{name} {status}{why}. {how_to_go_on(name, reason, self._place)}"))
 
     def _say(self, text: str, style: str = "", clock_too: bool = False) -> None:
         """Print a line with the time; what environments and tasks wrote is in it, so it is text and one line."""
         seconds = int(time.monotonic() - self._begun_at)
         clock = f"{seconds // 60:>3}:{seconds % 60:02}  "
-        out.print(Text.assemble((clock, style if clock_too else ""), (plain(text), style)))
+        out.print(Text.assemble((clock, style if clock_too else ""), (plain(in_home(text, self._place)), style)))
 
     def _is_time(self) -> bool:
         now = time.monotonic()

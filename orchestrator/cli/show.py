@@ -17,9 +17,9 @@ from orchestrator.cli.console import err, out, plain, print_json
 from orchestrator.cli.ledger_replay import LedgerReplay
 from orchestrator.cli.live_layout import clock
 from orchestrator.cli.live_region import LiveRegion, Terminal
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName, command
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName, command, in_home
 from orchestrator.cli.run_state import Course, Outline
-from orchestrator.cli.screen import Live, Screen, can_draw
+from orchestrator.cli.screen import Live, Screen, can_draw, how_to_go_on
 from orchestrator.cli.tables import print_costs, print_events, print_samples, print_story
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import existing, find_run, known_environment, opened
@@ -156,8 +156,8 @@ def ending(retelling: LedgerReplay, name: str, home: Path) -> str:
         last = f"; it wrote last {_ago(retelling.written_at)}" if retelling.written_at else ""
         why = f"was killed after step {num_steps}: nobody runs it any more{last}"
     else:
-        why = f"{status} at step {num_steps}: {retelling.reason()}"
-    return f"{name} {why}. Go on with: {command(f'resume {name}', home)}"
+        why = f"{status} at step {num_steps}: {in_home(retelling.reason() or 'nothing says why', home)}"
+    return f"{name} {why}. {how_to_go_on(name, retelling.reason(), home)}"
 
 
 def _ago(moment: str) -> str:

@@ -14,7 +14,7 @@ from orchestrator.choosing.choice import RETOLD
 from orchestrator.choosing.stage_scheduler import REPAID
 from orchestrator.components import Components
 from orchestrator.curriculum import Curriculum
-from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
+from orchestrator.errors import DIVERGED, DONE, RESUMABLE, StoppedEarly, UserError
 from orchestrator.os_signals import Signalled, catching_signals
 from orchestrator.progress import Progress
 from orchestrator.recording import events as run_events
@@ -191,7 +191,7 @@ class RunSession:
                 incident = stop_reasons.divergence_event(error, progress, self.spec, self.folder, saved)
                 self.ledger.record_event(run, progress.step, incident)
                 self.watcher.event([incident.text])
-                reason = f"the policy diverged at step {progress.step}"
+                reason = f"{DIVERGED} {progress.step}"
         except StoppedEarly as stopped:
             reason = str(stopped)
         except LedgerAway:

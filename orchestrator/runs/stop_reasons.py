@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from environments import EnvironmentFault
-from orchestrator.errors import EvergreenError, UserError
+from orchestrator.errors import DIVERGED, EvergreenError, UserError
 from orchestrator.progress import Progress
 from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.spec import Spec
@@ -35,7 +35,7 @@ def divergence_event(
 
     `records` are the run's checkpoints, newest first. Raises UserError where there is none to go back to.
     """
-    text = f"the policy diverged at step {at.step}: {error} (version {error.version} of the weights)"
+    text = f"{DIVERGED} {at.step}: {error} (version {error.version} of the weights)"
     good = [record for record in records if _is_older(folder / record.folder, error.version)]
     if not good:
         raise UserError(f"{text}. {_no_way_back(spec, at)}")
@@ -88,7 +88,7 @@ def divergence_warnings(divergence: EventRow | None, spec: Spec) -> list[EventRe
     """Say, before the same steps are gone through again, where they led to."""
     if divergence is None:
         return []
-    before = f"the policy diverged at step {divergence.step} the last time, and the same steps follow"
+    before = f"{DIVERGED} {divergence.step} the last time, and the same steps follow"
     outlook = "expect the same unless a file or the machine was at fault"
     remedy = f"`evergreen fork {spec.name} --stage N --set learner.lr={_lower(spec)}` would go on more gently"
     return [EventRecord("warning", f"{before}: {outlook}. {remedy}")]

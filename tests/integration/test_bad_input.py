@@ -175,7 +175,7 @@ def test_three_steps_without_a_score_stop_the_run_and_it_goes_on_once_mended(
     assert f"samples of one could not be scored in evaluation: {reason}" in stopped.stdout
     said = " ".join(stopped.stderr.split())
     assert "no sample of the last 3 steps could be scored, so there is nothing to train on" in said
-    assert "`evergreen show moody` says why" in said
+    assert f"`evergreen show moody --home {tmp_path}` says why" in said
     assert f"Go on with: evergreen resume moody --home {tmp_path}" in said
 
     story = told(tmp_path, "moody")

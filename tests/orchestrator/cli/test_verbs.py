@@ -14,7 +14,9 @@ from safetensors import SafetensorError
 
 from orchestrator.cli.app import GROUPS, load_verb, words_of
 from orchestrator.cli.app import VERBS as LISTED
-from orchestrator.errors import YOUR_MISTAKE
+from orchestrator.cli.options import DEFAULT_HOME, in_home
+from orchestrator.cli.screen import Screen
+from orchestrator.errors import DIVERGED, YOUR_MISTAKE
 from store.home import Home
 from store.ledger import Ledger
 from tests.conftest import Evergreen
@@ -220,3 +222,22 @@ def test_a_disk_that_takes_no_more_is_no_traceback_where_safetensors_finds_it() 
     said = "No space left on device. Mend that, or name another place; what was written before is whole"
     assert words_of(error) == (said, YOUR_MISTAKE)
     assert words_of(SafetensorError("Error while deserializing header: incomplete metadata")) is None
+
+
+def test_a_command_that_a_message_advises_names_the_home(evergreen: Evergreen, finished: Path) -> None:
+    idle = evergreen("stop", "small", "--home", finished)
+    assert f"`evergreen resume small --home {finished}` would go on with it" in idle.stderr.replace("\n", "")
+    assert (
+        in_home("`evergreen run SPEC`, `evergreen ls --home x`", finished)
+        == "`evergreen run SPEC`, `evergreen ls --home x`"
+    )
+    assert in_home("`evergreen ls`", DEFAULT_HOME) == "`evergreen ls`"
+
+
+def test_a_run_that_diverged_is_not_sent_through_the_same_steps(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Screen(tmp_path).end("demo", "stopped", f"{DIVERGED} 3")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"evergreen show demo --events --home {tmp_path} says from where a fork goes on" in said
+    assert "Go on with" not in said
