@@ -35,7 +35,10 @@ NumRanks = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
 DEFAULT_HOME = DEFAULT
 # Commands in what other packages say, which do not know how the home was named; `restore --home` means another one.
-_ADVICE = re.compile(r"`evergreen ((?:compare|doctor|final|fork|ls|prune|resume|rm|show|stop|ui|upgrade)\b[^`]*)`")
+_ADVICE = re.compile(
+    r"`evergreen "
+    r"((?:compare|doctor|export|final|fork|ls|prune|report|resume|rm|show|stop|ui|upgrade|weights)\b[^`]*)`"
+)
 
 
 def command(words: str, home: Path) -> str:

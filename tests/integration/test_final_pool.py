@@ -38,7 +38,8 @@ def test_it_is_read_once_and_recorded_and_compared_by(
     made_study(tmp_path)
     before = told(tmp_path, "trial.a")
     unread = evergreen("compare", "trial", "--pool", "final", "--home", tmp_path)
-    assert (unread.exit_code, "`evergreen final trial` does it, once" in unread.stderr) == (2, True)
+    does_it = f"`evergreen final trial --home {tmp_path}` does it, once"
+    assert (unread.exit_code, does_it in unread.stderr) == (2, True)
 
     evaluate, seen = final_pool._evaluate, list[str]()
 

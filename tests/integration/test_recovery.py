@@ -453,7 +453,7 @@ def test_what_the_ledger_lacks_is_named_with_what_enters_it_again(home: Path, ev
     assert "Not in the ledger, though the folder is here: small" in " ".join(listed.stderr.split())
     shown = evergreen("show", "small", "--home", home)
     assert shown.exit_code == 2
-    assert "`evergreen resume small` enters it again" in " ".join(shown.stderr.split())
+    assert f"`evergreen resume small --home {home}` enters it again" in " ".join(shown.stderr.split())
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ def test_an_earlier_home_names_the_command_that_upgrades_it_and_it_does(evergree
     shutil.copytree(EARLIER, home)
     refused = evergreen("ls", "--home", home)
     assert refused.exit_code == 2
-    assert "`evergreen upgrade`" in refused.stderr
+    assert f"`evergreen upgrade --home {tmp_path / 'home'}`" in refused.stderr
     assert evergreen("upgrade", "--home", home).exit_code == 0
     assert "finished" in evergreen("ls", "--home", home).stdout
     again = evergreen("upgrade", "--home", home)

@@ -315,10 +315,10 @@ def test_a_removal_that_was_killed_is_named_by_ls_and_finished_by_the_next(
 
     listed = evergreen("ls", "--home", home)
     if moment != "an empty folder":
-        assert listed.stderr == "Half removed: small; `evergreen rm RUN` removes the rest.\n"
+        assert listed.stderr == f"Half removed: small; `evergreen rm RUN --home {home}` removes the rest.\n"
         refused = evergreen("resume", "small", "--home", home)
         assert refused.exit_code == 2
-        assert "small is half removed: `evergreen rm small` removes the rest" in refused.stderr
+        assert f"small is half removed: `evergreen rm small --home {home}` removes the rest" in refused.stderr
     assert [line.split()[:2] for line in listed.stdout.splitlines()[1:]] == [
         ["flat", "finished"],
         *([["small", "removing"]] if has_rows else []),

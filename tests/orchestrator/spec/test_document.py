@@ -159,10 +159,11 @@ def test_no_argument_is_repeated_at_length(finished: Path, evergreen: Evergreen)
 def test_a_run_where_a_spec_is_wanted_is_told(finished: Path, evergreen: Evergreen, verb: str) -> None:
     named = evergreen(verb, "small", "--home", finished)
     assert named.exit_code == 2
-    assert "small is a run, and a spec file is wanted: `evergreen resume small` goes on with it" in named.stderr
+    goes_on = f"`evergreen resume small --home {finished}` goes on with it"
+    assert f"small is a run, and a spec file is wanted: {goes_on}" in named.stderr
     folder = evergreen(verb, finished / "small", "--home", finished)
     assert folder.exit_code == 2
-    assert "It is the folder of a run: `evergreen resume small` goes on with it" in folder.stderr
+    assert f"It is the folder of a run: {goes_on}" in folder.stderr
 
 
 @pytest.mark.parametrize(
@@ -186,10 +187,8 @@ def test_a_path_where_a_run_is_wanted_is_told(
     more = [str(tmp_path / "made") for _ in more]
     result = evergreen(verb, finished / below, *more, "--home", finished)
     assert result.exit_code == 2
-    assert (
-        "is a path and cannot name a run: give a name, as `evergreen ls` lists them. Did you mean small?"
-        in result.stderr
-    )
+    listing = f"`evergreen ls --home {finished}`"
+    assert f"a path and cannot name a run: give a name, as {listing} lists them. Did you mean small?" in result.stderr
 
 
 @pytest.mark.parametrize("key", ["[", "a[b]", "function-after"])
