@@ -78,14 +78,16 @@ class SelectionTaskSource(TaskSource):
         self._has_begun = False
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
-        """Draw the tasks of a batch; the selection is asked for more where it names what the batch has already."""
+        """Draw the tasks of a batch; the selection is asked again where it names what the batch has already."""
         keys, known = set(avoid), set[int]()
         taken: list[tuple[int, int, Task]] = []  # position, step in which it was chosen, task
         spare: list[tuple[int, int, Task]] = []  # the batch has these already
         for attempt in range(1 + TRIES):
             more, num_missing = self._has_begun, n - len(taken)
             step, self._has_begun = self.selection.clock - more, True
-            wanted = n if attempt == 0 else min(n + num_missing * 2**attempt, self.selection.num_tasks)
+            wanted = num_missing  # others may choose the same ones again: they are asked for more
+            if attempt and not self.selection.comes_once:
+                wanted = min(n + num_missing * 2**attempt, self.selection.num_tasks)
             for position in self.selection.choose(wanted, more).tolist():
                 if attempt == 0 or position not in known:
                     task = make_task(self.environment, self.category, int(self._roster[position]))

@@ -55,7 +55,7 @@ class Config(SelectionConfig):
 class AdaRft(Selection):
     """AdaRFT, with the tasks left in this epoch sorted by difficulty."""
 
-    saved = ("target", "seed", "epoch")
+    saved, comes_once = ("target", "seed", "epoch"), True
     _left: Positions
     _left_difficulty: Floats
 
@@ -69,6 +69,11 @@ class AdaRft(Selection):
         self.config, self._difficulty = config, difficulty
         self.lowest = float(difficulty.min()) if config.lowest is None else config.lowest
         self.highest = float(difficulty.max()) if config.highest is None else config.highest
+        if self.lowest > self.highest:
+            raise ValueError(
+                f"adarft's T would go from {self.lowest:g} to {self.highest:g}: the difficulties there are begin at "
+                f"{difficulty.min():g} and end at {difficulty.max():g}; change `lowest` or `highest`"
+            )
         self.target = self._clipped(self.lowest if config.start is None else config.start)
         self.seed, self.epoch = seed_from(rng), 0
         self._begin(self._sorted())

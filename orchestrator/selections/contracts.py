@@ -54,6 +54,8 @@ class Selection(Stateful, ABC):
     `choose` may be called any number of times, each call followed sooner or later by `learn` for some of its tasks.
     """
 
+    comes_once = False  # what was chosen does not come again in an epoch, also where the batch had no use for it
+
     def __init__(self, num_tasks: int, rng: np.random.Generator) -> None:
         if num_tasks < 1:
             raise ValueError(f"a selection needs at least one task, not {num_tasks}")

@@ -49,7 +49,7 @@ class Config(SelectionConfig):
 
 
 class Mopps(TaskStatistics):
-    saved = ("epochs",)
+    saved, comes_once = ("epochs",), True
     a: Floats
     b: Floats
 

@@ -291,10 +291,12 @@ class Objective:
         of the entropy at the start (`entropy_reading.py`); None and NaN leave coefficients where they are. `measured`:
         the step's other metrics, for controllers that read one of them.
         """
+        # a name of the user's, as of a component of the score, is no environment's where a slash is in it
+        said = {key.replace("/", "."): value for key, value in self._logged.items()}
         if not self._controllers:
-            return dict(self._logged)
+            return said
         read = logged(reading)
-        log = {**self._logged, **read}
+        log = {**said, **read}
         for number, controller in enumerate(self._controllers, start=1):
             suffix = "" if number == 1 else f"_{number}"
             log[f"coefficient{suffix}"] = controller.level

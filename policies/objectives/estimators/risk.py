@@ -31,6 +31,7 @@ Source: Risk-based Policy Optimization (RiskPO), arXiv 2510.00911; checked again
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -73,17 +74,22 @@ def create(config: Config) -> Estimator:
 
 def estimate(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
     advantage_B = outcomes.reward_B.new_zeros(len(outcomes.reward_B))
+    lows, highs = list[float](), list[float]()
     for place, arm in enumerate(outcomes.arms):
         sets = list(bundles(outcomes, place, config.risk_bundle))
         if not sets:
             continue
         scores = [score(outcomes.reward_B, rows_KN, config.risk_bundle) for rows_KN in sets]
         low, high = _tracked(memory, arm, scores, config)
+        lows.append(low)
+        highs.append(high)
         for rows_KN, score_K in zip(sets, scores, strict=True):
             std = float(score_K.std()) if len(score_K) > 1 else 0.0
             if std > EPS:
                 worth_K = value(score_K, low, high, config) / (std + EPS)
                 advantage_B[rows_KN] = _credit(worth_K, rows_KN, outcomes, config.risk_credit)
+    if lows:
+        memory.log.update({"risk_quantile_low": fmean(lows), "risk_quantile_high": fmean(highs)})
     return advantage_B
 
 
@@ -123,7 +129,6 @@ def _tracked(memory: PartState, arm: str, scores: list[Tensor], config: Config) 
         memory.kept[arm] = [track(quantile, level, score_K, config.risk_rate) for quantile, level in pairs]
     else:
         low, high = memory.kept[arm] = [float(score_K.quantile(level)) for level in levels]
-    memory.log.update({"risk_quantile_low": low, "risk_quantile_high": high})
     return low, high
 
 

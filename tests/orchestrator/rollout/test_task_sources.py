@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from environments import Environment, Task, training_roster
+from orchestrator import registry
 from orchestrator.played_group import PlayedGroup
 from orchestrator.rollout.task_sources import LATEST, SelectionTaskSource
 from orchestrator.selections.contracts import Selection, TaskResult
@@ -73,6 +74,27 @@ def test_what_is_drawn_again_is_of_the_same_batch() -> None:
     made.learn([result(task) for task in tasks])
     assert isinstance(made.selection, Scripted)
     assert [(one.position, one.step) for one in made.selection.told] == [(5, 0), (6, 0), (7, 0), (8, 1)]
+
+
+@pytest.mark.parametrize("name", ["adarft", "mopps"])
+def test_where_tasks_have_equal_prompts_every_prompt_still_comes_once_an_epoch(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = create("fake", size=1000)
+    roster = training_roster(environment, "easy", 0, 4096)
+    num = len(roster)
+    says = {int(index): place - place % 5 // 4 for place, index in enumerate(roster)}  # the fifth what the fourth says
+    monkeypatch.setattr(environment, "distinct", lambda task: str(says[task.index]))
+    options = {"difficulty": "level"} if name == "adarft" else {"candidates": 1}
+    config = registry.config_class("selections", name)(**options)
+    numbers = {"difficulty": np.arange(float(num))}
+    rng = np.random.default_rng(1)
+    selection = registry.create("selections", config, num_tasks=num, rng=rng, numbers=numbers)
+    made = SelectionTaskSource(environment, "easy", roster, selection)
+    said = set[int]()
+    while (selection.epoch if name == "adarft" else selection.epochs.epoch) == 0:
+        said |= {says[task.index] for task in batch(made, 16)}
+    assert said == set(says.values())
 
 
 def test_a_task_comes_twice_only_where_there_are_no_others() -> None:

@@ -250,6 +250,15 @@ def test_adarft_follows_success_and_stays_in_range() -> None:
         assert made.target == end
 
 
+def test_adarft_refuses_a_range_in_which_there_is_no_task() -> None:
+    difficulty = {"difficulty": np.linspace(0, 50, 10)}
+    adarft.create(adarft.Config(difficulty="level", lowest=50.0), 10, rng(), difficulty)
+    with pytest.raises(ValueError, match="from 200 to 50: the difficulties there are begin at 0 and end at 50"):
+        adarft.create(adarft.Config(difficulty="level", lowest=200.0), 10, rng(), difficulty)
+    with pytest.raises(ValueError, match="from 0 to -1"):
+        adarft.create(adarft.Config(difficulty="level", highest=-1.0), 10, rng(), difficulty)
+
+
 def test_adarft_refuses_tasks_without_a_difficulty() -> None:
     difficulty = np.array([1.0, np.nan, 2.0, np.nan])
     with pytest.raises(ValueError, match="2 of 4 have none"):

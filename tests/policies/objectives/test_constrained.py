@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from policies.objectives import ObjectiveError
+from policies.objectives import Objective, ObjectiveConfig, ObjectiveError
 from policies.objectives.estimators import constrained, rloo, weighted
 from policies.objectives.parts import Outcomes
+from tests.policies.objectives.steps import trajectories
+from tests.policies.objectives.surrogates.case import random_case
 from tests.policies.objectives.worked import f64, memory, outcomes
 
 PLAIN = constrained.Config(constrained_momentum=0)
@@ -144,3 +148,14 @@ def test_other_components_begin_anew_and_other_influences_are_refused() -> None:
 def test_a_weight_that_could_never_move_is_refused() -> None:
     with pytest.raises(ValueError, match="must be above 0"):
         weighted.Config(weighted_components={"a": 0})
+
+
+@pytest.mark.parametrize("preset", ["constrained", "weighted"])
+def test_a_slash_in_a_components_name_is_not_taken_for_an_environments(preset: str) -> None:
+    objective = Objective(ObjectiveConfig.model_validate({"preset": preset}), seed=0)
+    played = trajectories(random_case(0))
+    rows = [replace(row, components={"form/json": float(k % 2), "right": 1.0}) for k, row in enumerate(played)]
+    objective.prepare(rows, lambda batch: None)
+    told = objective.observe(None)
+    assert f"{preset}_weight_form.json" in told
+    assert not any("/" in name for name in told)

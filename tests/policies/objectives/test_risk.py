@@ -71,6 +71,10 @@ def test_no_bundle_mixes_arms_and_every_arm_has_its_own_trackers() -> None:
     assert together == pytest.approx(alone)
     assert kept.kept["a"] == pytest.approx([1.0, 4.0])  # scores 5 and 0, levels .2 and .8
     assert set(kept.kept) == {"a", "b"}
+    own = [kept.kept[arm] for arm in "ab"]
+    assert own[0] != own[1]
+    means = [sum(values) / 2 for values in zip(*own, strict=True)]
+    assert [kept.log["risk_quantile_low"], kept.log["risk_quantile_high"]] == pytest.approx(means)
 
 
 def test_trackers_start_from_the_first_batch_and_move_afterwards() -> None:
