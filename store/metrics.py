@@ -67,8 +67,9 @@ _ALL = (
     Metric("truncated_frac", "train", "fraction", -1, "samples cut off by a limit of tokens or turns", "above half"),
     Metric("num_turns", "train", "turns", 0, "mean turns of an episode, where there is more than one",
            "always the most: episodes do not end by themselves"),
-    Metric("entropy_token", "train", "nats", 0, "mean entropy of the policy at the tokens it wrote, T = 1",
-           "below .05: collapsed; far above its start: diverging", _ENTROPY),
+    Metric("entropy_token", "train", "nats", 0, "mean entropy at the tokens that were written, of what they were "
+           "drawn from: the policy at the sampling temperature", "below .05: collapsed; far above its start: diverging",
+           _ENTROPY),
     Metric("entropy_reading", "train", "ratio", 0, "entropy over H0, corrected for the mix; what controllers read",
            "far from target for long"),
     Metric("entropy_reading_nats", "train", "nats", 0, "the same in nats: mean of the categories seen so far",
@@ -76,9 +77,12 @@ _ALL = (
     Metric("entropy_reading_raw", "train", "ratio", 0, "entropy over H0 before the mix is corrected",
            "moves where the corrected one does not: that is the bandit, not the policy"),
     # the update
-    Metric("loss", "train", "nats", 0, "the loss of the step's last update; not comparable between objectives",
+    Metric("loss", "train", "nats", 0, "-(W lp) - (K H), summed: what is differentiated; mean over the step's updates",
            "not finite"),
-    Metric("grad_norm", "train", "norm", 0, "gradient norm before clipping", "spikes, or always above the clip"),
+    Metric("loss_value", "train", "nats", 0, "the objective's conventional loss, as other libraries tell it; mean "
+           "over the step's updates; with `objective.by` of each environment", "not comparable between objectives"),
+    Metric("grad_norm", "train", "norm", 0, "gradient norm before clipping, mean over the step's updates",
+           "spikes, or always above the clip"),
     Metric("lr", "train", "per update", 0, "learning rate of the last update", "not what the spec says"),
     Metric("clip_frac", "train", "fraction", 0, "tokens whose ratio was clipped", "above .3"),
     Metric("clip_high_frac", "train", "fraction", 0, "good tokens held back from rising further",

@@ -25,7 +25,7 @@ from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals, Trajectory
 from policies.objectives.entropy_reading import EntropyReading
 from policies.objectives.errors import ObjectiveError, expect_keys
-from policies.objectives.objective import Objective
+from policies.objectives.objective import LOSS_VALUE, Objective
 from policies.objectives.padding import pad
 from policies.objectives.statistics import rows_by_environment
 
@@ -95,8 +95,9 @@ class ObjectiveByEnvironment:
     def silent_sums(self, batch: Batch, rows: Tensor, totals: Totals) -> dict[str, tuple[float, float]]:
         """What rows add to the metrics that were not run, as their advantage is 0."""
         sums = self.of(batch.arms[0].split("/")[0]).silent_sums(batch, rows, totals)  # the same of all objectives
+        sums.pop(LOSS_VALUE)
         for name, is_own_B in self.split(batch).items():
-            own = self._every[name].silent_sums(batch, rows[is_own_B[rows]], totals)
+            own = self._every[name].silent_sums(batch, rows[is_own_B[rows]], totals.own.get(name, totals))
             sums |= {_labelled(key, name): value for key, value in own.items()}
         return sums
 
@@ -141,7 +142,7 @@ class ObjectiveByEnvironment:
             if found.k_BT is not None:
                 fills_k, k_BT[is_own_B] = True, found.k_BT.to(k_BT)
             for key, (total, count) in found.sums.items():
-                if not key.startswith("force_"):
+                if not key.startswith("force_") and key != LOSS_VALUE:  # a sum of several objectives' has no unit
                     before = sums.get(key, (0.0, 0.0))
                     sums[key] = (before[0] + total, before[1] + count)
                 sums[_labelled(key, name)] = (total, count)

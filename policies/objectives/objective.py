@@ -56,6 +56,7 @@ from policies.objectives.parts import (
 from policies.objectives.presets import PRESETS
 from policies.objectives.statistics import environments, surprisal_by_arm
 
+LOSS_VALUE = "loss_value"  # the conventional one, as other libraries tell it
 DESCRIBED = ("aggregation", "max_length", "updates", "reward", "reading", "entropy")
 
 
@@ -170,7 +171,7 @@ class Objective:
         Metrics that ask for their log-probs are means over the tokens that were run.
         """
         own = batch.map(lambda value: value[rows])
-        return {"loss": (0.0, int(own.mask_BT.sum()) / max(totals.num_tokens, 1)), **diagnostics.silent(own)}
+        return {LOSS_VALUE: (0.0, int(own.mask_BT.sum()) / max(totals.num_tokens, 1)), **diagnostics.silent(own)}
 
     def prepare(self, trajectories: Sequence[Trajectory], reference: Callable[[Batch], Tensor] | None = None) -> Batch:
         """Pad a step's trajectories and estimate an advantage for each, within its group.
@@ -243,14 +244,17 @@ class Objective:
 
         `whole`: of the update that these rows are a share of, where others have another objective; their loss then
         weighs as much in that of the update as their share of its tokens, sequences or groups, by the aggregation.
-        The metrics are means over the policy's tokens: `loss` (the conventional value, aggregated as the loss is),
-        those of `diagnostics`, and what the parts report.
+        The metrics are means over the policy's tokens: those of `diagnostics`, and what the parts report; and
+        `loss_value`, the conventional value, aggregated over these rows as the loss is.
         """
         rows = replace(_masked(rows), strengths=self._strengths(rows, totals))
         mask_BT = rows.mask_BT.to(rows.advantage_BT.dtype)
-        whole = whole or totals
-        policy_BT = self._aggregate(mask_BT, rows, whole, self.config.max_length)
-        token_BT = token_mean(mask_BT, rows, whole, None)
+        own_BT = self._aggregate(mask_BT, rows, totals, self.config.max_length)
+        own_token_BT = token_mean(mask_BT, rows, totals, None)
+        policy_BT, token_BT = own_BT, own_token_BT
+        if whole is not None:
+            policy_BT = self._aggregate(mask_BT, rows, whole, self.config.max_length)
+            token_BT = token_mean(mask_BT, rows, whole, None)
         shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
         # the advantages before and after every shaper, and what they report
         for shaper in self._parts.shapers.values():
@@ -265,16 +269,16 @@ class Objective:
         for one in added.values():
             means |= one.means
         measured, largest = diagnostics.of_tokens(rows, shaped[-1], ratio)
-        values = [one.value_BT * (policy_BT if one.k_BT is None else token_BT) for one in added.values()]
-        loss_BT = ratio.value_BT * policy_BT + sum(values, torch.zeros_like(policy_BT))
+        values = [one.value_BT * (own_BT if one.k_BT is None else own_token_BT) for one in added.values()]
+        value_BT = ratio.value_BT * own_BT + sum(values, torch.zeros_like(own_BT))
         extra_w = [one.w_BT * policy_BT for one in added.values() if one.w_BT is not None]
         extra_k = [one.k_BT * token_BT for one in added.values() if one.k_BT is not None]
-        share = float(mask_BT.sum()) / max(whole.num_tokens, 1)
+        share = float(mask_BT.sum()) / max(totals.num_tokens, 1)
         return Coefficients(
             w_BT=shaped[-1] * ratio.c_BT * policy_BT + sum(extra_w, torch.zeros_like(policy_BT)),
             k_BT=sum(extra_k[1:], extra_k[0]) if extra_k else None,
             sums={
-                "loss": (float(loss_BT.sum()), share),
+                LOSS_VALUE: (float(value_BT.sum()), share),
                 **diagnostics.sums({**measured, **means}, rows),
                 **diagnostics.shares(forces),
             },

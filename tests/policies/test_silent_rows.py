@@ -97,7 +97,7 @@ def test_the_gradient_is_that_of_all_rows(name: str, cut: dict[str, int]) -> Non
 def test_metrics_that_do_not_ask_for_log_probs_are_means_over_all_tokens(updates: int) -> None:
     _, every, _ = updated(Everything, OBJECTIVES["rloo"], updates=updates)
     _, some, batch = updated(Objective, OBJECTIVES["rloo"], updates=updates)
-    for name in ("loss", "clip_frac", "advantage_abs"):
+    for name in ("loss_value", "clip_frac", "advantage_abs"):
         assert some[1].sums[name] == pytest.approx(every[1].sums[name], rel=1e-5)
     num_run = int(batch.mask_BT[batch.has_advantage].sum())
     for name in ("sampler_gap_mean", "sampler_kl", "tis_weight_mean", "tis_capped_frac"):

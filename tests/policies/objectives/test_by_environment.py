@@ -131,6 +131,17 @@ def test_each_weighs_in_the_unit_of_its_aggregation() -> None:
     torch.testing.assert_close(found, share_words * g_words + share_book * g_book, atol=1e-7, rtol=1e-4)
 
 
+@pytest.mark.parametrize("aggregation", ["token_mean", "seq_mean_token_mean", "prompt_mean", "constant"])
+def test_the_conventional_loss_of_an_environment_is_that_of_its_rows_alone(aggregation: str) -> None:
+    section = {"preset": "grpo", "aggregation": aggregation, "max_length": 12}
+    rows = played(vocabulary())
+    _, told, _ = learnt(make_objective(config(by={"words": section, "book": section}), NAMES), rows, updates=1)
+    for name in ("words", "book"):
+        _, alone, _ = learnt(Objective(config(**section)), of(rows, name), updates=1)
+        assert told.metrics[f"loss_value/{name}"] == pytest.approx(alone.metrics["loss_value"], rel=1e-4, abs=1e-9)
+    assert "loss_value" not in told.metrics
+
+
 @pytest.mark.parametrize("preset", ["grpo", "rloo", "dr_grpo"])
 @pytest.mark.parametrize("micro_tokens", [40, 4000])
 def test_given_to_all_it_does_what_it_does_without(preset: str, micro_tokens: int) -> None:

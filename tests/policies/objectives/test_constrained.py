@@ -153,9 +153,11 @@ def test_a_weight_that_could_never_move_is_refused() -> None:
 @pytest.mark.parametrize("preset", ["constrained", "weighted"])
 def test_a_slash_in_a_components_name_is_not_taken_for_an_environments(preset: str) -> None:
     objective = Objective(ObjectiveConfig.model_validate({"preset": preset}), seed=0)
-    played = trajectories(random_case(0))
-    rows = [replace(row, components={"form/json": float(k % 2), "right": 1.0}) for k, row in enumerate(played)]
-    objective.prepare(rows, lambda batch: None)
+    case = random_case(0)
+    rows = [
+        replace(row, components={"form/json": float(k % 2), "right": 1.0}) for k, row in enumerate(trajectories(case))
+    ]
+    objective.prepare(rows, lambda batch: case.lp_ref_BT)
     told = objective.observe(None)
     assert f"{preset}_weight_form.json" in told
     assert not any("/" in name for name in told)

@@ -75,7 +75,7 @@ def test_metrics_of_the_fixture() -> None:
     kept, changed = 0.5 + 0.95 / 0.9 + 3, (1 - 0.9 / 0.95) * 0.95 / 0.9 + 3  # of rho A, token 1 being clipped
     assert means == pytest.approx(
         {
-            "loss": (-1.28 / 0.9 - 0.5 + 1 + 6) / 4,
+            "loss_value": (-1.28 / 0.9 - 0.5 + 1 + 6) / 4,
             "clip_frac": 0.25,
             "clip_high_frac": 0.25,
             "clip_low_frac": 0.0,
@@ -98,7 +98,7 @@ def test_a_micro_batch_without_tokens_of_the_policy_is_empty_not_nan() -> None:
     assert found.w_BT.tolist() == [[0, 0]]
     assert found.k_BT is not None
     assert found.k_BT.tolist() == [[0, 0]]
-    assert found.sums["loss"] == (0, 0)
+    assert found.sums["loss_value"] == (0, 0)
     assert found.maxima == {"sampler_gap_max": 0, "tis_weight_max": 0}
 
 
