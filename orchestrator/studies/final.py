@@ -48,12 +48,17 @@ class FinalLooks:
 
 
 def looks_left(read: Reading, study: str, again: bool) -> FinalLooks:
-    """Find the runs whose last policy is to be evaluated. Raises UserError where there is none."""
+    """Find the runs whose last policy is to be evaluated. Raises UserError where there is none.
+
+    Where some were looked at less often than others, as after an interrupted second look, it is those alone.
+    """
     statuses = {run.name: run.status for run in read.runs()}
     names = [member.run for member in read.members(study)]
     finished = [name for name in names if statuses[name] == "finished"]
     done = [name for name in finished if was_looked_at(read, name)]
-    left = finished if again else [name for name in finished if name not in done]
+    times = {name: _num_looks(read, name) for name in done}
+    behind = [name for name in finished if name not in done or (again and times[name] < max(times.values()))]
+    left = behind or (finished if again else [])
     if not finished:
         raise UserError(f"no run of study {study} is finished: the final pool is for its end")
     if not left:
@@ -67,6 +72,11 @@ def looks_left(read: Reading, study: str, again: bool) -> FinalLooks:
 def was_looked_at(read: Reading, run: str) -> bool:
     """Whether a run's last policy was evaluated on the final pool."""
     return bool(read.final_cells(run, "pass_1"))
+
+
+def _num_looks(read: Reading, run: str) -> int:
+    """How often a run's last policy was evaluated on the final pool."""
+    return sum(event.kind == FINAL and event.step == read.pulse(run).num_steps for event in read.events(run))
 
 
 def look(path: Path, looks: FinalLooks, watcher: Callback, tell: Callable[[str], None]) -> None:

@@ -73,7 +73,12 @@ def test_it_is_read_once_and_recorded_and_compared_by(
     assert after["digest"] == before["digest"]
     assert after["matrices"] == before["matrices"], "reports show what they showed"
 
-    assert evergreen("final", "trial", "--again", "--home", tmp_path).exit_code == 0
+    seen.clear()
+    monkeypatch.setattr(final_pool, "_evaluate", interrupted)
+    assert evergreen("final", "trial", "--again", "--home", tmp_path).exit_code != 0
+    monkeypatch.setattr(final_pool, "_evaluate", evaluate)
+    again = evergreen("final", "trial", "--again", "--home", tmp_path)
+    assert (again.exit_code, [line.split()[0] for line in again.stdout.splitlines()[:-1]]) == (0, ["trial.b"])
     events = evergreen("show", "trial.b", "--events", "--home", tmp_path).stdout
     assert "the final pool was read: 1 environment" in events
     assert "the final pool was read, for the 2. time" in events
