@@ -7,6 +7,8 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from environments.contracts import EnvironmentFault, RemoteFault
 from environments.display import brief
 from environments.remote.replay import LOST
-from environments.remote.servers import Servers
+from environments.remote.servers import Resting, Servers
 
 CONNECT_S = 10.0
 MOST_BYTES = 2**24  # of a reply
@@ -25,6 +27,7 @@ LONGEST_SAID = 200  # characters of what a server says of a failure
 FIRST_PAUSE_S = 0.2  # before a call is made again; doubled each time, and up to half as long again
 MOST_PAUSE_S = 5.0
 BUSY, UNAVAILABLE, TOKEN_REFUSED_BY = 429, (502, 503, 504), (401, 403)
+BUSY_SAID = f"busy ({BUSY})"
 CLOSE_S = 5.0  # for a reply to a farewell
 HEARTBEAT_S = 20.0  # of a WebSocket
 
@@ -189,10 +192,12 @@ class Client:
         except NO_ANSWER as error:
             raise self._no_answer(url, error, timeout_s) from None
         if status in UNAVAILABLE:
-            raise self._unanswered(url, _unavailable(status), again_s)
+            raise self._unanswered(url, f"unavailable ({status})", again_s)
         self.servers.answered(url)
-        if not reads_errors or status == BUSY or (token and status in TOKEN_REFUSED_BY):
-            _require_success(status, data, again_s)
+        if status == BUSY:
+            raise self._busy(url, again_s)
+        if not reads_errors or (token and status in TOKEN_REFUSED_BY):
+            _require_success(status, data)
         return data, set_cookies
 
     async def call_any(self, reply: type[R], method: str, path: str, body: Any = None, **more: Any) -> tuple[str, R]:
@@ -212,32 +217,37 @@ class Client:
             raise
 
     async def anywhere(self, work: Callable[[str], Awaitable[T]]) -> tuple[str, T]:
-        """Do a work at whichever server lets it, again and elsewhere where it is unanswered; also at which it was.
+        """Do a work at whichever server lets it; where none answers, at all of them again; also at which it was.
 
-        A server that answers otherwise than it should is not asked again, but the others are: it may have been
-        replaced by something else, have lost our token, or be the only one that is broken. Raises what the work did
-        where all answer so; RemoteFault, "no server: ...", where none answers within the time for retries. Where it is
-        known that none does, only what was under way waits: a call that failed, an episode that was lost.
+        A pause comes when all were asked, as long as they ask for, and not before. A server that answers otherwise than
+        it should is not asked again, but the others are: it may have been replaced by something else, have lost our
+        token, or be the only one that is broken. Raises what the work did where all answer so; RemoteFault, "no server:
+        ...", where none answers within the time for retries. Where it is known that none does, only what was under way
+        waits: a call that failed, an episode that was lost.
         """
-        until, pause, tried = time.monotonic() + self.limits.retry_s, FIRST_PAUSE_S, set[str]()
-        faults: dict[str, RemoteFault] = {}  # by server
+        until, pause = time.monotonic() + self.limits.retry_s, FIRST_PAUSE_S
+        faults, tried = dict[str, RemoteFault](), set[str]()  # by server; who is unanswered in this round
         cause: RemoteFault | None = LOST.get()
         while True:
             wait_s = 0.0
             try:
-                url = self.servers.pick(tried, faults)
-            except RemoteFault:
+                url = self.servers.pick({*faults, *tried})
+            except RemoteFault as none:
+                if cause is None and isinstance(none, Resting):
+                    cause = Busy(str(none)) if none.is_busy else Unanswered(str(none))
                 if faults and (cause is None or faults.keys() >= set(self.servers.urls())):
                     raise list(faults.values())[-1] from None
                 if cause is None:
                     raise
-                wait_s = self.servers.next_s()
+                wait_s = max(self.servers.next_s(faults), pause * (1 + self._jitter.random() / 2))
+                pause = min(MOST_PAUSE_S, 2 * pause)
+                tried.clear()
             else:
                 self.servers.load(url, 1)
                 try:
                     return url, await work(url)
                 except Unanswered as unanswered:
-                    cause, wait_s = unanswered, unanswered.again_s
+                    cause = unanswered
                     tried.add(url)
                 except RemoteFault as fault:
                     self.servers.failed(url, str(fault))
@@ -245,11 +255,9 @@ class Client:
                     continue
                 finally:
                     self.servers.load(url, -1)
-            wait_s = max(wait_s, pause * (1 + self._jitter.random() / 2))
             if time.monotonic() + wait_s > until:
                 raise (NoRoom if isinstance(cause, Busy) else RemoteFault)(f"no server: {cause}") from None
             await asyncio.sleep(wait_s)
-            pause = min(MOST_PAUSE_S, 2 * pause)
 
     async def socket(self, url: str, path: str) -> aiohttp.ClientWebSocketResponse:
         """Open a WebSocket at a server; raises Unanswered, or Refused."""
@@ -264,11 +272,12 @@ class Client:
                     heartbeat=HEARTBEAT_S,
                 )
         except aiohttp.WSServerHandshakeError as error:
+            again_s = _seconds(error.headers.get("Retry-After") if error.headers else None)
             if error.status in UNAVAILABLE:
-                raise self._unanswered(url, _unavailable(error.status)) from None
+                raise self._unanswered(url, f"unavailable ({error.status})", again_s) from None
             self.servers.answered(url)
             if error.status == BUSY:
-                raise Busy(_unavailable(BUSY)) from None
+                raise self._busy(url, again_s) from None
             if error.status in TOKEN_REFUSED_BY:
                 raise TokenRefused(error.status) from None
             raise Refused(error.status, "no WebSocket") from None
@@ -325,7 +334,14 @@ class Client:
 
     def _unanswered(self, url: str, cause: str, again_s: float = 0.0) -> Unanswered:
         self.servers.unanswered(url, cause)
+        if again_s:
+            self.servers.rest(url, again_s, cause)
         return Unanswered(cause, again_s)
+
+    def _busy(self, url: str, again_s: float) -> Busy:
+        if again_s:
+            self.servers.rest(url, again_s, BUSY_SAID, is_busy=True)
+        return Busy(BUSY_SAID, again_s)
 
     def _link(self) -> _Link:
         loop = asyncio.get_running_loop()
@@ -353,21 +369,15 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(data)
 
 
-def _require_success(status: int, data: bytes, again_s: float) -> None:
+def _require_success(status: int, data: bytes) -> None:
     if status < 300:
         return
     if status in TOKEN_REFUSED_BY:
         raise TokenRefused(status)
-    if status == BUSY:
-        raise Busy(_unavailable(BUSY), again_s)
     said = _said(data)
     if status >= 500:
         raise RemoteFault(f"failed: {status}{said and f' {said}'}")
     raise Refused(status, said)
-
-
-def _unavailable(status: int) -> str:
-    return "busy (429)" if status == BUSY else f"unavailable ({status})"
 
 
 class _Said(Reply):
@@ -399,8 +409,16 @@ def _cause(error: Exception) -> str:
 
 
 def _seconds(header: str | None) -> float:
-    """Read `Retry-After` in seconds; a date, or nothing, is 0."""
-    return float(header) if header is not None and header.isascii() and header.isdecimal() and len(header) < 6 else 0.0
+    """Read `Retry-After`, a number of seconds or a date, as seconds from now; anything else, or nothing, is 0."""
+    if header is None or not header.isascii():
+        return 0.0
+    if header.isdecimal():
+        return float(header)
+    try:
+        when = parsedate_to_datetime(header)
+    except (ValueError, OverflowError):
+        return 0.0
+    return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time())
 
 
 def _fault(error: ValidationError) -> str:

@@ -241,7 +241,8 @@ class EvergreenEpisode(ServedEpisode):
             except TimedOut:
                 raise
             except Unanswered as unanswered:
-                if repeat == REPEATS or str(unanswered) == "connection refused":
+                is_long = unanswered.again_s > self._client.limits.retry_s
+                if repeat == REPEATS or is_long or str(unanswered) == "connection refused":
                     raise EpisodeLost(str(unanswered)) from None
                 await asyncio.sleep(max(pause, unanswered.again_s))
                 pause *= 2

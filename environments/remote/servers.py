@@ -58,6 +58,14 @@ def read_urls(file: Path) -> list[str]:
     return urls
 
 
+class Resting(RemoteFault):
+    """All servers that may be asked want to be left alone for a while, the message: what one of them said."""
+
+    def __init__(self, cause: str, is_busy: bool) -> None:
+        super().__init__(cause)
+        self.is_busy = is_busy
+
+
 @dataclass
 class _Failures:
     """Failures in a row, of one kind, of one server."""
@@ -95,6 +103,8 @@ class _Health:
     # asked; whose episodes fail is asked where no other is left, as the cause may be the tasks, alike everywhere.
     silence: _Failures = field(default_factory=_Failures)
     episodes: _Failures = field(default_factory=_Failures)
+    rests_until: float = -math.inf  # it has asked not to be asked before
+    rest: tuple[str, bool] = ("", False)  # why, and whether as it has no room
     load: int = 0  # episodes that live or begin there
     asked_at: list[float] = field(default_factory=list)  # when the calls began that are under way, by the same clock
     has_failed_farewell: bool = False  # it failed to take a farewell, and that was told
@@ -122,21 +132,24 @@ class Servers:
                     raise
         return self._urls
 
-    def pick(self, avoid: Collection[str] = (), never: Collection[str] = ()) -> str:
-        """Choose the server with the least load, one of those to avoid only where there is no other.
+    def pick(self, never: Collection[str] = ()) -> str:
+        """Choose the server with the least load; those whose episodes fail come after the others.
 
-        Those whose episodes fail come after the others. Raises RemoteFault: all that may be asked are set aside. One
-        whose time is over is tried by a single caller.
+        Raises RemoteFault: all that may be asked are set aside; Resting: of those that are not, each has asked to be
+        left alone. One whose time is over is tried by a single caller.
         """
         with self._lock:
             now, urls = time.monotonic(), self.urls()
-            there = [url for url in urls if url not in never and self._of(url).silence.set_aside_until <= now]
+            answering = [url for url in urls if url not in never and self._of(url).silence.set_aside_until <= now]
+            there = [url for url in answering if self._of(url).rests_until <= now]
+            if answering and not there:
+                raise Resting(*self._of(answering[0]).rest)
             if not there:
                 raise RemoteFault(NONE_LEFT if urls else NONE_LISTED)
 
-            def rank(url: str) -> tuple[bool, bool, int]:
+            def rank(url: str) -> tuple[bool, int]:
                 health = self._of(url)
-                return url in avoid, health.episodes.set_aside_until > now, health.load
+                return health.episodes.set_aside_until > now, health.load
 
             url = min(there, key=rank)
             self._of(url).silence.try_once(now)
@@ -160,6 +173,12 @@ class Servers:
             if self._of(url).silence.add(cause):
                 text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
                 self._news[url, "silence"] = text
+
+    def rest(self, url: str, for_s: float, cause: str, *, is_busy: bool = False) -> None:
+        """Note that a server asks not to be asked for a while, which is heeded for `MOST_PAUSE_S` at most."""
+        with self._lock:
+            health = self._of(url)
+            health.rests_until, health.rest = time.monotonic() + min(for_s, MOST_PAUSE_S), (cause, is_busy)
 
     def succeeded(self, url: str) -> None:
         """Note that an episode has ended there as it should."""
@@ -210,13 +229,15 @@ class Servers:
                 calls.remove(begun_at)
 
     def waits_for(self) -> str | None:
-        """Say which servers are silent, and why, and which have owed an answer for long; None: all answer in time."""
+        """Say which servers are silent or ask to be left alone, and why, and which have owed an answer for long."""
         with self._lock:
             now, said = time.monotonic(), list[str]()
             for url in self.urls():
                 health = self._of(url)
                 if health.silence.num:
                     said.append(f"{url} does not answer ({health.silence.cause})")
+                elif (rests_s := health.rests_until - now) > 0:
+                    said.append(f"{url} asks not to be asked for {rests_s:.0f} s ({health.rest[0]})")
                 elif (waited_s := now - min(health.asked_at, default=now)) > LONG_S:
                     said.append(f"{url} has not answered for {waited_s:.0f} s")
         more = f" and {len(said) - MOST_NAMED} more servers" if len(said) > MOST_NAMED else ""
@@ -227,10 +248,11 @@ class Servers:
         with self._lock:
             self._of(url).load += change
 
-    def next_s(self) -> float:
+    def next_s(self, never: Collection[str] = ()) -> float:
         """Seconds until one of them may be picked; 0: now."""
         with self._lock:
-            until = min((self._of(url).silence.set_aside_until for url in self.urls()), default=math.inf)
+            asked = [self._of(url) for url in self.urls() if url not in never]
+            until = min((max(one.silence.set_aside_until, one.rests_until) for one in asked), default=math.inf)
             return max(0.0, until - time.monotonic())
 
     def _of(self, url: str) -> _Health:

@@ -398,7 +398,7 @@ def test_who_waits_long_for_a_server_hears_which_and_why(server, monkeypatch):
         heard.clear()
         scorer._told_at.clear()
         server.stop()
-        monkeypatch.setattr(environments["game"]._client, "limits", clients.Limits(1.0, 0.3, 8))
+        monkeypatch.setattr(environments["game"]._client, "limits", clients.Limits(1.0, 0.5, 8))
         assert reason(scorer, name="another").startswith("no server: ")
         assert heard[0].startswith(f"game waits: {server.url} does not answer (")
         heard.clear()
@@ -741,13 +741,57 @@ def test_a_server_whose_episodes_fail_is_asked_where_no_other_is_left(monkeypatc
     for _ in range(3):
         servers.failed("http://a", "failed: 500")
         servers.answered("http://a")
-    assert [servers.pick(), servers.pick(never=["http://b"]), servers.pick(["http://b"])] == [
-        f"http://{s}" for s in "baa"
-    ]
+    assert [servers.pick(), servers.pick(["http://b"])] == ["http://b", "http://a"]
     now[0] += 0.4
     assert [servers.pick(), servers.pick()] == ["http://a", "http://b"], "when its time is over one tries it"
     servers.succeeded("http://a")
     assert servers.pick() == "http://a"
+
+
+@pytest.mark.parametrize("kind", ["episodes", "tasks"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_where_a_server_asks_not_to_be_asked_for_a_while_another_is_asked_at_once(server, kind, status):
+    with Server() as other, scorer_of(source_of(server, other, retry_s=5.0)) as scorer:
+        game = scorer._environments["game"]
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        server.always(kind, says(status, Retry_After="60"))
+        server.log.clear()
+        played = [play(scorer, "a", "b", "short 0", name=f"row {i}") for i in range(4)]
+        assert [turn.score.value for turn in played] == [1.0] * 4
+        assert [game.task("long", 1000 * i).answer for i in range(4)] == [f"long {1000 * i}" for i in range(4)]
+        assert server.count(kind) == 1
+
+
+def test_where_all_ask_not_to_be_asked_for_longer_than_there_is_time_it_is_given_up(server):
+    with scorer_of(source_of(server)) as scorer:
+        server.next("episodes", says(429, Retry_After="Fri, 31 Dec 9999 23:59:59 GMT"))
+        assert [reason(scorer, name=f"row {i}") for i in range(3)] == ["no server: busy (429)"] * 3
+        assert server.count("episodes") == 1
+        waits = scorer._environments["game"].waits_for()
+        assert waits.startswith(f"{server.url} asks not to be asked for 1"), "two minutes at most"
+        assert waits.endswith(" s (busy (429))")
+        assert len(scorer.take_news()) == 1, "that there is no room"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_turn_that_is_to_wait_for_longer_than_there_is_time_is_taken_elsewhere(server, status):
+    with Server() as other, scorer_of(source_of(server, other, retry_s=2.0)) as scorer:
+        server.next("turns", says(status, Retry_After="5"))
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        assert (server.count("turns"), other.count("turns")) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 0.0), ("7", 7.0), ("100000", 100_000.0), ("soon", 0.0), ("-1", 0.0),
+        ("Wed, 21 Oct 2015 07:28:20 GMT", 20.0), ("Wed Oct 21 07:28:20 2015", 20.0),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", 0.0), ("Wed, 99 Oct 2015 07:28:20 GMT", 0.0),
+    ],
+)  # fmt: skip
+def test_retry_after_is_seconds_or_a_date(monkeypatch, header, seconds):
+    monkeypatch.setattr(clients.time, "time", lambda: 1_445_412_480.0)
+    assert clients._seconds(header) == seconds
 
 
 def refuses(status):
