@@ -325,6 +325,8 @@ def check_episodes(context: CheckContext) -> None:
             if fault:
                 context.find_in(task, rule, fault)
                 break
+            _check_side_by_side(context, task, first, second)
+            del first, second  # a server has only so much room
             other = tasks[(place + 1) % len(tasks)]
             if not all(_check_turns(context, task, other, replies) for replies in _scripts(task, tasks)):
                 return
@@ -429,6 +431,25 @@ def _check_turns(context: CheckContext, task: Task, other: Task, script: Iterato
             return True
     context.find_in(task, "episode-endless", f"not over after {MOST_TURNS} turns")
     return True
+
+
+def _check_side_by_side(context: CheckContext, task: Task, first: Episode, second: Episode) -> None:
+    """Have a server begin two episodes of a task before either hears a reply, as those of a group are played."""
+    if not (isinstance(first, BlockingEpisode) and isinstance(second, BlockingEpisode)):
+        return
+    replies = (UNSURE, task.answer or "")
+    alone = [context.score_elsewhere([ScoringJob(task, (reply,))])[0] for reply in replies]
+    try:
+        first.begin()
+        second.begin()
+    except RemoteFault as fault:
+        if not str(fault).startswith("no server"):  # else there is no room for two, or other checks tell
+            words = f"two episodes of one task cannot be played at the same time: {clean(str(fault))}"
+            context.find_in(task, "episode-used", words)
+        return
+    for episode, reply, expected in zip((first, second), replies, alone, strict=True):
+        if _facts(episode.step(reply)) != _facts(expected):
+            context.find_in(task, "episode-used", "a turn is another when a second episode of the task is under way")
 
 
 def _check_repeated(context: CheckContext, task: Task, number: int, episode: Episode, played: Turn) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from environments.contracts import EpisodeLost, RemoteEpisode, RemoteFault, Turn
+from environments.remote.client import BAD_REPLY, BadReply
 from environments.remote.servers import Servers
 
 NO_SCORE = "no score"
@@ -15,10 +16,15 @@ class ServedEpisode(RemoteEpisode):
 
     A server is judged by whole episodes, not by single calls: one that begins them well and scores none is no better
     than one that begins none. It did well if an episode is scored, or was cut off after turns without a fault.
+
+    `name` is what tells it from others at its server; None: nothing else is asked by the same connection. Raises
+    BadReply where another that lives has it, as the turns of both would be mixed up.
     """
 
-    def __init__(self, servers: Servers, url: str) -> None:
-        self._servers, self._url = servers, url
+    def __init__(self, servers: Servers, url: str, name: str | None) -> None:
+        if name is not None and not servers.claim(url, name):
+            raise BadReply(f"{BAD_REPLY}: it begins an episode by the name of one that lives")
+        self._servers, self._url, self._name = servers, url, name
         self._num_turns, self._is_over, self._is_judged = 0, False, False
         servers.load(url, 1)
 
@@ -30,12 +36,14 @@ class ServedEpisode(RemoteEpisode):
             self._judge(str(fault))
             if isinstance(fault, EpisodeLost):
                 self._end()
+                self._release()
             raise
         self._num_turns += 1
         if turn.done:
             is_scored = turn.score is not None and turn.score.value is not None
             self._judge(None if is_scored else (turn.score and turn.score.reason) or NO_SCORE)
             self._end()
+            self._release()
         return turn
 
     async def close(self) -> None:
@@ -44,7 +52,10 @@ class ServedEpisode(RemoteEpisode):
         self._end()
         if self._num_turns:
             self._judge(None)
-        await self._part(was_over)
+        try:
+            await self._part(was_over)
+        finally:  # not before: a farewell would end another of that name
+            self._release()
 
     @abstractmethod
     async def _answer(self, completion: str) -> Turn:
@@ -61,6 +72,11 @@ class ServedEpisode(RemoteEpisode):
             self._servers.succeeded(self._url)
         else:
             self._servers.failed(self._url, fault)
+
+    def _release(self) -> None:
+        if self._name is not None:
+            self._servers.release(self._url, self._name)
+            self._name = None
 
     def _end(self) -> None:
         if not self._is_over:

@@ -207,7 +207,7 @@ class EvergreenEpisode(ServedEpisode):
     """An episode at the server that began it."""
 
     def __init__(self, client: Client, url: str, name: str) -> None:
-        super().__init__(client.servers, url)
+        super().__init__(client.servers, url, name)
         self._client, self._path = client, f"/episodes/{quote(name)}"
         self._asked: dict[str, Any] | None = None  # the last call
 

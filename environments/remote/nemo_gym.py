@@ -109,12 +109,14 @@ class NemoGymProtocol(Protocol):
         """Seed a session with the row; its cookies are the episode."""
         row = task.data["row"]
 
-        async def seed(url: str) -> dict[str, str]:
+        async def seed(url: str) -> RemoteEpisode:
             _, cookies = await self._client.exchange("POST", url, "/seed_session", row)
-            return cookies
+            if not cookies:
+                raise BadReply(f"{BAD_REPLY}: no cookie, which would be the session")
+            return NemoGymEpisode(self._client, url, cookies, row, self._options.worth)
 
-        url, cookies = await self._client.begin(seed)
-        return NemoGymEpisode(self._client, url, cookies, row, self._options.worth)
+        _, episode = await self._client.begin(seed)
+        return episode
 
     @cached_property
     def _rows(self) -> dict[str, list[dict[str, Any]]]:
@@ -201,7 +203,7 @@ class NemoGymEpisode(ServedEpisode):
     """
 
     def __init__(self, client: Client, url: str, cookies: dict[str, str], row: Mapping[str, Any], worth: Range) -> None:
-        super().__init__(client.servers, url)
+        super().__init__(client.servers, url, json.dumps(cookies, sort_keys=True))
         self._client, self._cookies, self._row, self._worth = client, cookies, row, worth
         self._tools, self._output = _tools(row), list[dict[str, Any]]()
 

@@ -180,7 +180,7 @@ class OpenEnvEpisode(ServedEpisode):
     def __init__(
         self, client: Client, url: str, socket: aiohttp.ClientWebSocketResponse, options: OpenEnvOptions
     ) -> None:
-        super().__init__(client.servers, url)
+        super().__init__(client.servers, url, None)
         self._client, self._socket, self._options = client, socket, options
         self._return: float | None = None  # the sum of the rewards that came
 

@@ -47,6 +47,11 @@ class RemotePlay:
         play._known = self._known
         return play
 
+    async def begin(self) -> RemoteEpisode:
+        """Begin an episode that has heard nothing yet."""
+        self._episode, self._heard = await self._environment.begin(self._task), []
+        return self._episode
+
     async def turn(self, completions: Sequence[str]) -> Turn:
         """Take the turn of the last completion after the others; raises RemoteFault where no server gives one."""
         why: EpisodeLost | None = None
@@ -72,12 +77,13 @@ class RemotePlay:
 
     async def _turn(self, completions: Sequence[str]) -> Turn:
         *earlier, new = completions
-        if self._episode is None or self._heard != earlier:
+        episode = self._episode
+        if episode is None or self._heard != earlier:
             await self.close()
-            self._episode, self._heard = await self._environment.begin(self._task), []
+            episode = await self.begin()
             for number, completion in enumerate(earlier):
-                await self._replay(self._episode, number, completion)
-        turn = await self._episode.step(new)
+                await self._replay(episode, number, completion)
+        turn = await episode.step(new)
         self._heard.append(new)
         self._known[len(earlier) :] = [(new, tuple(turn.messages))]
         return turn
@@ -107,6 +113,10 @@ class BlockingEpisode(Episode):
         """Answer the policy's next completion."""
         self._completions.append(completion)
         return self._loop.run(self._step())
+
+    def begin(self) -> None:
+        """Begin it before its first turn; raises RemoteFault where no server does."""
+        self._loop.run(self._play.begin())
 
     def repeat(self) -> Turn | None:
         """Ask for the last turn once more, as `RemotePlay` does; raises RemoteFault where the server gives none."""

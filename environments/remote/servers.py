@@ -117,6 +117,7 @@ class Servers:
         self._file, self._lock = file, threading.Lock()
         self._urls = [url.rstrip("/") for url in urls]
         self._read_at, self._health = -math.inf, dict[str, _Health]()
+        self._names = set[tuple[str, str]]()  # of the episodes that live, with their servers
         self._was_full = False  # an episode found no room, and that was told
         self._news = dict[tuple[str, str], str]()  # by server and kind: what was set aside since it was taken
 
@@ -247,6 +248,18 @@ class Servers:
         """Count an episode there, or a call that may begin one; -1: it is over."""
         with self._lock:
             self._of(url).load += change
+
+    def claim(self, url: str, name: str) -> bool:
+        """Note what a server calls an episode; False: another that lives there has that name."""
+        with self._lock:
+            is_new = (url, name) not in self._names
+            self._names.add((url, name))
+            return is_new
+
+    def release(self, url: str, name: str) -> None:
+        """Note that an episode of a name lives no more."""
+        with self._lock:
+            self._names.discard((url, name))
 
     def next_s(self, never: Collection[str] = ()) -> float:
         """Seconds until one of them may be picked; 0: now."""

@@ -74,7 +74,8 @@ def counting(server):
         name = f"s{len(counters)}"
         counters[name] = (await request.json())["initial_count"]
         response = web.json_response({})
-        response.set_cookie("session", name, httponly=True, samesite="lax")
+        if (cookie := server.cookie(name)) is not None:
+            response.set_cookie("session", cookie, httponly=True, samesite="lax")
         return response
 
     async def increment_counter(request):
@@ -93,7 +94,7 @@ def counting(server):
         reward = float(counters[request.cookies["session"]] == body["expected_count"])
         return web.json_response({**body, "reward": reward, "mask_sample": False, "failure_kind": None, **server.more})
 
-    server.more = {}
+    server.more, server.cookie = {}, lambda name: name
     app = web.Application()
     app.router.add_get("/openapi.json", openapi)
     for handler in (seed_session, increment_counter, verify):
@@ -157,6 +158,21 @@ def test_a_policy_reaches_no_route_but_the_rows_tools(gym, tmp_path, said):
         (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 0), said)
     assert json.loads(turn.messages[0]["content"])["error"].startswith("a call is a JSON object")
     assert not gym.verified
+
+
+@pytest.mark.parametrize(
+    ("cookie", "reasons"),
+    [
+        (None, ["bad reply: no cookie, which would be the session"] * 2),
+        ("one for all", [None, "bad reply: it begins an episode by the name of one that lives"]),
+    ],
+)
+def test_a_session_that_cannot_be_told_from_others_is_refused(gym, tmp_path, cookie, reasons):
+    gym.cookie = lambda name: cookie
+    with scorer_of(gym_source(gym, tmp_path)) as scorer:
+        task = scorer._environments["count"].task("easy", 4)
+        turns = [turns_of(scorer, task, call(count=5), name=name)[0] for name in ("one", "another")]
+    assert [turn.score and turn.score.reason for turn in turns] == reasons
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])

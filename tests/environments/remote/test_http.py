@@ -949,6 +949,64 @@ def test_the_checker_asks_for_a_turn_twice(server, how, said):
     assert [f.sentence for f in found][:1] == ([] if said is None else [said])
 
 
+def names_by_task(server):
+    """Have a server name its episodes by their tasks, and begin one anew where it has it already."""
+
+    async def begin(request):
+        asked = await request.json()
+        answer = f"{asked['category']} {asked['index']}"
+        name = answer.replace(" ", "-")
+        server.episodes[name] = {"answer": answer, "heard": [], "said": []}
+        return web.json_response({"episode": name, "version": server.version})
+
+    server.always("episodes", begin)
+
+
+def shares_a_game(server):
+    """Have a server keep one game of each task, which the next episode of it begins anew."""
+    heard = dict[str, int]()
+
+    async def begin(request):
+        asked = await request.json()
+        heard[f"{asked['category']} {asked['index']}"] = 0
+        return await server._begin(request)
+
+    def say(episode):
+        heard[episode["answer"]] += 1
+        return {"done": True, "score": {"value": float(heard[episode["answer"]] == 1)}}
+
+    server.always("episodes", begin)
+    server._say = say
+
+
+def test_an_episode_by_the_name_of_one_that_lives_is_refused(server):
+    names_by_task(server)
+    with scorer_of(source_of(server)) as scorer:
+        task = scorer._environments["game"].task("short", 0)
+        turns = scorer.turns([ScoringJob(task, (word,), word) for word in "abc"])
+        assert [turn.score and turn.score.reason for turn in turns].count(None) == 1
+        assert [turn.score.reason for turn in turns if turn.score] == [
+            "bad reply: it begins an episode by the name of one that lives"
+        ] * 2
+        for name in ("one", "another"):  # after each other they may have the same
+            assert play(scorer, "a", "b", "short 1", index=1, name=name).score.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (names_by_task, "two episodes of one task cannot be played at the same time: bad reply: it begins an episode"),
+        (shares_a_game, "a turn is another when a second episode of the task is under way"),
+    ],
+)
+def test_the_checker_begins_two_episodes_of_a_task_before_it_steps_one(server, how, said):
+    how(server)
+    found = findings_here(source_of(server), CheckLimits(tasks=2, scan=20, budget_s=0.1))
+    (used,) = [f for f in found if f.rule == "episode-used"][:1]
+    assert used.sentence.startswith(said)
+    assert used.remedy == "have the server keep each episode's state by its own name"
+
+
 def test_the_checker_sees_an_episode_that_is_another_when_replayed(server):
     few, numbers = CheckLimits(tasks=2, scan=20, budget_s=0.1), iter(range(10**6))
     honest = server._say
