@@ -44,7 +44,7 @@ async def environment(request: web.Request) -> web.Response:
 async def tasks(request: web.Request) -> web.Response:
     """Give a page of tasks."""
     category, start, count = request.query["category"], int(request.query["start"]), int(request.query["count"])
-    return web.json_response({"tasks": [task(category, index) for index in range(start, start + count)]})
+    return web.json_response({"version": VERSION, "tasks": [task(category, start + n) for n in range(count)]})
 
 
 async def begin(request: web.Request) -> web.Response:

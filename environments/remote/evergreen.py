@@ -29,6 +29,7 @@ PROTOCOL = 1
 REPEATS = 2  # of a turn at the same server, before the episode is begun elsewhere
 GONE = (404, 409, 410)  # of an episode: not known, another turn is due, over
 DESCRIBE_S = 10.0
+OTHER_VERSION = "a server has another version now"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 EpisodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.~-]{1,200}$")]
@@ -90,6 +91,7 @@ class TasksReply(Reply):
     """`GET /tasks`."""
 
     tasks: Annotated[list[TaskReply], Field(min_length=1)]
+    version: Name | None = None
 
 
 class EpisodeReply(Reply):
@@ -132,7 +134,8 @@ class EvergreenProtocol(Protocol):
     """Servers that were written for us."""
 
     def __init__(self, client: Client) -> None:
-        self._client, self._version = client, ""
+        self._client = client
+        self._description: Description | None = None  # None: nobody asked, as where episodes are scored alone
 
     async def describe(self) -> Description:
         """Ask every server that is listed; those that answer must say the same."""
@@ -153,14 +156,16 @@ class EvergreenProtocol(Protocol):
                     f"environment {name}: {first} and {url} serve different environments (version {description.version}"
                     f" and {other.version}, or their categories): list servers of one environment"
                 )
-        self._version = description.version
+        self._description = description
+        for url, _ in found:
+            self._client.servers.vouch(url)
         remarks = tuple(f"does not answer and is tried again later: {one}" for one in silent)
         return Description(**{**vars(description), "remarks": remarks})
 
     async def tasks(self, category: str, start: int, num: int) -> Sequence[TaskText]:
-        """Get a page of tasks of whichever server answers."""
+        """Get a page of tasks of whichever server answers as one of this environment."""
         query = {"category": category, "start": str(start), "count": str(num)}
-        _, page = await self._client.call_any(TasksReply, "GET", "/tasks", query=query)
+        _, page = await self._client.anywhere(lambda url: self._tasks(url, query))
         return [TaskText(tuple(one.message() for one in task.messages), task.answer) for task in page.tasks[:num]]
 
     async def begin(self, task: Task) -> RemoteEpisode:
@@ -168,19 +173,39 @@ class EvergreenProtocol(Protocol):
         _, episode = await self._client.begin(lambda url: self._begin(url, task))
         return episode
 
+    async def _tasks(self, url: str, query: dict[str, str]) -> TasksReply:
+        page = await self._client.call(TasksReply, "GET", url, "/tasks", query=query)
+        if page.version is not None:
+            self._require_version(page.version)
+        elif self._description is not None and not self._client.servers.is_vouched(url):
+            said = await self._client.call(DescriptionReply, "GET", url, "/environment", timeout_s=self._describe_s)
+            if said.protocol != PROTOCOL or said.description() != self._description:
+                raise RemoteFault(OTHER_VERSION)
+            self._client.servers.vouch(url)
+        return page
+
     async def _begin(self, url: str, task: Task) -> RemoteEpisode:
         asked = {"category": task.category, "index": task.index}
         reply = await self._client.call(EpisodeReply, "POST", url, "/episodes", asked)
-        if self._version and reply.version != self._version:
+        try:
+            self._require_version(reply.version)
+        except RemoteFault:
             self._client.farewell_soon(url, f"/episodes/{quote(reply.episode)}")
-            raise RemoteFault("a server has another version now")
+            raise
         return EvergreenEpisode(self._client, url, reply.episode)
+
+    def _require_version(self, version: str) -> None:
+        if self._description is not None and version != self._description.version:
+            raise RemoteFault(OTHER_VERSION)
+
+    @property
+    def _describe_s(self) -> float:
+        return min(DESCRIBE_S, self._client.limits.timeout_s)
 
     async def _describe(self, url: str) -> Description | RemoteFault:
         name = self._client.name
         try:
-            timeout_s = min(DESCRIBE_S, self._client.limits.timeout_s)
-            data, _ = await self._client.exchange("GET", url, "/environment", timeout_s=timeout_s)
+            data, _ = await self._client.exchange("GET", url, "/environment", timeout_s=self._describe_s)
             spoken = self._client.read(_Spoken, data).protocol
             if spoken != PROTOCOL:
                 raise EnvironmentFault(

@@ -103,6 +103,7 @@ class _Health:
     # asked; whose episodes fail is asked where no other is left, as the cause may be the tasks, alike everywhere.
     silence: _Failures = field(default_factory=_Failures)
     episodes: _Failures = field(default_factory=_Failures)
+    is_vouched: bool = False  # it said what the environment is, and has neither failed nor been off the list since
     rests_until: float = -math.inf  # it has asked not to be asked before
     rest: tuple[str, bool] = ("", False)  # why, and whether as it has no room
     load: int = 0  # episodes that live or begin there
@@ -126,11 +127,14 @@ class Servers:
         now = time.monotonic()
         if self._file is not None and now - self._read_at > READ_EVERY_S:
             self._read_at = now
+            before = self._urls
             try:
                 self._urls = read_urls(self._file)
             except EnvironmentFault:
                 if not self._urls:
                     raise
+            for url in set(before) - set(self._urls):
+                self._of(url).is_vouched = False
         return self._urls
 
     def pick(self, never: Collection[str] = ()) -> str:
@@ -171,6 +175,7 @@ class Servers:
     def unanswered(self, url: str, cause: str) -> None:
         """Note that it does not; several times in a row set it aside."""
         with self._lock:
+            self._of(url).is_vouched = False
             if self._of(url).silence.add(cause):
                 text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
                 self._news[url, "silence"] = text
@@ -189,6 +194,7 @@ class Servers:
     def failed(self, url: str, cause: str) -> None:
         """Note that one has not, or that what was asked for is not to be had there; others come first after several."""
         with self._lock:
+            self._of(url).is_vouched = False
             if self._of(url).episodes.add(cause) and len(self._urls) > 1:
                 text = f"{url} is set aside: {FAILURES} failures in a row, the last: {cause}"
                 self._news[url, "episodes"] = text
@@ -248,6 +254,16 @@ class Servers:
         """Count an episode there, or a call that may begin one; -1: it is over."""
         with self._lock:
             self._of(url).load += change
+
+    def vouch(self, url: str) -> None:
+        """Note that a server has said what the environment is."""
+        with self._lock:
+            self._of(url).is_vouched = True
+
+    def is_vouched(self, url: str) -> bool:
+        """Whether it has, and has neither failed nor been off the list since."""
+        with self._lock:
+            return self._of(url).is_vouched
 
     def claim(self, url: str, name: str) -> bool:
         """Note what a server calls an episode; False: another that lives there has that name."""

@@ -34,6 +34,7 @@ class Server:
             self.port = found.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.version, self.protocol, self.token, self.lease_s, self.page = "7", 1, None, 60.0, 1000
+        self.version_of_tasks = True  # whether it says one with them
         self.room, self.most = 1_000_000, 0  # episodes at once: that there is room for, that there were
         self.episodes: dict[str, dict[str, Any]] = {}
         self.troubles: dict[str, deque[Trouble]] = {}
@@ -83,7 +84,8 @@ class Server:
             {"messages": [{"role": "user", "content": f"{category} {index}"}], "answer": f"{category} {index}"}
             for index in range(start, start + min(self.page, int(request.query["count"])))
         ]
-        return web.json_response({"tasks": found})
+        said = {"version": self.version} if self.version_of_tasks else {}
+        return web.json_response({**said, "tasks": found})
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()

@@ -535,8 +535,56 @@ def test_a_token_that_is_refused_later_is_told_and_masked(server, monkeypatch):
 
 def test_another_version_is_another_environment(server):
     with scorer_of(source_of(server)) as scorer:
+        play(scorer, "a")
         server.version = "8"
-        assert reason(scorer) == "a server has another version now"
+        assert reason(scorer, name="another") == "a server has another version now"
+        with pytest.raises(NoTasks, match="a server has another version now"):
+            scorer._environments["game"].task("long", 0)
+
+
+@pytest.mark.parametrize("version_of_tasks", [True, False])
+@pytest.mark.parametrize("how", ["newly listed", "replaced", "silent at first"])
+def test_tasks_of_another_version_are_none_of_ours(server, tmp_path, how, version_of_tasks):
+    urls = tmp_path / "servers.txt"
+    with Server() as other:
+        other.version_of_tasks = version_of_tasks
+        if how == "silent at first":
+            other.stop()
+        urls.write_text(server.url if how == "newly listed" else f"{other.url}\n{server.url}")
+        game = source_of(urls_file=str(urls)).create()
+        if how == "replaced":  # which shows by a call that fails
+            other.next("tasks", says(503))
+            assert game.task("long", 0).answer == "long 0"
+        if how == "silent at first":
+            other.start()
+        other.version = "8"
+        urls.write_text(f"{other.url}\n{server.url}")
+        server.log.clear()
+        assert [game.task("long", 1000 * i).answer for i in (1, 2, 3)] == ["long 1000", "long 2000", "long 3000"]
+        assert server.count("tasks") == 3
+        assert other.count("tasks") >= 3, "each was asked for first"
+        other.version = "7"
+        server.stop()
+        assert game.task("long", 9000).answer == "long 9000", "it is one of ours again"
+        server.start()
+
+
+def test_a_server_that_gives_tasks_without_their_version_is_asked_what_it_is_once(server, tmp_path):
+    server.version_of_tasks = False
+    urls = tmp_path / "servers.txt"
+    urls.write_text(server.url)
+    game = source_of(urls_file=str(urls)).create()
+    with Server() as other:
+        other.version_of_tasks = False
+        urls.write_text(f"{other.url}\n{server.url}")
+        for i in range(4):
+            game.task("long", 1000 * i)
+        assert (server.count("environment"), other.count("environment")) == (1, 1)
+        urls.write_text(server.url)
+        game.task("long", 5000)
+        urls.write_text(f"{other.url}\n{server.url}")
+        game.task("long", 6000)
+        assert (server.count("environment"), other.count("environment")) == (1, 2), "it may be another since"
 
 
 # --- servers with little room -----------------------------------------------------------------------------
