@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from environments.contracts import EnvironmentFault, RemoteFault
 from environments.display import brief
@@ -35,6 +37,8 @@ NO_ANSWER = (TimeoutError, aiohttp.ClientError, OSError)  # what the library rai
 TIMED_OUT = "timed out"  # how the reason begins of a call that took too long
 TOKEN_REFUSED = "token refused"
 BAD_REPLY = "bad reply"  # how the reason begins of a reply that is not in form
+HOLDS_TOKEN = f"{BAD_REPLY}: it holds the token of `token_env`"
+LEAST_TOKEN = 8  # characters: shorter ones stand in texts by chance
 
 # Names of a server's own, below which a reply's fault is not told apart: reasons are counted by text.
 _OPEN = frozenset({"components", "parameters", "observation", "metadata"})
@@ -44,6 +48,14 @@ class Reply(BaseModel):
     """Base of what servers say: strict types, no infinite numbers; fields that are not known here are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+def _masked(text: str, about: ValidationInfo) -> str:
+    token = (about.context or {}).get("token")
+    return text.replace(token, "***") if token else text
+
+
+Said = Annotated[str, AfterValidator(_masked)]  # a text for people: a token that it holds is masked
 
 
 class Unanswered(RemoteFault):
@@ -115,7 +127,7 @@ class Client:
     """Calls servers from whichever event loop runs: each has its own connections.
 
     `name` is the environment's; `token_env` names the variable that holds a bearer token. The token is in the header of
-    each call and nowhere else: it is masked in what servers say.
+    each call and nowhere else: where servers say it back it is masked in texts for people, and all else is a bad reply.
     """
 
     def __init__(self, name: str, servers: Servers, limits: Limits, token_env: str | None) -> None:
@@ -126,7 +138,7 @@ class Client:
         self._jitter = random.Random()  # our own: the global generator is left alone
 
     def token(self) -> str | None:
-        """Read the token; None: there is none. Raises EnvironmentFault if the variable is not set."""
+        """Read the token; None: there is none. Raises EnvironmentFault if the variable holds none that can be sent."""
         if self._token_env is None:
             return None
         token = os.environ.get(self._token_env)
@@ -134,6 +146,11 @@ class Client:
             raise EnvironmentFault(
                 f"environment {self.name}: `token_env` names {self._token_env}, which is not set here: set it"
                 f" (for scoring processes also `scoring: {{env: [{self._token_env}]}}`)"
+            )
+        if len(token) < LEAST_TOKEN:
+            raise EnvironmentFault(
+                f"environment {self.name}: {self._token_env} (`token_env`) holds a token of fewer than {LEAST_TOKEN}"
+                " characters, which replies may hold by chance: take a longer one"
             )
         return token
 
@@ -154,11 +171,29 @@ class Client:
         return self.read(reply, data)
 
     def read(self, reply: type[R], data: bytes) -> R:
-        """Read a reply of a server, the token masked in it; raises BadReply where it is not in form."""
+        """Read a reply of a server; raises BadReply where it is not in form, or holds the token."""
+        token = self.token()
         try:
-            return reply.model_validate_json(_masked(data, self.token()))
+            found = reply.model_validate_json(data, context={"token": token})
         except ValidationError as error:
             raise BadReply(f"{BAD_REPLY}: {_fault(error)}") from None
+        if token and _holds(found, token):
+            raise BadReply(HOLDS_TOKEN)
+        return found
+
+    def read_text(self, data: bytes) -> str:
+        """Read a reply that may be any text; raises BadReply where it is not UTF-8, or holds the token."""
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise BadReply(f"{BAD_REPLY}: not UTF-8") from None
+        if token := self.token():
+            with suppress(ValueError, RecursionError):  # JSON, which has other ways to write it
+                if _holds(json.loads(text), token):
+                    raise BadReply(HOLDS_TOKEN)
+            if token in text:
+                raise BadReply(HOLDS_TOKEN)
+        return text
 
     async def exchange(
         self,
@@ -186,7 +221,7 @@ class Client:
             async with link.room:
                 with self.servers.asked(url):
                     async with link.session.request(method, url + path, allow_redirects=False, **what) as response:
-                        data = _masked(await _read(response), token)
+                        data = await _read(response)
                         status, again_s = response.status, _seconds(response.headers.get("Retry-After"))
                         set_cookies = {name: morsel.value for name, morsel in response.cookies.items()}
         except NO_ANSWER as error:
@@ -197,7 +232,7 @@ class Client:
         if status == BUSY:
             raise self._busy(url, again_s)
         if not reads_errors or (token and status in TOKEN_REFUSED_BY):
-            _require_success(status, data)
+            _require_success(status, data, token)
         return data, set_cookies
 
     async def call_any(self, reply: type[R], method: str, path: str, body: Any = None, **more: Any) -> tuple[str, R]:
@@ -369,31 +404,38 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(data)
 
 
-def _require_success(status: int, data: bytes) -> None:
+def _require_success(status: int, data: bytes, token: str | None) -> None:
     if status < 300:
         return
     if status in TOKEN_REFUSED_BY:
         raise TokenRefused(status)
-    said = _said(data)
+    said = _said(data, token)
     if status >= 500:
         raise RemoteFault(f"failed: {status}{said and f' {said}'}")
     raise Refused(status, said)
 
 
 class _Said(Reply):
-    error: str
+    error: Said
 
 
-def _said(data: bytes) -> str:
+def _said(data: bytes, token: str | None) -> str:
     """Read what a server says of a failure; empty if it says nothing in form."""
     try:
-        return brief(_Said.model_validate_json(data).error, LONGEST_SAID)
+        return brief(_Said.model_validate_json(data, context={"token": token}).error, LONGEST_SAID)
     except ValidationError:
         return ""
 
 
-def _masked(data: bytes, token: str | None) -> bytes:
-    return data.replace(token.encode(), b"***") if token else data
+def _holds(value: Any, token: str) -> bool:
+    """Whether a token is in a reply, or in a part of one."""
+    if isinstance(value, str):
+        return token in value
+    if isinstance(value, BaseModel):
+        value = vars(value)
+    if isinstance(value, dict):
+        return any(_holds(part, token) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(_holds(part, token) for part in value)
 
 
 def _cause(error: Exception) -> str:

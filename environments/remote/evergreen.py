@@ -21,7 +21,7 @@ from environments.contracts import (
     Task,
     Turn,
 )
-from environments.remote.client import FIRST_PAUSE_S, Client, Refused, Reply, TimedOut, TokenRefused, Unanswered
+from environments.remote.client import FIRST_PAUSE_S, Client, Refused, Reply, Said, TimedOut, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.episode import ServedEpisode
 
@@ -107,7 +107,7 @@ class ScoreReply(Reply):
     value: float | None
     correct: bool | None = None
     components: dict[str, float] = Field(default_factory=dict)
-    reason: str | None = None
+    reason: Said | None = None
 
     def score(self) -> Score:
         """Give it as the contract has it."""

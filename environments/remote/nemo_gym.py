@@ -33,7 +33,7 @@ from environments.contracts import (
     Turn,
 )
 from environments.options import Options
-from environments.remote.client import BAD_REPLY, BadReply, Client, Reply, TimedOut, TokenRefused, Unanswered
+from environments.remote.client import BAD_REPLY, BadReply, Client, Reply, Said, TimedOut, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
 from environments.remote.episode import ServedEpisode
 from environments.remote.rewards import Range, score_of
@@ -70,7 +70,7 @@ class _Verified(Reply):
     reward: float
     reward_components: dict[str, float] = Field(default_factory=dict)
     mask_sample: bool = False
-    failure_kind: str | None = None
+    failure_kind: Said | None = None
 
 
 class _OpenApi(Reply):
@@ -229,10 +229,7 @@ class NemoGymEpisode(ServedEpisode):
             )
         number = f"call_{len(self._output)}"
         data = await self._ask(f"/{name}", arguments, reads_errors=True)  # what a tool says of a mistake is read too
-        try:
-            said = data.decode()
-        except UnicodeDecodeError:
-            raise BadReply(f"{BAD_REPLY}: not UTF-8") from None
+        said = self._client.read_text(data)
         item = {"type": "function_call", "name": name, "arguments": json.dumps(arguments), "call_id": number}
         self._output += [item, {"type": "function_call_output", "call_id": number, "output": said}]
         return said

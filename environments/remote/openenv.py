@@ -40,6 +40,7 @@ from environments.remote.client import (
     Client,
     Refused,
     Reply,
+    Said,
     TokenRefused,
     Unanswered,
     expected,
@@ -91,9 +92,21 @@ class _Metadata(Reply):
     version: str | None = None
 
 
-class _Answer(Reply):
+class _Kind(Reply):
     type: str
+
+
+class _Answer(Reply):
     data: dict[str, Any]
+
+
+class _Trouble(Reply):
+    code: Said = ""
+    message: Said = ""
+
+
+class _Error(Reply):
+    data: _Trouble
 
 
 class OpenEnvProtocol(Protocol):
@@ -213,11 +226,13 @@ class OpenEnvEpisode(ServedEpisode):
             raise BadReply(f"{BAD_REPLY}: longer than {MOST_BYTES // 2**20} MiB, or no WebSocket's")
         if heard.type is not aiohttp.WSMsgType.TEXT:
             raise EpisodeLost("connection closed")
-        answer = self._client.read(_Answer, str(heard.data).encode())
-        if answer.type == "error":
-            raise _trouble(answer.data)
-        if answer.type != "observation":
+        said = str(heard.data).encode()
+        said_kind = self._client.read(_Kind, said).type
+        if said_kind == "error":
+            raise _fault(self._client.read(_Error, said).data)
+        if said_kind != "observation":
             raise BadReply(f"{BAD_REPLY}: type: not observation")
+        answer = self._client.read(_Answer, said)
         try:
             return _Observed.model_validate(answer.data)
         except ValidationError as error:
@@ -233,11 +248,11 @@ class OpenEnvEpisode(ServedEpisode):
             await self._socket.close()
 
 
-def _trouble(data: Mapping[str, Any]) -> RemoteFault:
+def _fault(trouble: _Trouble) -> RemoteFault:
     """Tell a server's errors apart by their code."""
-    code, said = str(data.get("code", "")), brief(str(data.get("message", "")), LONGEST_SAID)
-    if code == CAPACITY_REACHED:
+    code, said = brief(trouble.code, LONGEST_SAID), brief(trouble.message, LONGEST_SAID)
+    if trouble.code == CAPACITY_REACHED:
         return Busy("busy (CAPACITY_REACHED)")
-    if code == BAD_ACTION:
-        return Refused(422, brief(code, LONGEST_SAID))
-    return RemoteFault(f"failed: {brief(code, LONGEST_SAID)}{said and f' {said}'}")
+    if trouble.code == BAD_ACTION:
+        return Refused(422, code)
+    return RemoteFault(f"failed: {code}{said and f' {said}'}")

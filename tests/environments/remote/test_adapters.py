@@ -65,6 +65,7 @@ def call(name="increment_counter", **arguments):
 def counting(server):
     """A stateful counter as NeMo Gym's example has it: sessions by cookie."""
     counters, server.asked, server.verified, server.statuses = {}, [], {}, []
+    server.proxy_text = "by a proxy"
 
     async def openapi(request):
         routes = ("/seed_session", "/verify", "/increment_counter", "/aggregate_metrics")
@@ -81,7 +82,7 @@ def counting(server):
     async def increment_counter(request):
         server.asked.append(request.cookies.get("session"))
         if server.statuses:
-            return web.Response(status=server.statuses.pop(0), text="by a proxy")
+            return web.Response(status=server.statuses.pop(0), text=server.proxy_text)
         asked = await request.json()
         if not isinstance(asked.get("count"), int):
             return web.json_response({"detail": [{"loc": ["body", "count"], "type": "int_parsing"}]}, status=422)
@@ -192,7 +193,7 @@ def test_what_a_proxy_says_is_no_word_of_a_tool(gym, tmp_path, status):
 
 
 def test_a_tool_that_refuses_our_token_is_no_tool(gym, tmp_path, monkeypatch):
-    monkeypatch.setenv("GYM_TOKEN", "secret")
+    monkeypatch.setenv("GYM_TOKEN", "hush-hush")
     gym.statuses = [401, 401]
     with scorer_of(gym_source(gym, tmp_path)) as scorer:
         (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5))
@@ -280,7 +281,7 @@ def test_what_is_no_resources_server_is_refused(tmp_path):
 
 def echoing(server):
     """A game over OpenEnv's routes: say the number that the seed hides, at most three times."""
-    server.resets, server.live, server.most = [], 0, 64
+    server.resets, server.live, server.most, server.trouble = [], 0, 64, "boom"
 
     def begun(data):
         server.resets.append(data)
@@ -318,7 +319,7 @@ def echoing(server):
                 break
             if text in ("raise", "wrong"):
                 code = {"raise": "EXECUTION_ERROR", "wrong": "VALIDATION_ERROR"}[text]
-                await made.send_json({"type": "error", "data": {"message": "boom", "code": code}})
+                await made.send_json({"type": "error", "data": {"message": server.trouble, "code": code}})
                 continue
             is_right = text == str(seed)
             observation = {"prompt": f"not {text}" if asked["data"].get("polite") else "no"}
@@ -408,13 +409,27 @@ def test_a_turn_without_a_reward_leaves_the_sum_as_it_is(env, kind, said, values
     assert [turn.score and turn.score.value for turn in turns] == values
 
 
-def test_a_token_that_openenv_says_back_is_masked(env, monkeypatch):
+def test_a_token_that_openenv_says_back_is_masked_for_people_and_refused_for_the_policy(env, monkeypatch):
     monkeypatch.setenv("GAME_TOKEN", "hush-hush")
     source = env_source(env)
     source.options["token_env"] = "GAME_TOKEN"
     with scorer_of(source) as scorer:
-        (turn,) = turns_of(scorer, scorer._environments["guess"].task("low", 7), "hush-hush")
-    assert turn.messages[0]["content"] == "not ***"
+        task = scorer._environments["guess"].task("low", 7)
+        (turn,) = turns_of(scorer, task, "hush-hush")
+        assert turn.score.reason == "bad reply: it holds the token of `token_env`"
+        env.trouble = "who says hush-hush?"
+        (turn,) = turns_of(scorer, task, "raise", name="another")
+        assert turn.score.reason == "failed: EXECUTION_ERROR who says ***?"
+
+
+@pytest.mark.parametrize("written", ["hush-hush", '{"seen": "hush\\u002dhush"}'])
+def test_a_token_that_a_tool_says_back_is_refused(gym, tmp_path, monkeypatch, written):
+    monkeypatch.setenv("GYM_TOKEN", "hush-hush")
+    gym.statuses, gym.proxy_text = [404], written
+    source = gym_source(gym, tmp_path)
+    with scorer_of(replace(source, options={**source.options, "token_env": "GYM_TOKEN"})) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5))
+    assert turn.score.reason == "bad reply: it holds the token of `token_env`"
 
 
 def test_trouble_of_openenv_is_told_apart(env):

@@ -23,6 +23,7 @@ from tests.environments.checker.here import findings_here
 from tests.environments.remote.server import Server, hangs_up, says, sleeps, wait_until, writes
 from tests.source_lines import place
 
+HELD = "bad reply: it holds the token of `token_env`"
 UNHURRIED = {"timeout_s": 20.0, "retry_s": 20.0, "patience_s": 0}  # a slow machine changes no answer
 
 
@@ -166,12 +167,12 @@ def test_servers_of_something_else_are_refused(server, monkeypatch):
     ):
         with pytest.raises(EnvironmentFault, match=said):
             source_of(server).create()
-    server.token = "right"
+    server.token = "the right one"
     with pytest.raises(EnvironmentFault, match=r"refuses the token \(HTTP 401\)"):
         source_of(server).create()
     with pytest.raises(EnvironmentFault, match="`token_env` names GAME_TOKEN, which is not set"):
         source_of(server, token_env="GAME_TOKEN").create()
-    monkeypatch.setenv("GAME_TOKEN", "right")
+    monkeypatch.setenv("GAME_TOKEN", "the right one")
     assert source_of(server, token_env="GAME_TOKEN").create().version == "7"
 
 
@@ -531,6 +532,40 @@ def test_a_token_that_is_refused_later_is_told_and_masked(server, monkeypatch):
         assert reason(scorer) == "refused: 400 you said ***"
         server.token = "another"
         assert reason(scorer) == "token refused"
+
+
+@pytest.mark.parametrize("written", ["hush/hush+1", "hush\\/hush+1", "hush/hush\\u002B1"])
+@pytest.mark.parametrize(
+    ("kind", "status", "body", "said"),
+    [
+        ("turns", 500, f'{{"error": "{"x" * 195}TOKEN"}}', f"failed: 500 {'x' * 195}***"),
+        ("turns", 200, '{"done": true, "score": {"value": null, "reason": "TOKEN ends"}}', "*** ends"),
+        ("turns", 200, '{"done": false, "messages": [{"role": "user", "content": "TOKEN"}]}', HELD),
+        ("turns", 200, '{"done": true, "score": {"value": 1, "components": {"TOKEN": 1}}}', HELD),
+        ("tasks", 200, '{"tasks": [{"messages": [{"role": "user", "content": "TOKEN"}]}]}', HELD),
+    ],
+)  # fmt: skip
+def test_a_token_is_masked_for_people_however_it_is_written_and_refused_elsewhere(
+    server, monkeypatch, written, kind, status, body, said
+):
+    async def trouble(request):
+        return web.Response(status=status, text=body.replace("TOKEN", written))
+
+    monkeypatch.setenv("GAME_TOKEN", "hush/hush+1")
+    server.next(kind, trouble)
+    with scorer_of(source_of(server, token_env="GAME_TOKEN")) as scorer:
+        if kind == "turns":
+            assert reason(scorer) == said
+        else:
+            with pytest.raises(NoTasks) as none:
+                scorer._environments["game"].task("short", 0)
+            assert none.value.reason == said
+
+
+def test_a_short_token_is_refused(server, monkeypatch):
+    monkeypatch.setenv("GAME_TOKEN", "1234567")
+    with pytest.raises(EnvironmentFault, match=r"GAME_TOKEN \(`token_env`\) holds a token of fewer than 8 characters"):
+        source_of(server, token_env="GAME_TOKEN").create()
 
 
 def test_another_version_is_another_environment(server):
