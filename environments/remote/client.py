@@ -141,11 +141,16 @@ class Client:
         """Read the token; None: there is none. Raises EnvironmentFault if the variable holds none that can be sent."""
         if self._token_env is None:
             return None
-        token = os.environ.get(self._token_env)
+        token = os.environ.get(self._token_env, "").strip()  # a line's end is what files give
         if not token:
             raise EnvironmentFault(
                 f"environment {self.name}: `token_env` names {self._token_env}, which is not set here: set it"
                 f" (for scoring processes also `scoring: {{env: [{self._token_env}]}}`)"
+            )
+        if not (token.isascii() and token.isprintable()):
+            raise EnvironmentFault(
+                f"environment {self.name}: {self._token_env} (`token_env`) holds what is no token: a character that is"
+                " not ASCII, or not printable"
             )
         if len(token) < LEAST_TOKEN:
             raise EnvironmentFault(

@@ -562,10 +562,26 @@ def test_a_token_is_masked_for_people_however_it_is_written_and_refused_elsewher
             assert none.value.reason == said
 
 
-def test_a_short_token_is_refused(server, monkeypatch):
-    monkeypatch.setenv("GAME_TOKEN", "1234567")
-    with pytest.raises(EnvironmentFault, match=r"GAME_TOKEN \(`token_env`\) holds a token of fewer than 8 characters"):
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("1234567", r"GAME_TOKEN \(`token_env`\) holds a token of fewer than 8 characters"),
+        ("hush\nhush", r"GAME_TOKEN \(`token_env`\) holds what is no token"),
+        ("hush-hüsh", r"GAME_TOKEN \(`token_env`\) holds what is no token"),
+        ("\n", "names GAME_TOKEN, which is not set"),
+    ],
+)
+def test_what_is_no_token_is_refused_by_its_variable(server, monkeypatch, token, said):
+    monkeypatch.setenv("GAME_TOKEN", token)
+    with pytest.raises(EnvironmentFault, match=said) as refused:
         source_of(server, token_env="GAME_TOKEN").create()
+    assert token.strip() == "" or token not in str(refused.value)
+
+
+def test_the_end_of_the_line_is_no_part_of_a_token(server, monkeypatch):
+    server.token = "hush-hush"
+    monkeypatch.setenv("GAME_TOKEN", "hush-hush\r\n")
+    assert source_of(server, token_env="GAME_TOKEN").create().version == "7"
 
 
 def test_another_version_is_another_environment(server):
