@@ -386,13 +386,25 @@ class Client:
     def _link(self) -> _Link:
         loop = asyncio.get_running_loop()
         if loop not in self._links:
+            tracing = aiohttp.TraceConfig()
+            tracing.on_request_redirect.append(_refuse_redirect)
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),  # episodes have cookies of their own, or none
+                trace_configs=[tracing],
             )
             rooms = [asyncio.Semaphore(self.limits.concurrency) for _ in range(2)]
             self._links[loop] = _Link(session, *rooms)
         return self._links[loop]
+
+
+async def _refuse_redirect(_session: object, _context: object, about: aiohttp.TraceRequestRedirectParams) -> None:
+    """End the handshake of a WebSocket that is sent elsewhere: the library has no option for that."""
+    response = about.response
+    response.close()
+    raise aiohttp.WSServerHandshakeError(
+        response.request_info, response.history, status=response.status, headers=response.headers
+    )
 
 
 def _headers(token: str | None) -> dict[str, str]:

@@ -282,6 +282,7 @@ def test_what_is_no_resources_server_is_refused(tmp_path):
 def echoing(server):
     """A game over OpenEnv's routes: say the number that the seed hides, at most three times."""
     server.resets, server.live, server.most, server.trouble = [], 0, 64, "boom"
+    server.sent_to = None
 
     def begun(data):
         server.resets.append(data)
@@ -297,6 +298,8 @@ def echoing(server):
         return web.json_response(begun(await request.json()))
 
     async def socket(request):
+        if server.sent_to is not None:
+            raise web.HTTPTemporaryRedirect(server.sent_to)
         made = web.WebSocketResponse()
         await made.prepare(request)
         if server.live >= server.most:
@@ -430,6 +433,25 @@ def test_a_token_that_a_tool_says_back_is_refused(gym, tmp_path, monkeypatch, wr
     with scorer_of(replace(source, options={**source.options, "token_env": "GYM_TOKEN"})) as scorer:
         (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5))
     assert turn.score.reason == "bad reply: it holds the token of `token_env`"
+
+
+def test_a_connection_that_is_sent_to_another_host_is_refused(env):
+    asked = list[str]()
+
+    def elsewhere(server):
+        async def note(request):
+            asked.append(request.path)
+            return web.Response()
+
+        app = web.Application()
+        app.router.add_get("/{path}", note)
+        return app
+
+    with Server(elsewhere) as other, scorer_of(env_source(env)) as scorer:
+        env.sent_to = f"{other.url}/ws"
+        (turn,) = turns_of(scorer, scorer._environments["guess"].task("low", 7), "7")
+        assert turn.score.reason == "refused: 307 no WebSocket"
+        assert asked == []
 
 
 def test_trouble_of_openenv_is_told_apart(env):
