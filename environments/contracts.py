@@ -75,6 +75,9 @@ def bad_value(value: object, lowest: float = 0.0, highest: float = 1.0) -> str:
     return f"{BAD_VALUE}: {what}; a value lies in {lowest:g}..{highest:g}"
 
 
+MOST_TASKS = 10**8  # of a category that ends: their random order is held in memory
+TOO_MANY = f"its size is more than {MOST_TASKS:,}: let it be endless instead (None, or null of a server)"
+
 LONGEST_CATEGORY = 100  # characters of a category's name: it stands on lines of a screen
 
 

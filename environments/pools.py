@@ -16,7 +16,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.contracts import Environment, EnvironmentFault, Flaw, Pool, Task
+from environments.contracts import MOST_TASKS, TOO_MANY, Environment, EnvironmentFault, Flaw, Pool, Task
 from environments.display import Tell, Throttle
 from environments.user_code import raised
 
@@ -166,6 +166,14 @@ def _all_held_out(environment: Environment, category: str, admission: Admission)
     )
 
 
+def _size(environment: Environment, category: str) -> int | None:
+    """Give a category's size; raises EnvironmentFault where an order of its indices would fill the memory."""
+    size = environment.size(category)
+    if size is not None and size > MOST_TASKS:
+        raise EnvironmentFault(f"{environment.name}, category {category}: {TOO_MANY}")
+    return size
+
+
 class TaskStream:
     """The tasks of a trainable category, in a seeded order that never ends; its whole state is two integers.
 
@@ -176,7 +184,7 @@ class TaskStream:
 
     def __init__(self, environment: Environment, category: str, seed: int, admission: Admission = ALL) -> None:
         self.environment, self.category, self._admission = environment, category, admission
-        self._size = environment.size(category)
+        self._size = _size(environment, category)
         self._offset = _first_index(seed)
         self._permutation = lru_cache(maxsize=2)(
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(self._size or 0)
@@ -271,7 +279,7 @@ def training_roster(
             raise _all_held_out(environment, category, admission)
         return known
     report = Throttle(tell or (lambda text: None))
-    size = environment.size(category)
+    size = _size(environment, category)
     indices = count(_first_index(seed)) if size is None else np.random.default_rng(seed).permutation(size)
     found, seen, num_stale = list[int](), set[str](), 0
     for looked_at, index in enumerate(map(int, indices)):

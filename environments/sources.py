@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from environments import registry
-from environments.contracts import LONGEST_CATEGORY, Category, Environment, EnvironmentFault, RemoteEnvironment
+from environments.contracts import (
+    LONGEST_CATEGORY,
+    MOST_TASKS,
+    TOO_MANY,
+    Category,
+    Environment,
+    EnvironmentFault,
+    RemoteEnvironment,
+)
 from environments.display import shortened
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
@@ -158,7 +166,7 @@ def category_fault(category: Category) -> str | None:
 def size_fault(size: object) -> str | None:
     """Say what is wrong with a category's number of tasks, if something is."""
     if size is None or (isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1):
-        return None
+        return None if size is None or int(size) <= MOST_TASKS else TOO_MANY
     return f"its size must be None or a whole number of at least 1, found {shortened(ascii(size))}"
 
 

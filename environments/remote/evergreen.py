@@ -33,7 +33,7 @@ OTHER_VERSION = "a server has another version now"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 EpisodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.~-]{1,200}$")]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**53)]  # as far as all who write JSON count exactly
 
 
 class MessageReply(Reply):

@@ -6,6 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, Score, types, validate
+from environments.contracts import TOO_MANY
+from environments.sources import size_fault
 
 CUSTOM = '''
 from environments import Category, Environment, Score, Task
@@ -162,3 +164,9 @@ def test_a_missing_extra_is_named_by_what_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
     with pytest.raises(EnvironmentFault, match=r"pip install 'evergreen-rl\[reasoning-gym\]'"):
         validate("reasoning_gym", {"dataset": "gcd"})
+
+
+def test_a_size_is_a_whole_number_or_none_and_no_more_than_can_be_shuffled():
+    assert [size_fault(size) for size in (None, 1, 10**8)] == [None] * 3
+    assert size_fault(10**8 + 1) == TOO_MANY
+    assert size_fault(0) == "its size must be None or a whole number of at least 1, found 0"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from environments import EnvironmentFault, EnvironmentSource, TaskStream, pool_of
+from environments import EnvironmentFault, EnvironmentSource, TaskStream, pool_of, training_roster
 from tests.environments import fakes
 
 
@@ -98,3 +98,10 @@ def test_a_category_without_a_training_task_says_what_to_do(size):
 
 def key_of(category):
     return fakes.create("fake", categories=[category]).task(category, 0).key
+
+
+@pytest.mark.parametrize("draws", [TaskStream, lambda fake, category, seed: training_roster(fake, category, seed, 9)])
+def test_a_size_whose_order_would_fill_the_memory_is_refused(draws):
+    said = "huge, category easy: its size is more than 100,000,000: let it be endless instead"
+    with pytest.raises(EnvironmentFault, match=said):
+        draws(fakes.create("huge", size=10**12), "easy", 0)

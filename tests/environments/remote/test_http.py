@@ -148,6 +148,7 @@ def test_nobody_answers():
     [
         ([], "categories: list should have at least 1 item"),
         ([{"name": "a", "size": 0}], r"categories.\*.size: input should be greater than or equal to 1"),
+        ([{"name": "a", "size": 2**70}], r"categories.\*.size: input should be less than or equal to 9007199254740992"),
         ([{"name": "a", "size": "x"}], r"categories.\*.size: input should be a valid integer"),
     ],
 )
