@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -33,16 +34,25 @@ def require_urls(urls: Sequence[str]) -> None:
     for url in urls:
         try:
             parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            has_user = "@" in parts.netloc
         except ValueError:  # brackets that do not close, a port beyond 65535
-            usable = False
-            parts = urlsplit("")
-        if parts.username is not None or parts.password is not None:
+            usable, has_user = False, "@" in url
+        if has_user or (not usable and "@" in url):
             raise ValueError("a URL holds a user or a password: name a variable that holds a token, `token_env: NAME`")
         if not usable or parts.query or parts.fragment:
-            raise ValueError(f"a server is named like {EXAMPLE}, not {url!r}")
-    if len({url.rstrip("/") for url in urls}) < len(urls):
+            shown = re.split("[?#]", url)[0]  # what follows may be secret
+            raise ValueError(f"a server is named like {EXAMPLE}, not {shown!r}{' and more' if shown != url else ''}")
+    if len(set(map(_place, urls))) < len(urls):
         raise ValueError("a server is listed twice")
+
+
+def _place(url: str) -> tuple[str, str, int, str]:
+    """Say which server a URL that can be used names, alike for all that name it."""
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else str(parts.hostname)  # in lower case
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 def read_urls(file: Path) -> list[str]:

@@ -124,7 +124,14 @@ def test_tasks_that_cannot_be_had_are_a_fault(server):
         ({}, "either `urls`, a list, or `urls_file`"),
         ({"urls": ["ftp://somewhere"]}, "named like http://127.0.0.1:8400"),
         ({"urls": ["http://me:secret@host"]}, "token_env: NAME"),
+        ({"urls": ["http://me:secret@host:99999"]}, "token_env: NAME"),
+        ({"urls": ["http://me:se/secret@host"]}, "token_env: NAME"),
+        ({"urls": ["me:secret@host:80"]}, "token_env: NAME"),
+        ({"urls": ["http://host?key=secret"]}, "not 'http://host' and more"),
+        ({"urls": ["ftp://host#secret"]}, "not 'ftp://host' and more"),
         ({"urls": ["http://a", "http://a/"]}, "listed twice"),
+        ({"urls": ["http://a", "http://A:80"]}, "listed twice"),
+        ({"urls": ["http://127.0.0.1:8400/game", "http://Localhost:8400/game/"]}, "listed twice"),
         ({"urls": ["http://a"], "token_env": "NOT A NAME"}, "token_env"),
     ],
 )
@@ -133,6 +140,16 @@ def test_options_that_cannot_be_used_are_refused(options, said):
         EnvironmentSource("game", "http", options).build()
     assert said in str(refused.value)
     assert "secret" not in str(refused.value).partition("[type=")[0]
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host:99999", "http://host?key=secret", "me:secret@host"])
+def test_a_password_in_a_url_of_a_file_is_not_told(tmp_path, url):
+    (tmp_path / "servers.txt").write_text(url)
+    with pytest.raises(EnvironmentFault, match=r"servers.txt cannot be used") as refused:
+        source_of(urls_file=str(tmp_path / "servers.txt")).build()
+    assert "secret" not in str(refused.value)
+    (tmp_path / "servers.txt").write_text("http://host/@scope/game")
+    source_of(urls_file=str(tmp_path / "servers.txt")).build()
 
 
 def test_nobody_answers():
