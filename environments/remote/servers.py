@@ -129,6 +129,7 @@ class Servers:
         self._urls = [url.rstrip("/") for url in urls]
         self._read_at, self._health = -math.inf, dict[str, _Health]()
         self._names = set[tuple[str, str]]()  # of the episodes that live, with their servers
+        self._fault_of_file = ""  # why it cannot be used now, which was told
         self._was_full = False  # an episode found no room, and that was told
         self._news = dict[tuple[str, str], str]()  # by server and kind: what was set aside since it was taken
 
@@ -138,11 +139,16 @@ class Servers:
         if self._file is not None and now - self._read_at > READ_EVERY_S:
             self._read_at = now
             before = self._urls
+            fault = ""
             try:
                 self._urls = read_urls(self._file)
-            except EnvironmentFault:
+            except EnvironmentFault as error:
                 if not self._urls:
                     raise
+                fault = str(error)
+            if fault and fault != self._fault_of_file:
+                self._news["", "file"] = f"{fault}: the list of before holds"
+            self._fault_of_file = fault
             for url in set(before) - set(self._urls):
                 self._of(url).is_vouched = False
         return self._urls
@@ -227,7 +233,10 @@ class Servers:
                 )
 
     def take_news(self) -> list[str]:
-        """Give what happened since it was last asked: who was set aside and why, has no room, takes no farewells."""
+        """Give what happened since it was last asked: who was set aside and why, has no room, takes no farewells.
+
+        Also that the file of URLs cannot be used any more.
+        """
         with self._lock:
             news, self._news = list(self._news.values()), {}
             return news

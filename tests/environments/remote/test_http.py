@@ -742,6 +742,21 @@ def test_a_list_in_a_file_is_read_again(server, tmp_path):
         assert play(scorer, "a", "b", "short 0", name="a third").score.value == 1.0, "the list of before holds"
 
 
+def test_that_a_list_in_a_file_cannot_be_used_any_more_is_told_once_for_each_cause(tmp_path):
+    urls = tmp_path / "servers.txt"
+    urls.write_text("http://a")
+    servers, told = Servers([], urls), list[list[str]]()
+    for text in ("http://a", "", "", "ftp://b", "ftp://b", "http://b", "ftp://b"):
+        urls.write_text(text)
+        assert servers.urls() == ["http://b" if len(told) > 4 else "http://a"]
+        told.append(servers.take_news())
+    assert [len(news) for news in told] == [0, 1, 0, 1, 0, 0, 1]
+    assert told[1] == [
+        f"urls_file: {urls} lists no server: write a URL like http://127.0.0.1:8400 into each line: the list of before"
+        " holds"
+    ]
+
+
 def test_a_server_that_goes_on_failing_is_set_aside_and_tried_again(server):
     with Server() as other, scorer_of(source_of(server, other)) as scorer:
         other.always("episodes", says(503))
