@@ -12,6 +12,7 @@ import weakref
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
+from sys import getsizeof
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -39,7 +40,7 @@ from environments.remote.servers import Servers, read_urls, require_urls
 
 SOURCE = "this project's protocol, docs/http_environments.md"
 
-MOST_KEPT = 2**16  # tasks
+MOST_KEPT, MOST_KEPT_BYTES = 2**16, 2**28  # tasks, and their texts
 WAIT_S = 1.0  # between two rounds of asking all servers for tasks
 END_S = 1.0  # for connections to be closed
 
@@ -121,6 +122,7 @@ class HttpEnvironment(RemoteEnvironment):
         self._client = Client(name, servers, limits, config.token_env)
         self._protocol = _protocol(config, self._client)
         self._kept: OrderedDict[tuple[str, int], TaskText] = OrderedDict()
+        self._kept_bytes = 0
 
     def open(self, tell: Tell) -> None:
         """Ask the servers what they are."""
@@ -219,9 +221,12 @@ class HttpEnvironment(RemoteEnvironment):
             self.meanwhile()
             time.sleep(WAIT_S)
         for offset, text in enumerate(found):
+            if (before := self._kept.pop((category, start + offset), None)) is not None:
+                self._kept_bytes -= _bytes(before)
             self._kept[category, start + offset] = text
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
+            self._kept_bytes += _bytes(text)
+        while len(self._kept) > len(found) and (len(self._kept) > MOST_KEPT or self._kept_bytes > MOST_KEPT_BYTES):
+            self._kept_bytes -= _bytes(self._kept.popitem(last=False)[1])
 
     def _known(self, category: str) -> str:
         if category not in self._sizes:
@@ -244,6 +249,11 @@ class HttpEnvironment(RemoteEnvironment):
         loop = EventLoop(f"environment {self.name}")
         weakref.finalize(self, _end, loop, self._client)
         return loop
+
+
+def _bytes(text: TaskText) -> int:
+    """Say what a task's text takes; a row of a file is held anyhow."""
+    return getsizeof(text.answer or "") + sum(getsizeof(message["content"]) for message in text.messages)
 
 
 def _protocol(config: Config, client: Client) -> Protocol:

@@ -91,6 +91,24 @@ def test_tasks_come_in_pages_and_are_kept(server):
         game.size("none")
 
 
+def test_of_long_tasks_fewer_are_kept(server, monkeypatch):
+    async def long_ones(request):
+        start, num = (int(request.query[key]) for key in ("start", "count"))
+        texts = [f"{index} {'x' * 1000}" for index in range(start, start + num)]
+        return web.json_response({"tasks": [{"messages": [{"role": "user", "content": text}]} for text in texts]})
+
+    server.always("tasks", long_ones)
+    game, most = source_of(server).create(), 100_000  # a page of 64 has more than half
+    monkeypatch.setattr("environments.http.MOST_KEPT_BYTES", most)
+    for index in (0, 64, 0, 128, 0):
+        assert game.task("long", index).messages[0]["content"].startswith(f"{index} x")
+        kept = sum(len(text.messages[0]["content"]) for text in game._kept.values())
+        assert 64_000 < kept < most, "the last ones that were asked for"
+    assert server.count("tasks") == 3
+    monkeypatch.setattr("environments.http.MOST_KEPT_BYTES", 1000)
+    assert game.task("long", 640).index == 640, "a page that is too long by itself is given all the same"
+
+
 def test_a_server_may_give_shorter_pages(server):
     server.page = 4
     game = source_of(server).create()
