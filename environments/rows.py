@@ -22,7 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from environments.contracts import Category, Environment, EnvironmentFault, Flaw, LazyTask, Pool, Score, Task
+from environments.contracts import (
+    Category,
+    Environment,
+    EnvironmentFault,
+    Flaw,
+    LazyTask,
+    Pool,
+    Score,
+    Task,
+    canonical,
+    key_of,
+)
 from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
@@ -209,10 +220,9 @@ class Rows(Environment):
             row = file.row(number)
             messages, truth = opened.reader.conversation(row), opened.reader.truth_of(row)
         except InvalidRow as invalid:
-            raise EnvironmentFault(
-                f"{self.name}: a row of {file.name} could be read and no longer can ({invalid}):"
-                " has the file been changed? Start again, with a file that stays as it is"
-            ) from invalid
+            raise self._changed(f"a row of {file.name} could be read and no longer can ({invalid})") from invalid
+        if key_of(canonical(messages)) != places.key(index):
+            raise self._changed(f"{file.place(number)} asks something else than when the file was gone through")
         data: Mapping[str, Any] = {"truth": truth, "row": row} if self._reward.needs_row else {"truth": truth}
 
         def reply() -> str | None:
@@ -270,6 +280,10 @@ class Rows(Environment):
         answer, data = self._config.read(completion), task.data
         attempt = Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
         return self._reward.score(attempt)
+
+    def _changed(self, what: str) -> EnvironmentFault:
+        remedy = "has the file been changed? Start again, with a file that stays as it is"
+        return EnvironmentFault(f"{self.name}: {what}: {remedy}")
 
     def _make_reward(self, config: Config) -> Reward:
         return make_reward(config.reward, config.folder)

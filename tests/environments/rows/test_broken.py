@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from environments import EnvironmentFault
+from environments.contracts import canonical, key_of
 from environments.tables import formats
 from environments.tables.row_file import LISTED
 from tests.environments.rows.making import made, make, questions, sums, write_jsonl, write_parquet
@@ -368,6 +369,18 @@ def test_rows_that_changed_under_the_environment_end_in_words(tmp_path):
     (tmp_path / "train.jsonl").write_text("{" * 500)
     with pytest.raises(EnvironmentFault, match=r"a row of train\.jsonl could be read and no longer can"):
         environment.task("all", 1)
+
+
+def test_a_row_that_asks_something_else_than_before_ends_in_words(tmp_path):
+    environment, file = made(tmp_path, sums(3)), tmp_path / "train.jsonl"
+    asked = environment.task("all", 1).messages[0]["content"]
+    with file.open("r+b") as opened:  # in place, so that the rows stand where they stood
+        changed = opened.read().replace(asked.encode(), asked.replace("1", "7").encode())
+        opened.seek(0)
+        opened.write(changed)
+    with pytest.raises(EnvironmentFault, match=r"train\.jsonl:2 asks something else than when the file was gone"):
+        environment.task("all", 1)
+    assert environment.task("all", 0).key == key_of(canonical(environment.task("all", 0).messages))
 
 
 def test_a_path_that_is_right_is_told_to_end_at_null(tmp_path):
