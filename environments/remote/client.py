@@ -236,7 +236,7 @@ class Client:
         self.servers.answered(url)
         if status == BUSY:
             raise self._busy(url, again_s)
-        if not reads_errors or (token and status in TOKEN_REFUSED_BY):
+        if not reads_errors or status < 400 or (token and status in TOKEN_REFUSED_BY):
             _require_success(status, data, token)
         return data, set_cookies
 

@@ -192,6 +192,13 @@ def test_what_a_proxy_says_is_no_word_of_a_tool(gym, tmp_path, status):
     assert f"({status})" in turn.score.reason
 
 
+def test_a_tool_that_sends_elsewhere_says_nothing(gym, tmp_path):
+    gym.statuses = [307]
+    with scorer_of(gym_source(gym, tmp_path)) as scorer:
+        (turn,) = turns_of(scorer, scorer._environments["count"].task("easy", 4), call(count=5))
+    assert turn.score.reason == "refused: 307"
+
+
 def test_a_tool_that_refuses_our_token_is_no_tool(gym, tmp_path, monkeypatch):
     monkeypatch.setenv("GYM_TOKEN", "hush-hush")
     gym.statuses = [401, 401]
