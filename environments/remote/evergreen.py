@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from environments.contracts import (
     Category,
@@ -36,6 +38,15 @@ EpisodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.~-]{1,200}$"
 Count = Annotated[int, Field(ge=1, le=2**53)]  # as far as all who write JSON count exactly
 
 
+def _finite(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what `Reply` refuses where types are said; with NaN two equal descriptions would differ."""
+    try:
+        json.dumps(parameters, allow_nan=False)
+    except ValueError:
+        raise PydanticCustomError("finite_number", "Numbers should be finite") from None
+    return parameters
+
+
 class MessageReply(Reply):
     """One message of a conversation."""
 
@@ -53,7 +64,7 @@ class CategoryReply(Reply):
     name: Name
     size: Count | None
     trainable: bool = True
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(default_factory=dict)
 
 
 class DescriptionReply(Reply):

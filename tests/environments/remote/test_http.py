@@ -184,6 +184,10 @@ def test_nobody_answers():
         ([], "categories: list should have at least 1 item"),
         ([{"name": "a", "size": 0}], r"categories.\*.size: input should be greater than or equal to 1"),
         ([{"name": "a", "size": 2**70}], r"categories.\*.size: input should be less than or equal to 9007199254740992"),
+        (
+            [{"name": "a", "size": 1, "parameters": {"x": [float("nan")]}}],
+            r"categories.\*.parameters: numbers should be finite",
+        ),
         ([{"name": "a", "size": "x"}], r"categories.\*.size: input should be a valid integer"),
     ],
 )
