@@ -21,11 +21,11 @@ from store.errors import CheckpointError, StoreError
 from store.files import refusal
 from store.ledger import Reading
 from store.ledger.query_rows import EventRow
-from store.records import CheckpointRecord, EventRecord
+from store.records import DIVERGENCE, CheckpointRecord, EventRecord
 
-KIND = "diverged"  # of the event
 NOT_FINITE = "the logits of its weights are not finite"  # why a checkpoint is passed over
 LOWER = 10  # the learning rate that is proposed is this many times lower
+INTERVENED = "intervened"  # in the event's data: weights of the boundary were good, and an intervention changed them
 
 
 def divergence_event(
@@ -33,27 +33,29 @@ def divergence_event(
 ) -> EventRecord:
     """Say where the policy diverged, and how to go on: from the last healthy boundary, with a lower learning rate.
 
+    Where an intervention made it diverge: with another list of them.
     `records` are the run's checkpoints, newest first. Raises UserError where there is none to go back to.
     """
     text = f"{DIVERGED} {at.step}: {error} (version {error.version} of the weights)"
     good = [record for record in records if _is_older(folder / record.folder, error.version)]
     if not good:
         raise UserError(f"{text}. {_no_way_back(spec, at)}")
+    is_intervened = (good[0].step, good[0].num_boundaries) == (at.step, at.num_boundaries)  # no step lies between
     stages = [record.num_boundaries - 1 for record in good if record.kind == "boundary"]
     if stages:
-        command = f"evergreen fork {spec.name} --stage {stages[0]} --set learner.lr={_lower(spec)}"
+        command, how = _fork_without(is_intervened, spec, str(stages[0]))
         where = f"the one after stage {stages[0]}" if stages[0] else "the one before stage 1"
-        text += f". `{command}` goes on more gently from the last healthy boundary, {where}"
+        text += f". `{command}` goes on {how} from the last healthy boundary, {where}"
     text += (
         f". `evergreen resume {spec.name}` takes the checkpoint of step {good[0].step}, the newest whose logits are "
-        "known to be finite, through the same steps again"
+        f"known to be finite, through the same {'interventions' if is_intervened else 'steps'} again"
     )
-    return EventRecord(KIND, text, {"version": error.version})
+    return EventRecord(DIVERGENCE, text, {"version": error.version, **({INTERVENED: True} if is_intervened else {})})
 
 
 def last_divergence(events: Sequence[EventRow]) -> EventRow | None:
     """Find the divergence that a run has not gone behind since; a run that goes back to a checkpoint forgets it."""
-    return next((event for event in reversed(events) if event.kind == KIND), None)
+    return next((event for event in reversed(events) if event.kind == DIVERGENCE), None)
 
 
 def newest_healthy(
@@ -88,10 +90,20 @@ def divergence_warnings(divergence: EventRow | None, spec: Spec) -> list[EventRe
     """Say, before the same steps are gone through again, where they led to."""
     if divergence is None:
         return []
-    before = f"{DIVERGED} {divergence.step} the last time, and the same steps follow"
+    is_intervened = INTERVENED in divergence.data
+    what = "interventions" if is_intervened else "steps"
+    before = f"{DIVERGED} {divergence.step} the last time, and the same {what} follow"
     outlook = "expect the same unless a file or the machine was at fault"
-    remedy = f"`evergreen fork {spec.name} --stage N --set learner.lr={_lower(spec)}` would go on more gently"
-    return [EventRecord("warning", f"{before}: {outlook}. {remedy}")]
+    command, how = _fork_without(is_intervened, spec, "N")
+    return [EventRecord("warning", f"{before}: {outlook}. `{command}` would go on {how}")]
+
+
+def _fork_without(is_intervened: bool, spec: Spec, stage: str) -> tuple[str, str]:
+    """Give the command of a fork without what made the policy diverge, and how that one goes on."""
+    change, how = f"learner.lr={_lower(spec)}", "more gently"
+    if is_intervened:
+        change, how = "'curriculum.boundary.interventions=[]'", "without interventions (or with another list of them)"
+    return f"evergreen fork {spec.name} --stage {stage} --set {change}", how
 
 
 def _is_older(folder: Path, version: int) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, literal, or_, sel
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
-from store.records import INTERVENTION
+from store.records import DIVERGENCE, INTERVENTION
 
 Ending = Mapping[str, Any]  # the columns of a stage that are filled in at its end
 
@@ -66,11 +66,15 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int, 
         gone = delete(table).where(table.c.run_id == run_id, table.c.after_stage >= num_boundaries)
         connection.execute(gone)
     pick, stage, checkpoint, event, sample = t.pick.c, t.stage.c, t.checkpoint.c, t.event.c, t.sample.c
+    # an evaluation after an intervention is of the boundary's own step
+    has_diverged = and_(event.kind == DIVERGENCE, event.step >= step)
     later = {
         t.pick: or_(pick.step > step, pick.stage > num_boundaries),
         t.stage: or_(stage.start_step > step, stage.stage > num_boundaries),
         t.checkpoint: or_(checkpoint.step > step, checkpoint.num_boundaries > num_boundaries),
-        t.event: or_(event.step > step, event.stage > num_boundaries, event.after_stage >= num_boundaries),
+        t.event: or_(
+            event.step > step, event.stage > num_boundaries, event.after_stage >= num_boundaries, has_diverged
+        ),
         t.sample: or_(and_(sample.after_stage.is_(None), sample.step > step), sample.after_stage >= num_boundaries),
     }
     for table, condition in later.items():

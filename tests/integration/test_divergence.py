@@ -13,9 +13,13 @@ import torch
 import orchestrator
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
+from orchestrator.measurements.aftermath import Aftermath
+from orchestrator.measurements.contracts import Findings
 from orchestrator.recording import recorder
+from orchestrator.rollout.player import Player
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.removal import plan, remove
+from policies.errors import NonFiniteLogits
 from policies.optimizer import Optimizer
 from policies.samplers.testing import random_policy
 from tests.integration.runs import ending, series, told
@@ -161,6 +165,45 @@ def test_a_checkpoint_that_the_run_went_back_behind_does_not_come_back(tmp_path:
     removed = plan(tmp_path, ["alone"])
     remove(removed.home, removed.runs[0])
     assert not (tmp_path / "alone").exists(), "what was put aside is ours"
+
+
+def test_what_an_intervention_broke_is_told_of_once_and_costs_no_fork_its_progress(tmp_path: Path) -> None:
+    """The evaluation that finds it is at the step of the boundary, whose checkpoint is healthy."""
+    broken = {"type": "shrink_perturb", "keep": 1.0, "noise": 1e38, "when": {"after": [1]}}
+    spec = alone(character="noisy")
+    spec["curriculum"]["boundary"] = {"interventions": [broken]}
+    heard = Heard()
+    assert orchestrator.run(spec, EVERY_STEP, tmp_path, watcher=heard).reason == "the policy diverged at step 3"
+    command = "evergreen fork alone --stage 1 --set 'curriculum.boundary.interventions=[]'"
+    assert f"`{command}` goes on without interventions" in heard.texts[-1]
+    assert "takes the checkpoint of step 3, the newest" in heard.texts[-1]
+    assert "through the same interventions again" in heard.texts[-1]
+    changes = ["name=mended", "curriculum.boundary.interventions=[]"]
+    orchestrator.fork("alone", 1, home=tmp_path, overrides=changes, until_step=4)
+    assert orchestrator.resume("alone", home=tmp_path, watcher=heard).reason == "the policy diverged at step 3"
+    assert any("the same interventions follow" in text and "interventions=[]" in text for text in heard.texts)
+    heard = Heard()
+    orchestrator.resume("mended", home=tmp_path, watcher=heard)
+    assert any("resumed from the checkpoint of step 4" in text for text in heard.texts)
+    assert not any("diverged" in text for text in heard.texts)
+
+
+def test_a_run_forgets_what_was_wrong_after_an_intervention_once_it_has_gone_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Aftermath, player: Player, *args: Any) -> Findings:
+        raise NonFiniteLogits("a fault of the machine", player.policy.version)
+
+    spec = alone(character="noisy")
+    spec["curriculum"]["boundary"] = {"interventions": [{"type": "shrink_perturb", "noise": 1e-3}]}
+    with monkeypatch.context() as patched:
+        patched.setattr(Aftermath, "run", fails)
+        assert orchestrator.run(spec, EVERY_STEP, tmp_path).reason == "the policy diverged at step 3"
+    orchestrator.resume("alone", home=tmp_path, until_step=4)
+    heard = Heard()
+    assert orchestrator.resume("alone", home=tmp_path, watcher=heard).status == "finished"
+    assert any("resumed from the checkpoint of step 4" in text for text in heard.texts)
+    assert not any(name.endswith(".diverged") for name in saved(tmp_path))
 
 
 def test_where_no_healthy_checkpoint_is_left_the_run_does_not_begin_anew(tmp_path: Path) -> None:

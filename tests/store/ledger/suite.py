@@ -12,6 +12,7 @@ from store.errors import LedgerError, UnknownMetric
 from store.ledger import tables
 from store.ledger.ledger import Ledger
 from store.records import (
+    DIVERGENCE,
     INTERVENTION,
     BoundaryRecord,
     CategoryRecord,
@@ -178,6 +179,21 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         ledger.rewind(run, 6, 3, is_before_intervening=True)
         assert told("puzzles") == told("fork") == earlier
         assert len(earlier) == len(before) + 2
+        ledger.remove_run(ledger.reading.run("fork").uid)
+
+    def test_a_divergence_at_the_step_that_a_run_goes_back_to_is_forgotten(self, ledger: Ledger) -> None:
+        """The evaluation after an intervention is at its boundary's step; a fork begins there too."""
+        run = example.write(ledger, "puzzles")
+
+        def divergences(name: str) -> list[int]:
+            return [one.step for one in ledger.reading.events(name) if one.kind == DIVERGENCE]
+
+        ledger.record_event(run, 6, EventRecord(DIVERGENCE, "not finite", {"version": 7}))
+        record = replace(example.run_record("fork"), lineage=LineageRecord("puzzles", 2))
+        ledger.fork_run(record, example.checkpoint_record(6, 3))
+        assert (divergences("puzzles"), divergences("fork")) == ([6], [])
+        ledger.rewind(run, 6, 3)
+        assert divergences("puzzles") == []
         ledger.remove_run(ledger.reading.run("fork").uid)
 
     def test_many_categories_are_entered_in_as_many_statements_as_few(self, ledger: Ledger) -> None:
