@@ -138,16 +138,6 @@ def of_code(part: str, is_environment: bool) -> str:
     )
 
 
-def of_fork(part: str, parent: str, is_environment: bool) -> str:
-    """Say that a fork has another environment or own part than the run that it is forked from, under the same name."""
-    if not is_environment:
-        return f"the code of {part} is not what it was for {parent} (its file)"
-    return (
-        f"{part} is not what it was for {parent} (its data, options or code): what the fork shares with that run was "
-        "measured on the earlier one"
-    )
-
-
 def end_of_stage(at: Progress) -> list[EventRecord]:
     """Say that a stop rule ended the stage, if one did."""
     if at.stop_reason is None:

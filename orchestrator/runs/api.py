@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,36 +19,27 @@ from orchestrator.locations import (
 )
 from orchestrator.numeric_guards import STOPPED_BY_GUARD
 from orchestrator.os_signals import hold, noted
-from orchestrator.recording import events as run_events
+from orchestrator.runs import forks
 from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
 from orchestrator.runs.dry_run import refuse_unusable
 from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, turns_kept, write_spec
-from orchestrator.runs.provenance import (
-    ALONE,
-    ENVIRONMENT,
-    POLICY,
-    RunRelations,
-    changed_code,
-    changed_environments,
-    differences,
-)
+from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, collecting_rarely, ended
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.spec.twin import twin_of
-from store import checkpoint_copies, checkpoints, identity
+from store import checkpoint_copies, identity
 from store.checkpoint_copies import CopyPlace
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway
-from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger, Reading
 from store.ledger.access import Patience
 from store.lock import clear_stop, run_lock
-from store.records import CheckpointRecord, EventRecord, LineageRecord
+from store.records import LineageRecord
 from store.report import write as write_report
 
 __all__ = ["Outcome", "fork", "resume", "run"]
@@ -206,7 +196,7 @@ def fork(
             raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
         kept = kept_spec(ledger.reading, parent_folder, name)
         watcher.event(kept.said(kept.spec))
-        record = boundary_checkpoint(ledger, parent_folder, name, stage)
+        record = forks.boundary_checkpoint(ledger, parent_folder, name, stage)
         parent = kept.spec if relations.member else outside_study(kept.spec, studies[name])
         checked = forked_spec(parent, spec, overrides, stage)
         if spec is None and (remark := turns_kept(checked, parent)) is not None:
@@ -221,17 +211,9 @@ def fork(
             forked = foundation.new_run(checked, replace(relations, lineage=LineageRecord(name, stage)))
             identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
             write_spec(folder, checked)
-            adopt_checkpoint(record, parent_folder, folder)
-            ledger.fork_run(forked, record)
-            before = ledger.reading.host(name)
-            now = foundation.host
-            environments = [f"{ENVIRONMENT}{one}" for one in changed_environments(before, now)]
-            changed = sorted({*environments, *changed_code(before, now)})
-            texts = [run_events.of_fork(part, name, part.startswith(ENVIRONMENT)) for part in changed]
-            read = [text for text in differences(before, now) if text.startswith(POLICY)]
-            texts += [f"{text}: what the fork shares with {name} was measured on the earlier one" for text in read]
-            events = [EventRecord("not bitwise", text) for text in texts]
-            outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation, events)
+            forks.adopt_checkpoint(record, parent_folder, folder)
+            watcher.event(forks.enter(ledger, forked, record))
+            outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)
 
 
@@ -298,31 +280,3 @@ def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:
         raise UserError(f"{spec.name} has begun stage {num_begun} already: --stages {stages} is too few")
     curriculum = spec.curriculum.model_copy(update={"stages": stages})
     return spec.model_copy(update={"curriculum": curriculum})
-
-
-def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> CheckpointRecord:
-    """Find the whole checkpoint of a run's boundary after a stage; UserError says which there are."""
-    boundaries = [r for r in ledger.reading.checkpoints(run) if r.kind == "boundary"]
-    for record in boundaries:
-        if record.num_boundaries == stage + 1:
-            checkpoints.verify(folder / record.folder, record.sha256)
-            return record
-    there = ", ".join(str(r.num_boundaries - 1) for r in reversed(boundaries)) or "none"
-    text = f"{run} has no checkpoint of the boundary after stage {stage}; there are: {there}"
-    about = ledger.reading.run(run)
-    if about.parent is not None and stage < (about.parent_stage or 0):
-        text += f"; it was forked after stage {about.parent_stage}: `evergreen fork {about.parent} --stage {stage}`"
-    raise UserError(text)
-
-
-def adopt_checkpoint(record: CheckpointRecord, parent: Path, folder: Path) -> None:
-    """Give a run's folder another's checkpoint. Its files never change, so where the disk can, they are shared."""
-
-    def link_or_copy(source: str, target: str) -> None:
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(source, target)
-
-    with new_folder(folder / record.folder) as aside:
-        shutil.copytree(parent / record.folder, aside, copy_function=link_or_copy, dirs_exist_ok=True)

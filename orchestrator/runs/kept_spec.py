@@ -22,6 +22,7 @@ from orchestrator.runs.catalog import SPEC_FILE
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
 from store import identity
+from store.checkpoints import FOLDER, MANIFEST
 from store.files import write_text
 from store.identity import PLACES
 from store.ledger import Reading
@@ -109,6 +110,10 @@ def kept_spec(reading: Reading, folder: Path, name: str) -> KeptSpec:
     if sections is None and file is not None:
         return KeptSpec(file, file)
     if sections is None or (file is None and name not in known):
+        if own is not None and own.lineage is not None and not any((folder / FOLDER).glob(f"*/{MANIFEST}")):
+            raise UserError(
+                f"{name} is a fork that was killed before it had anything: `evergreen rm {name}` removes it"
+            )
         why = problem or f"{folder / SPEC_FILE} is gone"
         kept = f". {folder / identity.FILE} has all of it but {' and '.join(PLACES)}" if own else ""
         raise UserError(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from orchestrator.errors import UserError
 from orchestrator.recording.outbox import Outbox
+from orchestrator.runs import forks
 from orchestrator.runs.catalog import is_run, known_to
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import RunRelations, run_record
@@ -26,7 +27,7 @@ from store.home import STUDIES, Home
 from store.identity import Identity
 from store.ledger import Ledger
 from store.lock import run_lock
-from store.records import CheckpointKind, CheckpointRecord, EventRecord
+from store.records import CheckpointKind, CheckpointRecord, EventRecord, LineageRecord
 from store.report import REPORT_FILE
 from store.sentences import num, what_is_missing
 
@@ -62,7 +63,7 @@ def recover(ledger: Ledger, place: Home, name: str, relations: RunRelations) -> 
             if not found:
                 text = f"the checkpoint {path.name} is not used: {wrong}"
                 events.append(EventRecord("checkpoint passed over", text))
-    done = [] if is_known else _enter(ledger, place, name, own, relations, found)
+    done = [] if is_known else _enter(ledger, place, name, own, relations, found, is_bare=not paths)
     if found:
         run = ledger.open_run(name)
         for record in reversed(found):
@@ -97,18 +98,44 @@ def _enter(
     own: Identity | None,
     relations: RunRelations,
     found: Sequence[CheckpointRecord],
+    *,
+    is_bare: bool,
 ) -> list[str]:
-    """Enter a run that the ledger does not know; a fork with its parent's history, as far as that is there."""
+    """Enter a run that the ledger does not know; a fork with its parent's history, as far as that is there.
+
+    `is_bare`: no checkpoint of it is here, so a fork was killed before it had its parent's, and gets that now.
+    """
     folder = place.run_folder(name)
     spec = kept_spec(ledger.reading, folder, name).spec
     relations, done = _relatives(ledger, place, name, own, relations)
     record = run_record(spec, relations, own.uid if own else None, own.host if own else {})
     forked_at = relations.lineage.stage + 1 if relations.lineage else None
     begun_at = [one for one in found if one.kind == "boundary" and one.num_boundaries == forked_at]
-    run = ledger.fork_run(record, begun_at[0]) if begun_at else ledger.start_run(record)
+    if relations.lineage is not None and is_bare:
+        begun_at = [_adopted(ledger, place, name, relations.lineage)]
+        done.append(f"it has the checkpoint of {relations.lineage.parent} that it begins with")
+    if begun_at:
+        forks.enter(ledger, record, begun_at[0])
+        run = ledger.open_run(name)
+    else:
+        run = ledger.start_run(record)
     is_done = bool(found) and found[0].num_boundaries == spec.curriculum.stages + 1
     ledger.set_status(run, "finished" if is_done else "stopped")
     return ["the ledger did not know the run, which was entered again from its folder", *done]
+
+
+def _adopted(ledger: Ledger, place: Home, name: str, lineage: LineageRecord) -> CheckpointRecord:
+    """Give a fork its parent's checkpoint. Raises UserError where that is not here any more."""
+    parent = place.run_folder(lineage.parent)
+    try:
+        record = forks.boundary_checkpoint(ledger, parent, lineage.parent, lineage.stage)
+    except (CheckpointError, UserError) as wrong:
+        raise UserError(
+            f"{name} is a fork that was killed before it had a checkpoint, and cannot get it any more: "
+            f"{str(wrong).removesuffix('.')}. `evergreen rm {name}` removes it"
+        ) from wrong
+    forks.adopt_checkpoint(record, parent, place.run_folder(name))
+    return record
 
 
 def _relatives(

@@ -326,9 +326,7 @@ class RunSession:
         ]
         run = self.ledger.reading.run(self.spec.name)
         if record is None and run.parent is not None:
-            raise UserError(
-                f"{run.name} has no whole checkpoint left: fork {run.parent} again after stage {run.parent_stage}"
-            )
+            raise UserError(f"{run.name} has no whole checkpoint left: {stop_reasons.begun_anew(run, self.folder)}")
         events += stop_reasons.divergence_warnings(diverged, self.spec)
         if record is None and diverged is not None:
             raise UserError(

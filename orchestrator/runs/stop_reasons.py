@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from environments import EnvironmentFault
 from orchestrator.errors import DIVERGED, EvergreenError, UserError
 from orchestrator.progress import Progress
 from orchestrator.recording.saved_state import EXPECTED, MAY_BE
+from orchestrator.runs.catalog import SPEC_FILE
 from orchestrator.spec import Spec
 from policies.errors import NonFiniteLogits, PolicyError, RankLost
 from store.checkpoints import Skipped, is_thin, newest_valid, open_checkpoint
 from store.errors import CheckpointError, StoreError
 from store.files import refusal
 from store.ledger import Reading
-from store.ledger.query_rows import EventRow
+from store.ledger.query_rows import EventRow, RunRow
 from store.records import DIVERGENCE, CheckpointRecord, EventRecord
 
 NOT_FINITE = "the logits of its weights are not finite"  # why a checkpoint is passed over
@@ -104,6 +106,14 @@ def _fork_without(is_intervened: bool, spec: Spec, stage: str) -> tuple[str, str
     if is_intervened:
         change, how = "'curriculum.boundary.interventions=[]'", "without interventions (or with another list of them)"
     return f"evergreen fork {spec.name} --stage {stage} --set {change}", how
+
+
+def begun_anew(fork: RunRow, folder: Path) -> str:
+    """Say how a fork without a whole checkpoint is begun anew: its parent has what came before."""
+    if fork.baseline_of is not None:
+        return f"`evergreen rm {fork.name}`, then `evergreen resume {fork.baseline_of}` forks it anew"
+    command = f"evergreen fork {fork.parent} --stage {fork.parent_stage or 0} --spec {quote(str(folder / SPEC_FILE))}"
+    return f"`{command}` begins it anew, under another name"
 
 
 def _is_older(folder: Path, version: int) -> bool:

@@ -107,8 +107,10 @@ class Ledger:
         run = self._access.write(what, lambda connection: _enter(connection, record), _run_of(record))
         return run or self.open_run(record.name, record.environments)
 
-    def fork_run(self, record: RunRecord, checkpoint: CheckpointRecord) -> RunHandle:
-        """Enter a run that goes on from another's checkpoint: with the other's history up to there."""
+    def fork_run(
+        self, record: RunRecord, checkpoint: CheckpointRecord, events: Sequence[EventRecord] = ()
+    ) -> RunHandle:
+        """Enter a run that goes on from another's checkpoint: with the other's history up to there, then `events`."""
         assert record.lineage is not None
         parent = self.reading.run_id(record.lineage.parent)
 
@@ -117,6 +119,7 @@ class Ledger:
             copy_history(connection, parent, run.run_id)
             rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries, is_before_intervening=True)
             connection.execute(_checkpoint(run, checkpoint))
+            _insert(connection, [(tables.event, [rows.event_row(run, checkpoint.step, one) for one in events])])
             return run
 
         what = f"The fork {record.name!r} of run {record.lineage.parent!r}"

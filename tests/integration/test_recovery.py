@@ -16,7 +16,9 @@ import yaml
 import orchestrator
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
+from orchestrator.runs import api, forks
 from orchestrator.runs.catalog import opened
+from orchestrator.runs.session import RunSession
 from store.errors import HomeError
 from store.ledger import Ledger
 from tests.conftest import Evergreen
@@ -275,27 +277,81 @@ def test_a_fork_that_only_the_older_ledger_lacks_gets_its_parents_history(finish
         assert ledger.reading.gaps("child").steps == ((4, 4),)
 
 
-@pytest.mark.parametrize("method", share(["fork_run", "adopt_checkpoint"], 1))
+@pytest.mark.parametrize(("owner", "method"), [(Ledger, "fork_run"), (forks, "adopt_checkpoint")])
 def test_a_fork_killed_before_its_row_is_a_fork_still(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, method: str
 ) -> None:
     def killed(*args: Any) -> None:
         raise Killed
 
     home = tmp_path / "home"
     shutil.copytree(finished, home)
-    owner = Ledger if method == "fork_run" else orchestrator.runs.api
     with monkeypatch.context() as patched:
         patched.setattr(owner, method, killed)
         with pytest.raises(Killed):
             orchestrator.fork("small", 2, home=home, overrides=["name=child"])
-    if method == "adopt_checkpoint":
-        with pytest.raises(UserError, match="child has no whole checkpoint left: fork small again after stage 2"):
-            orchestrator.resume("child", home=home)
-        return
-    orchestrator.resume("child", home=home)
+    heard = Listening()
+    orchestrator.resume("child", home=home, watcher=heard)
     assert told(home, "child")["digest"] == told(home, "small")["digest"]
     assert told(home, "child")["parent"] == {"name": "small", "after_stage": 2}
+    assert any("it has the checkpoint of small" in text for text in heard.texts) == (method != "fork_run")
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "why"),
+    [
+        (forks, "adopt_checkpoint", "cannot get it any more: .* has changed since it was written"),
+        (api, "write_spec", "killed before it had anything"),
+    ],
+)
+def test_a_fork_that_cannot_go_on_before_its_first_checkpoint_says_what_to_do(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evergreen: Evergreen,
+    owner: Any,
+    method: str,
+    why: str,
+) -> None:
+    def killed(*args: Any) -> None:
+        raise Killed
+
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, method, killed)
+        with pytest.raises(Killed):
+            orchestrator.fork("small", 2, home=home, overrides=["name=child"])
+    boundary = home / "small" / "checkpoints" / "step-000006-boundary-003"
+    (boundary / "progress" / "state.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"{why}.*`evergreen rm child` removes it"):
+        orchestrator.resume("child", home=home)
+    assert evergreen("rm", "child", "--yes", "--home", home).exit_code == 0
+    assert not (home / "child").exists()
+
+
+def test_a_fork_killed_after_its_row_still_says_in_what_it_is_not_its_parent(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> None:
+        raise Killed
+
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    monkeypatch.setattr(forks, "changed_environments", lambda before, now: ["book"])
+    heard = Listening()
+    orchestrator.fork("small", 2, home=home, overrides=["name=whole"], until_step=7, watcher=heard)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunSession, "go_on", killed)
+        with pytest.raises(Killed):
+            orchestrator.fork("small", 2, home=home, overrides=["name=cut"])
+    orchestrator.resume("cut", home=home, until_step=7)
+    whole, cut = (
+        [event["text"] for event in told(home, name)["events"] if event["kind"] == "not bitwise"]
+        for name in ("whole", "cut")
+    )
+    assert cut == whole == [text for text in heard.texts if text.startswith("environment book is not what it was")]
+    assert len(cut) == 1
 
 
 @pytest.mark.slow

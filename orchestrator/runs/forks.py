@@ -1,0 +1,75 @@
+"""What a fork has of its parent: slices, the checkpoint of a boundary, the history up to there. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import UserError
+from orchestrator.runs.provenance import ENVIRONMENT, POLICY, changed_code, changed_environments, differences
+from store import checkpoints
+from store.files import new_folder, write_bytes
+from store.identity import SLICES
+from store.ledger import Ledger
+from store.records import CheckpointRecord, EventRecord, RunRecord
+
+
+def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> CheckpointRecord:
+    """Find the whole checkpoint of a run's boundary after a stage; UserError says which there are."""
+    boundaries = [r for r in ledger.reading.checkpoints(run) if r.kind == "boundary"]
+    for record in boundaries:
+        if record.num_boundaries == stage + 1:
+            checkpoints.verify(folder / record.folder, record.sha256)
+            return record
+    there = ", ".join(str(r.num_boundaries - 1) for r in reversed(boundaries)) or "none"
+    text = f"{run} has no checkpoint of the boundary after stage {stage}; there are: {there}"
+    about = ledger.reading.run(run)
+    if about.parent is not None and stage < (about.parent_stage or 0):
+        text += f"; it was forked after stage {about.parent_stage}: `evergreen fork {about.parent} --stage {stage}`"
+    raise UserError(text)
+
+
+def adopt_checkpoint(record: CheckpointRecord, parent: Path, folder: Path) -> None:
+    """Give a run's folder another's slices and checkpoint. Its files never change: where the disk can, they are shared.
+
+    The checkpoint comes last: once it is there, the run needs its parent's folder for nothing that it begins with.
+    """
+    if (parent / SLICES).is_file():
+        write_bytes(folder / SLICES, (parent / SLICES).read_bytes())
+    source = parent / record.folder
+    with new_folder(folder / record.folder) as aside:
+        for path in sorted(source.rglob("*")):
+            target = aside / path.relative_to(source)
+            if path.is_dir():
+                target.mkdir()
+                continue
+            try:
+                os.link(path, target)
+            except OSError:  # another file system, or one without links
+                shutil.copy2(path, target)
+
+
+def enter(ledger: Ledger, forked: RunRecord, checkpoint: CheckpointRecord) -> list[str]:
+    """Enter a fork that has its first checkpoint, with its parent's history; says what is not bit for bit with that."""
+    assert forked.lineage is not None
+    texts = _not_bitwise(forked.lineage.parent, ledger.reading.host(forked.lineage.parent), forked.host)
+    ledger.fork_run(forked, checkpoint, [EventRecord("not bitwise", text) for text in texts])
+    return texts
+
+
+def _not_bitwise(parent: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what a fork has under the same name and is another than its parent's: environments, own parts, the policy."""
+    shared = f"what the fork shares with {parent} was measured on the earlier one"
+    environments = [f"{ENVIRONMENT}{one}" for one in changed_environments(before, now)]
+    changed = sorted({*environments, *changed_code(before, now)})
+    texts = [
+        f"{part} is not what it was for {parent} (its data, options or code): {shared}"
+        if part.startswith(ENVIRONMENT)
+        else f"the code of {part} is not what it was for {parent} (its file)"
+        for part in changed
+    ]
+    read = [text for text in differences(before, now) if text.startswith(POLICY)]
+    return [*texts, *(f"{text}: {shared}" for text in read)]
