@@ -149,6 +149,25 @@ def refuse_moving_reference(spec: Spec) -> None:
         )
 
 
+def require_base(planned: Sequence[Planned], first: int, end: int, weights_of: Callable[[int], Path | None]) -> None:
+    """Refuse to go on without the weights of the start, if boundaries from `first` to before `end` may ask for them.
+
+    `weights_of`: the weights after a stage; None: they are not here.
+    """
+    for one in planned:
+        if "base" in one.intervention.reads and any(map(one.condition.may_hold, range(first, end))):
+            _required(weights_of(0), one, "base")
+
+
+def _required(folder: Path | None, one: Planned, origin: Origin) -> Path:
+    if folder is None:
+        raise UserError(
+            f"curriculum.boundary.interventions.{one.number}: {one.kind} reads the weights of {WORDS[origin]}, and "
+            "their checkpoint is not here any more. Put it back, or fork the run with another list of interventions"
+        )
+    return folder
+
+
 @dataclass(frozen=True)
 class Interventions:
     """Decides and does what the spec says is done to the policy between two stages."""
@@ -163,11 +182,8 @@ class Interventions:
 
     def require_origins(self, at: Progress) -> None:
         """Refuse to go on without the weights of the start, if a later boundary may ask for them."""
-        stages = range(max(1, at.intervened_after + 1), at.num_stages)
-        for one in self.planned:
-            reads_base = "base" in one.intervention.reads and any(map(one.condition.may_hold, stages))
-            if reads_base and at.num_boundaries > 0:
-                self._folder(one, "base", at)
+        if at.num_boundaries > 0:
+            require_base(self.planned, max(1, at.intervened_after + 1), at.num_stages, self.weights_of)
 
     def decide(self, at: Progress, measured: Callable[[Collection[str]], Measured]) -> Decision:
         """Ask every condition; one whose value was not measured does not hold, and says so once in a run."""
@@ -232,13 +248,7 @@ class Interventions:
 
     def _folder(self, one: Planned, origin: Origin, at: Progress) -> Path:
         """Find saved weights. Raises UserError: they are not here any more."""
-        folder = self.weights_of(0 if origin == "base" else at.stage - 1)
-        if folder is None:
-            raise UserError(
-                f"curriculum.boundary.interventions.{one.number}: {one.kind} reads the weights of {WORDS[origin]}, and "
-                "their checkpoint is not here any more. Put it back, or fork the run with another list of interventions"
-            )
-        return folder
+        return _required(self.weights_of(0 if origin == "base" else at.stage - 1), one, origin)
 
     def _training_tasks(self, num: int) -> list[Task]:
         """Take the first training tasks, as many of every category as come together to `num`."""

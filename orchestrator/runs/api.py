@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from orchestrator.callbacks import Callback, Watcher, together
 from orchestrator.errors import UserError
+from orchestrator.interventions import require_base
 from orchestrator.locations import (
     Sections,
     completed_url,
@@ -19,6 +21,7 @@ from orchestrator.locations import (
 )
 from orchestrator.numeric_guards import STOPPED_BY_GUARD
 from orchestrator.os_signals import hold, noted
+from orchestrator.recording.saved_state import weights_after
 from orchestrator.runs import forks
 from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
@@ -202,16 +205,21 @@ def fork(
         if spec is None and (remark := turns_kept(checked, parent)) is not None:
             watcher.event([remark])
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
-        weights = parent_folder / record.folder / WEIGHTS
+        weights, weights_of = parent_folder / record.folder / WEIGHTS, partial(weights_after, place, name)
         foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)
+        require_base(foundation.interventions, max(1, stage), checked.curriculum.stages, weights_of)
         _refuse_twin(checked, foundation)
         hold()
         with place.new_run_folder(checked.name, taken) as folder:
             checked = checked.model_copy(update={"name": folder.name})
             forked = foundation.new_run(checked, replace(relations, lineage=LineageRecord(name, stage)))
-            identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
-            write_spec(folder, checked)
-            forks.adopt_checkpoint(record, parent_folder, folder)
+            try:
+                identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
+                write_spec(folder, checked)
+                forks.adopt_checkpoint(record, parent_folder, folder)
+            except OSError:  # there is no run yet, and nothing is left of it
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             watcher.event(forks.enter(ledger, forked, record))
             outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)

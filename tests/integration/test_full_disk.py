@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,27 @@ def test_a_warm_start_that_cannot_be_kept_stops_the_run(
     assert f"{tmp_path / 'small'} cannot be written: No space left on device. It has no checkpoint yet" in said
     monkeypatch.undo()
     assert evergreen("resume", "small", "--home", tmp_path, "--until-step", 1).exit_code == 75
+
+
+def test_a_fork_that_has_no_room_for_its_checkpoint_is_not_begun(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: object, target: object, **how: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def is_full(source: object, target: object, **how: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+
+    run(alone(), home=tmp_path, until_step=4)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", refused)
+        patched.setattr(shutil, "copy2", is_full)
+        failed = evergreen("fork", "alone", "--stage", 1, "--set", "name=child", "--home", tmp_path)
+    assert failed.exit_code == 2
+    said = " ".join(failed.stderr.split())
+    assert f"{tmp_path / 'child' / 'checkpoints' / 'step-000003-boundary-002'} cannot be written: No space left" in said
+    assert not (tmp_path / "child").exists()
+    assert evergreen("fork", "alone", "--stage", 1, "--set", "name=child", "--home", tmp_path).exit_code == 0
 
 
 def test_a_run_whose_spec_cannot_be_written_is_not_begun(

@@ -277,6 +277,15 @@ def test_without_the_weights_of_the_start_it_does_not_go_on(tmp_path: Path) -> N
         resume("lost", home=tmp_path)
 
 
+def test_a_fork_that_would_read_weights_that_are_gone_is_not_begun(tmp_path: Path) -> None:
+    run(alone("lost", steps=1, stages=2), home=tmp_path)
+    prune(tmp_path, ["lost"], boundaries=True)
+    more = ["name=child", "curriculum.stages=4", "curriculum.boundary.interventions=base_fusion"]
+    with pytest.raises(UserError, match=r"interventions.0: base_fusion reads the weights of the start of the run, and"):
+        fork("lost", 2, home=tmp_path, overrides=more)
+    assert not (tmp_path / "child").exists()
+
+
 def test_pruning_keeps_what_interventions_will_read(home: Path, tmp_path: Path) -> None:
     run(whole(), home=tmp_path, until_step=3)
     prune(tmp_path, ["whole"], boundaries=True)
