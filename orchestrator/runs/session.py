@@ -293,14 +293,23 @@ class RunSession:
         return [EventRecord("checkpoint passed over", text)]
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:
-        """Name the environments that joined at a fork: no boundary measured them. One may leave others out."""
+        """Name the environments that join at the boundary that a fork begins at, and are not measured yet.
+
+        They are new to the run that came to that boundary. That no record measured them says nothing: a boundary may
+        leave environments out, and earlier ones may be lost with a ledger.
+        """
         if progress.num_boundaries <= progress.stage:
             return []
         read, after = self.ledger.reading, progress.num_boundaries - 1
-        if after not in {boundary.after_stage for boundary in read.boundaries(self.spec.name)}:
-            return []  # the record lost it, so it does not tell
+        came_there = read.run(self.spec.name)
+        while came_there.parent is not None and came_there.parent_stage == after:
+            came_there = read.run(came_there.parent)
+        known = read.spec(came_there.name)["environments"]
+        new = [name for name in parts.environments if name not in known]
+        if not new or after not in {boundary.after_stage for boundary in read.boundaries(self.spec.name)}:
+            return []  # without the boundary there is nothing that they could join
         measured = read.measured(self.spec.name)
-        return [name for name in parts.environments if name not in measured]
+        return [name for name in new if name not in measured]
 
     def _warnings(self) -> list[EventRecord]:
         return [EventRecord("warning", text) for text in self.spec.warnings()]

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.curriculum import Curriculum
 from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
 from store.records import INTERVENTION
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, ending, kill, told
-from tests.orchestrator.specs import Raw, small
+from tests.orchestrator.specs import Raw, alone, small
 
 HERE = "scoring.isolation=none"
 SHARE = ["evaluate.share=0.01", "evaluate.within=3"]
@@ -87,6 +88,27 @@ def test_a_stopped_run_does_not_fill_the_holes_of_its_last_boundary(tmp_path: Pa
     run(spec("part"), [HERE, *SHARE], home=tmp_path, until_step=2)
     resume("part", home=tmp_path)
     assert seen(tmp_path, "part") == SEEN
+
+
+def test_what_no_boundary_of_a_lost_ledger_measured_is_not_taken_for_new(tmp_path: Path) -> None:
+    run(spec("part"), [HERE, *SHARE, "checkpoint.background=false"], home=tmp_path, until_step=3)
+    for file in tmp_path.glob("evergreen.db*"):
+        file.unlink()
+    with pytest.raises(Killed):  # after the checkpoint of a boundary that leaves environments out
+        resume("part", home=tmp_path, watcher=At(1, kill, ["stage"]))
+    resume("part", home=tmp_path, until_step=5)
+    assert seen(tmp_path, "part") == {"2": SEEN["2"]}
+
+
+def test_a_fork_of_a_fork_has_joined_what_its_parent_was_killed_before_measuring(tmp_path: Path) -> None:
+    run(alone(steps=1), home=tmp_path)
+    joins = ["environments.more={type: codebook, categories: {'2': 2}, keys: 6}", "checkpoint.background=false"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Curriculum, "welcome", lambda *args: kill())
+        with pytest.raises(Killed):
+            fork("alone", 1, overrides=[*joins, "name=cut"], home=tmp_path)
+    fork("cut", 1, overrides=["name=whole"], home=tmp_path)
+    assert seen(tmp_path, "whole") == {"0": {"one"}, "1": {"one", "more"}, "2": {"one", "more"}}
 
 
 @pytest.mark.slow
