@@ -321,7 +321,8 @@ class RunSession:
         """Open the newest checkpoint of whole files and healthy weights; tell which were passed over, and why."""
         found, events = self._find_outbox()
         records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
-        diverged = stop_reasons.last_divergence(self.ledger.reading.events(self.spec.name))
+        told = self.ledger.reading.events(self.spec.name)
+        diverged = stop_reasons.last_divergence(told)
         record, skipped = stop_reasons.newest_healthy(self.folder, records, diverged)
         refuse_exchanged(self.folder, [one.record for one in skipped])
         self._diverged = [one.record for one in skipped if one.reason == stop_reasons.NOT_FINITE]
@@ -344,14 +345,13 @@ class RunSession:
             )
         if record is None:
             return None, [*events, EventRecord("resumed", "no checkpoint yet: the run begins at step 0")]
-        begun_at = (run.parent_stage or 0) + 1
-        is_new = run.parent is not None and record.kind == "boundary" and record.num_boundaries == begun_at
-        text = (
-            f"forked from {run.parent} after stage {run.parent_stage}"
-            if is_new
-            else f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
-        )
-        events.append(EventRecord(DECISION if is_new else "resumed", text))
+        forked = f"forked from {run.parent} after stage {run.parent_stage}"
+        is_first = record.kind == "boundary" and record.num_boundaries == (run.parent_stage or 0) + 1
+        if run.parent is not None and is_first and forked not in {event.text for event in told}:
+            events.append(EventRecord(DECISION, forked))
+        else:
+            text = f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
+            events.append(EventRecord("resumed", text))
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED, MAY_BE), events
 
     def _find_outbox(self) -> tuple[list[CheckpointRecord], list[EventRecord]]:

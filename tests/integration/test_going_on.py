@@ -111,6 +111,17 @@ def cells(home: Path, name: str) -> list[Any]:
         return ledger.reading.matrix(name, "pass_1")
 
 
+def test_a_fork_that_is_killed_before_its_second_checkpoint_says_once_where_it_comes_from(tmp_path: Path) -> None:
+    orchestrator.run(alone(), home=tmp_path, until_step=4)
+    with pytest.raises(Killed):
+        orchestrator.fork("alone", 1, home=tmp_path, overrides=["name=cut"], watcher=At(1, kill))
+    with pytest.raises(Killed):
+        orchestrator.resume("cut", home=tmp_path, watcher=At(1, kill))
+    texts = [event["text"] for event in told(tmp_path, "cut")["events"]]
+    assert texts.count("forked from alone after stage 1") == 1
+    assert texts.count("resumed from the checkpoint of step 3, with the spec the run began with") == 1
+
+
 @pytest.mark.parametrize("moment", share([1, 2, 5], 1))
 @pytest.mark.slow
 def test_a_fork_with_a_new_environment_survives_a_kill(home: Path, tmp_path: Path, moment: int) -> None:
