@@ -163,7 +163,9 @@ def export_weights(
         records = [r for r in records if r.kind == "boundary" and r.num_boundaries == stage + 1]
     record, skipped = checkpoints.newest_valid(home.run_folder(run), records)
     if record is None:
-        why = f": {skipped[0].reason}" if skipped else ""
+        why = f": {skipped[0].reason.removesuffix('.')}" if skipped else ""
+        if stage is None:
+            raise UserError(f"{run} has no whole checkpoint{why}")
         done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
         raise UserError(f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}")
     source = home.run_folder(run) / record.folder / checkpoints.WEIGHTS

@@ -25,6 +25,7 @@ from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import differences, versions
 from orchestrator.runs.recovery import unrecorded
+from orchestrator.runs.stop_reasons import begun_anew
 from orchestrator.runs.tracker_process import job_of
 from policies.errors import PolicyError
 from policies.samplers.serving.server_list import ServerList
@@ -175,7 +176,10 @@ def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, no
             older = "begins at step 0" if sound is None else f"takes that of step {sound}"
         remedy = f"`evergreen resume {run.name}` passes it over and {older}"
         if now == "finished":
-            remedy = f"what is told of it stays; `evergreen fork {run.name} --stage N` goes on from one that holds"
+            anew = f"; `evergreen fork {run.name} --stage N` goes on from one that holds"
+            remedy = f"what is told of it stays{anew if sound is not None else ''}"
+        elif sound is None and run.parent is not None:
+            remedy = f"no other is whole: {begun_anew(run, folder)}"
         yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {fault}", remedy)
     # one that was being written when the run was killed is no news
     for path in unrecorded(folder, records) if now not in ("running", "killed") else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -20,6 +21,7 @@ from typing import Any, ClassVar
 import pytest
 
 import orchestrator
+from orchestrator.errors import UserError
 from orchestrator.package_names import version_of
 from orchestrator.runs import diagnosis, provenance, tracker_process
 from orchestrator.runs.catalog import opened
@@ -99,6 +101,21 @@ def test_where_no_checkpoint_is_whole_none_is_promised(evergreen: Evergreen, hom
     shutil.rmtree(home / "cut" / "checkpoints")
     remedies = {one["remedy"] for one in found(evergreen, home, "cut") if one["severity"] == "error"}
     assert remedies == {"`evergreen resume cut` passes it over and begins at step 0"}
+
+
+def test_a_fork_without_a_whole_checkpoint_is_not_promised_to_go_on(evergreen: Evergreen, home: Path) -> None:
+    orchestrator.fork("cut", 1, home=home, overrides=["name=child"], until_step=4)
+    for one in (home / "child" / "checkpoints").iterdir():
+        (one / "manifest.json").unlink()
+    remedies = {one["remedy"] for one in found(evergreen, home, "child") if one["severity"] == "error"}
+    command = f"`evergreen fork cut --stage 1 --spec {home / 'child' / 'spec.yaml'}` begins it anew, under another name"
+    assert remedies == {f"no other is whole: {command}"}
+    with pytest.raises(UserError) as refused:
+        orchestrator.resume("child", home=home)
+    assert str(refused.value) == f"child has no whole checkpoint left: {command}", "as doctor says"
+    words = re.findall(r"`evergreen ([^`]*)`", command)[0].split()
+    assert evergreen(*words, "--home", home).exit_code == 0
+    assert (home / "child-2").is_dir()
 
 
 class Hearing(orchestrator.Callback):

@@ -229,6 +229,19 @@ def test_what_is_not_there_is_told_with_what_there_is(
     assert message in result.stderr
 
 
+def test_weights_of_no_whole_checkpoint_are_not_those_of_a_stage(
+    finished: Path, tmp_path: Path, evergreen: Evergreen
+) -> None:
+    home = Path(shutil.copytree(finished, tmp_path / "home"))
+    for manifest in (home / "small" / "checkpoints").glob("*/manifest.json"):
+        manifest.unlink()
+    result = evergreen("weights", "small", tmp_path / "weights", "--home", home)
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 2
+    assert re.search(r"small has no whole checkpoint: \S+ is missing", said)
+    assert "stage" not in said
+
+
 def test_weights_are_never_written_over_a_folder(finished: Path, tmp_path: Path, evergreen: Evergreen) -> None:
     result = evergreen("weights", "small", tmp_path, "--home", finished)
     assert result.exit_code == 2
