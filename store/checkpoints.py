@@ -235,8 +235,9 @@ def newest_valid(
 
 
 def thinnable(records: Records) -> list[CheckpointRecord]:
-    """Choose whose optimiser state is not needed to resume: of lasting ones, all but the newest; the first has none."""
-    return [record for record in records if record.kind in LASTING and record.step > 0][NUM_WHOLE:]
+    """Choose whose optimiser state is not needed to resume: all of boundaries but the newest; the first has none."""
+    lasting, newest = _of_boundaries(records, NUM_WHOLE)
+    return [record for record in lasting if record.step > 0 and record.num_boundaries not in newest]
 
 
 def read_by_interventions(records: Records) -> set[str]:
@@ -269,11 +270,16 @@ def superfluous(
     What an intervention made of a boundary is the boundary's. `needed`: folders that stay in any case.
     """
     between = [record for record in records if record.kind not in LASTING]
-    lasting = [record for record in records if record.kind in LASTING]
-    newest = list(dict.fromkeys(record.num_boundaries for record in lasting))[:boundaries]
+    lasting, newest = _of_boundaries(records, boundaries)
     kept = [*records[:1], *between[:keep], *(record for record in lasting if record.num_boundaries in newest)]
     stays = {record.folder for record in kept} | set(needed)
     return [record for record in records if record.folder not in stays]
+
+
+def _of_boundaries(records: Records, number: int | None) -> tuple[list[CheckpointRecord], list[int]]:
+    """Take the checkpoints of boundaries, and name so many newest boundaries; None: all. One may have two of them."""
+    lasting = [record for record in records if record.kind in LASTING]
+    return lasting, list(dict.fromkeys(record.num_boundaries for record in lasting))[:number]
 
 
 def delete(run_folder: Path, records: Records, remove: Callable[[Path], object] = remove_folder) -> None:

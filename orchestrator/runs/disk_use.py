@@ -25,7 +25,7 @@ class DiskUse:
 
     checkpoint_bytes: int | None  # of a whole one; None: the model's size is not known here
     thinned_bytes: int  # what all but the newest boundaries do not keep
-    num_boundaries: int  # whose checkpoints stay; where the policy is changed there is one before and one after
+    num_boundaries: int  # checkpoints of them that stay; where the policy is changed there is one before, one after
     num_periodic: int  # checkpoints that stay besides, at most
     keep: int  # of a run's periodic ones, as the spec says
     ledger_bytes: int
@@ -39,7 +39,7 @@ class DiskUse:
         runs = with_twin(spec)
         whole = size.weights_bytes + size.optimizer_bytes if size else None
         is_thinned = whole is not None and spec.checkpoint.thins(whole)
-        num_older = sum(max(0, one.num_boundaries - NUM_WHOLE) for one in runs)
+        num_older = sum(one.num_boundaries - num_newest(one) for one in runs)
         num_boundaries = sum(one.num_boundaries for one in runs)
         num_groups = sum(one.curriculum.num_steps * one.step.groups for one in runs)
         num_items = num_boundaries * items_of(spec, environments)
@@ -90,10 +90,16 @@ class DiskUse:
 
 
 def num_lasting(spec: Spec) -> int:
-    """Count the boundaries whose checkpoints stay."""
+    """Count the checkpoints of boundaries that stay; interventions may still read the first."""
     if spec.checkpoint.boundaries != "none":
         return spec.num_boundaries
-    return min(spec.num_boundaries, NUM_WHOLE + bool(spec.interventions))
+    return min(spec.num_boundaries, num_newest(spec) + bool(spec.interventions))
+
+
+def num_newest(spec: Spec) -> int:
+    """Count the checkpoints that the newest boundaries have, at most."""
+    times = spec.times_measured
+    return max(sum(times[at : at + NUM_WHOLE]) for at in range(len(times)))
 
 
 def items_of(spec: Spec, environments: Mapping[str, Environment]) -> int:

@@ -189,11 +189,16 @@ class Spec(Section):
         return {key: one for key, one in every.items() if any(one is other for other in used)}
 
     @property
-    def num_boundaries(self) -> int:
-        """How often a run is measured at boundaries: once more after what may change the policy there, at most."""
+    def times_measured(self) -> list[int]:
+        """How often a run is measured at each boundary: once more after what may change the policy there, at most."""
         conditions = [parse(one.when) for one in self.interventions]
         stages = range(1, self.curriculum.stages)
-        return self.curriculum.stages + 1 + sum(any(one.may_hold(stage) for one in conditions) for stage in stages)
+        return [1, *(1 + any(one.may_hold(stage) for one in conditions) for stage in stages), 1]
+
+    @property
+    def num_boundaries(self) -> int:
+        """How often a run is measured at boundaries, at most."""
+        return sum(self.times_measured)
 
     @property
     def turn_limits(self) -> list[str]:

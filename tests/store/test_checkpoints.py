@@ -255,6 +255,22 @@ def test_so_many_between_boundaries_and_of_them_stay_and_the_newest(
     assert [record.folder for record in chosen] == [name for name in deleted if name not in needed]
 
 
+@pytest.mark.parametrize(
+    ("names", "thinned"),
+    [
+        ("b4 p3 b3 b2 b1 b0", "b2 b1"),
+        ("i4 b4 p4 i3 b3 b2 i1 b1 b0", "b2 i1 b1"),  # before and after an intervention is one boundary
+        ("b1 b0", ""),
+    ],
+)
+def test_the_two_newest_boundaries_are_not_thinned_nor_the_first(names: str, thinned: str) -> None:
+    kinds = {"p": "periodic", "b": "boundary", "i": "intervention"}
+    records = [
+        _record(name, kind=kinds[name[0]], step=int(name[1]), num_boundaries=1 + int(name[1])) for name in names.split()
+    ]
+    assert [record.folder for record in checkpoints.thinnable(records)] == thinned.split()
+
+
 def test_of_a_checkpoint_that_lies_elsewhere_only_the_link_is_deleted(tmp_path: Path, folder: Path) -> None:
     elsewhere = folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(elsewhere)

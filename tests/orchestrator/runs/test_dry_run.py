@@ -220,6 +220,30 @@ def test_older_boundaries_of_weights_only_take_less_of_a_disk() -> None:
     assert newest.saved_bytes == newest.num_checkpoints * (whole.checkpoint_bytes or 0)
 
 
+@pytest.mark.parametrize(
+    ("when", "all_of_them", "thinned", "newest"),
+    [
+        ("always", 4 + 2, 2, 4 + 1),
+        ("after stages 1", 4 + 1, 2, 3 + 1),
+        ("after stages 2", 4 + 1, 2, 3 + 1),
+        (None, 4, 2, 2),
+    ],
+)
+def test_a_boundary_where_the_policy_is_changed_has_two_checkpoints_that_stay(
+    when: str | None, all_of_them: int, thinned: int, newest: int
+) -> None:
+    changes = [] if when is None else [{"type": "base_fusion", "when": when}]
+    spec = small(checkpoint={"keep": 1})
+    spec["curriculum"] = {**spec["curriculum"], "boundary": {"interventions": changes}}
+    whole, thin, few = (plan(spec, f"checkpoint.boundaries={kept}") for kept in ("all", "weights", "none"))
+    assert whole.num_checkpoints == thin.num_checkpoints == all_of_them + 1
+    assert whole.saved_bytes is not None
+    assert thin.saved_bytes is not None
+    moments = 2 * 4 * (whole.parameters or 0)
+    assert (whole.saved_bytes - thin.saved_bytes) / moments == pytest.approx(thinned, rel=0.05)
+    assert few.num_checkpoints == newest + 1
+
+
 def test_a_plan_knows_what_every_measurement_of_ours_will_take(tmp_path: Path) -> None:
     spec = {**alone(), "measure": {"share": 1, "of": ["network", "samples", "gradients"]}}
     planned = plan(spec)
