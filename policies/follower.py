@@ -117,7 +117,7 @@ def follow_launched(process: LaunchedProcess) -> int:
     """
     work = Ranks.join_launched(process)
     _leave_signals_to_rank_0(work)
-    with work.membership(), work.together():
+    with work.membership(), work.ending_as_told(), work.together():
         while True:
             command, data, _ = work.receive()
             if command == BEGIN:

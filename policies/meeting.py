@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,8 +27,10 @@ CONNECT = timedelta(minutes=2)  # how long it may take to connect those who have
 LOOK_HERE_S = 0.05  # between two looks at whether all have come, on this machine
 LOOK_S, SAID_S, MEET_S = 0.2, 10.0, 1800.0  # of a launcher: the same, when it is said, and when it is given up
 STAY_S = 10.0  # there: how long who leaves waits for those who are to be told
+END_S = 1.0  # there: between two looks at whether rank 0 has told the end
 PROBE_S, OPEN = 1.0, timedelta(seconds=10)  # there: how long a connection to the place may take, and its first answer
 GONE = "gone"  # the key that holds the rank which was the first to leave
+ENDED = "ended"  # the key that holds rank 0's exit code, where the others hear no command any more
 UNCONNECTED = ("connectFullMesh", "Wait timeout")  # in errors of torch, where one of those who had come is not there
 FOREVER = timedelta(days=365)
 
@@ -44,13 +47,13 @@ def meet_here(path: Path, rank: int, size: int, look: Callable[[], None]) -> Any
     return place
 
 
-def meet_launched(process: LaunchedProcess, limit: timedelta) -> Any:
-    """Wait until all have come to the launcher's place, and give the store there, which waits for so long from then on.
+def meet_launched(process: LaunchedProcess, limit: timedelta) -> LaunchersPlace:
+    """Wait until all have come to the launcher's place; the store there waits for so long from then on.
 
     Who leaves before that says so there, and the others leave at once. Raises RankLost: not all come, or one has left;
     PolicyError: the place is another's. Signals that were held are heard once the others can be told.
     """
-    place = _LaunchersPlace(process)
+    place = LaunchersPlace(process)
     try:
         while not place.is_open():
             place.wait()
@@ -63,7 +66,7 @@ def meet_launched(process: LaunchedProcess, limit: timedelta) -> Any:
         place.leave()
         raise
     place.store.set_timeout(limit)
-    return place.store
+    return place
 
 
 @contextmanager
@@ -99,7 +102,7 @@ def _gather(store: Any, rank: int, size: int, look: Callable[[], None], every_s:
             look()
 
 
-class _LaunchersPlace:
+class LaunchersPlace:
     """Where processes of a launcher meet: a store that rank 0 opens, or the agent that started them."""
 
     def __init__(self, process: LaunchedProcess) -> None:
@@ -114,11 +117,8 @@ class _LaunchersPlace:
 
     def is_open(self) -> bool:
         """Open the store, or look whether it is open."""
-        if not self._opens:
-            try:  # torch's own attempt writes a page on stderr where nobody listens yet
-                socket.create_connection((self._address, self._port), PROBE_S).close()
-            except OSError:
-                return False
+        if not self._opens and not self._answers():
+            return False
         try:
             store = dist.TCPStore(  # type: ignore[attr-defined]
                 *(self._address, self._port, self._process.size, self._opens, OPEN),
@@ -151,15 +151,51 @@ class _LaunchersPlace:
         """Tell the others, also those who are about to come where the store ends with this process."""
         if self.store is None:
             return
-        own, size = f"left/{self._process.rank}", self._process.size
         with suppress(RuntimeError):  # who hears nothing finds the store gone
             self.store.compare_set(GONE, "", str(self._process.rank))  # the first stays
-            self.store.set(own, "")
-            until = time.monotonic() + STAY_S
-            while self._opens and time.monotonic() < until:
-                if self.store.check([f"left/{rank}" for rank in range(size)]):
-                    break
-                time.sleep(LOOK_S)
+            self._part(waits=self._opens)  # the store ends with this process
+
+    def tell_end(self, exit_code: int) -> None:
+        """As rank 0: have the others, who hear no command, end with the same; this waits for them a while."""
+        with suppress(RuntimeError):
+            self.store.set(ENDED, str(exit_code))
+            self._part(waits=True)
+
+    @contextmanager
+    def ending_as_told(self) -> Iterator[None]:
+        """As another rank: end the process as soon as rank 0 tells it in the block, whatever the block waits for."""
+        over = threading.Event()
+
+        def look() -> None:
+            with suppress(RuntimeError):  # the store is gone: whoever works with rank 0 finds out
+                while not over.wait(END_S):
+                    if self._answers() and self.store.check([ENDED]):
+                        exit_code = int(self.store.get(ENDED))
+                        self._part()
+                        os._exit(exit_code)
+
+        threading.Thread(target=look, name="end of rank 0", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _answers(self) -> bool:
+        """Whether anybody listens; where nobody does, torch's own attempt writes a page on stderr."""
+        try:
+            socket.create_connection((self._address, self._port), PROBE_S).close()
+        except OSError:
+            return False
+        return True
+
+    def _part(self, *, waits: bool = False) -> None:
+        """Say that this process has left, and, if so asked, wait a while until all others have."""
+        self.store.set(f"left/{self._process.rank}", "")
+        until = time.monotonic() + STAY_S
+        while waits and time.monotonic() < until:
+            if self.store.check([f"left/{rank}" for rank in range(self._process.size)]):
+                break
+            time.sleep(LOOK_S)
 
     def _require_time(self) -> None:
         waited_s = time.monotonic() - self._begun_at

@@ -25,10 +25,10 @@ from torch.distributed.distributed_c10d import _abort_process_group as abort_gro
 from torch.distributed.distributed_c10d import _set_pg_timeout as set_limit
 from torch.distributed.distributed_c10d import _world
 
-from policies.errors import RankLost
+from policies.errors import NonFiniteLogits, RankLost
 from policies.forward import Scored
 from policies.launchers import LaunchedProcess
-from policies.meeting import CONNECT, FOREVER, connecting, gist, meet_here, meet_launched
+from policies.meeting import CONNECT, FOREVER, LaunchersPlace, connecting, gist, meet_here, meet_launched
 
 CPU = torch.device("cpu")
 ENDED_POLL_S, ENDED_POLLS = 0.1, 30  # how often a process is asked whether it has ended
@@ -96,19 +96,24 @@ class Ranks(Alone):
     """The processes of the default group of `torch.distributed`; each calls everything here, in the same order."""
 
     def __init__(
-        self, device: torch.device = CPU, lost: Callable[[], str | None] | None = None, commands: Any = None
+        self,
+        device: torch.device = CPU,
+        lost: Callable[[], str | None] | None = None,
+        commands: Any = None,
+        place: LaunchersPlace | None = None,
     ) -> None:
         """`device`: where this rank computes; `lost` says which other process has ended, or None while all are there.
 
         Without `lost` nobody here can ask them: they are of a launcher, perhaps on other machines.
-        `commands`: the process group that rank 0's commands go over; None: the default one.
+        `commands`: the process group that rank 0's commands go over; None: the default one. `place`: where they met.
         """
-        self.device, self._lost, self._commands = device, lost, commands
+        self.device, self._lost, self._commands, self._place = device, lost, commands, place
         self._found: str | None = None  # which other process has ended, once a failure told
         self.signal: int | None = None  # as another rank: one that was sent here, and is rank 0's to hear
         self.heed: Callable[[int], None] = lambda number: None  # as rank 0: what to do with it
         self._sending = threading.Lock()
         self._num_together = 0  # blocks under way in which the others work too, and hear no command
+        self._is_broken = False  # whether such a block has failed here: the others are still in it, and hear none
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.leads = self.rank == 0
 
@@ -144,11 +149,12 @@ class Ranks(Alone):
         """
         num_gpus = torch.cuda.device_count()  # one, where a launcher shows each process its own alone
         device = torch.device("cuda", process.local_rank % num_gpus) if num_gpus else CPU
-        _init_group(process.rank, process.size, TOGETHER, meet_launched(process, TOGETHER))
+        place = meet_launched(process, TOGETHER)
+        _init_group(process.rank, process.size, TOGETHER, place.store)
         with connecting(lambda: None):
             commands = dist.new_group(backend="gloo", timeout=CONNECT)
         set_limit(HEARD, commands)
-        return cls(device, commands=commands)
+        return cls(device, commands=commands, place=place)
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
@@ -162,7 +168,7 @@ class Ranks(Alone):
             while not over.wait(BEAT_S):
                 # asked under the lock: who begins to work together has said so before it sends the command
                 with self._sending, suppress(RuntimeError):  # one that is lost is told by whoever needs it
-                    if not self._num_together:
+                    if not (self._num_together or self._is_broken):
                         self._send(HEARTBEAT, {})
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
@@ -194,13 +200,36 @@ class Ranks(Alone):
         self._num_together += 1
         try:
             yield
-        except RuntimeError as error:
-            if (who := self._lost_by(error)) is None:
+        except NonFiniteLogits:  # all ranks have found them
+            raise
+        except BaseException as error:
+            self._is_broken = True
+            if not isinstance(error, RuntimeError) or (who := self._lost_by(error)) is None:
                 raise
             self._found = who
             raise _rank_lost(who) from error
         finally:
             self._num_together -= 1
+
+    def let_go(self, command: str, data: Mapping[str, Any] | None = None) -> None:
+        """As rank 0: say that something is over, to those who hear it."""
+        if not self._is_broken:
+            with suppress(RuntimeError):  # one that is lost is told by whoever needs it
+                self.send(command, data)
+
+    def part(self, exit_code: int) -> None:
+        """As rank 0 of a launcher's: leave; where something failed here alone, the others end alike, and first.
+
+        They are in its midst, and a connection closes when nothing in this process refers to it: as it ends. Where one
+        was lost they all find out, and nobody has to be told.
+        """
+        if self._is_broken and self._found is None and self._place is not None:
+            self._place.tell_end(exit_code)
+        self.leave(at_once=self._is_broken)
+
+    def ending_as_told(self) -> AbstractContextManager[None]:
+        """As another rank of a launcher's: end when rank 0 fails alone in the midst of what they do together."""
+        return nullcontext() if self._place is None else self._place.ending_as_told()
 
     def lost(self) -> str | None:
         """Say which rank has ended, as far as it is known by now; a thread may ask beside the updates."""

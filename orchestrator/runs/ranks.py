@@ -96,24 +96,24 @@ _launched: Ranks | None = None  # this process is rank 0 of those; a process has
 def leading_launched(process: LaunchedProcess, exit_code_of: Callable[[BaseException], int]) -> Iterator[None]:
     """Meet the ranks that a launcher started beside this one, rank 0; what is run inside the block is theirs, too.
 
-    They are let go when the block ends, whether or not there was anything to update, and end with the same exit code.
+    They are let go when the block ends, whether or not there was anything to update, and end with the same exit code;
+    at once where it fails in the midst of what they do together.
     A signal that one of them is sent, on another machine, is heard here unless this process has heard one itself.
     """
     global _launched
-    work, exit_code, is_lost = Ranks.join_launched(process), 0, False
+    work, exit_code = Ranks.join_launched(process), 0
     work.heed = lambda number: None if noted() else signal.raise_signal(number)
     _launched = work
     try:
         with work.heartbeat():
             yield
     except BaseException as left:
-        exit_code, is_lost = exit_code_of(left), isinstance(left, RankLost)
+        exit_code = exit_code_of(left)
         raise
     finally:
         _launched = None
-        with suppress(RuntimeError):
-            work.send(LEAVE, {"exit_code": exit_code})
-        work.leave(at_once=is_lost)
+        work.let_go(LEAVE, {"exit_code": exit_code})
+        work.part(exit_code)
 
 
 @contextmanager
@@ -129,8 +129,7 @@ def _telling_the_start(spec: Spec, policy: Policy, run_folder: Path, work: Ranks
     try:
         yield
     finally:
-        with suppress(RuntimeError):  # one that was lost is told by whoever needs it
-            work.send(END)
+        work.let_go(END)
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def in_update(note: Path, then: Callable[[Path], None] | None = None) -> None:
     learner.score_micro = stalling  # type: ignore[attr-defined]
 
 
-def fail(note: Path) -> None:
-    raise RuntimeError("no room")
+def fail(note: Path, error: BaseException | None = None) -> None:
+    raise error or RuntimeError("no room")
 
 
 def in_save(note: Path) -> None:

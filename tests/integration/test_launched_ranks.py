@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator.errors import RESUMABLE, YOUR_MISTAKE
+from orchestrator.errors import KILLED, OUR_FAULT, RESUMABLE, YOUR_MISTAKE
 from orchestrator.runs.cluster_jobs import MEETING_PORT, WORKSPACE, ClusterJob
-from policies import meeting
+from policies import meeting, ranks
 from policies.errors import PolicyError, RankLost
 from policies.launchers import LaunchedProcess, hold_signals
 from policies.ranks import Ranks
@@ -80,14 +82,16 @@ def started(command: list[str], more: Mapping[str, str] | None = None) -> Iterat
             process.wait()
 
 
-def start_as_slurm_does(folder: Path, *words: object, note: Path | None = None) -> list[Process]:
+def start_as_slurm_does(
+    folder: Path, *words: object, note: Path | None = None, call: Callable[..., None] | None = None
+) -> list[Process]:
     """Start two processes with the variables that SLURM gives them; with a note, the second stops in an update."""
     port, both = free_port(), []
     for rank in ("0", "1"):
         (folder / rank).mkdir(parents=True)
         variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "SLURM_PROCID": rank, "SLURM_NTASKS": "2"}
         own = note if rank == "1" else None
-        both.append(Process(folder / rank, variables, own, *words, call=evergreen_with))
+        both.append(Process(folder / rank, variables, own, *words, call=call or evergreen_with))
     return both
 
 
@@ -96,6 +100,14 @@ def evergreen_with(variables: dict[str, str], note: Path | None, *words: object)
     if note is not None:
         stalled_rank.stall("update", note)
     evergreen(*words)
+
+
+def failing_in_update(error: BaseException, variables: dict[str, str], *given: Any) -> None:
+    """Be a process of which rank 0 fails in mid-update; who hears nothing waits for less than in a run."""
+    ranks.HEARD = timedelta(seconds=15)
+    if variables["SLURM_PROCID"] == "0":
+        stalled_rank.in_update(Path(), then=partial(stalled_rank.fail, error=error))
+    evergreen_with(variables, *given)
 
 
 def torchrun(*words: str) -> list[str]:
@@ -181,6 +193,24 @@ def test_a_launched_rank_that_is_killed_in_mid_update_takes_all_along_and_the_sa
     ended = [one.end() for one in start_as_slurm_does(tmp_path / "resumed", *words)]
     assert [exit_code for exit_code, _ in ended] == [0, 0], ended
     assert ending(tmp_path / "home", "ranks") == whole
+
+
+@pytest.mark.parametrize(
+    ("error", "ends_with", "says"),
+    [(RuntimeError("no room"), OUR_FAULT, "RuntimeError: no room"), slow((KeyboardInterrupt(), KILLED, "killed"))],
+)
+def test_rank_0_that_fails_alone_in_mid_update_ends_at_once_and_the_others_alike(
+    tmp_path: Path, error: BaseException, ends_with: int, says: str
+) -> None:
+    """It told them the end, which they do not hear while they wait for it in the update: ten minutes."""
+    given = {**alone("fails", steps=3), "resources": {"search_path": str(REPOSITORY)}}
+    words = ("run", written(tmp_path, given), "--home", tmp_path / "home")
+    first, second = start_as_slurm_does(tmp_path, *words, call=partial(failing_in_update, error))
+    (exit_code, said), (followed, said_too) = first.end(), second.end()
+    assert exit_code == ends_with, said
+    assert says in said
+    assert followed == ends_with, said_too
+    assert said_too.strip() == "", "what there is to say rank 0 says"
 
 
 @pytest.mark.slow
