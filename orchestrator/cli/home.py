@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.completion import run_and_study_names, run_names
-from orchestrator.cli.console import leaving, out, plain, print_json
+from orchestrator.cli.console import leaving, out, plain, print_json, problem
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName, command
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import request_stop, upgrade_ledgers
@@ -132,5 +132,10 @@ def print_removal(plan: Plan, keeps_record: bool) -> None:
 
 def upgrade(home: Home = DEFAULT_HOME) -> None:
     """Bring a ledger that an earlier Evergreen wrote up to date. Runs, rows and digests stay as they are."""
-    for url in upgrade_ledgers(home):
+    upgraded, failures = upgrade_ledgers(home)
+    for url in upgraded:
         out.print(f"{url_without_logins(url)} is up to date", markup=False)
+    for failed in failures[:-1]:
+        problem(str(failed))
+    if failures:
+        raise failures[-1]

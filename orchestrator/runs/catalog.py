@@ -17,7 +17,7 @@ from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
 from store.files import new_folder
-from store.home import RESERVED, SLUG, STUDIES, Home
+from store.home import DATABASES, RESERVED, SLUG, STUDIES, Home
 from store.ledger import Ledger
 from store.ledger.access import Patience
 from store.ledger.query_rows import StudyRow
@@ -55,14 +55,21 @@ def is_stray(home: Home, url: URL, folder: Path, known: Collection[str]) -> bool
     return make_url(ledger_url(home, folder.name)) == url
 
 
-def upgrade_ledgers(path: Path) -> list[str]:
-    """Bring the home's ledger, and those that its runs' specs name, to our schema; returns their URLs."""
+def upgrade_ledgers(path: Path) -> tuple[list[str], list[StoreError]]:
+    """Bring the home's ledger, and those that its runs' specs name, to our schema; their URLs, and what failed."""
     home = Home(path, create=False)
     named = {ledger_url(home, folder.name) for folder in home.path.iterdir() if is_run(folder)}
-    urls = sorted({home.ledger_url, *named})
-    for url in urls:
-        Ledger.upgrade(url)
-    return urls
+    if (home.path / DATABASES[0]).exists() or not named:
+        named.add(home.ledger_url)
+    upgraded, failures = list[str](), list[StoreError]()
+    for url in sorted(named):
+        try:
+            Ledger.upgrade(url)
+        except StoreError as failed:
+            failures.append(failed)
+        else:
+            upgraded.append(url)
+    return upgraded, failures
 
 
 def ledgers_elsewhere(home: Home) -> dict[str, list[str]]:
@@ -257,7 +264,7 @@ def inventory(path: Path) -> Inventory:
             problems.append(f"{failed} Not listed: {', '.join(names or ['what is in it'])}.")
 
     specs = sorted(home.path.glob(f"*/{SPEC_FILE}"))
-    if (home.path / "evergreen.db").exists() or not specs:
+    if (home.path / DATABASES[0]).exists() or not specs:
         look(home.ledger_url)
     known = {run.name for run in runs}
     elsewhere: dict[str, list[str]] = {}
