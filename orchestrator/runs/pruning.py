@@ -120,14 +120,15 @@ def _prune_checkpoints(ledger: Ledger, home: Home, name: str, boundaries: bool, 
         except CheckpointError:
             void.append(path)
     void += put_aside(folder)
-    left = [*leftovers(folder / checkpoints.FOLDER), *void]
+    left = [*leftovers(folder), *leftovers(folder / checkpoints.FOLDER), *void]
     num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *left])
     if not dry_run:
         run = ledger.open_run(name)
         checkpoints.delete(folder, doomed)
         for record in doomed:
             ledger.forget_checkpoint(run, record)
-        remove_leftovers(folder / checkpoints.FOLDER)
+        for parent in (folder, folder / checkpoints.FOLDER):
+            remove_leftovers(parent)
         for path in void:
             remove_folder(path)
     kept = len(known) - len(unfit) - len(doomed)

@@ -28,8 +28,9 @@ from policies.hardware import free_cached_memory
 from policies.launchers import SIGNALS, LaunchedProcess
 from policies.policy import Policy
 from policies.ranks import Alone, Ranks
+from store.files import ASIDE
 
-START = "ranks-"  # begins the name of a folder that the others read
+START = f"{ASIDE}0-ranks-"  # begins the name of a folder that the others read
 INTERFACE = "GLOO_SOCKET_IFNAME"
 POLL_S = 0.05
 NOTICE_S = 0.5  # between two looks at whether all are there, while rank 0 does something else

@@ -193,10 +193,10 @@ def _identity(folder: Path) -> identity.Identity | None:
 def own_files(folder: Path) -> list[Path]:
     """Find the files of a run's folder that Evergreen wrote, but for the mark of a removal."""
     found = [path for own in OWN if (path := folder / own).is_file() or path.is_symlink()]
-    found += [path for path in [*leftovers(folder), *folder.glob(OUTPUTS)] if path.is_file()]
+    found += [path for path in folder.glob(OUTPUTS) if path.is_file()]
     kept = folder / checkpoints.FOLDER
-    for aside in leftovers(kept):
-        found += [path for path in aside.rglob("*") if not path.is_dir()]
+    for aside in [*leftovers(folder), *leftovers(kept)]:
+        found += [path for path in (aside, *aside.rglob("*")) if not path.is_dir()]
     for path in sorted(kept.glob("*")):
         if OF_RUN.fullmatch(path.name):
             found += checkpoints.files(path)
@@ -216,7 +216,8 @@ def _own_folders(folder: Path) -> Iterator[Path]:
     kept = folder / checkpoints.FOLDER
     if kept.is_dir():
         yield kept
-    for path in [*leftovers(kept), *(path for path in kept.glob("*") if OF_RUN.fullmatch(path.name))]:
+    of_run = (path for path in kept.glob("*") if OF_RUN.fullmatch(path.name))
+    for path in [*leftovers(folder), *leftovers(kept), *of_run]:
         if path.is_dir():
             yield from (path, *(inner for inner in path.rglob("*") if inner.is_dir()))
 

@@ -21,6 +21,7 @@ import yaml
 import orchestrator
 from orchestrator.errors import KILLED, OUR_FAULT, RESUMABLE, YOUR_MISTAKE
 from orchestrator.runs.cluster_jobs import MEETING_PORT, WORKSPACE, ClusterJob
+from orchestrator.runs.ranks import START
 from policies import meeting, ranks
 from policies.errors import PolicyError, RankLost
 from policies.launchers import LaunchedProcess, hold_signals
@@ -160,7 +161,7 @@ def test_processes_of_slurm_do_what_one_machine_does_and_all_end_with_it(
     assert ending(home, "ranks") == whole
     assert not (home / "ranks-2").exists()
     assert [event for event in told(home, "ranks")["events"] if "rank" in event["text"]] == []
-    assert not list(home.glob("ranks/ranks-*"))
+    assert not list(home.glob(f"ranks/{START}*"))
 
 
 def test_a_run_and_its_baseline_are_done_by_the_same_processes(tmp_path: Path) -> None:

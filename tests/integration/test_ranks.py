@@ -309,7 +309,7 @@ def test_a_rank_that_is_killed_in_the_middle_takes_all_along_and_a_resume_ends_t
         assert list(folder.glob(".*/optimizer/optimizer-*")), "it was being written"
         assert not list(folder.glob(".*/manifest.json"))
     assert orchestrator.resume("ranks", home=home).status == "finished"
-    assert not list(home.glob("ranks/ranks-*")), "what the others begin with"
+    assert not list(home.glob(f"ranks/{ranks.START}*")), "what the others begin with"
     assert ending(home, "ranks") == whole[1]
 
 
@@ -342,7 +342,7 @@ def test_a_rank_that_ends_while_the_first_is_at_something_else_is_noticed_at_onc
     assert "rank 1 has ended with -9. `evergreen resume` goes on from" in str(ended.reason)
     story = told(tmp_path, "ranks")
     assert (story["status"], story["num_steps"]) == ("stopped", 0 if phase == "plays" else 3)
-    assert not list(tmp_path.glob("ranks/ranks-*"))
+    assert not list(tmp_path.glob(f"ranks/{ranks.START}*"))
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_rank_that_cannot_begin_is_told_and_not_waited_for(tmp_path: Path, mon
     with pytest.raises(PolicyError, match=says):
         orchestrator.run(spec(), home=tmp_path)
     assert kept.read_text() == "no room\n"
-    assert not list(tmp_path.glob("ranks/ranks-*"))
+    assert not list(tmp_path.glob(f"ranks/{ranks.START}*"))
     assert kept in own_files(kept.parent), "rm removes it"
 
 

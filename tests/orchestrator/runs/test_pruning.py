@@ -12,6 +12,7 @@ import orchestrator
 from orchestrator.rollout.player import Player
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.pruning import prune, size_on_disk
+from orchestrator.runs.ranks import START
 from policies.errors import NonFiniteLogits
 from store.lock import entry_lock, run_lock
 from tests.conftest import Evergreen
@@ -81,8 +82,9 @@ def test_a_run_in_use_is_left_alone(home: Path) -> None:
     assert "periodic" in kinds(home, "small")
 
 
-def test_leftovers_of_a_crash_go_too(home: Path) -> None:
-    leftover = home / "small" / "checkpoints" / ".aside-1-step"
+@pytest.mark.parametrize("place", ["checkpoints/.aside-1-step", f"{START}abc"])
+def test_leftovers_of_a_crash_go_too(home: Path, place: str) -> None:
+    leftover = home / "small" / place
     leftover.mkdir()
     (leftover / "half").write_bytes(b"x" * 5000)
     prune(home, ["small"])

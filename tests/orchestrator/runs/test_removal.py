@@ -17,6 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.runs import removal
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.provenance import RunRelations
+from orchestrator.runs.ranks import START
 from store import identity
 from store.errors import TrackerError
 from store.ledger import Ledger, ledger
@@ -86,6 +87,9 @@ def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: 
     (other / "manifest.json").write_text("damaged")  # it is Evergreen's all the same, and goes
     (folder / "linked").symlink_to(home / "flat")
     (folder / outlets.LINK).write_text("{}")  # Evergreen's too
+    left = folder / f"{START}abc" / "policy" / "model.safetensors"  # of a run of several ranks that was killed
+    left.parent.mkdir(parents=True)
+    left.touch()
     mine = [folder / "notes.txt", folder / "checkpoints" / "mine" / "a.bin", checkpoint / "weights" / "merged.bin"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
