@@ -8,6 +8,7 @@ of every run is here. Only then do they take the place of earlier copies: until 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -27,12 +28,14 @@ from store.errors import CheckpointError, HomeError, RunBusy
 from store.files import ASIDE, aside_of, fsync, new_folder, remove_leftovers, sha256_of, write_text
 from store.home import BACKUP_NOTE as NOTE
 from store.home import BESIDE, DATABASES
+from store.ledger.engine import read_only_uri
 from store.lock import FILES as OF_LOCKS
 from store.lock import holder, run_lock
 
 LEDGER = DATABASES[0]
 ROUNDS = 20  # of fetching what came meanwhile, before a home that changes faster than it can be copied is given up
 WAITS_S = 30.0  # for a database that is being written
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 Tell = Callable[[str], None]
 
@@ -110,7 +113,7 @@ def restore(source: Path, home: Path, tell: Tell = lambda text: None) -> Backup:
         raise HomeError(f"The backup {source} was not finished: make it again, or take an older one.") from None
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise HomeError(f"{home} is there and not empty: restore into a folder that is empty or does not exist.")
-    with _alone(source):
+    with _alone(source, only_reads=True):
         for run in _runs(source):
             tell(run.name)
             for checkpoint in _checkpoints(run):
@@ -139,15 +142,28 @@ def _is_empty(target: Path) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep others from writing to a backup, or reading it, while the block lasts. Raises RunBusy."""
+def _alone(folder: Path, *, only_reads: bool = False) -> Iterator[None]:
+    """Keep others from writing to a backup, or reading it, while the block lasts. Raises RunBusy.
+
+    Who only reads holds no lock where nothing can be written, as on a disk that is mounted so.
+    """
     with ExitStack() as held:
         try:
             held.enter_context(run_lock(folder))
         except RunBusy as busy:
-            who = holder(folder) or "another process"
-            raise RunBusy(f"The backup {folder} is in use by {who}: wait until that is done.") from busy
+            raise _in_use(folder) from busy
+        except HomeError as failed:
+            refused = failed.__cause__
+            if not (only_reads and isinstance(refused, OSError) and refused.errno in UNWRITABLE):
+                raise
+            if holder(folder) is not None:
+                raise _in_use(folder) from None
         yield
+
+
+def _in_use(folder: Path) -> RunBusy:
+    who = holder(folder) or "another process"
+    return RunBusy(f"The backup {folder} is in use by {who}: wait until that is done.")
 
 
 def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[str, list[str]]:
@@ -196,7 +212,10 @@ def _copy_run(run: Path, target: Path) -> list[str]:
 
 
 def _copy_checkpoint(checkpoint: Path, mine: Path) -> bool:
-    """Copy a checkpoint as it is by then, if it still is; False: it is damaged in the home. Raises HomeError."""
+    """Copy a checkpoint as it is by then, if it still is; False: it is damaged in the home.
+
+    Raises HomeError, also for one that may not be read.
+    """
     while (before := _state(checkpoint)) is not None:
         try:
             if not _same(checkpoint, mine):
@@ -205,10 +224,10 @@ def _copy_checkpoint(checkpoint: Path, mine: Path) -> bool:
                     checkpoints.verify(aside)
             return True
         except (OSError, CheckpointError) as failed:
-            is_whole = _is_whole(checkpoint)
+            damage = _damage(checkpoint)
             if _state(checkpoint) != before:  # replaced, thinned or deleted meanwhile
                 continue
-            if not is_whole:
+            if damage is not None and not isinstance(damage.__cause__, PermissionError):
                 return False
             raise _cannot_copy(checkpoint, mine, failed) from failed
     return True
@@ -230,7 +249,7 @@ def _copy_content(source: Path, target: Path) -> None:
 
     `shutil.copytree` would go on after an error, and tell no cause of it.
     """
-    for at, folders, names in os.walk(source, followlinks=True):
+    for at, folders, names in os.walk(source, onerror=_raise, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(ASIDE)]
         here = target / Path(at).relative_to(source)
         _make_folder(here, Path(at))
@@ -238,12 +257,17 @@ def _copy_content(source: Path, target: Path) -> None:
             shutil.copy2(Path(at) / name, here / name)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _raise(failed: OSError) -> None:
+    raise failed
+
+
+def _damage(checkpoint: Path) -> CheckpointError | None:
+    """Say what is wrong with a checkpoint; None: it is whole."""
     try:
         checkpoints.verify(checkpoint)
-    except CheckpointError:
-        return False
-    return True
+    except CheckpointError as wrong:
+        return wrong
+    return None
 
 
 def _same(checkpoint: Path, mine: Path) -> bool:
@@ -273,7 +297,7 @@ def _lacking(home: Path, target: Path, newest: Mapping[str, str | None]) -> dict
 
 
 def _is_there(run: Path, newest: str | None) -> bool:
-    return run.is_dir() if newest is None else _is_whole(run / newest)
+    return run.is_dir() if newest is None else _damage(run / newest) is None
 
 
 def _newest(home: Path) -> dict[str, str | None]:
@@ -292,7 +316,8 @@ def _newest(home: Path) -> dict[str, str | None]:
 
 
 def _reading(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=WAITS_S)
+    uri = read_only_uri(database) or f"file:{quote(str(database))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=WAITS_S)
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
+import io
 import os
 import resource
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,6 +213,85 @@ def test_two_backups_into_one_folder_are_not_made_at_once(tmp_path: Path, little
             with pytest.raises(RunBusy, match=r"The backup .*/copy is in use by process \d+ on .*: wait until that"):
                 use()
     restore(tmp_path / "copy", tmp_path / "again")
+
+
+def make_read_only(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Refuse to open anything in a folder for writing, as a mount does that is read-only; modes do not stop root."""
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    open_file, access, connect = os.open, os.access, sqlite3.connect
+
+    def refusing(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        if flags & writing and str(path).startswith(f"{folder}/"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return open_file(path, flags, *more, **options)
+
+    def connecting(place: Any, **options: Any) -> sqlite3.Connection:
+        if f"{folder}/" in str(place) and "immutable=1" not in str(place):  # its file beside it cannot be made
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(place, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode: access(path, mode) and not (mode & os.W_OK and str(path).startswith(str(folder))),
+    )
+    monkeypatch.setattr(sqlite3, "connect", connecting)
+
+
+def test_a_home_is_made_of_a_backup_that_may_only_be_read(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little.begin("one", 1)
+    made = back_up(little.path, tmp_path / "copy")
+    make_read_only(monkeypatch, tmp_path / "copy")
+    with pytest.raises(HomeError, match="Read-only file system"):
+        back_up(little.path, tmp_path / "copy")
+    assert restore(tmp_path / "copy", tmp_path / "again") == made
+    checkpoints.verify(tmp_path / "again" / "one" / "checkpoints" / "step-000001")
+
+
+def test_a_backup_that_may_only_be_read_waits_for_who_writes_it(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little.begin("one", 1)
+    back_up(little.path, tmp_path / "copy")
+    with run_lock(tmp_path / "copy"):
+        make_read_only(monkeypatch, tmp_path / "copy")
+        with pytest.raises(RunBusy, match="is in use by process"):
+            restore(tmp_path / "copy", tmp_path / "again")
+
+
+def test_a_home_that_may_only_be_read_is_copied(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little.begin("one", 1)
+    little.ledger.close()
+    make_read_only(monkeypatch, little.path)
+    made = back_up(little.path, tmp_path / "copy")
+    assert (made.runs, made.damaged) == (1, ())
+    restore(tmp_path / "copy", tmp_path / "again")
+    with Ledger.open(Home(tmp_path / "again").ledger_url) as ledger:
+        assert [run.name for run in ledger.reading.runs()] == ["one"]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "weights/state.bin"])
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, little: LittleHome, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """It was left out, and the backup called whole."""
+    refused = little.begin("one", 1) / "checkpoints" / "step-000001" / file
+    for module in (builtins, io):
+        real = module.open
+
+        def opening(path: Any, *given: Any, real: Any = real, **options: Any) -> Any:
+            if str(path) == str(refused):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return real(path, *given, **options)
+
+        monkeypatch.setattr(module, "open", opening)
+    with pytest.raises(HomeError, match=r"step-000001 cannot be copied to .*: Permission denied\."):
+        back_up(little.path, tmp_path / "copy")
 
 
 def test_a_backup_that_was_killed_before_its_first_word_can_begin_again(tmp_path: Path, little: LittleHome) -> None:
