@@ -25,7 +25,17 @@ from urllib.parse import quote
 
 from store import checkpoints, identity
 from store.errors import CheckpointError, HomeError, RunBusy
-from store.files import ASIDE, aside_of, fsync, new_folder, remove_leftovers, sha256_of, write_text
+from store.files import (
+    ASIDE,
+    aside_of,
+    copy_content,
+    fsync,
+    make_folder,
+    new_folder,
+    remove_leftovers,
+    sha256_of,
+    write_text,
+)
 from store.home import BACKUP_NOTE as NOTE
 from store.home import BESIDE, DATABASES
 from store.ledger.engine import read_only_uri
@@ -71,7 +81,7 @@ def back_up(home: Path, target: Path, tell: Tell = lambda text: None) -> Backup:
             f"{home} has no ledger any more and {target} has one, which would be lost: `evergreen restore` brings it "
             "back; to begin another backup, choose another folder."
         )
-    _make_folder(target, home)
+    make_folder(target, home)
     half = {"home": str(home)}
     with _alone(target):
         if not is_backup(target):
@@ -122,10 +132,10 @@ def restore(source: Path, home: Path, tell: Tell = lambda text: None) -> Backup:
             if (source / name).is_file():
                 _require_sound(source / name)
         with new_folder(home) as folder:
-            _make_folder(folder, home if home.exists() else source)
+            make_folder(folder, home if home.exists() else source)
             for entry in sorted(source.iterdir()):
                 if entry.is_dir() and not entry.name.startswith(ASIDE):
-                    _copy_content(entry, folder / entry.name)
+                    copy_content(entry, folder / entry.name)
                 elif entry.is_file() and entry.name != NOTE and not _is_passing(entry.name):
                     shutil.copy2(entry, folder / entry.name)
     return made
@@ -195,8 +205,8 @@ def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[
 
 def _copy_run(run: Path, target: Path) -> list[str]:
     """Copy a run's folder; what is deleted meanwhile is left out. Names the checkpoints that are damaged."""
-    _make_folder(target, run)
-    _make_folder(target / checkpoints.FOLDER, run)
+    make_folder(target, run)
+    make_folder(target / checkpoints.FOLDER, run)
     damaged = []
     for checkpoint in _checkpoints(run):
         if not _copy_checkpoint(checkpoint, target / checkpoints.FOLDER / checkpoint.name):
@@ -220,7 +230,7 @@ def _copy_checkpoint(checkpoint: Path, mine: Path) -> bool:
         try:
             if not _same(checkpoint, mine):
                 with new_folder(mine) as aside:
-                    _copy_content(checkpoint, aside)
+                    copy_content(checkpoint, aside)
                     checkpoints.verify(aside)
             return True
         except (OSError, CheckpointError) as failed:
@@ -242,23 +252,6 @@ def _state(checkpoint: Path) -> tuple[str | None, bool] | None:
     except OSError:
         manifest = None
     return manifest, checkpoints.is_thin(checkpoint)
-
-
-def _copy_content(source: Path, target: Path) -> None:
-    """Copy what is in a folder, but for leftovers.
-
-    `shutil.copytree` would go on after an error, and tell no cause of it.
-    """
-    for at, folders, names in os.walk(source, onerror=_raise, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(ASIDE)]
-        here = target / Path(at).relative_to(source)
-        _make_folder(here, Path(at))
-        for name in (name for name in names if not name.startswith(ASIDE)):
-            shutil.copy2(Path(at) / name, here / name)
-
-
-def _raise(failed: OSError) -> None:
-    raise failed
 
 
 def _damage(checkpoint: Path) -> CheckpointError | None:
@@ -356,14 +349,6 @@ def _require_sound(database: Path) -> None:
         raise HomeError(f"{database} is damaged: {said}.")
 
 
-def _make_folder(folder: Path, like: Path) -> None:
-    """Make a folder, if need be, into which nobody looks who may not look into another."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    if surplus := mode & ~(like.stat().st_mode | stat.S_IRWXU) & 0o777:
-        folder.chmod(mode & ~surplus)
-
-
 def _copy_file(source: Path, target: Path) -> None:
     """Copy a small file that may be replaced, or go, meanwhile. Raises HomeError."""
     aside = aside_of(target)
@@ -391,7 +376,7 @@ def _copy_tree(source: Path, target: Path) -> None:
 
     for at, _, names in os.walk(source, onerror=unless_gone):
         with suppress(FileNotFoundError):
-            _make_folder(target / Path(at).relative_to(source), Path(at))
+            make_folder(target / Path(at).relative_to(source), Path(at))
         for entry in (Path(at) / name for name in names if not _is_passing(name)):
             mine = target / entry.relative_to(source)
             with suppress(FileNotFoundError):

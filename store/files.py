@@ -109,6 +109,31 @@ def new_folder(path: Path) -> Iterator[Path]:
             _clear(leftover, path)
 
 
+def copy_content(source: Path, target: Path, copy: Callable[[str, str], object] = shutil.copy2) -> None:
+    """Copy what is in a folder, but for leftovers. The first OSError is raised.
+
+    `shutil.copytree` would go on after it, and tell no cause of it.
+    """
+
+    def refuse(failed: OSError) -> None:
+        raise failed
+
+    for at, folders, names in os.walk(source, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(ASIDE)]
+        here = target / Path(at).relative_to(source)
+        make_folder(here, Path(at))
+        for name in (name for name in names if not name.startswith(ASIDE)):
+            copy(os.path.join(at, name), str(here / name))
+
+
+def make_folder(folder: Path, like: Path) -> None:
+    """Make a folder, if need be, into which nobody looks who may not look into another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if surplus := mode & ~(like.stat().st_mode | stat.S_IRWXU) & 0o777:
+        folder.chmod(mode & ~surplus)
+
+
 def aside_of(path: Path) -> Path:
     """Name what is to become of `path`, anew each time: processes of two containers may have one number."""
     return path.with_name(f"{ASIDE}{randbelow(10**9)}-{path.name}")

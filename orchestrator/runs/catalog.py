@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -16,7 +15,7 @@ from orchestrator.locations import Sections, completed_url
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
-from store.files import new_folder
+from store.files import copy_content, new_folder
 from store.home import DATABASES, RESERVED, SLUG, STUDIES, Home
 from store.ledger import Ledger
 from store.ledger.access import Patience
@@ -181,7 +180,7 @@ def export_weights(
         raise UserError(f"{run} trains all weights and has no adapters: leave out --adapter")
     with new_folder(folder.resolve()) as aside:
         if as_adapter or policy.get("adapter") is None:
-            shutil.copytree(source, aside, dirs_exist_ok=True)
+            copy_content(source, aside)
             if as_adapter:
                 from policies.adapters import name_base
                 from policies.config import BASE

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.errors import UserError
 from orchestrator.runs.provenance import ENVIRONMENT, POLICY, changed_code, changed_environments, differences
 from store import checkpoints
-from store.files import new_folder, write_bytes
+from store.files import copy_content, new_folder, write_bytes
 from store.identity import SLICES
 from store.ledger import Ledger
 from store.records import CheckpointRecord, EventRecord, RunRecord
@@ -39,17 +39,15 @@ def adopt_checkpoint(record: CheckpointRecord, parent: Path, folder: Path) -> No
     """
     if (parent / SLICES).is_file():
         write_bytes(folder / SLICES, (parent / SLICES).read_bytes())
-    source = parent / record.folder
+
+    def link_or_copy(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(source, target)
+
     with new_folder(folder / record.folder) as aside:
-        for path in sorted(source.rglob("*")):
-            target = aside / path.relative_to(source)
-            if path.is_dir():
-                target.mkdir()
-                continue
-            try:
-                os.link(path, target)
-            except OSError:  # another file system, or one without links
-                shutil.copy2(path, target)
+        copy_content(parent / record.folder, aside, link_or_copy)
 
 
 def enter(ledger: Ledger, forked: RunRecord, checkpoint: CheckpointRecord) -> list[str]:

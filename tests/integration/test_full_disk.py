@@ -154,3 +154,31 @@ def test_what_cannot_be_written_elsewhere_is_told_with_its_path(
     assert refused.exit_code == 2, refused.output
     assert f"{place[-1]} cannot be written: {os.strerror(number)}" in " ".join(refused.stderr.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("weights", "small", "PLACE/weights"), "weights"),
+        (("fork", "small", "--stage", "2", "--set", "name=child"), "step-000006-boundary-003"),
+    ],
+    ids=["weights", "fork"],
+)
+def test_a_disk_that_is_full_while_a_checkpoint_is_copied_is_told(
+    finished: Path, tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch, words: Any, what: str
+) -> None:
+    def refuse(number: int) -> Callable[..., None]:
+        def refused(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return refused
+
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    monkeypatch.setattr(os, "link", refuse(errno.EXDEV))  # another disk
+    monkeypatch.setattr(os, "sendfile", refuse(errno.ENOSPC))  # with which files are copied
+    said = evergreen(*(word.replace("PLACE", str(tmp_path)) for word in words), "--home", home)
+    assert said.exit_code == 2, said.output
+    assert f"{what} cannot be written: {os.strerror(errno.ENOSPC)}" in " ".join(said.stderr.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert not list(home.rglob(".aside-*"))
