@@ -42,7 +42,7 @@ from environments.surroundings import import_apart
 
 SOURCE = "https://github.com/open-thought/reasoning-gym, arXiv 2505.24760"
 
-ADAPTER_VERSION = "2"
+ADAPTER_VERSION = "3"
 ENDLESS = 2**31 - 1  # what a data set is told as its size; costs nothing where tasks are made by index
 BOX = "box"  # the category of an environment's own `parameters`
 KEPT_CELLS = 1024  # building a data set takes from .01 ms (gcd) to 20 ms (spell_backward, .3 MB)
@@ -70,7 +70,7 @@ HASH_ORDERED = frozenset(
 )
 
 # These raise where they cannot read an answer (0.1.25): such an answer is wrong, not unscorable.
-RAISING = frozenset({"boxnet", "coin_flip", "prime_factorization"})
+RAISING = frozenset({"boxnet", "coin_flip", "game_of_life", "prime_factorization"})
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 # Scorers read line by line (0.1.25): they compare strings and numbers, in time linear in the answer, and evaluate no
@@ -82,6 +82,42 @@ REVIEWED = frozenset(
     | {"palindrome_generation", "path_star", "products", "self_reference", "sentence_reordering"}
     | {"spell_backward", "word_sorting", "zebra_puzzles"}
 )
+
+# These hand an answer to `eval`, their own or the one in sympy's `parse_expr` (0.1.25, all read), and what is run there
+# may do what we may do. So an answer is a row of the tokens that a legal one needs, or it is wrong and no verifier sees
+# it. Safe are those of lists, which call nothing that there is, and those of algebra, which name only what stands in
+# NAMED, in the task's own answer or is a variable: no string, and no dot but in a number. ASCII, as Python reads other
+# letters of a name as these.
+SUM = re.compile(r"[-+()0-9\s]|\*(?!\*)|/(?!/)", re.ASCII)
+ALGEBRA = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+|[A-Za-z][A-Za-z0-9_]*|[-+*/(),\s]", re.ASCII)
+EVALUATED: Mapping[str, re.Pattern[str]] = {
+    "binary_matrix": re.compile(r"[0-9\[\](),\s]", re.ASCII),
+    "countdown": SUM,
+    "intermediate_integration": ALGEBRA,
+    "n_queens": re.compile(r"[Q_'\"\[\](),\s]", re.ASCII),
+    "polynomial_multiplication": ALGEBRA,
+    "puzzle24": SUM,
+    "simple_integration": ALGEBRA,
+    "spiral_matrix": re.compile(r"[-0-9\[\](),\s]", re.ASCII),
+    "string_insertion": re.compile(r"[A-E'\"\[\](),\s]", re.ASCII),
+}
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"(?![NOQS]\b)[A-Za-z][0-9]*")  # those four are functions of sympy
+NAMED = frozenset(
+    {"Abs", "abs", "exp", "ln", "log", "pi", "sqrt"}
+    | {f"{arc}{name}{h}" for arc in ("", "a") for name in ("sin", "cos", "tan", "cot", "sec", "csc") for h in ("", "h")}
+)
+
+
+def is_evaluated_safely(dataset: str, answer: str, reference: str) -> bool:
+    """Say whether nothing can happen when the data set's verifier evaluates this answer."""
+    tokens = EVALUATED.get(dataset)
+    if tokens is None:
+        return True
+    if "".join(tokens.findall(answer)) != answer:
+        return False
+    named = set(NAME.findall(answer)) if tokens is ALGEBRA else set[str]()
+    return all(VARIABLE.fullmatch(name) for name in named - NAMED - set(NAME.findall(reference)))
 
 
 def _same_text(answer: str, reference: str) -> bool:
@@ -216,11 +252,14 @@ class ReasoningGym(Environment):
         return self._config.read(completion) or None
 
     def score(self, task: Task, completion: str) -> Score:
-        """Score by the data set's verifier and the entry that the task carries; a reply without the tags is worth 0."""
+        """Score by the data set's verifier and the entry that the task carries.
+
+        A reply without the tags is worth 0, and so is one that a verifier would run and that is not safe to run.
+        """
         answer = self._config.read(completion)
-        if answer is None:
-            return Score.of(0.0)
         entry, dataset = task.data["entry"], self._config.dataset
+        if answer is None or not is_evaluated_safely(dataset, answer, entry["answer"]):
+            return Score.of(0.0)
         value, silent = 0.0, redirect_stdout(io.StringIO()) if dataset in PRINTING else nullcontext()
         verifier = self._dataset(task.category, task.index)
         with silent, suppress(*UNREADABLE if dataset in RAISING else ()):

@@ -1,5 +1,8 @@
+import inspect
+import os
 import pickle
 import random
+import re
 import sys
 from weakref import WeakValueDictionary
 
@@ -8,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, first_tasks, validate
-from environments.reasoning_gym import HASH_ORDERED
+from environments.reasoning_gym import EVALUATED, HASH_ORDERED
+from tests.shares import slow
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 
@@ -113,11 +117,97 @@ def test_generous_verifiers_do_not_make_wrong_answers_correct(dataset, completio
 
 @pytest.mark.parametrize(
     ("dataset", "completion"),
-    [("boxnet", "1e999"), ("coin_flip", "1e999"), ("prime_factorization", "two times three")],
-)
+    [
+        ("boxnet", "1e999"), ("coin_flip", "1e999"), ("prime_factorization", "two times three"), ("game_of_life", "{}"),
+        ("game_of_life", "[{}]"),
+    ],
+)  # fmt: skip
 def test_what_a_verifier_cannot_read_is_wrong_and_not_unscorable(dataset, completion):
     environment = gym(dataset)
     assert environment.score(environment.task("default", 0), completion).value == 0.0
+
+
+RUN = '__import__("os").environ.update(RAN="1")'
+ENVIRON = '[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == "_wrap_close"][0].__init__.__globals__'
+PROGRAMS = (
+    RUN,
+    RUN.replace('"', "'"),
+    RUN.replace("__import__", "__\uff49mport__"),  # Python reads it as the same name
+    f"(lambda: {RUN})()",
+    f"[{RUN} for x in (1, 2)]",
+    f"{ENVIRON}['environ'].update(RAN='1')",
+    "exec('import os; os.environ.update(RAN=\\'1\\')')",
+    f"eval({RUN!r})",
+    f"sympify({RUN!r})",
+    f"S({RUN!r})",
+    f"Symbol('x').subs('x', {RUN!r})",
+    f"f'{{{RUN}}}'",
+)
+EVERY = sorted(set(reasoning_gym.factory.DATASETS) - {"composite"})
+
+
+@pytest.fixture
+def gym_of_any_process(monkeypatch):
+    """`gym`, also of data sets whose tasks differ from process to process."""
+    monkeypatch.setattr("environments.reasoning_gym.HASH_ORDERED", frozenset())
+    return gym
+
+
+@pytest.mark.parametrize("dataset", [name if name in EVALUATED else slow(name) for name in EVERY])
+def test_no_answer_is_run(dataset, gym_of_any_process, monkeypatch):
+    monkeypatch.setenv("RAN", "")
+    environment = gym_of_any_process(dataset)
+    task = environment.task("default", 0)
+    reference = task.answer or ""
+    for program in PROGRAMS:
+        beside = (f"{reference} + {program}", f"({program}, {reference})")
+        for answer in (program, f"[{program}]", f" \n{program}", *beside):
+            score = environment.score(task, answer)
+            assert not os.environ["RAN"], answer
+            assert score.value == 0 or dataset not in EVALUATED
+
+
+def test_every_data_set_that_may_evaluate_an_answer_is_listed():
+    evaluates = re.compile(r"\b(eval|exec|parse_expr|sympify|S)\(")
+    found = {name for name in EVERY if evaluates.search(inspect.getsource(sys.modules[source_of(name)]))}
+    harmless = {  # where these stand, they are given nothing of an answer
+        *("basic_arithmetic", "bitwise_arithmetic", "codeio", "number_sorting"),
+        "propositional_logic",  # a parser of its own
+    }
+    assert found == EVALUATED.keys() | harmless
+
+
+def source_of(dataset):
+    return reasoning_gym.factory.DATASETS[dataset][0].__module__
+
+
+@pytest.mark.parametrize("dataset", sorted(EVALUATED))
+def test_reference_answers_of_data_sets_that_evaluate_are_correct(dataset, gym_of_any_process):
+    environment = gym_of_any_process(dataset)
+    for index in range(6):
+        task = environment.task("default", index)
+        assert environment.score(task, task.answer).correct, task.answer
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "value"),
+    [
+        ("binary_matrix", lambda answer: str([list(map(int, row.split())) for row in answer.split("\n")]), 0.1),
+        ("spiral_matrix", lambda answer: str(tuple(map(int, answer.split()))), 0.1),
+        ("string_insertion", lambda answer: str(list(answer)), 0.1),
+        ("n_queens", lambda answer: str([row.split() for row in answer.split("\n")]), 0.5),
+        ("countdown", lambda answer: f"( {answer} ) * (1)", 0.05),
+        ("countdown", lambda answer: f"({answer})", 1.0),
+        ("puzzle24", lambda answer: f" ({answer})\n", 1.0),
+        ("simple_integration", lambda answer: answer.replace("C", "k1 + 1.5*sqrt(pi)"), 1.0),
+        ("intermediate_integration", lambda answer: f"{answer} + log(2, 10) - asinh(.5)", 1.0),
+        ("polynomial_multiplication", lambda answer: " + ".join(answer.replace("-", "+ -").split(" + ")[::-1]), 1.0),
+    ],
+)
+def test_legal_answers_other_than_the_reference_are_evaluated(dataset, write, value, gym_of_any_process):
+    environment = gym_of_any_process(dataset)
+    task = environment.task("default", 0)
+    assert environment.score(task, write(task.answer)).value == value
 
 
 def test_scoring_prints_nothing(capsys):
@@ -262,4 +352,4 @@ def test_held_out_words_are_not_those_of_training(spelling):
 
 
 def test_the_version_names_adapter_and_library(spelling):
-    assert spelling.version.startswith("2+reasoning-gym-")
+    assert spelling.version.startswith("3+reasoning-gym-")

@@ -272,10 +272,10 @@ def test_one_that_answers_what_is_no_answer_has_crashed(scorer):
 
 def test_reasoning_gyms_evaluating_verifiers_are_survived():
     pytest.importorskip("reasoning_gym")
-    countdown = EnvironmentSource("countdown", "reasoning_gym", {"dataset": "countdown"})
-    task = countdown.create().task("default", 0)
+    integrals = EnvironmentSource("integrals", "reasoning_gym", {"dataset": "simple_integration"})
+    task = integrals.create().task("default", 0)
     assert task.answer is not None
-    with scorer_of(countdown) as scorer:
+    with scorer_of(integrals) as scorer:
         right, endless = scorer.turns([ScoringJob(task, (task.answer,)), ScoringJob(task, ("9**9**9",))])
     assert right.score == Score.of(1.0)
     assert endless.score == Score.unscorable("timed out")
