@@ -31,6 +31,8 @@ from typing import IO
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
 START_S = 5.0  # for the interpreter to start, not counted as the program's time
+END_S = 2.0  # for it to kill what the program started
+LIMITED = "limited"  # the word where the kernel refuses namespaces
 FLAGS = ("-I", "-S", "-B", "-X", "utf8")
 
 
@@ -143,6 +145,10 @@ def _program(
                 program.begin({"code": code, "tests": tests, **asdict(limits)})
                 yield program
             finally:
+                if program.isolation == LIMITED and process.poll() is None:
+                    process.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(END_S)
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

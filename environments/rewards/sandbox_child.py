@@ -18,18 +18,21 @@ import resource
 import signal
 import struct
 import sys
+import time
+from contextlib import suppress
 from typing import Any
 
 # linux/sched.h, sys/mount.h, linux/prctl.h, linux/mount.h, linux/capability.h
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 SYS_MOUNT_SETATTR = 442  # on every architecture
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
 CAPABILITIES = 0x20080522  # version 3 of the header
 NOBODY = 65534
 MAX_PROCESSES, MAX_OPEN_FILES = 32, 32
+END_S = 1.0  # for what a program started to be gone
 FOLDER = b"size=64m,nr_inodes=4096"  # of the working folder, which is in memory
 
 
@@ -40,18 +43,31 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     isolated = libc is not None and isolate(libc)
     os.write(control, b"isolated\n" if isolated else b"limited\n")
+    most_processes = MAX_PROCESSES
+    if not isolated:  # where it is, the kernel counts by namespace, and ends all that is in it with the program
+        most_processes += count_tasks()
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+        if libc is not None:
+            libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if libc is not None:
             drop_rights(libc)
         if not isolated:
             hide_signals()
-        limit(orders)
+        limit(orders, most_processes)
         os.write(control, b"ready\n")
         run(control, orders)
     else:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        os._exit(0 if status == 0 else 1)
+        status = 1
+        try:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if not isolated:
+                end_descendants()
+            os._exit(0 if status == 0 else 1)
 
 
 def isolate(libc: ctypes.CDLL) -> bool:
@@ -119,13 +135,37 @@ def hide_signals() -> None:
             delattr(os, name)
 
 
-def limit(orders: dict[str, Any]) -> None:
+def count_tasks() -> int:
+    """Count the processes and threads of our user, as RLIMIT_NPROC does; those that /proc does not show are missed."""
+    found, uid = 0, str(os.getuid())
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if name.isdigit():
+            with suppress(OSError), open(f"/proc/{name}/status", errors="replace") as file:  # or it has just ended
+                words = dict(line.split(":", 1) for line in file if line.startswith(("Uid:", "Threads:")))
+                if words["Uid"].split()[0] == uid:
+                    found += int(words["Threads"])
+    return found
+
+
+def end_descendants() -> None:
+    """Kill all that a program left: it is ours, level by level, as we are the reaper of its orphans."""
+    give_up_at = time.monotonic() + END_S
+    with suppress(OSError):  # there are none left, or this kernel does not list them: then the group is killed
+        while time.monotonic() < give_up_at:
+            with open("/proc/thread-self/children") as file:
+                children = file.read().split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+            os.waitpid(-1, 0)
+
+
+def limit(orders: dict[str, Any], most_processes: int) -> None:
     for kind, most in (
         (resource.RLIMIT_CPU, math.ceil(orders["timeout_s"]) + 1),
         (resource.RLIMIT_AS, orders["memory_bytes"]),
         (resource.RLIMIT_FSIZE, orders["output_bytes"]),
         (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
-        (resource.RLIMIT_NPROC, MAX_PROCESSES),
+        (resource.RLIMIT_NPROC, most_processes),
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(kind)[1]

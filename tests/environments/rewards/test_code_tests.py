@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_an_unkind_program_fails_its_test_and_leaves_nothing_behind(name):
     assert not running() - before
 
 
-def running() -> set[str]:
+def running(child: Path = CHILD) -> set[str]:
     """Processes that come from a restricted one, by id."""
     found = set()
     for entry in Path("/proc").iterdir():
@@ -119,7 +120,7 @@ def running() -> set[str]:
                 words = (entry / "cmdline").read_bytes()
             except OSError:  # it has ended meanwhile
                 continue
-            if str(CHILD).encode() in words:
+            if str(child).encode() in words:
                 found.add(entry.name)
     return found
 
@@ -225,18 +226,70 @@ print(libc.mount(None, b"/", None, 32 | 4096, None), libc.unshare(0x20000), os.g
     assert printed(code, "", LIMITS) == "-1 -1 True\n"
 
 
-def test_without_namespaces_the_limits_still_hold(monkeypatch, tmp_path):
-    """The same programs, with a kernel that refuses."""
+@pytest.fixture
+def limited(monkeypatch):
+    """The script as it goes on where the kernel refuses namespaces, in a folder that everybody may read."""
     copy = CHILD.read_text().replace("libc.unshare(", "(lambda flags: -1)(")
     assert copy != CHILD.read_text()
-    path = tmp_path / "child.py"
-    monkeypatch.setattr("environments.rewards.sandbox.CHILD", path)
-    path.write_text(copy)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "child.py")
+        path.write_text(copy)
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr("environments.rewards.sandbox.CHILD", path)
+        yield path
+
+
+def test_without_namespaces_the_limits_still_hold(limited):
+    assert isolation() == "limited"
+    assert printed("print(int(input()) + 1)", "41", LIMITS) == "42\n"
+    assert printed("import os\nprint(hasattr(os, 'kill'))", "", LIMITS) == "False\n"
+    for name in ("leaving early", "endless loop", "memory", "killing everyone", "fork bomb"):
+        assert not holds(UNKIND[name], "assert f(1) == 2", SandboxLimits(timeout_s=0.4))
+
+
+LEAVING = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.setsid()
+    time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is told of a grandchild that left the group")
+@pytest.mark.parametrize("then", ["print(1)", "time.sleep(100)"])
+def test_without_namespaces_a_program_in_a_new_session_ends_with_its_test(limited, then):
+    printed(LEAVING + then, "", SandboxLimits(timeout_s=0.4))
+    deadline = time.monotonic() + 2
+    while running(limited) and time.monotonic() < deadline:  # the kernel takes a moment with what it killed
+        time.sleep(0.02)
+    assert not running(limited)
+
+
+MANY_THREADS = """
+import os, sys, threading, time
+os.setgid(54321)
+os.setuid(54321)
+for _ in range(50):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print(flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="another user")
+def test_without_namespaces_the_users_other_threads_are_not_the_programs(limited, monkeypatch):
+    monkeypatch.setattr("environments.rewards.sandbox.sys.executable", "/usr/bin/python3")  # for every user
+    text = limited.read_text()
+    text = text.replace("NOBODY = 65534", "NOBODY = 54321")
+    limited.write_text(text)
+    other = subprocess.Popen([sys.executable, "-c", MANY_THREADS], stdout=subprocess.PIPE)
     try:
-        assert isolation() == "limited"
-        assert printed("print(int(input()) + 1)", "41", LIMITS) == "42\n"
-        assert printed("import os\nprint(hasattr(os, 'kill'))", "", LIMITS) == "False\n"
-        for name in ("leaving early", "endless loop", "memory", "killing everyone", "fork bomb"):
-            assert not holds(UNKIND[name], "assert f(1) == 2", SandboxLimits(timeout_s=0.4))
+        assert other.stdout.readline()
+        code = "import os, threading\nthreading.Thread(target=print, args=[os.getuid()]).start()"
+        assert printed(code, "", LIMITS) == "54321\n"
+        assert not holds(UNKIND["fork bomb"], "assert f(1) == 2", SandboxLimits(timeout_s=0.4))
     finally:
-        path.unlink()
+        other.kill()
+        other.wait()
