@@ -3,8 +3,9 @@
 Always: another interpreter without site packages (`python -I -S`) and with an empty environment, a session of its own
 that is killed as a whole, an empty working folder that is removed, limits of time, memory, files and processes.
 
-Where Linux allows user namespaces: no network, no other processes to signal, and every file outside the working folder
-read-only; as root, a user without rights besides. `python -m environments.rewards.sandbox` says what holds here.
+Where Linux allows user namespaces: no network, no other processes to signal, every file outside the working folder
+read-only, and the folders where sockets and devices lie emptied; as root, a user without rights besides.
+`python -m environments.rewards.sandbox` says what holds here.
 
 This keeps accidents away, and the tricks that a policy finds by itself. It is no sandbox against a determined attacker:
 the program may read what our user may read, and asserts run in its own interpreter, which it can bend. Run such
@@ -32,7 +33,7 @@ from typing import IO
 CHILD = Path(__file__).with_name("sandbox_child.py")
 START_S = 5.0  # for the interpreter to start, not counted as the program's time
 END_S = 2.0  # for it to kill what the program started
-LIMITED = "limited"  # the word where the kernel refuses namespaces
+LIMITED = "limited"  # the word where it is not all that it could be
 FLAGS = ("-I", "-S", "-B", "-X", "utf8")
 
 
@@ -76,7 +77,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
 
 
 def isolation() -> str:
-    """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces; or SandboxRefused."""
+    """Say what holds here: "isolated", "limited" where the kernel refuses that or we stay root; or SandboxRefused."""
     with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
         return program.isolation
 

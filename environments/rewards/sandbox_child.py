@@ -25,7 +25,7 @@ from typing import Any
 # linux/sched.h, sys/mount.h, linux/prctl.h, linux/mount.h, linux/capability.h
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x1000, 0x4000, 0x40000, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 SYS_MOUNT_SETATTR = 442  # on every architecture
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
@@ -33,12 +33,16 @@ CAPABILITIES = 0x20080522  # version 3 of the header
 NOBODY = 65534
 MAX_PROCESSES, MAX_OPEN_FILES = 32, 32
 END_S = 1.0  # for what a program started to be gone
+# Where sockets, pipes and terminals lie, by which a program could reach others, and what of it stays.
+DEVICES = ("null", "zero", "full", "random", "urandom")
+MEETING_PLACES = {"/tmp": (), "/var/tmp": (), "/run": (), "/var/run": (), "/dev": DEVICES}
 FOLDER = b"size=64m,nr_inodes=4096"  # of the working folder, which is in memory
 
 
 def main() -> None:
     """Shut in, then run the program in a child, and end as it ended."""
     control = int(sys.argv[1])
+    os.umask(0o022)
     orders = receive(control)
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     isolated = libc is not None and isolate(libc)
@@ -72,8 +76,8 @@ def main() -> None:
 
 def isolate(libc: ctypes.CDLL) -> bool:
     """Leave the network, the other processes and the files behind, where the kernel lets us. Say whether it did."""
-    if os.geteuid() == 0 and is_readable_by_all(os.__file__):
-        become_nobody(libc)  # root has no limit of processes
+    if os.geteuid() == 0 and (is_readable_by_all(os.__file__) or open_library(libc)):
+        become_nobody(libc)  # root has no limit of processes, and may use devices
     uid, gid = os.geteuid(), os.getegid()
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # after that: a change of user forgets it
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC) != 0:
@@ -85,16 +89,49 @@ def isolate(libc: ctypes.CDLL) -> bool:
                 file.write(text)
     except OSError:  # a security module that lets us in and gives us no rights there
         return False
-    return keep_files(libc)
+    return keep_files(libc) and uid != 0
+
+
+def open_library(libc: ctypes.CDLL) -> bool:
+    """Let everybody reach root's Python, in our view of the files alone, by hiding what lies beside its folders."""
+    if libc.unshare(CLONE_NEWNS) != 0 or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) != 0:
+        return False
+    closed = [place for place in folders_above(os.__file__) if not os.stat(place).st_mode & 0o001]
+    return bool(closed) and cover(libc, closed[-1], sys.base_prefix) and is_readable_by_all(os.__file__)
 
 
 def is_readable_by_all(path: str) -> bool:
     """Say whether someone without rights could still import the standard library."""
-    places = [path]
-    while os.path.dirname(places[-1]) != places[-1]:
-        places.append(os.path.dirname(places[-1]))
-    file, *folders = (os.stat(place).st_mode for place in places)
-    return bool(file & 0o004) and all(mode & 0o001 for mode in folders)
+    folders = folders_above(path)
+    return bool(os.stat(path).st_mode & 0o004) and all(os.stat(folder).st_mode & 0o001 for folder in folders)
+
+
+def folders_above(path: str) -> list[str]:
+    """Give the folders on the way to a file, the nearest first."""
+    found = [os.path.dirname(path)]
+    while os.path.dirname(found[-1]) != found[-1]:
+        found.append(os.path.dirname(found[-1]))
+    return found
+
+
+def cover(libc: ctypes.CDLL, place: str, *kept: str) -> bool:
+    """Have an empty folder stand where this one does, with those of its folders and files that are kept."""
+    here = os.getcwd()
+    inside = [path for path in (*kept, here) if path.startswith(f"{place}/") and os.path.exists(path)]
+    handles = {path: os.open(path, os.O_PATH) for path in inside}
+    done = bool(libc.mount(b"tmpfs", place.encode(), b"tmpfs", 0, b"mode=755") == 0)
+    for path, handle in handles.items():
+        if done and os.path.isdir(f"/proc/self/fd/{handle}"):
+            os.makedirs(path, exist_ok=True)
+        elif done:
+            os.close(os.open(path, os.O_CREAT, 0o666))
+        source = f"/proc/self/fd/{handle}".encode()
+        done = done and libc.mount(source, path.encode(), None, MS_BIND | MS_REC, None) == 0
+        os.close(handle)
+    if not done:
+        libc.umount2(place.encode(), MNT_DETACH)
+    os.chdir(here)
+    return done
 
 
 def become_nobody(libc: ctypes.CDLL) -> None:
@@ -107,18 +144,28 @@ def become_nobody(libc: ctypes.CDLL) -> None:
 
 
 def keep_files(libc: ctypes.CDLL) -> bool:
-    """Make all files read-only, and the working folder one that lives in memory and ends with the program."""
+    """Make all files read-only, and the working folder one that lives in memory and ends with the program.
+
+    Read-only is nothing to sockets, pipes and devices: the folders where these usually lie are emptied.
+    """
     here = os.getcwd().encode()
     read_only = struct.pack("QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
     writable = struct.pack("QQQQ", 0, MOUNT_ATTR_RDONLY, 0, 0)
     done = (
         libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
+        and all(cover(libc, *place) for place in meeting_places())
         and libc.mount(b"tmpfs", here, b"tmpfs", 0, FOLDER) == 0
         and libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, read_only, 32) == 0
         and libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, here, 0, writable, 32) == 0
     )
     os.chdir(here)  # what is mounted there now
     return bool(done)
+
+
+def meeting_places() -> list[list[str]]:
+    """Give the folders to be emptied that are there, each once, with what is kept of it."""
+    found = {os.path.realpath(place): kept for place, kept in MEETING_PLACES.items() if os.path.isdir(place)}
+    return [[place, sys.base_prefix, *(f"{place}/{name}" for name in kept)] for place, kept in found.items()]
 
 
 def drop_rights(libc: ctypes.CDLL) -> None:

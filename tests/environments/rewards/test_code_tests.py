@@ -1,6 +1,7 @@
 """Programs that a policy might write, kind and unkind."""
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -224,6 +225,68 @@ libc = ctypes.CDLL(None, use_errno=True)
 print(libc.mount(None, b"/", None, 32 | 4096, None), libc.unshare(0x20000), os.getuid() != 0)
 """
     assert printed(code, "", LIMITS) == "-1 -1 True\n"
+
+
+@needs_namespaces
+def test_sockets_pipes_and_terminals_where_these_usually_lie_are_out_of_reach():
+    """A read-only file system alone lets a program write to them."""
+    controlling, terminal = os.openpty()
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as server:
+        path, pipe = str(Path(folder, "socket")), str(Path(folder, "pipe"))
+        server.bind(path)
+        server.listen(1)
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        for name in (folder, path, pipe, os.ttyname(terminal)):
+            Path(name).chmod(0o777)
+        code = f"""
+import os, socket
+def attempt(what, *args):
+    try:
+        what(*args)
+        print("done")
+    except OSError as error:
+        print(type(error).__name__)
+attempt(socket.socket(socket.AF_UNIX).connect, {path!r})
+attempt(open, {pipe!r}, "w")
+attempt(open, {os.ttyname(terminal)!r}, "w")
+print(open("/dev/null", "w").write("x"), len(open("/dev/urandom", "rb").read(2)))
+"""
+        told = printed(code, "", LIMITS)
+    for handle in (reader, controlling, terminal):
+        os.close(handle)
+    assert told is not None
+    assert told.splitlines() == ["FileNotFoundError"] * 3 + ["1 2"]
+
+
+def test_under_root_a_program_is_another_user_wherever_root_has_its_python():
+    if os.geteuid() != 0 or isolation() != "isolated":
+        pytest.skip("needs root and a kernel that allows namespaces")
+    code = """
+import collections, os, time
+started = 0
+while started < 60:
+    try:
+        if os.fork() == 0:
+            time.sleep(1)
+            os._exit(0)
+    except OSError:
+        break
+    started += 1
+print(*open('/proc/self/uid_map').read().split()[:2], started < 40)
+"""
+    assert printed(code, "", SandboxLimits(timeout_s=5.0)) == "65534 65534 True\n"
+
+
+@needs_namespaces
+def test_what_is_still_root_is_not_called_isolated(monkeypatch, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    copy = tmp_path / "child.py"
+    copy.write_text(CHILD.read_text().replace("is_readable_by_all(os.__file__)", "False"))
+    monkeypatch.setattr("environments.rewards.sandbox.CHILD", copy)
+    assert isolation() == "limited"
+    assert printed("print(1)", "", LIMITS) == "1\n"
 
 
 @pytest.fixture
