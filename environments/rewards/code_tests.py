@@ -8,7 +8,8 @@ the names that the code defines: a text is one test, a list holds one each (as i
 Each test is a run of its own in a restricted process (`environments.rewards.sandbox` says what that keeps away,
 and what not: it is no sandbox; only the standard library can be imported). A program that fails, loops or takes too
 much fails its test: it is worth 0 there, not unscorable. Times are those of the clock: on a crowded machine good
-programs can fail.
+programs can fail. Starting a process for each test is not the program's time: where that takes too long, an answer is
+unscorable.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from pydantic import Field
 from environments.contracts import Score
 from environments.options import Options, last_block
 from environments.rewards.contracts import AnswerReward, Attempt
-from environments.rewards.sandbox import START_S, SandboxLimits, holds, printed
+from environments.rewards.sandbox import START_S, SandboxLimits, Spend, holds, printed
 
 SOURCE = "APPS (arXiv 2105.09938), MBPP (arXiv 2108.07732)"
 
 LANGUAGES = ("python", "py", "python3")
-Test = Callable[[str, SandboxLimits], bool]
+Test = Callable[[str, SandboxLimits, Spend], bool]
 
 
 class Config(Options):
@@ -39,12 +40,13 @@ class Config(Options):
     timeout_s: float = Field(default=2.0, gt=0, le=3600)
     """Seconds of the clock that one test may take."""
     limit_s: float = Field(default=10.0, gt=0, le=36_000)
-    """Seconds that all tests of an answer may take together; those left then have failed. The spec's
-    `scoring: {timeout_s: ...}` must leave room for it, and 5 s more for a process to start."""
+    """Seconds that a program may run in all tests of an answer together; those left then have failed. The spec's
+    `scoring: {timeout_s: ...}` must leave room for it, and 5 s more for processes to start; an answer whose tests take
+    longer than both is unscorable."""
     partial: bool = True
     """Whether some tests passed are worth their share; otherwise all must pass."""
     memory_mib: int = Field(default=512, ge=64)
-    """MiB that a program may allocate."""
+    """MiB that each process of a program may allocate; a program may have 32."""
     output_kib: int = Field(default=1024, ge=1)
     """KiB that a program may print, and write to a file; more fails the test."""
 
@@ -61,12 +63,18 @@ class CodeTests(AnswerReward):
         code = answer if block is None else block
         tests, config = _tests(attempt.truth), self._config
         limits = SandboxLimits(config.timeout_s, config.memory_mib * 2**20, config.output_kib * 2**10)
-        deadline, num_passed = time.monotonic() + config.limit_s, 0
-        for test in tests:
-            left = deadline - time.monotonic()
-            passed = left > 0 and test(code, replace(limits, timeout_s=min(config.timeout_s, left)))
+        give_up_at, num_passed, ran = time.monotonic() + self.seconds, 0, list[float]()
+        for number, test in enumerate(tests):
+            own, left = config.limit_s - sum(ran), give_up_at - time.monotonic()
+            if own <= 0:
+                break
+            most = replace(limits, timeout_s=min(config.timeout_s, own, left))
+            passed = left > 0 and test(code, most, ran.append)
             num_passed += passed
-            if left <= 0 or (not passed and not config.partial):
+            if not passed and time.monotonic() >= give_up_at:
+                done = f"{number} of {len(tests)} tests were done in {self.seconds:g} s, starts of processes among them"
+                return Score.unscorable(f"only {done}: raise `limit_s`")
+            if not passed and not config.partial:
                 break
         share = num_passed / len(tests)
         return Score.of(share if config.partial else float(share == 1), share == 1)
@@ -116,7 +124,7 @@ def _asserts(text: Any) -> Test:
             compile(text, "tests", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"these asserts are no Python ({error}): {text[:100]!r}") from error
-    return lambda code, limits: holds(code, text, limits)
+    return lambda code, limits, spend: holds(code, text, limits, spend)
 
 
 def _lines(given: Any) -> str:
@@ -128,8 +136,8 @@ def _lines(given: Any) -> str:
 
 
 def _prints(given: str, right: str) -> Test:
-    def passes(code: str, limits: SandboxLimits) -> bool:
-        found = printed(code, given, limits)
+    def passes(code: str, limits: SandboxLimits, spend: Spend) -> bool:
+        found = printed(code, given, limits, spend)
         return found is not None and _trimmed(found) == right
 
     return passes

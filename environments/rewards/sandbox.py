@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,29 +46,32 @@ class SandboxLimits:
     output_bytes: int = 2**20  # of what it prints, and of each file
 
 
+Spend = Callable[[float], object]  # told the seconds that a program ran, without the start of its process
+
+
 class SandboxRefused(OSError):
     """The system does not let us run a program in these limits: a fault of the machine, not of the program."""
 
 
-def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
+def printed(code: str, given: str, limits: SandboxLimits, spend: Spend = float) -> str | None:
     """Run a program with this standard input; None if it fails, prints or takes too much; or SandboxRefused."""
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given.encode(errors="replace"))
         source.seek(0)
-        with _program(code, False, limits, source, sink) as program:
+        with _program(code, False, limits, source, sink, spend) as program:
             ended_well = program.wait()
         sink.seek(0)
         output = sink.read(limits.output_bytes)
     return output.decode(errors="replace") if ended_well and len(output) < limits.output_bytes else None
 
 
-def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
+def holds(code: str, tests: str, limits: SandboxLimits, spend: Spend = float) -> bool:
     """Run a program, then asserts in its namespace; False if any of that fails or takes too long; or SandboxRefused.
 
     The asserts, and the word that says that they held, are sent when the program has run: leaving early, printing or
     catching everything says nothing.
     """
-    with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL) as program:
+    with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL, spend) as program:
         if program.line() != b"loaded\n":
             return False
         word = secrets.token_hex(16)
@@ -78,7 +81,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
 
 def isolation() -> str:
     """Say what holds here: "isolated", "limited" where the kernel refuses that or we stay root; or SandboxRefused."""
-    with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
+    with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL, float) as program:
         return program.isolation
 
 
@@ -129,7 +132,7 @@ class _Program:
 
 @contextmanager
 def _program(
-    code: str, tests: bool, limits: SandboxLimits, stdin: IO[bytes] | int, stdout: IO[bytes] | int
+    code: str, tests: bool, limits: SandboxLimits, stdin: IO[bytes] | int, stdout: IO[bytes] | int, spend: Spend
 ) -> Iterator[_Program]:
     """Start a program in an empty folder; afterwards kill all that is left of it and remove the folder."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -144,7 +147,11 @@ def _program(
             program = _Program(process, ours, limits.timeout_s)
             try:
                 program.begin({"code": code, "tests": tests, **asdict(limits)})
-                yield program
+                began = time.monotonic()
+                try:
+                    yield program
+                finally:
+                    spend(time.monotonic() - began)
             finally:
                 if program.isolation == LIMITED and process.poll() is None:
                     process.terminate()

@@ -161,6 +161,28 @@ def test_all_tests_together_have_a_limit_that_the_reward_says():
     assert 0 < score.value < 0.2
 
 
+@pytest.fixture
+def slow_to_start(monkeypatch, tmp_path):
+    copy = tmp_path / "child.py"
+    copy.write_text(CHILD.read_text().replace("os.umask(0o022)", "time.sleep(0.3)"))
+    assert copy.read_text() != CHILD.read_text()
+    monkeypatch.setattr("environments.rewards.sandbox.CHILD", copy)
+
+
+THREE = {"inputs": ["1\n", "2\n", "3\n"], "outputs": ["2\n", "3\n", "4\n"]}
+
+
+def test_starting_a_process_is_not_the_programs_time(slow_to_start):
+    assert worth({**QUICK, "limit_s": 0.6}, "print(int(input()) + 1)", THREE) == 1.0
+
+
+def test_where_starting_takes_all_time_an_answer_is_unscorable_and_not_wrong(slow_to_start, monkeypatch):
+    monkeypatch.setattr("environments.rewards.code_tests.START_S", 0.0)
+    score = judge({**QUICK, "limit_s": 0.6}, "print(int(input()) + 1)", THREE)
+    assert score.value is None
+    assert "of 3 tests were done in 0.6 s, starts of processes among them: raise `limit_s`" in score.reason
+
+
 def test_a_program_sees_an_empty_folder_and_no_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("SECRET_OF_A_TEST", "1")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
