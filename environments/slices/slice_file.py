@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -101,7 +101,8 @@ def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
         raise EnvironmentFault(
             f"{path}: slices cannot be read from it ({error}); `evergreen profile` writes it"
         ) from error
-    headers: list[Mapping[str, Any]] = []
+    headers: list[Slices] = []
+    digests: list[str | None] = []
     rows: list[list[SliceRow]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -109,36 +110,43 @@ def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
         try:
             plain = json.loads(line)
             if "format" in plain:
-                if plain["format"] != FORMAT:
-                    raise ValueError(f"it is of format {plain['format']}, and this Evergreen reads {FORMAT}")
-                headers.append(plain)
+                headers.append(_header(plain))
+                digests.append(plain.get("digest"))
                 rows.append([])
             elif not headers:
                 raise ValueError("the first line must be a header")
             else:
-                rows[-1].append(_row(plain, headers[-1]["slices"]))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as wrong:
+                rows[-1].append(_row(plain, headers[-1].names))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as wrong:
+            said = f"there is no {wrong}" if isinstance(wrong, KeyError) else wrong
             raise EnvironmentFault(
-                f"{path}:{number}: not as `evergreen profile` writes slices ({wrong}); write the file again"
+                f"{path}:{number}: not as `evergreen profile` writes slices ({said}); write the file again"
             ) from wrong
     if not headers:
         raise EnvironmentFault(f"{path}: it is empty; `evergreen profile` writes slices")
-    found = [
-        Slices(
-            str(header["environment"]),
-            str(header["version"]),
-            str(header["method"]),
-            tuple(map(str, header["slices"])),
-            tuple(own),
-            header.get("policy"),
-            {str(name): tuple(map(int, way)) for name, way in header.get("nodes", {}).items()},
-        )
-        for header, own in zip(headers, rows, strict=True)
-    ]
-    for header, one in zip(headers, found, strict=True) if is_unedited else ():
-        if header.get("digest", one.digest) != one.digest:
+    found = [replace(header, rows=tuple(own)) for header, own in zip(headers, rows, strict=True)]
+    for one, digest in zip(found, digests, strict=True) if is_unedited else ():
+        if digest is not None and digest != one.digest:
             raise EnvironmentFault(f"{path}: the slices of {one.environment} are not those that were written")
     return {one.environment: one for one in found}
+
+
+def _header(plain: Mapping[str, Any]) -> Slices:
+    """Read what a header says, without rows."""
+    if plain["format"] != FORMAT:
+        raise ValueError(f"it is of format {plain['format']}, and this Evergreen reads {FORMAT}")
+    names, nodes = plain["slices"], plain.get("nodes", {})
+    if not isinstance(names, list) or not isinstance(nodes, dict):
+        raise ValueError("slices are a list of names, and nodes a map")
+    return Slices(
+        str(plain["environment"]),
+        str(plain["version"]),
+        str(plain["method"]),
+        tuple(map(str, names)),
+        (),
+        plain.get("policy"),
+        {str(name): tuple(map(int, way)) for name, way in nodes.items()},
+    )
 
 
 def _row(plain: Mapping[str, Any], names: Sequence[str]) -> SliceRow:
@@ -146,13 +154,18 @@ def _row(plain: Mapping[str, Any], names: Sequence[str]) -> SliceRow:
         raise ValueError(f"the header has no slice {plain['slice']!r}")
     if plain["pool"] is not None and plain["pool"] not in get_args(Pool):
         raise ValueError(f"there is no pool {plain['pool']!r}")
-    correct, samples = plain.get("correct"), plain.get("samples")
+    index, correct, samples = (None if plain.get(k) is None else int(plain[k]) for k in ("index", "correct", "samples"))
+    if index is None or index < 0:
+        raise ValueError(f"there is no index {index}")
+    counts = (correct, samples)
+    if counts != (None, None) and (correct is None or samples is None or not 0 <= correct <= samples):
+        raise ValueError(f"there are no {correct} correct of {samples} samples")
     return SliceRow(
         str(plain["key"]),
         str(plain["slice"]),
         str(plain["category"]),
-        int(plain["index"]),
+        index,
         cast("Pool | None", plain["pool"]),
-        None if correct is None else int(correct),
-        None if samples is None else int(samples),
+        correct,
+        samples,
     )

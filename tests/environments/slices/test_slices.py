@@ -391,9 +391,21 @@ def test_slices_of_data_that_is_gone_and_tasks_that_changed_under_one_version_ar
         made.task(moved.slice, 0)
 
 
+WHOLE = Slices("mine", "1", "x", ("a",), [SliceRow("k", "a", "all", 0, None, 1, 2)]).text()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (WHOLE.replace('"version": "1", ', ""), ":1: .*there is no 'version'"),
+        (WHOLE.replace('"slices": ["a"], ', ""), ":1: .*there is no 'slices'"),
+        (WHOLE.replace('"nodes": {}', '"nodes": null'), ":1: .*nodes a map"),
+        (WHOLE.replace('"nodes": {}', '"nodes": {"a": ["x"]}'), ":1: .*invalid literal"),
+        (WHOLE.replace('"index": 0', '"index": Infinity'), ":2: .*infinity"),
+        (WHOLE.replace('"index": 0', '"index": -1'), ":2: .*no index -1"),
+        (WHOLE.replace('"correct": 1', '"correct": 5'), ":2: .*no 5 correct of 2 samples"),
+        (WHOLE.replace('"correct": 1, ', ""), ":2: .*no None correct of 2 samples"),
+        (WHOLE + "[" * 100_000, ":3: .*recursion"),
         ("", "it is empty"),
         ('{"key": "a"}\n', ":1: not as .* must be a header"),
         ('{"format": 9}\n', ":1: .*it is of format 9"),
