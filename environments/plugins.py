@@ -11,13 +11,16 @@ import ast
 import importlib
 import importlib.util
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]  # where our packages are
+LACKING = "it defines no `Config` and `create`"
 KIND = "x-kind"  # in the JSON schema of a field that names a plug-in: of which kind
 
 
@@ -29,6 +32,10 @@ class Listed:
     module: str
     docstring: str
     source: str  # the paper or "baseline"
+
+
+class UnusablePlugin(Exception):
+    """What an installed package names as a plug-in is none; the message names the package and says why."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +67,71 @@ class PluginKind:
         return {one.name: one for one in read if one is not None}
 
     @cache  # noqa: B019
+    def _entries(self) -> dict[str, EntryPoint]:
+        group = entry_points(group=self.group)
+        return {entry.name.removeprefix(self.prefix): entry for entry in group if entry.name.startswith(self.prefix)}
+
     def installed(self) -> dict[str, str]:
         """Give the modules that installed packages add, by name."""
-        group = entry_points(group=self.group)
-        return {e.name.removeprefix(self.prefix): e.value for e in group if e.name.startswith(self.prefix)}
+        return {name: entry.value for name, entry in self._entries().items()}
 
     def modules(self) -> dict[str, str]:
         """Give the module of every plug-in that has a name."""
         return {name: one.module for name, one in self.built_in().items()} | self.installed()
 
+    def listed(self, name: str) -> Listed | None:
+        """Describe the plug-in of this name, reading no other; None if there is none. Raises UnusablePlugin."""
+        if name not in self._entries():
+            return self.built_in().get(name)
+        module = self._entries()[name].value
+        try:
+            spec = importlib.util.find_spec(module)  # imports the packages that the module lies in
+            if spec is None or spec.origin is None:
+                raise ModuleNotFoundError(f"no module {module!r}")
+            found = _read(name, module, Path(spec.origin))
+        except (Exception, SystemExit) as error:  # of foreign code
+            raise self._unusable(name, error) from error
+        if found is None:
+            raise self._unusable(name, AttributeError(LACKING))
+        return found
+
     def listing(self) -> dict[str, Listed]:
-        """Describe all plug-ins that have a name, sorted by it."""
+        """Describe all plug-ins that have a name and can be read, sorted by it."""
         found = dict(self.built_in())
-        for name, module in self.installed().items():
-            spec = importlib.util.find_spec(module)
-            if spec and spec.origin and (listed := _read(name, module, Path(spec.origin))) is not None:
-                found[name] = listed
+        for name in self._entries():
+            found.pop(name, None)
+            with suppress(UnusablePlugin):
+                if (one := self.listed(name)) is not None:
+                    found[name] = one
         return dict(sorted(found.items()))
+
+    def unusable(self) -> dict[str, str]:
+        """Say, by name, why plug-ins of installed packages cannot be read."""
+        found = {}
+        for name in sorted(self._entries()):
+            try:
+                self.listed(name)
+            except UnusablePlugin as wrong:
+                found[name] = str(wrong)
+        return found
+
+    def load(self, name: str) -> ModuleType:
+        """Import the module of a plug-in that there is. Raises UnusablePlugin where one of a package cannot be."""
+        if name not in self._entries():
+            return importlib.import_module(self.modules()[name])
+        try:
+            module = importlib.import_module(self._entries()[name].value)
+        except (Exception, SystemExit) as error:  # of foreign code
+            raise self._unusable(name, error) from error
+        if not (hasattr(module, "Config") and hasattr(module, "create")):
+            raise self._unusable(name, AttributeError(LACKING))
+        return module
+
+    def _unusable(self, name: str, error: BaseException) -> UnusablePlugin:
+        entry = self._entries()[name]
+        package = "an installed package" if entry.dist is None else f"the package {entry.dist.name}"
+        told = f"the {self.word} {name!r} of {package} cannot be used: {entry.value}: {type(error).__name__}: {error}"
+        return UnusablePlugin(f"{told}; mend or uninstall it")
 
     def contract_class(self) -> type:
         """Import the class of what a factory makes."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from environments.contracts import EnvironmentFault
-from environments.plugins import PluginKind, nearest_name
+from environments.plugins import PluginKind, UnusablePlugin, nearest_name
 from environments.user_code import (
     PACKAGES,
     UserCodeError,
@@ -38,7 +37,10 @@ def module_of(kind: PluginKind, type_: str) -> ModuleType:
             f"there is no {kind.word} type {type_!r}.{hint} There are: {', '.join(known)};"
             " or give your own as package.module:function or ./file.py:function"
         )
-    return importlib.import_module(known[type_])
+    try:
+        return kind.load(type_)
+    except UnusablePlugin as wrong:
+        raise EnvironmentFault(str(wrong)) from wrong
 
 
 def function_of(kind: PluginKind, type_: str, folder: str | None, calling: str) -> Callable[..., object]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from environments.plugins import ENVIRONMENTS, REWARDS, PluginKind, nearest_name
+from environments.plugins import ENVIRONMENTS, REWARDS, Listed, PluginKind, UnusablePlugin, nearest_name
 from environments.user_code import (
     UserCodeError,
     ambiguity,
@@ -90,10 +90,16 @@ def listing(kind: str) -> tuple[Method, ...]:
             )
             for name, preset in PRESETS.items()
         )
-    return tuple(
-        Method(kind, name, _summary(one.docstring), one.source, one.module)
-        for name, one in (KINDS | PARTS)[kind].listing().items()
-    )
+    return tuple(_method(kind, one) for one in (KINDS | PARTS)[kind].listing().values())
+
+
+def unusable(kind: str) -> list[str]:
+    """Say of each plug-in of an installed package that cannot be read why it is not listed."""
+    return [] if kind == OBJECTIVES else list((KINDS | PARTS)[kind].unusable().values())
+
+
+def _method(kind: str, one: Listed) -> Method:
+    return Method(kind, one.name, _summary(one.docstring), one.source, one.module)
 
 
 def find(kind: str, name: str) -> Method:
@@ -103,6 +109,12 @@ def find(kind: str, name: str) -> Method:
         module = sys.modules[made.__module__]
         text = inspect.cleandoc(made.__doc__ or module.__doc__ or "")
         return Method(kind, name, _summary(text), str(vars(module).get("SOURCE", "")), module.__name__)
+    if kind != OBJECTIVES:
+        try:
+            if (one := (KINDS | PARTS)[kind].listed(name)) is not None:
+                return _method(kind, one)
+        except UnusablePlugin as wrong:
+            raise SpecError(str(wrong)) from wrong
     methods = {method.name: method for method in listing(kind)}
     if name not in methods:
         if (lacking := without_function(name)) is not None:
@@ -189,7 +201,13 @@ def _preset_options(preset: str) -> dict[str, dict[str, Any]]:
 
 def load(method: Method) -> ModuleType:
     """Import a method's module."""
-    return importlib.import_module(method.module)
+    kind = (KINDS | PARTS).get(method.kind)
+    if kind is None or is_user_code(method.name):
+        return importlib.import_module(method.module)
+    try:
+        return kind.load(method.name)
+    except UnusablePlugin as wrong:
+        raise SpecError(str(wrong)) from wrong
 
 
 def search_in(folder: str | None) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from environments import EnvironmentFault
+from environments.plugins import REWARDS, PluginKind
+from environments.registry import module_of
 from orchestrator import registry
 from orchestrator.errors import SpecError
 
@@ -80,3 +84,61 @@ def test_a_users_file_that_raises_is_told_with_its_line(
     with pytest.raises(SpecError, match="cannot be imported") as caught:
         registry.factory("broken_for_a_test:create")
     assert said in str(caught.value)
+
+
+WHOLE = '"""Whole."""\nSOURCE = "baseline"\nclass Config: pass\ndef create(): pass\n'
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package whose rewards are broken, each in its way, but for one."""
+    files = {
+        "broken": "def (",
+        "empty": "",
+        "whole": WHOLE,
+        "raising": f"{WHOLE}raise RuntimeError('no device')",
+        "inside/__init__": "raise SystemExit(3)",
+        "inside/part": WHOLE,
+    }
+    for name, text in files.items():
+        path = tmp_path / f"of_a_test_{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    metadata = tmp_path / "of_a_test-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: of-a-test\nVersion: 1\n")
+    modules = [name.removesuffix("/__init__").replace("/", ".") for name in (*files, "missing")]
+    lines = [f"{module} = of_a_test_{module}" for module in modules]
+    (metadata / "entry_points.txt").write_text("\n".join(["[evergreen.rewards]", *lines]))
+    monkeypatch.syspath_prepend(tmp_path)
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    PluginKind._entries.cache_clear()
+    registry.listing.cache_clear()
+
+
+def test_a_broken_package_ends_nothing_but_what_names_it(packages: None) -> None:
+    listed = {method.name for method in registry.listing("rewards")}
+    assert BUILT_IN["rewards"] | {"whole", "raising"} <= listed
+    assert not listed & {"broken", "empty", "missing", "inside.part"}
+    assert registry.find("rewards", "exact").module == "environments.rewards.exact"
+    assert len(registry.unusable("rewards")) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("broken", "SyntaxError"), ("empty", "no `Config` and `create`"), ("missing", "no module 'of_a_test_missing'"),
+        ("inside.part", "SystemExit: 3"), ("raising", "RuntimeError: no device"),
+    ],
+)  # fmt: skip
+def test_a_spec_that_names_a_broken_plug_in_hears_of_its_package(packages: None, name: str, why: str) -> None:
+    with pytest.raises(SpecError, match="of the package of-a-test cannot be used") as refused:
+        registry.config_class("rewards", name)
+    assert why in str(refused.value)
+    with pytest.raises(EnvironmentFault, match="of the package of-a-test cannot be used"):
+        module_of(REWARDS, name)
