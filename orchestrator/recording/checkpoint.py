@@ -13,6 +13,7 @@ from orchestrator.progress import Progress
 from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.rollout import batch as rollout_batch
 from policies.host_copies import HostCopies
+from policies.objectives.objective import CONTROLLERS
 from store.checkpoints import INTERVENED, OPTIMIZER, Component, OpenCheckpoint, json_component
 from store.records import CheckpointKind
 
@@ -39,11 +40,7 @@ def components(parts: Components, progress: Progress, aside: Path, copies: HostC
         json_component(
             "objective",
             EXPECTED["objective"],
-            {
-                "objective": parts.objective.state(),
-                "entropy": parts.entropy.state(),
-                "controllers": parts.spec.objective.controller_types,
-            },
+            {"objective": parts.objective.state(), "entropy": parts.entropy.state()},
         ),
         json_component("choice", EXPECTED["choice"], parts.choice.state()),
         json_component("tasks", EXPECTED["tasks"], parts.tasks.state()),
@@ -68,7 +65,7 @@ def restore(
 ) -> list[str]:
     """Put every part where the checkpoint left it. The policy's weights were loaded already.
 
-    Names the parts that begin anew, because a fork gave them another type or the checkpoint has them no more.
+    Names the parts that begin anew, because a fork made them others or the checkpoint has them no more.
     `told`: what the ledger was told of the run, such as why it stopped; None: everything.
     """
     parts.policy.version = opened.read_json("policy")["version"]
@@ -79,12 +76,13 @@ def restore(
     else:
         parts.learner.optimizer.reset()
         anew.append(THINNED)
-    controllers = parts.spec.objective.controller_types
+    types = parts.spec.objective.controller_types
     is_split = "by" in objective["objective"]
-    if objective.get("controllers", controllers) == controllers and is_split == bool(parts.spec.objective.by):
-        parts.objective.load_state(objective["objective"])
+    # earlier versions told the types here, and the state of an objective no more of its controllers
+    if objective.get("controllers", types) == types and is_split == bool(parts.spec.objective.by):
+        anew += parts.objective.load_state(objective["objective"])
     else:
-        anew.append("the objective's controllers")
+        anew.append(CONTROLLERS)
     if parts.entropy.reads_as(objective["entropy"]):
         parts.entropy.load_state(objective["entropy"])
     else:

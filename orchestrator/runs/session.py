@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.callbacks import Callback, Watchers
-from orchestrator.choosing.choice import RETOLD
-from orchestrator.choosing.stage_scheduler import REPAID
 from orchestrator.components import Components
 from orchestrator.curriculum import Curriculum
 from orchestrator.errors import DIVERGED, DONE, RESUMABLE, StoppedEarly, UserError
@@ -372,9 +370,7 @@ class RunSession:
 def _why_anew(part: str) -> str:
     if part == THINNED:
         return f"begins anew: {part}, so this is not bit for bit what went on from there"
-    if part in (REPAID, RETOLD):
-        return f"begins anew after the fork: {part}"
-    return f"begins anew, because the fork gave it another type: {part}"
+    return f"begins anew after the fork: {part}"
 
 
 def _refresh_index(home: Home, watcher: Callback) -> None:

@@ -187,13 +187,12 @@ class ObjectiveByEnvironment:
         """What the next step depends on beside the configuration, as JSON."""
         return {"by": {name: one.state() for name, one in self._every.items()}}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; what an environment that joined since has, begins."""
+    def load_state(self, state: Mapping[str, Any]) -> list[str]:
+        """Go on from a saved state, and name what begins anew; what an environment that joined since has, begins."""
         expect_keys(state, {"by"}, "the objectives by environment")
         if unknown := state["by"].keys() - self._every.keys():
             raise ObjectiveError(f"the saved objectives are of {sorted(unknown)} too: resume with the spec of the run")
-        for name, own in state["by"].items():
-            self._every[name].load_state(own)
+        return [f"{one} of {name}" for name, own in state["by"].items() for one in self._every[name].load_state(own)]
 
     def _rows(self, rows: ShapedRows, totals: Totals) -> ItemsView[str, Tensor]:
         assert rows.arm_B is not None, "the learner gives it"

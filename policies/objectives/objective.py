@@ -40,7 +40,7 @@ from policies.objectives.contracts import (
     Trajectory,
 )
 from policies.objectives.entropy_reading import ENTROPY, ENTROPY_NATS, EntropyReading, logged
-from policies.objectives.errors import ObjectiveError, expect_keys
+from policies.objectives.errors import expect_keys
 from policies.objectives.padding import outcomes_of, pad
 from policies.objectives.parts import (
     Aggregation,
@@ -57,6 +57,7 @@ from policies.objectives.presets import PRESETS
 from policies.objectives.statistics import environments, surprisal_by_arm
 
 LOSS_VALUE = "loss_value"  # the conventional one, as other libraries tell it
+CONTROLLERS = "the objective's controllers"  # as what begins anew
 DESCRIBED = ("aggregation", "max_length", "updates", "reward", "reading", "entropy")
 
 
@@ -339,27 +340,32 @@ class Objective:
         """What the next step depends on beside the configuration, as JSON."""
         return {
             "controllers": [controller.state() for controller in self._controllers],
+            "movements": self._movements(),
             "memory": self._kept,
             "rng": self._rng.bit_generator.state,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; `ObjectiveError` when it is not this objective's."""
+    def load_state(self, state: Mapping[str, Any]) -> list[str]:
+        """Go on from a saved state; names what begins anew, as it was of another objective.
+
+        `ObjectiveError` when it is no state of an objective.
+        """
         if "controller" in state:  # as it was written while there was one, and no memory
             one = state["controller"]
             state = self.state() | {"controllers": [] if one is None else [one]}
-        expect_keys(state, {"controllers", "memory", "rng"}, "the objective")
-        saved = state["controllers"]
-        if len(saved) != len(self._controllers):
-            raise ObjectiveError(
-                f"the saved objective had {len(saved)} controllers and this one has {len(self._controllers)}: resume "
-                "with the spec of the run"
-            )
-        for controller, own in zip(self._controllers, saved, strict=True):
-            controller.load_state(own)
+        movements = self._movements()
+        state = {"movements": movements, **state}  # earlier versions told the types alone, beside all this
+        expect_keys(state, {"controllers", "movements", "memory", "rng"}, "the objective")
         self._kept = {name: dict(kept) for name, kept in state["memory"].items()}
         self._rng.bit_generator.state = state["rng"]
+        saved = state["controllers"]
+        if state["movements"] != movements or len(saved) != len(movements):
+            self.reset_controllers()
+            return [CONTROLLERS]
+        for controller, own in zip(self._controllers, saved, strict=True):
+            controller.load_state(own)
         self._parts = self._compose()
+        return []
 
     def describe(self) -> dict[str, Any]:
         """The resolved composition as plain data, for the ledger and the report."""
@@ -391,6 +397,18 @@ class Objective:
             "warnings": self.config.warnings(),
         }
 
+    def _movements(self) -> list[dict[str, str | None]]:
+        """What each controller is, what it moves and what it reads: of another one its numbers would mean nothing."""
+        part_of = {
+            option: f"{module.kind}/{_lasting_name(module.name)}"
+            for module in self.config.modules()
+            for option in module.Config.model_fields
+        }
+        return [
+            {"type": _lasting_name(one.type), "knob": knob, "part": part_of.get(knob or ""), "reads": controller.reads}
+            for one, knob, controller in zip(self.config.controllers, self.config.knobs, self._controllers, strict=True)
+        ]
+
     def _strengths(self, rows: ShapedRows, totals: Totals) -> dict[str, Tensor]:
         """The coefficient of each row's environment, [B, 1], by the option that a controller moves for each."""
         found = {}
@@ -403,8 +421,7 @@ class Objective:
         return found
 
     def _memory(self, name: str) -> PartState:
-        name = short_name(name) if is_user_code(name) else name  # the same where its file has moved
-        return PartState(self._kept.setdefault(name, {}), self._rng, self._logged)
+        return PartState(self._kept.setdefault(_lasting_name(name), {}), self._rng, self._logged)
 
     def _compose(self) -> Composition:
         """Make the parts, with the controllers' coefficients where they stand now."""
@@ -423,6 +440,11 @@ class Objective:
             ratio=next(iter(made["ratio_rules"].items())),
             terms=made["terms"],
         )
+
+
+def _lasting_name(name: str) -> str:
+    """The name of a part by which a state knows it: of user code the same where its file has moved."""
+    return short_name(name) if is_user_code(name) else name
 
 
 def _masked(rows: ShapedRows) -> ShapedRows:

@@ -136,7 +136,7 @@ def test_what_gets_another_type_begins_anew_and_says_so(home: Path) -> None:
     overrides = ["curriculum.bandit=uniform", "curriculum.scheduler=boltzmann", "objective=rloo"]
     name = orchestrator.fork("small", 1, home=home, overrides=overrides).name
     events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
-    parts = [text.removeprefix("begins anew, because the fork gave it another type: ") for text in events]
+    parts = [text.removeprefix("begins anew after the fork: ") for text in events]
     assert parts == ["the bandits", "the scheduler", "the objective's controllers"]
 
 

@@ -17,6 +17,7 @@ Empty cases: a missing or non-finite reading moves no coefficient, is not one of
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -122,6 +123,13 @@ class Steering(Controller, Generic[C]):
         low, high = self.config.reach
         return max(low, min(value, high))
 
+    def within_reach(self, value: float) -> float:
+        """A saved value, held inside the reach, which a fork may have changed; by a rounding it may be outside."""
+        if not self.config.reach:
+            return value
+        nearest = max(self.config.reach[0], min(value, self.config.reach[-1]))
+        return value if math.isclose(value, nearest, rel_tol=1e-9, abs_tol=1e-12) else nearest
+
     @property
     def is_at_bound(self) -> bool:
         return self.value in self.config.reach
@@ -148,3 +156,4 @@ class Steering(Controller, Generic[C]):
     def load_state(self, state: Mapping[str, Any]) -> None:
         # what earlier versions saved knows no lines and no first readings
         super().load_state({**_NEW, **state})
+        self.value = self.within_reach(self.value)

@@ -91,7 +91,8 @@ class Band(signal_share.SignalShare):
         if kept["inside"].keys() != kept["room"].keys():
             raise ObjectiveError("the saved `inside` and `room` of Band are not of the same environments")
         super().load_state(own)
-        self._inside, self._room = dict(kept["inside"]), dict(kept["room"])
+        self._inside = {name: self.within_reach(inside) for name, inside in kept["inside"].items()}
+        self._room = dict(kept["room"])
 
 
 def _is_number(value: Any) -> bool:

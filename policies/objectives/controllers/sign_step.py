@@ -19,7 +19,8 @@ technical report (2026), read in two descriptions that agree.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -54,6 +55,12 @@ class SignStep(Steering[Config]):
             up, down = min(level + config.delta, config.high), max(level - config.delta, config.low)
             self.kept["level"] = up if reading <= target else down
         return 0.0 if config.gated and reading > target else self.kept["level"]
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.kept["level"] = self.within_reach(self.kept["level"])
+        if self.config.gated and state["value"] == 0:  # shut, which is no matter of bounds
+            self.value = 0.0
 
     @property
     def is_at_bound(self) -> bool:

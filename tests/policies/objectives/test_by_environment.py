@@ -229,6 +229,15 @@ def test_it_goes_on_from_its_state_and_an_environment_that_joins_begins() -> Non
         fresh(["lake"]).load_state(one.state())
 
 
+def test_a_fork_that_gives_other_environments_an_objective_begins_their_controllers_anew() -> None:
+    before = make_objective(config(preset="repo_r", by={"book": "grpo"}), [*NAMES, "lake"])
+    before.observe(MixCorrectedEntropy().observe({"words/3": (1.0, 10), "lake/a": (1.0, 10)}), {})
+    after = make_objective(config(preset="repo_r", by={"words": "grpo"}), [*NAMES, "lake"])
+    anew = after.load_state(before.state())
+    assert anew == ["the objective's controllers of book", "the objective's controllers of words"]
+    assert after.of("lake").controlled == before.of("lake").controlled
+
+
 def test_what_a_pass_has_one_of_cannot_be_two_things() -> None:
     section = config(by={"words": "siren", "book": "entropy_bonus"})
     with pytest.raises(ObjectiveError, match="shares of the vocabulary"):

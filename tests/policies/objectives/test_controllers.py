@@ -269,8 +269,8 @@ def test_a_saved_controller_goes_on_as_if_uninterrupted(make: Make) -> None:
 @pytest.mark.parametrize("make", [lambda: signed(1e-3), adapo], ids=["geometric_signed", "geometric"])
 def test_what_earlier_versions_saved_is_read(make: Make) -> None:
     controller = make()
-    controller.load_state({"value": 0.02})
-    assert controller.state() == make().state() | {"value": 0.02}
+    controller.load_state({"value": 0.05})
+    assert controller.state() == make().state() | {"value": 0.05}
 
 
 @pytest.mark.parametrize("state", [{}, {"value": 1.0, "integral": 0.0}, {"value": math.nan}])
@@ -368,3 +368,36 @@ def test_a_closed_loop_of_the_kl_reaches_its_band_and_stays() -> None:
         controller.update(distance**2 / 2)
         tail += [distance**2 / 2] if step >= 600 else []
     assert 0.08 < min(tail) <= max(tail) < 0.125
+
+
+@pytest.mark.parametrize("value", [0.4, -0.4, 0.02])
+def test_a_loaded_value_is_inside_the_bounds(value: float) -> None:
+    for narrow in (
+        geometric.create(geometric.Config(low=1e-3, high=0.05), 0.01),
+        geometric_signed.create(geometric_signed.Config(high=0.05), 0.01),
+        log_affine.create(log_affine.Config(high=0.05), 0.01),
+        signal_share.create(signal_share.Config(high=0.05), 0.01),
+        pi.create(pi.Config(bound=0.05), 0.01),
+        affine.create(affine.Config(low=0.0, high=0.05), 0.01),
+    ):
+        narrow.load_state({**narrow.state(), "value": value})
+        low, high = narrow.config.reach[0], narrow.config.reach[-1]  # type: ignore[attr-defined]
+        assert narrow.value == max(low, min(value, high)), narrow
+    made = band.create(band.Config(high=0.05), 0.01)
+    made.load_state({**made.state(), "inside": {"a": value}, "room": {"a": 1.0}})
+    assert made.strengths == {"a": max(0.0, min(value, 0.05))}
+
+
+def test_a_loaded_value_that_a_rounding_left_outside_of_the_bounds_stays() -> None:
+    one = signal_share.create(signal_share.Config(high=0.3), 0.0)
+    one.load_state({**one.state(), "value": math.nextafter(0.3, 1)})
+    assert one.value == math.nextafter(0.3, 1)
+
+
+def test_a_gate_that_is_shut_stays_shut_and_its_level_is_inside_the_bounds() -> None:
+    config = sign_step.Config(low=1e-3, high=5e-3, gated=True)
+    one = sign_step.create(config, 2e-3)
+    one.load_state({**one.state(), "value": 0.0, "level": 0.1})
+    assert (one.value, one.kept["level"]) == (0.0, 5e-3)
+    one.load_state({**one.state(), "value": 0.1, "level": 0.1})
+    assert (one.value, one.kept["level"]) == (5e-3, 5e-3)
