@@ -102,7 +102,8 @@ def read_start(folder: Path, device: torch.device) -> tuple[Policy, dict[str, An
 
 def follow(work: Ranks, policy: Policy, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Make the updates of a run together with the other ranks; give what rank 0 says at its end."""
-    objective = make_objective(ObjectiveConfig.model_validate(settings["objective"]), settings["environments"])
+    section = ObjectiveConfig.model_validate(settings["objective"])
+    objective = make_objective(section, settings["environments"], temperature=settings["temperature"])
     config = LearnerConfig.model_validate(settings["learner"])
     about = {name: settings[name] for name in ("temperature", "optimizes_on_host", "replicas")}
     learner = Learner(policy, config, work=work, **about)

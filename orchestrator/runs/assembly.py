@@ -213,7 +213,12 @@ def put_together(
 ) -> Components:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
-    objective = make_objective(spec.objective, list(spec.environments), random_streams.integer(spec.seed, "objective"))
+    objective = make_objective(
+        spec.objective,
+        list(spec.environments),
+        random_streams.integer(spec.seed, "objective"),
+        spec.sampler.temperature,
+    )
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.budgets)
     keeps_reference, is_on_host = objective.may_need_reference, spec.resources.offload == "optimizer"
     learner = Learner(

@@ -33,11 +33,13 @@ from policies.objectives.statistics import rows_by_environment
 class ObjectiveByEnvironment:
     """Objectives by environment behind the methods of one; seeds, controllers and memory are each one's own."""
 
-    def __init__(self, config: ObjectiveConfig, environments: Sequence[str], seed: int = 0) -> None:
+    def __init__(
+        self, config: ObjectiveConfig, environments: Sequence[str], seed: int = 0, temperature: float = 1.0
+    ) -> None:
         for refusal in config.clashes(environments):
             raise ObjectiveError(refusal)
         self.config = config
-        self._every = {name: Objective(config.of(name), [seed, *name.encode()]) for name in environments}
+        self._every = {name: Objective(config.of(name), [seed, *name.encode()], temperature) for name in environments}
 
     def of(self, environment: str) -> Objective:
         """The objective of an environment's rows."""
@@ -202,9 +204,13 @@ class ObjectiveByEnvironment:
 AnyObjective: TypeAlias = Objective | ObjectiveByEnvironment
 
 
-def make_objective(config: ObjectiveConfig, environments: Sequence[str] = (), seed: int = 0) -> AnyObjective:
-    """Make what a section describes, for these environments."""
-    return ObjectiveByEnvironment(config, environments, seed) if config.by else Objective(config, seed)
+def make_objective(
+    config: ObjectiveConfig, environments: Sequence[str] = (), seed: int = 0, temperature: float = 1.0
+) -> AnyObjective:
+    """Make what a section describes, for these environments and samples of this temperature."""
+    if config.by:
+        return ObjectiveByEnvironment(config, environments, seed, temperature)
+    return Objective(config, seed, temperature)
 
 
 def _labelled(key: str, environment: str) -> str:

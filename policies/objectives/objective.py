@@ -40,7 +40,7 @@ from policies.objectives.contracts import (
     Trajectory,
 )
 from policies.objectives.entropy_reading import ENTROPY, ENTROPY_NATS, EntropyReading, logged
-from policies.objectives.errors import expect_keys
+from policies.objectives.errors import ObjectiveError, expect_keys
 from policies.objectives.padding import outcomes_of, pad
 from policies.objectives.parts import (
     Aggregation,
@@ -97,11 +97,12 @@ class Objective:
     the end, after the last update. All its chance comes from the seed.
     """
 
-    def __init__(self, config: ObjectiveConfig, seed: int | Sequence[int] = 0) -> None:
+    def __init__(self, config: ObjectiveConfig, seed: int | Sequence[int] = 0, temperature: float = 1.0) -> None:
         self.config, self.updates = config, config.updates  # a step, that this objective is made for
         self._rng = np.random.default_rng(seed)
         self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
         self._logged: dict[str, float] = {}  # what estimator and reward maps said of this step
+        self._memory_of = _memory_of(config, temperature)
         self._controllers = config.create_controllers()
         aggregation = registry.load("aggregations", config.aggregation)
         self._aggregate: Aggregation = aggregation.create(config.options_of(aggregation))
@@ -342,6 +343,7 @@ class Objective:
             "controllers": [controller.state() for controller in self._controllers],
             "movements": self._movements(),
             "memory": self._kept,
+            "memory_of": self._memory_of,
             "rng": self._rng.bit_generator.state,
         }
 
@@ -354,18 +356,23 @@ class Objective:
             one = state["controller"]
             state = self.state() | {"controllers": [] if one is None else [one]}
         movements = self._movements()
-        state = {"movements": movements, **state}  # earlier versions told the types alone, beside all this
-        expect_keys(state, {"controllers", "movements", "memory", "rng"}, "the objective")
-        self._kept = {name: dict(kept) for name, kept in state["memory"].items()}
+        # earlier versions told the types of controllers alone, beside all this
+        state = {"movements": movements, "memory_of": self._memory_of, **state}
+        expect_keys(state, {"controllers", "movements", "memory", "memory_of", "rng"}, "the objective")
+        fits = {name: _agree(state["memory_of"].get(name), own) for name, own in self._memory_of.items()}
+        self._kept = {name: dict(kept) for name, kept in state["memory"].items() if fits.get(name, True)}
+        anew = [
+            f"what `{name}` remembers" for name, does_fit in fits.items() if not does_fit and state["memory"].get(name)
+        ]
         self._rng.bit_generator.state = state["rng"]
         saved = state["controllers"]
         if state["movements"] != movements or len(saved) != len(movements):
             self.reset_controllers()
-            return [CONTROLLERS]
+            return [CONTROLLERS, *anew]
         for controller, own in zip(self._controllers, saved, strict=True):
             controller.load_state(own)
         self._parts = self._compose()
-        return []
+        return anew
 
     def describe(self) -> dict[str, Any]:
         """The resolved composition as plain data, for the ledger and the report."""
@@ -445,6 +452,24 @@ class Objective:
 def _lasting_name(name: str) -> str:
     """The name of a part by which a state knows it: of user code the same where its file has moved."""
     return short_name(name) if is_user_code(name) else name
+
+
+def _memory_of(config: ObjectiveConfig, temperature: float) -> dict[str, dict[str, Any]]:
+    """By part, what its memory means nothing without (`PartInfo.memory_of`), as JSON; `temperature` of the samples."""
+    of_all = {"temperature": temperature, "reward": config.reward, "reward_maps": [*config.reward_maps]}
+    found: dict[str, dict[str, Any]] = {}
+    for module in config.modules():
+        known = of_all | config.options_of(module).model_dump(mode="json")
+        if wrong := [name for name in module.info.memory_of if name not in known]:
+            raise ObjectiveError(f"`memory_of` of {module.name} names `{wrong[0]}`, which is no option of its own")
+        if module.info.memory_of:
+            found[_lasting_name(module.name)] = {name: known[name] for name in module.info.memory_of}
+    return found
+
+
+def _agree(saved: Mapping[str, Any] | None, own: Mapping[str, Any]) -> bool:
+    """Whether all that a saved memory says of its meaning is what it is now."""
+    return saved is not None and all(saved.get(name, value) == value for name, value in own.items())
 
 
 def _masked(rows: ShapedRows) -> ShapedRows:

@@ -128,6 +128,9 @@ class PartInfo:
     lowers_entropy: bool = False  # its options lower entropy where they are positive
     raises_entropy: tuple[str, ...] = ()  # its options that raise entropy as they grow; of a shaper all do
     notes: tuple[str, ...] = ()  # what its survey notes of tokens for other parts
+    # what it remembers means nothing with another one of these: options of its own, `reward`, `reward_maps`, and the
+    # `temperature` of the samples; a fork that changes one has it begin anew
+    memory_of: tuple[str, ...] = ()
     # says what is usually a mistake in the objective's options, or None
     warn: Callable[[Mapping[str, Any]], str | None] | None = None
 

@@ -15,9 +15,12 @@ import torch
 
 from orchestrator.registry import OBJECTIVES, listing
 from orchestrator.runs.ranks import _start as start_follower
-from policies.config import LearnerConfig
+from policies import follower
+from policies.config import LearnerConfig, PolicyConfig
 from policies.follower import READY, write_settings
-from policies.ranks import Ranks
+from policies.objectives.by_environment import AnyObjective, make_objective
+from policies.objectives.config import ObjectiveConfig
+from policies.ranks import Alone, Ranks
 from policies.samplers.testing import random_policy
 from tests.policies.families import FAMILIES
 from tests.shares import slow
@@ -232,6 +235,22 @@ def test_a_loss_that_is_no_number_on_one_rank_is_left_out_by_all(two: Found, ran
     assert own["versions"] == [2, 2]
     assert own["weights"] < 1e-12, "and the next step is that of one process"
     assert own["moments"] < 1e-12
+
+
+def test_a_rank_goes_on_with_what_parts_of_rank_0_remember(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = ObjectiveConfig.model_validate("siren")
+    first = make_objective(section, ["words"], temperature=0.5)
+    state = json.loads(json.dumps({**first.state(), "memory": {"siren": {"words": 1.5}}}))
+
+    def run_commands(work: Any, learner: Any, objective: AnyObjective) -> tuple[str, dict[str, Any]]:
+        assert objective.load_state(state) == []
+        return "end", objective.state()["memory"]
+
+    monkeypatch.setattr(follower, "run_commands", run_commands)
+    learner = LearnerConfig().resolved(PolicyConfig()).model_dump(mode="json")
+    settings = {"objective": section.model_dump(mode="json"), "environments": ["words"], "learner": learner}
+    told = {**settings, "temperature": 0.5, "optimizes_on_host": False, "replicas": 1}
+    assert follower.follow(Alone(), random_policy(), told) == ("end", {"siren": {"words": 1.5}})  # type: ignore[arg-type]
 
 
 def write_start(folder: Path) -> None:

@@ -40,7 +40,7 @@ from policies.objectives.parts import Estimator, Outcomes, Part, PartInfo, PartO
 from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2510.00911"
-INFO = PartInfo(compares_groups=False)
+INFO = PartInfo(compares_groups=False, memory_of=("reward", "reward_maps", "risk_bundle", "risk_low", "risk_high"))
 EPS = 1e-6
 
 

@@ -43,7 +43,8 @@ from policies.objectives.parts import (
 SOURCE = "arXiv 2509.11452"
 INFO = PartInfo(
     missing="the rate: the released scripts have .01 or .1, ours is 1; and theirs weighs a step by the weights that "
-    "the same step moved, ours by those of the step before"
+    "the same step moved, ours by those of the step before",
+    memory_of=("weighted_components",),
 )
 
 

@@ -40,7 +40,7 @@ from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, Par
 from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2510.08457"
-INFO = PartInfo(reads_tokens=True)
+INFO = PartInfo(reads_tokens=True, memory_of=("temperature", "ares_alpha"))
 PERCENTILE, MEMORY, MOST = 0.95, 0.99, 2.0  # of an answer's entropies; of the threshold; of alpha
 
 

@@ -28,7 +28,10 @@ from pydantic import Field
 from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2509.11452"
-INFO = PartInfo(missing="where the multiplier enters; the point is that of the training samples, not of a validation")
+INFO = PartInfo(
+    missing="where the multiplier enters; the point is that of the training samples, not of a validation",
+    memory_of=("hypervolume_components",),
+)
 Point = Sequence[float]
 
 

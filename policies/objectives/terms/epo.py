@@ -36,7 +36,7 @@ from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartSt
 from policies.objectives.statistics import environments, start_entropy
 
 SOURCE = "arXiv 2509.22576"
-INFO = PartInfo(knob="epo_strength", pushes_entropy=True)
+INFO = PartInfo(knob="epo_strength", pushes_entropy=True, memory_of=("temperature",))
 
 
 class Config(PartOptions):

@@ -43,6 +43,7 @@ INFO = PartInfo(
     differs="the nucleus holds the token that crosses its mass, which the released code leaves out; the mean entropy "
     "is that of the whole step at its start, with an anchor for each environment",
     knob="siren_coefficient",
+    memory_of=("temperature", "siren_mass", "siren_percentile"),
 )
 
 

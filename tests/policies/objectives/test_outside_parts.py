@@ -212,3 +212,14 @@ def test_a_part_that_says_it_the_former_way_is_refused_with_what_to_write(
     with pytest.raises(ObjectiveError, match=sentence) as caught:
         load("terms", f"former_parts.part{len(text)}")
     assert "docs/extend.md" in str(caught.value)
+
+
+def test_a_part_whose_memory_is_of_no_option_that_there_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "forgetful_plan.py").write_text(OWN_PLAN.replace(INFO_LINE, "INFO = PartInfo(memory_of=('size',))\n"))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    config = ObjectiveConfig.model_validate({"preset": "rloo", "plans": "forgetful_plan:create"})
+    with pytest.raises(ObjectiveError, match=r"`memory_of` of .* names `size`, which is no option"):
+        Objective(config)

@@ -172,3 +172,37 @@ def test_what_is_remembered_survives_a_save(preset: str) -> None:
     assert saved.state() == whole.state()
     assert whole.observe(None)
     assert saved.observe(None) == whole.observe(None)
+
+
+@pytest.mark.parametrize(
+    ("parent", "changed", "part"),
+    [
+        ("risk", {"risk_bundle": 2}, "risk"),
+        ("risk", {"reward": "correct"}, "risk"),
+        ("weighted", {"weighted_components": {"format": 3, "right": 1}}, "weighted"),
+        ("hypervolume", {"hypervolume_components": {"format": 0}}, "hypervolume"),
+        ("ares", {"ares_alpha": 1.0}, "ares"),
+        ("ares", {"temperature": 0.5}, "ares"),
+    ],
+)
+def test_what_is_remembered_begins_anew_where_a_fork_gives_it_another_meaning(
+    parent: str, changed: dict[str, Any], part: str
+) -> None:
+    """It does what a fresh objective does; an option that leaves the memory its meaning leaves it there."""
+    first, second = (random_case(seed) for seed in (1, 2))
+    temperature = changed.get("temperature", 1.0)
+    options = {key: value for key, value in changed.items() if key != "temperature"}
+    before = Objective(ObjectiveConfig.model_validate(parent))
+    before.prepare(trajectories(first))
+    forked, fresh = (
+        Objective(ObjectiveConfig.model_validate({"preset": parent, **options}), 0, temperature) for _ in range(2)
+    )
+    state = json.loads(json.dumps(before.state()))
+    assert state["memory"][part]
+    assert forked.load_state(state) == [f"what `{part}` remembers"]
+    assert torch.equal(
+        forked.prepare(trajectories(second)).advantage_BT, fresh.prepare(trajectories(second)).advantage_BT
+    )
+    assert Objective(ObjectiveConfig.model_validate({"preset": parent, "clip_high": 0.5})).load_state(state) == []
+    del state["memory_of"]
+    assert forked.load_state(state) == [], "as earlier versions saved it"

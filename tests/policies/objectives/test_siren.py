@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.objectives import Objective, ObjectiveError, ShapedRows, Totals
+from policies.objectives import Objective, ObjectiveConfig, ObjectiveError, ShapedRows, Totals
 from policies.objectives.parts import PartState, Term
 from policies.objectives.terms import siren
 from tests.policies.objectives.steps import begun, rows_of, totals_of
@@ -128,3 +128,13 @@ def test_off_and_without_entropies() -> None:
     assert siren.create(siren.Config(siren_coefficient=0)) is None
     with pytest.raises(ObjectiveError, match="start of the step"):
         surveyed(make(), rows([[1.0]], [[0.5]]))
+
+
+@pytest.mark.parametrize("changed", [{"siren_mass": 0.9}, {"siren_percentile": 0.5}, {"temperature": 0.7}, {}])
+def test_an_anchor_of_other_entropies_begins_anew(changed: dict[str, float]) -> None:
+    options = {key: value for key, value in changed.items() if key != "temperature"}
+    fork = Objective(ObjectiveConfig.model_validate({"preset": "siren", **options}), 0, changed.get("temperature", 1.0))
+    state = begun("siren", random_case(1)).objective.state()
+    assert set(state["memory"]["siren"]) == {"one", "two"}
+    assert fork.load_state(json.loads(json.dumps(state))) == (["what `siren` remembers"] if changed else [])
+    assert fork.state()["memory"].get("siren", {}) == ({} if changed else state["memory"]["siren"])
