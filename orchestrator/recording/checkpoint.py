@@ -86,7 +86,8 @@ def restore(
     if parts.entropy.reads_as(objective["entropy"]):
         parts.entropy.load_state(objective["entropy"])
     else:
-        anew.append("the reading of entropy")
+        parts.objective.rescale_controllers()
+        anew.append("the reading of entropy, whose next values are the start")
     anew += parts.tasks.load_state(opened.read_json("tasks"))
     progress.load_state(opened.read_json("progress"))
     if parts.learner.reference is not None:

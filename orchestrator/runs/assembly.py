@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -253,7 +253,9 @@ def put_together(
         learner=learner,
         objective=objective,
         entropy=MixCorrectedEntropy(
-            spec.objective.reading, modes={name: one.reading for name, one in spec.objective.by.items()}
+            spec.objective.reading,
+            modes={name: one.reading for name, one in spec.objective.by.items()},
+            source=entropy_source(spec, sampler.entropy),
         ),
         choice=choice,
         tasks=tasks,
@@ -273,3 +275,12 @@ def put_together(
         guards=NumericGuards(spec, learner, start_of_stage),
         stopping=StopConditions(spec.curriculum.stage),
     )
+
+
+def entropy_source(spec: Spec, kind: str) -> dict[str, Any]:
+    """Say what the entropies that are read are of, and by which estimate: `kind` is that of a sampler's own.
+
+    Exact ones and surprisals compare, as their means estimate the same; those of the likeliest tokens do not.
+    """
+    is_part = spec.objective.entropy == "sampler" and kind not in ("exact", "sampled")
+    return {**asdict(spec.sampler.sampling), "estimate": kind if is_part else "whole"}

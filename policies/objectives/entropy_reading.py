@@ -18,7 +18,8 @@ Before the correction the reading is the mean over the step's tokens, in nats or
 mix of the first step. It is logged beside the other; in the mode `raw`, which reproduces papers, controllers read it.
 
 What is a token's entropy is the objective's `entropy`: the sampler's, or an estimate of the same from the tokens drawn
-(`statistics.py`). Baselines and readings must come from the same sampling distribution. Source: ours.
+(`statistics.py`). Baselines and readings must come from the same sampling distribution: where a fork changes that, its
+first readings are the start. Source: ours.
 """
 
 from __future__ import annotations
@@ -88,14 +89,20 @@ class _Visits:
 class MixCorrectedEntropy:
     """Turns each step's token entropies, by category, into what a controller reads.
 
-    `set_baseline` before the first step and for categories added later; `observe` once a step.
+    `set_baseline` before the first step and for categories added later; `observe` once a step. `source`: of which
+    distribution the entropies are, and by which estimate; those of different ones do not compare.
     """
 
     def __init__(
-        self, mode: Mode = "corrected", half_life: float = 3.0, modes: Mapping[str, Mode] | None = None
+        self,
+        mode: Mode = "corrected",
+        half_life: float = 3.0,
+        modes: Mapping[str, Mode] | None = None,
+        source: Mapping[str, Any] | None = None,
     ) -> None:
         self.mode = mode
         self.modes = dict(modes or {})  # of environments with one of their own
+        self.source = dict(source or {})
         self._keep = 0.5 ** (1 / half_life)
         self._baseline: dict[str, float] = {}
         self._visits: dict[str, _Visits] = {}
@@ -134,8 +141,9 @@ class MixCorrectedEntropy:
         return EntropyReading(_mean_of_all(fractions), _mean_of_all(absolute), raw, own, played)
 
     def reads_as(self, state: Mapping[str, Any]) -> bool:
-        """Whether a saved state was read in the same way."""
-        return bool(state["mode"] == self.mode and state.get("modes", {}) == self.modes)
+        """Whether a saved state was read in the same way; earlier versions did not say from where."""
+        is_same_mode = state["mode"] == self.mode and state.get("modes", {}) == self.modes
+        return is_same_mode and bool(state.get("source", self.source) == self.source)
 
     def relative(self) -> dict[str, float]:
         """H_k / H0_k of each visited category."""
@@ -146,6 +154,7 @@ class MixCorrectedEntropy:
         return {
             "mode": self.mode,
             **({"modes": self.modes} if self.modes else {}),
+            "source": self.source,
             "baseline": dict(self._baseline),
             "visits": {key: asdict(visits) for key, visits in self._visits.items()},
             "pooled_baseline": self._pooled_baseline,
@@ -153,10 +162,13 @@ class MixCorrectedEntropy:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; `ObjectiveError` when it does not fit."""
-        own = {"modes"} if "modes" in state else set()
+        own = {"modes", "source"} & state.keys()
         expect_keys(state, {"mode", "baseline", "visits", "pooled_baseline"} | own, "the entropy reading")
         if not self.reads_as(state):
-            raise ObjectiveError(f"the saved entropy reading is `{state['mode']}`, this run's is `{self.mode}`")
+            raise ObjectiveError(
+                f"the saved entropy reading is `{state['mode']}` of {state.get('source', {})}, this run's is "
+                f"`{self.mode}` of {self.source}"
+            )
         for key, visits in state["visits"].items():
             expect_keys(visits, {"entropy_sum", "num_tokens", "age"}, f"the entropy reading of `{key}`")
         self._baseline = dict(state["baseline"])

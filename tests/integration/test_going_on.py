@@ -13,7 +13,7 @@ import orchestrator
 from orchestrator.errors import SpecError, UserError
 from orchestrator.runs.catalog import opened
 from tests.conftest import Evergreen
-from tests.integration.runs import At, Killed, ending, kill, series, told
+from tests.integration.runs import At, Killed, component, ending, kill, series, told
 from tests.orchestrator.specs import alone, flat, small
 from tests.shares import share
 
@@ -144,6 +144,16 @@ def test_bandits_that_are_told_another_signal_begin_anew_and_say_so(home: Path) 
     name = orchestrator.fork("small", 1, home=home, overrides=["curriculum.bandit.signal=standardised"]).name
     events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
     assert events == ["begins anew after the fork: the bandits, which are told another `signal`"]
+
+
+def test_entropies_of_another_temperature_are_not_compared_with_those_of_the_start(home: Path) -> None:
+    name = orchestrator.fork("small", 1, home=home, overrides=["sampler.temperature=0.4"]).name
+    events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
+    assert events == ["begins anew after the fork: the reading of entropy, whose next values are the start"]
+    before, after = (component(home, one, "objective")["entropy"] for one in ("small", name))
+    assert (before["source"]["temperature"], after["source"]["temperature"]) == (1.0, 0.4)
+    assert after["baseline"].keys() & before["baseline"].keys()
+    assert not after["baseline"].items() & before["baseline"].items()
 
 
 def test_a_fork_with_shorter_stages_counts_its_steps_as_they_are(home: Path) -> None:

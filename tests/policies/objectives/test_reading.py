@@ -117,6 +117,18 @@ def test_a_state_of_another_mode_is_refused() -> None:
         MixCorrectedEntropy().load_state(MixCorrectedEntropy("raw").state())
 
 
+def test_a_state_of_other_entropies_is_not_read_as_these() -> None:
+    warm, cold = (MixCorrectedEntropy(source={"temperature": one}) for one in (1.0, 0.4))
+    warm.set_baseline(H)
+    state = json.loads(json.dumps(warm.state()))
+    assert (warm.reads_as(state), cold.reads_as(state)) == (True, False)
+    with pytest.raises(ObjectiveError, match=r"this run's is `corrected` of \{'temperature': 0\.4\}"):
+        cold.load_state(state)
+    del state["source"]
+    cold.load_state(state)  # as earlier versions saved it
+    assert fraction(cold, EQUAL) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("entropy", [math.nan, -0.1])
 def test_a_baseline_that_is_no_entropy_is_refused(entropy: float) -> None:
     with pytest.raises(ObjectiveError, match="env/a"):
