@@ -22,7 +22,7 @@ from environments import (
     training_roster,
 )
 from orchestrator import random_streams, registry
-from orchestrator.bandits.contracts import MANY_ARMS
+from orchestrator.bandits.contracts import MANY_ARMS, signals_of
 from orchestrator.errors import SpecError, UserError
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.rollout.task_sources import (
@@ -36,6 +36,9 @@ from orchestrator.spec.sections import CurriculumSection
 from orchestrator.teachers.random import Config as RandomConfig
 
 CURSOR, TEACHER = "cursor", "teacher "  # types in the state; of a teacher with its own type behind
+# as what begins anew
+OTHER = "the choice of tasks"
+RETOLD = "the choice of tasks, which goes by another `signal`, `signal_reward` or field of the data"
 CURSORS = "cursors"  # where the state has many of them as arrays
 
 
@@ -58,12 +61,13 @@ class TaskSampler:
         self._remote = [one for one in environments.values() if isinstance(one, RemoteEnvironment)]
         self._sources: dict[str, TaskSource] = {}  # by environment/category
         self._types: dict[str, str] = {}  # of the method that each source goes by
+        self._told: dict[str, Mapping[str, Any]] = {}  # what it is told of tasks: what it learned is in that unit
         self._trained: set[str] = set()  # environments with sources
         for name, environment in environments.items():
             for category in (one.name for one in environment.categories if one.trainable):
                 arm = f"{name}/{category}"
                 self._trained.add(name)
-                self._types[arm], self._sources[arm] = _make_source(
+                self._types[arm], self._told[arm], self._sources[arm] = _make_source(
                     environment, category, section, seed, tell, admission
                 )
         self._cursors = {arm: k for k, arm in enumerate(a for a, type_ in self._types.items() if type_ == CURSOR)}
@@ -145,7 +149,7 @@ class TaskSampler:
         An environment that joined since begins at its first task. Raises UserError where a category that was drawn
         from is gone: the data of its environment has changed.
         """
-        anew = False
+        anew: dict[str, None] = {}
         cursors: Iterable[tuple[str, dict[str, int]]] = self._moved_since(state[CURSORS]) if CURSORS in state else ()
         for arm, saved in chain(cursors, ((arm, saved) for arm, saved in state.items() if arm != CURSORS)):
             if arm not in self._sources:
@@ -155,12 +159,18 @@ class TaskSampler:
                         f"environment {name} has no category {category!r} to train on any more, and the run has; put"
                         " its data back as it was, or begin a new run"
                     )
-            elif saved.get("type", CURSOR) == self._types[arm]:
+            elif saved.get("type", CURSOR) != self._types[arm]:
+                anew[OTHER] = None
+            elif not self._is_told_as(arm, saved.get("told", {})):
+                anew[RETOLD] = None
+            else:
                 self._sources[arm].load_state(saved)
                 self._moved.add(arm)
-            else:
-                anew = True
-        return ["the choice of tasks"] if anew else []
+        return list(anew)
+
+    def _is_told_as(self, arm: str, before: Mapping[str, Any]) -> bool:
+        """Whether a source was told the same of its tasks; earlier versions did not say."""
+        return all(before.get(key, value) == value for key, value in self._told[arm].items())
 
     def _cursors_stand(self) -> NDArray[np.int64]:
         """Position and epoch of every cursor, [2, cursors]: a million objects take a second, so the moved are read."""
@@ -181,7 +191,7 @@ class TaskSampler:
 
     def _state_of(self, arm: str) -> dict[str, Any]:
         type_ = self._types[arm]
-        return self._sources[arm].state() | ({} if type_ == CURSOR else {"type": type_})
+        return self._sources[arm].state() | ({} if type_ == CURSOR else {"type": type_, "told": dict(self._told[arm])})
 
     def close(self) -> None:
         """End what runs beside the steps."""
@@ -196,23 +206,29 @@ def _make_source(
     seed: int,
     tell: Callable[[str], None] | None,
     admission: Admission,
-) -> tuple[str, TaskSource]:
-    """Make the source of a category, with the type of its method: a teacher's where there is a box."""
-    name, box = environment.name, environment.box(category)
+) -> tuple[str, Mapping[str, Any], TaskSource]:
+    """Make the source of a category: a teacher's where there is a box. Before it its type, and what it is told."""
+    name, box, given = environment.name, environment.box(category), signals_of(section.bandit)
     own_seed = random_streams.integer(seed, "tasks", name, category)
     if box is not None:
         config = RandomConfig() if section.teacher is None else section.teacher
         rng = random_streams.generator(seed, "teachers", name, category)
         teacher = registry.create("teachers", config, num_dims=box.num_dims, rng=rng)
         source = TeacherTaskSource(environment, category, teacher, own_seed, admission)
-        return TEACHER + registry.type_of(config), source
+        learns = not isinstance(config, RandomConfig)
+        return TEACHER + registry.type_of(config), {"signal_reward": given.signal_reward} if learns else {}, source
     type_ = registry.type_of(section.selection)
     if type_ == CURSOR:
-        return type_, StreamTaskSource(environment, category, own_seed, admission)
+        return type_, {}, StreamTaskSource(environment, category, own_seed, admission)
     wants = section.selection if isinstance(section.selection, SelectionConfig) else SelectionConfig()
     roster = training_roster(environment, category, own_seed, wants.tasks, tell, admission)
     rng = random_streams.generator(seed, "selections", name, category)
-    return type_, _selected(environment, category, section.selection, wants.fields, roster, rng)
+    told = {
+        "signal_reward": given.signal_reward,
+        **({"signal": given.signal} if wants.reads_signal else {}),
+        "fields": dict(wants.fields),
+    }
+    return type_, told, _selected(environment, category, section.selection, wants.fields, roster, rng)
 
 
 def _selected(

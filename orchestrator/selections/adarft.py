@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ SOURCE = "arXiv 2504.05520"
 
 
 class Config(SelectionConfig):
+    reads_signal: ClassVar[bool] = False
+
     type: Literal["adarft"] = "adarft"
     difficulty: str = Field(
         description="Field of the data with a task's difficulty, a number: a column, or a path like extra_info.level."
@@ -101,6 +103,7 @@ class AdaRft(Selection):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
+        self.target = self._clipped(self.target)  # a fork may have narrowed its range
         order = self._sorted()
         self._begin(order[~np.isin(order, state["played"])])
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ EVERYTHING = slice(None)
 
 
 class Config(SelectionConfig):
+    reads_signal: ClassVar[bool] = False
+
     type: Literal["bots"] = "bots"
     forget: float = Field(0.2, ge=0, le=1, description="lambda: share of a posterior that fades in a step.")
     share: float = Field(0.2, ge=0, le=1, description="rho: weight of the references for tasks not played.")

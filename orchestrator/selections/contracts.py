@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ Numbers = Mapping[str, Floats]  # of the tasks' data [N], NaN where missing, by 
 
 class SelectionConfig(ChooserConfig):
     """Options of every selection."""
+
+    reads_signal: ClassVar[bool] = True  # it learns from the signal of groups; False: from their scores alone
 
     tasks: int = Field(
         4096,

@@ -14,7 +14,7 @@ verified (a library has a buffer of 1000 and rho = 1). Scores take few values: c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +29,8 @@ SOURCE = "arXiv 2408.15099"
 
 
 class Config(SelectionConfig):
+    reads_signal: ClassVar[bool] = False
+
     type: Literal["learnability"] = "learnability"
     size: int = Field(1000, ge=1, description="Tasks in the buffer, at most.")
     rho: float = Field(0.5, ge=0, lt=1, description="Chance of a slot to be drawn from the buffer.")

@@ -15,7 +15,7 @@ The published settings are R = 8 and lambda = .5 (Countdown, geometry), R = 16 a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -30,6 +30,8 @@ SOURCE = "arXiv 2507.04632"
 
 
 class Config(SelectionConfig):
+    reads_signal: ClassVar[bool] = False
+
     type: Literal["mopps"] = "mopps"
     candidates: int = Field(8, ge=1, description="R: candidates per task played; 1: the shuffled epoch.")
     keep: float = Field(0.5, ge=0, le=1, description="lambda: what stays of a posterior at a play; 1: all.")

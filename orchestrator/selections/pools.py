@@ -12,7 +12,7 @@ tasks one way and could run a pool empty: here a task's pool follows from its la
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -27,6 +27,8 @@ SOURCE = "prime-rl"
 
 class Config(SelectionConfig):
     """Options of the pools. Weights are of one task, not of a whole pool."""
+
+    reads_signal: ClassVar[bool] = False
 
     type: Literal["pools"] = "pools"
     hard: float = Field(0.2, gt=0, description="Weight of a task whose last score is at most `hard_to`.")

@@ -15,7 +15,7 @@ with time), of the memory's size and of its momentum, and drawing in proportion 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,6 +30,8 @@ SOURCE = "arXiv 2509.19803"
 
 
 class Config(SelectionConfig):
+    reads_signal: ClassVar[bool] = False
+
     type: Literal["vcrl"] = "vcrl"
     kappa: float = Field(0.3, gt=0, le=1, description="Least share of v_max of a task in the memory.")
     memory: int = Field(1000, ge=1, description="Tasks in the memory, at most.")

@@ -13,12 +13,17 @@ from orchestrator import random_streams
 from orchestrator.bandits.contracts import Pick
 from orchestrator.errors import SpecError, UserError
 from orchestrator.played_group import Slot
-from orchestrator.rollout.task_sampler import TaskSampler
+from orchestrator.rollout.task_sampler import RETOLD, TaskSampler
 from orchestrator.spec.sections import CurriculumSection
 from store.long_values import listed
 from tests.environments.fakes import Fake, create
 from tests.environments.rows.making import made, sums
 from tests.orchestrator.rollout.episodes import of_task
+
+
+class Boxed(Fake):
+    def box(self, category: str) -> Box | None:
+        return Box(("a",), (0.0,), (1.0,), (False,)) if category == "easy" else None
 
 
 def drawing(seed: int = 0, **section: Any) -> TaskSampler:
@@ -184,6 +189,65 @@ def test_a_fork_to_another_selection_begins_to_choose_anew() -> None:
     assert drawing(selection="pools").load_state({}) == [], "an environment that joined begins at its first task"
 
 
+@pytest.mark.parametrize(
+    ("selection", "changed", "is_anew"),
+    [
+        ("boltzmann", {"signal": "standardised"}, True),
+        ("plr", {"signal": "standardised"}, True),
+        ("mopps", {"signal": "standardised"}, False),
+        ("boltzmann", {"signal_reward": "correct"}, True),
+        ("mopps", {"signal_reward": "correct"}, True),
+        ("pools", {"signal_scale": "quantile"}, False),
+        ("cursor", {"signal": "standardised", "signal_reward": "correct"}, False),
+    ],
+)
+def test_a_selection_that_a_fork_tells_another_number_begins_anew(
+    selection: str, changed: dict[str, str], is_anew: bool
+) -> None:
+    old = drawing(selection=selection)
+    old.learn([of_task(task, 0.5, 0.4) for task in old.draw(BATCH)])
+    state = json.loads(json.dumps(old.state()))
+    fork = drawing(selection=selection, bandit={"type": "sec", **changed})
+    fresh = fork.state()
+    assert fork.load_state(state) == ([RETOLD] if is_anew else [])
+    reached = fresh if is_anew else state
+    assert all(fork.state()[arm].get("selection") == reached[arm].get("selection") for arm in fresh)
+    before = {arm: {key: one for key, one in own.items() if key != "told"} for arm, own in state.items()}
+    assert fork.load_state(before) == [], "as earlier versions saved it"
+    assert all(fork.state()[arm].get("selection") == state[arm].get("selection") for arm in fresh)
+
+
+@pytest.mark.parametrize(("teacher", "is_anew"), [("riac", True), ("random", False)])
+def test_a_teacher_that_a_fork_scores_by_another_reward_begins_anew(teacher: str, is_anew: bool) -> None:
+    def taught(reward: str) -> TaskSampler:
+        environments: dict[str, Environment] = {"boxed": Boxed("boxed", "learnable", ["easy"], [], None, 10**6, True)}
+        section = {"teacher": teacher, "bandit": {"type": "sec", "signal_reward": reward}}
+        return TaskSampler(environments, CurriculumSection.model_validate(section), 0)
+
+    old, fork = taught("value"), taught("correct")
+    teach(old, old.draw(slots("boxed/easy", "boxed/easy")))
+    fresh = fork.state()["boxed/easy"]["teacher"]
+    assert fork.load_state(old.state()) == ([RETOLD] if is_anew else [])
+    assert fork.state()["boxed/easy"]["teacher"] == (fresh if is_anew else old.state()["boxed/easy"]["teacher"])
+
+
+def test_adarft_by_another_field_begins_anew(tmp_path: Path) -> None:
+    data = [{**row, "extra": {"length": i, "share": i / 200}} for i, row in enumerate(sums(200))]
+    rows: dict[str, Environment] = {"rows": made(tmp_path, data)}
+
+    def by(field: str) -> TaskSampler:
+        section = {"selection": {"type": "adarft", "difficulty": f"extra.{field}"}}
+        return TaskSampler(rows, CurriculumSection.model_validate(section), 0)
+
+    old, same, fork = by("length"), by("length"), by("share")
+    old.learn([of_task(task, 0.8, 0.2) for task in old.draw(slots("rows/all"))])
+    assert old.state()["rows/all"]["selection"]["target"] > 1
+    assert same.load_state(old.state()) == []
+    assert same.state() == old.state()
+    assert fork.load_state(old.state()) == [RETOLD]
+    assert fork.state()["rows/all"]["selection"]["target"] < 0.1
+
+
 def test_tasks_that_are_not_those_of_the_run_are_refused() -> None:
     old = drawing(selection="pools")
     with pytest.raises(EnvironmentFault, match="not those that the run began with"):
@@ -219,10 +283,6 @@ def test_a_teacher_without_anything_to_teach_is_refused() -> None:
 
 
 def test_a_category_with_ranges_goes_by_the_teacher_whatever_the_selection() -> None:
-    class Boxed(Fake):
-        def box(self, category: str) -> Box | None:
-            return Box(("a",), (0.0,), (1.0,), (False,)) if category == "easy" else None
-
     environments: dict[str, Environment] = {
         "boxed": Boxed("boxed", "learnable", ["easy", "hard"], [], None, 10**6, True)
     }

@@ -259,6 +259,16 @@ def test_adarft_refuses_a_range_in_which_there_is_no_task() -> None:
         adarft.create(adarft.Config(difficulty="level", highest=-1.0), 10, rng(), difficulty)
 
 
+def test_adarft_goes_on_inside_the_range_that_a_fork_gives_it() -> None:
+    numbers = {"difficulty": np.arange(100.0)}
+    parent = adarft.create(adarft.Config(difficulty="level"), 100, rng(), numbers)
+    for _ in range(6):
+        play(parent, 4, lambda at: 1.0)
+    fork = adarft.create(adarft.Config(difficulty="level", highest=5.0), 100, rng(), numbers)
+    fork.load_state(parent.state())
+    assert (parent.target, fork.target) == (99.0, 5.0)
+
+
 def test_adarft_refuses_tasks_without_a_difficulty() -> None:
     difficulty = np.array([1.0, np.nan, 2.0, np.nan])
     with pytest.raises(ValueError, match="2 of 4 have none"):
