@@ -159,7 +159,7 @@ class LearnerConfig(Options):
     schedule: ScheduleConfig = ScheduleConfig()
     """What the learning rate does after its warm-up. `constant`, `linear` or `cosine`, or a map with its options."""
     updates: int | None = Field(default=None, ge=1)
-    """Optimiser updates a step; null: the objective's own number."""
+    """Optimiser updates a step, whose groups are dealt to them in turn; null: the objective's own number."""
     clip_norm: float = Field(default=1.0, gt=0)
     """The gradient is shortened to this norm."""
     micro_tokens: int | None = Field(default=None, ge=1)

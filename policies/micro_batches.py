@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,12 +88,14 @@ class MicroBatch:
 
 
 def mini_batches(group_B: Tensor, num: int) -> list[Tensor]:
-    """Cut rows into at most `num` parts of whole groups, in the order in which the groups appear."""
+    """Cut rows into at most `num` parts: whole groups, dealt in turn in the order in which they appear.
+
+    What stands together in a step is of one kind (a stage's own groups, replay of an environment, side groups at
+    another temperature), so each part has its share of every kind.
+    """
     groups = list(dict.fromkeys(group_B.tolist()))
     num = min(num, len(groups))
-    edges = [len(groups) * part // num for part in range(num + 1)]
-    parts = [groups[start:end] for start, end in pairwise(edges)]
-    return [torch.isin(group_B, torch.tensor(part)).nonzero()[:, 0] for part in parts]
+    return [torch.isin(group_B, torch.tensor(groups[part::num])).nonzero()[:, 0] for part in range(num)]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -26,14 +27,27 @@ GROUPS = pad(random_trajectories(50))
     ("groups", "num", "expected"),
     [
         ([5, 5, 2, 2, 9, 9], 1, [[0, 1, 2, 3, 4, 5]]),
-        ([5, 5, 2, 2, 9, 9], 2, [[0, 1], [2, 3, 4, 5]]),
+        ([5, 5, 2, 2, 9, 9], 2, [[0, 1, 4, 5], [2, 3]]),
         ([5, 5, 2, 2, 9, 9], 3, [[0, 1], [2, 3], [4, 5]]),
         ([5, 5, 2, 2, 9, 9], 7, [[0, 1], [2, 3], [4, 5]]),
         ([1, 0, 1, 0], 2, [[0, 2], [1, 3]]),
     ],
 )
-def test_mini_batches_hold_whole_groups_in_order(groups: list[int], num: int, expected: list[list[int]]) -> None:
+def test_mini_batches_hold_whole_groups_in_turn(groups: list[int], num: int, expected: list[list[int]]) -> None:
     assert [part.tolist() for part in mini_batches(torch.tensor(groups), num)] == expected
+
+
+def test_every_mini_batch_has_its_share_of_what_stands_together() -> None:
+    """A stage's groups, then replay, then side groups of other sizes: none is left to one update."""
+    counts = {"stage": 24, "replay": 8, "side": 6}
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    group_B = torch.arange(len(kinds)).repeat_interleave(torch.tensor([8] * 32 + [4] * 6))
+    parts = [group_B[part].unique().tolist() for part in mini_batches(group_B, 4)]
+    assert sorted(group for part in parts for group in part) == list(range(len(kinds)))
+    found = [Counter(kinds[group] for group in part) for part in parts]
+    for kind, count in counts.items():
+        assert {one[kind] for one in found} <= {count // 4, -(-count // 4)}, kind
+    assert {one.total() for one in found} == {9, 10}
 
 
 def test_openings_are_the_prompts_and_what_is_fed_after_them() -> None:
