@@ -451,6 +451,7 @@ class Learner:
             )
         num_updates = self.config.updates or objective.updates
         parts = rows_of_updates(objective, batch, self.config.updates)
+        batch = replace(batch, advantage_BT=objective.advantages_of_updates(batch, parts))
         looks_back = len(parts) > 1 or "step" in needs or (is_off_policy and "mean_lp" in needs)
         step = Step(
             batch=batch,

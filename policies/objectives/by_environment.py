@@ -87,6 +87,15 @@ class ObjectiveByEnvironment:
             own = [one for one, is_own in zip(trajectories, is_own_B.tolist(), strict=True) if is_own]
             yield self._every[name], own, batch.map(lambda value, rows=is_own_B: value[rows])  # type: ignore[misc]
 
+    def advantages_of_updates(self, batch: Batch, parts: Sequence[Tensor]) -> Tensor:
+        """The advantages [B, T] for a step that is cut into updates of these rows, each objective's as it has them."""
+        advantage_BT = batch.advantage_BT.clone()
+        for name, is_own_B in self.split(batch).items():
+            own = [rows[is_own_B[rows]] for rows in parts]
+            own = [rows for rows in own if len(rows)]
+            advantage_BT[is_own_B] = self._every[name].advantages_of_updates(batch, own)[is_own_B]
+        return advantage_BT
+
     def is_run(self, batch: Batch) -> Tensor:
         """Which rows have to go through the model, bool [B]."""
         is_run_B = torch.zeros_like(batch.mask_BT[:, 0])

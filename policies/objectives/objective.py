@@ -57,6 +57,7 @@ from policies.objectives.presets import PRESETS
 from policies.objectives.statistics import environments, surprisal_by_arm
 
 LOSS_VALUE = "loss_value"  # the conventional one, as other libraries tell it
+TINY = 1e-300  # what a factor of 0 is divided by: its advantages are 0
 CONTROLLERS = "the objective's controllers"  # as what begins anew
 DESCRIBED = ("aggregation", "max_length", "updates", "reward", "reading", "entropy")
 
@@ -202,6 +203,25 @@ class Objective:
         for row in given_B.nonzero()[:, 0].tolist():
             advantage_BT[row] = trajectories[row].advantage or 0.0
         return advantage_BT * batch.mask_BT
+
+    def advantages_of_updates(self, batch: Batch, parts: Sequence[Tensor]) -> Tensor:
+        """The advantages [B, T] for a step that is cut into updates of these rows.
+
+        They are the batch's, but for those of an estimator with a factor: it is of the update then, not of the step.
+        """
+        factor = self._parts.estimator[1].factor
+        if factor is None or len(parts) < 2:
+            return batch.advantage_BT
+        num_tokens_B, advantage_BT = batch.mask_BT.sum(-1), batch.advantage_BT.clone()
+        is_main_B = torch.ones_like(batch.mask_BT[:, 0]) if batch.is_given_B is None else ~batch.is_given_B
+        whole_B = torch.cat(list(parts))
+        whole_B = whole_B[is_main_B[whole_B]]
+        for part in parts:
+            rows_B = part[is_main_B[part]]
+            if len(rows_B):
+                own = factor(batch.group_B[rows_B], num_tokens_B[rows_B])
+                advantage_BT[rows_B] *= own / max(factor(batch.group_B[whole_B], num_tokens_B[whole_B]), TINY)
+        return advantage_BT
 
     def components(self, trajectories: Sequence[Trajectory], batch: Batch) -> dict[str, Tensor]:
         """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients (`hear`).

@@ -292,6 +292,9 @@ class Part(Generic[F]):
     # of an estimator that weighs several rewards by their gradients: the advantages [B] of each, by name; it then hears
     # the inner products of their gradients, once a step
     components: Callable[[Outcomes], Mapping[str, Tensor]] | None = None
+    # of an estimator: by what its advantages are multiplied, from the group and the number of tokens of each row; in a
+    # step of several updates each has that of its own rows
+    factor: Callable[[Tensor, Tensor], float] | None = None
     hear: Callable[[Products, PartState], None] | None = None
 
 

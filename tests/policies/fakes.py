@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +89,9 @@ class Surrogate:
 
     def split(self, batch: Batch) -> dict[str, Tensor]:
         return {}
+
+    def advantages_of_updates(self, batch: Batch, parts: Sequence[Tensor]) -> Tensor:
+        return batch.advantage_BT
 
     def is_run(self, batch: Batch) -> Tensor:
         has_tokens_B = batch.mask_BT.any(-1)

@@ -1,12 +1,12 @@
 """DisCO's advantages: A = +F / n+ on correct answers, -F / n- on wrong ones: the former likelier than the latter.
 
-Symbols: n+, n- how many answers of the question are correct and wrong; F = answers / questions of the step. Per
+Symbols: n+, n- how many answers of the question are correct and wrong; F = answers / questions of the update. Per
 question
 
     J = mean over correct s - mean over wrong s          (DisCO-b)
     J = mean over correct s - tau * log mean over wrong exp(s / tau)          (DisCO)
 
-with s the score of an answer, its mean log-prob over tokens; the loss is minus the mean of J over all questions. Under
+with s the score of an answer, its mean log-prob over tokens; the loss is minus the mean of J over its questions. Under
 `seq_mean_token_mean` and with `ratio: reinforce` the gradient of the first is this estimator's; the shaper `disco`
 makes it that of the second, and the term `disco_constraint` holds the policy near the start of the step. For the score
 `mean rho` say `ratio: ratio, shapers: []`: at the start of the step all scores are equal then, and DisCO is DisCO-b.
@@ -36,7 +36,13 @@ Config = PartOptions
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes))
+    return Part(lambda outcomes, memory: estimate(outcomes), factor=answers_per_question)
+
+
+def answers_per_question(group_B: Tensor, num_tokens_B: Tensor) -> float:
+    """F of these rows."""
+    num_answers, num_questions = int((num_tokens_B > 0).sum()), len(group_B.unique())  # type: ignore[no-untyped-call]
+    return num_answers / num_questions
 
 
 def estimate(outcomes: Outcomes, weight_B: Tensor | None = None) -> Tensor:
@@ -47,5 +53,5 @@ def estimate(outcomes: Outcomes, weight_B: Tensor | None = None) -> Tensor:
     bad_B = is_answer_B * ~outcomes.correct_B
     good_sum_B, bad_sum_B = group_sum(good_B, outcomes.group_B), group_sum(bad_B, outcomes.group_B)
     share_B = good_B / good_sum_B.clamp(min=TINY) - bad_B / bad_sum_B.clamp(min=TINY)
-    num = len(outcomes.group_B.unique())  # type: ignore[no-untyped-call]
-    return share_B.masked_fill((good_sum_B == 0) | (bad_sum_B == 0), 0.0) * (is_answer_B.sum() / num)
+    factor = answers_per_question(outcomes.group_B, outcomes.num_tokens_B)
+    return share_B.masked_fill((good_sum_B == 0) | (bad_sum_B == 0), 0.0) * factor

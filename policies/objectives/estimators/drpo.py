@@ -32,7 +32,10 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: disco.estimate(outcomes, preference(outcomes.num_tokens_B, config)))
+    return Part(
+        lambda outcomes, memory: disco.estimate(outcomes, preference(outcomes.num_tokens_B, config)),
+        factor=disco.answers_per_question,
+    )
 
 
 def preference(num_tokens_B: Tensor, config: Config) -> Tensor:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from policies.config import LearnerConfig, PolicyConfig
-from policies.learner import Learner, UpdateReport
+from policies.learner import Learner, UpdateReport, rows_of_updates
 from policies.objectives.by_environment import AnyObjective, ObjectiveByEnvironment, make_objective
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Trajectory
@@ -171,6 +171,23 @@ def test_each_makes_as_many_updates_as_it_is_made_for() -> None:
     assert sorted(torch.cat(step.parts).tolist()) == list(range(len(rows)))
     assert learnt(objective, rows)[1].num_updates == 4
     assert learnt(objective, rows, updates=2)[1].num_updates == 2
+
+
+def test_an_update_has_the_factor_of_its_own_rows_in_each_objective() -> None:
+    every = [replace(row, correct=bool(k % 2), reward=float(k % 2)) for k, row in enumerate(played(vocabulary()))]
+    rows = [row for row in every if row.group != 3 or row.correct]  # groups of unequal sizes
+    objective = make_objective(config(by={"words": {"preset": "disco"}, "book": {"preset": "rloo"}}), NAMES)
+    batch = objective.prepare(rows)
+    is_words_B = objective.split(batch)["words"]
+    parts = rows_of_updates(objective, batch, 3)
+    found_BT = objective.advantages_of_updates(batch, parts)
+    words = [rows_B[is_words_B[rows_B]] for rows_B in parts]
+    expected_BT = objective.of("words").advantages_of_updates(batch, words)
+    assert torch.equal(found_BT[is_words_B], expected_BT[is_words_B])
+    assert not torch.equal(found_BT[is_words_B], batch.advantage_BT[is_words_B])
+    assert torch.equal(found_BT[~is_words_B], batch.advantage_BT[~is_words_B])
+    step = learner(updates=3)._begin(batch, objective, False, None)
+    assert torch.equal(step.batch.advantage_BT, found_BT)
 
 
 def test_controllers_move_where_their_environment_was_played_and_read_it_alone() -> None:

@@ -1,10 +1,13 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from policies.objectives import ObjectiveError, Totals
+from policies.micro_batches import mini_batches
+from policies.objectives import Objective, ObjectiveConfig, ObjectiveError, Totals
+from policies.objectives.contracts import Trajectory
 from policies.objectives.estimators import disco, drpo
 from policies.objectives.shapers import disco as disco_shaper
 from policies.objectives.terms import disco_constraint
@@ -111,3 +114,29 @@ def test_a_large_lambda_makes_it_disco() -> None:
     some = outcomes([1, 1, 0, 0], lengths=[1, 900, 5, 6])
     found = drpo.create(drpo.Config(drpo_lambda=1e9)).apply(some, memory())
     torch.testing.assert_close(found, disco.estimate(some))
+
+
+@pytest.mark.parametrize("preset", ["disco", "drpo"])
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_questions_of_an_update_weigh_alike_whatever_the_number_of_their_answers(preset: str, updates: int) -> None:
+    """The advantages of a question's correct answers, over the answers of its update, are 1 over its questions."""
+    objective = Objective(ObjectiveConfig.model_validate(preset))
+    mask = np.array([False, True, True])
+    logprobs = np.where(mask, -1.0, 0).astype(np.float32)
+    played = [
+        Trajectory(np.arange(3), mask, logprobs, None, float(k % 2), group, arm="e/a", correct=bool(k % 2))
+        for group, size in enumerate((8, 2, 4, 6))
+        for k in range(size)
+    ]
+    side = replace(played[0], group=4, advantage=0.25)
+    batch = objective.prepare([*played, side, side])
+    parts = mini_batches(batch.group_B, updates)
+    advantage_BT = objective.advantages_of_updates(batch, parts)
+    for part in parts:
+        main_B = part[~batch.is_given_B[part]]  # type: ignore[index]
+        weight_B = advantage_BT[main_B, 1].clamp(min=0) / len(main_B)
+        questions = batch.group_B[main_B].unique()
+        found = [float(weight_B[batch.group_B[main_B] == group].sum()) for group in questions]
+        assert found == pytest.approx([1 / len(questions)] * len(questions))
+        assert (advantage_BT[part][batch.is_given_B[part], 1] == 0.25).all()  # type: ignore[index]
+    assert torch.equal(advantage_BT, batch.advantage_BT) == (updates == 1)
