@@ -17,7 +17,7 @@ from store.export.rows import Row, RunRows, open_rows
 from store.ledger import Reading, digest
 from store.ledger import tables as t
 from store.metrics import INTERIM, METRICS
-from store.records import FINAL
+from store.plasticity import INTERVENED
 from store.run_summary import Digests, digests, leaves
 from store.secrets import values_without_logins
 from store.sentences import what_is_missing
@@ -106,7 +106,7 @@ class Facet:
     name: str
     rows: str  # the stream that it is read from
     entries: Callable[[Rows], Entries]
-    asked: Callable[[Any], Any] | None = None  # what of a place only some runs ask for: compared where both did
+    is_asked_for: bool = False  # only some runs measure it, and looking moves none: compared where both have it
 
 
 @dataclass(frozen=True)
@@ -208,13 +208,14 @@ def _of_metrics(is_interim: bool) -> Callable[[Rows], Entries]:
     return entries
 
 
-def _of_cells(*names: str) -> Callable[[Rows], Entries]:
-    """Give these values of every cell: environments first, then categories."""
+def _of_cells(*names: str, is_after: bool | None = None) -> Callable[[Rows], Entries]:
+    """Give these values of every cell, or those before or after interventions: environments first, then categories."""
 
     def entries(rows: Rows) -> Entries:
         found = {
             (row["metric"], row["environment"], row["category"], row["split"]): tuple(row[n] for n in names)
             for row in rows
+            if is_after is None or is_after == (row["split"] == INTERVENED)
         }
         return dict(sorted(found.items(), key=lambda entry: (_order(entry[0][:3]), entry[0][3])))
 
@@ -231,15 +232,6 @@ def _of_key(key: Sequence[str], *names: str) -> Callable[[Rows], Entries]:
     return entries
 
 
-def _whole(place: Any) -> Any:
-    return place
-
-
-def _metric_of(place: tuple[str, ...]) -> tuple[str, bool]:
-    """A metric, at boundaries or in the final look: at a finished run, which tells nothing of what it did."""
-    return place[0], place[3] == FINAL
-
-
 def _order(place: tuple[str, str | None, str | None]) -> tuple[int, int, str, str]:
     metric, environment, category = place
     depth = (environment is not None) + (category is not None)
@@ -254,14 +246,16 @@ IN_A_STEP = (
     Facet("scores", "groups", _of_samples("scores", "correct", "reasons")),
     Facet("signals", "picks", _of_slots("environment", "arm", "level", "signal")),
     Facet("metrics", "metrics", _of_metrics(is_interim=False)),
-    Facet("evaluations", "metrics", _of_metrics(is_interim=True), asked=_whole),
+    Facet("evaluations", "metrics", _of_metrics(is_interim=True), is_asked_for=True),
 )
+_MEASURED = ("value", "stderr", "num_items", "samples_per_item")
 AT_A_BOUNDARY = (
-    Facet("held-out tasks", "cells", _of_cells("holdout"), _metric_of),
-    Facet("measurements", "cells", _of_cells("value", "stderr", "num_items", "samples_per_item"), _metric_of),
-    Facet("network", "network", _of_key(("metric", "layer"), "value"), _whole),
-    Facet("probes", "probes", _of_key(("kind", "task", "seed", "metric", "step"), "value"), _whole),
+    Facet("held-out tasks", "cells", _of_cells("holdout"), is_asked_for=True),
+    Facet("measurements", "cells", _of_cells(*_MEASURED, is_after=False), is_asked_for=True),
+    Facet("network", "network", _of_key(("metric", "layer"), "value"), is_asked_for=True),
+    Facet("probes", "probes", _of_key(("kind", "task", "seed", "metric", "step"), "value"), is_asked_for=True),
     Facet("interventions", "interventions", _of_key(("number",), "kind", "params", "why")),
+    Facet("measurements after interventions", "cells", _of_cells(*_MEASURED, is_after=True), is_asked_for=True),
 )
 
 
@@ -273,10 +267,10 @@ def _compare(facets: Sequence[Facet], step: int, when: str, a: Moment, b: Moment
     ]
     for facet in facets:
         ours, theirs = (facet.entries(rows[facet.rows]) for rows in named)
-        if facet.asked is not None:
-            both = {*map(facet.asked, ours)} & {*map(facet.asked, theirs)}
+        if facet.is_asked_for:
             ours, theirs = (
-                {place: found for place, found in one.items() if facet.asked(place) in both} for one in (ours, theirs)
+                {place: found for place, found in one.items() if place in other}
+                for one, other in ((ours, theirs), (theirs, ours))
             )
         if ours != theirs:
             return _difference(step, when, facet.name, ours, theirs, same)

@@ -147,7 +147,7 @@ def _end(first: Difference) -> str:
 def _cells(first: Difference) -> str:
     metric, environment, category, split = first.place
     where = "/".join(str(word) for word in (environment, category) if word is not None)
-    a, b = first.a or (None,), first.b or (None,)
+    a, b = first.a, first.b
     if first.facet == "held-out tasks":
         return f"{where} ({split}) was measured on other tasks{_more(first, 'cell')}"
     if a[0] == b[0]:
@@ -201,4 +201,5 @@ _SENTENCES: Mapping[str, Callable[[Difference], str]] = {
     "network": _network,
     "probes": _probes,
     "interventions": _interventions,
+    "measurements after interventions": _cells,
 }

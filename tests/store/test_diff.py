@@ -14,6 +14,7 @@ from store.diff import Diff, DiffSide, diff, in_words
 from store.diff.sentences import pair, value
 from store.ledger import Ledger
 from store.ledger import tables as t
+from store.plasticity import INTERVENED
 from store.records import (
     FINAL,
     BoundaryRecord,
@@ -427,6 +428,23 @@ def test_what_only_one_of_two_runs_measured_is_no_difference(ledger: Ledger, tmp
         assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
 
 
+def test_an_environment_that_only_one_run_measured_is_no_difference(ledger: Ledger, tmp_path: Path) -> None:
+    def of_gcd(record: Any) -> Any:
+        return replace(record, cells=[cell for cell in record.cells if cell.environment == "gcd"])
+
+    def otherwise(record: Any) -> Any:
+        return replace(record, cells=[replace(cell, value=0.5) for cell in of_gcd(record).cells])
+
+    changes = {"of both": unchanged, "of gcd": at_boundary(1, of_gcd), "of gcd, otherwise": at_boundary(1, otherwise)}
+    for name, change in changes.items():
+        example.write(ledger, name, change)
+    both, one, other = (save(ledger, tmp_path, name, b"w") for name in changes)
+    for found in (diff(both, one), diff(one, both)):
+        assert (found.first, found.num_different_boundaries) == (None, 0)
+        assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
+    assert in_words(diff(both, other))[0].startswith("after stage 1: accuracy of gcd (anchor) 0.2857 and 0.5 ")
+
+
 def test_a_final_look_at_one_of_two_runs_is_no_difference(ledger: Ledger, tmp_path: Path) -> None:
     sides = []
     for name, found in {"unseen": None, "seen": 0.5, "seen otherwise": 0.25}.items():
@@ -458,6 +476,28 @@ def test_an_intervention_in_one_run_only_is_told(ledger: Ledger, tmp_path: Path)
     assert in_words(both)[0].startswith(
         """after stage 2: shrink was done with params {"keep":0.8} in A and {"keep":0.9} in B"""
     )
+
+
+def test_what_was_measured_after_interventions_is_told_after_them(ledger: Ledger, tmp_path: Path) -> None:
+    def again(value: float) -> example.Change:
+        more = CellRecord("words", "3", "accuracy", value, 0.01, 2, 4, INTERVENED)
+        return at_boundary(2, lambda record: replace(record, cells=[*record.cells, more]))
+
+    def less(record: Any) -> Any:
+        return replace(record, params={"keep": 1.0})
+
+    sides = []
+    courses = {
+        "kept all": (unchanged, less),
+        "kept less": (again(0.5), unchanged),
+        "and worse": (again(0.25), unchanged),
+    }
+    for name, (change, of_it) in courses.items():
+        example.intervene(ledger, example.write(ledger, name, change), of_it)
+        sides.append(DiffSide(ledger.reading, name, tmp_path))
+    all_kept, one, other = sides
+    assert in_words(diff(all_kept, one))[0].startswith("after stage 2: shrink was done with params ")
+    assert in_words(diff(one, other))[0].startswith("after stage 2: accuracy of words/3 (intervened) 0.5 and 0.25 ")
 
 
 def test_without_checkpoints_nothing_is_said_of_weights(compared: Compare) -> None:
