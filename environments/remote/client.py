@@ -495,5 +495,5 @@ def _fault(error: ValidationError) -> str:
 
 def expected(fault: Mapping[str, Any]) -> str:
     """Say what pydantic expected, without what it found instead, how many entries of a list included."""
-    message = str(fault["msg"]).partition(" after validation")[0]
+    message = str(fault["msg"]).partition(" after validation")[0].removeprefix("Value error, ")
     return "is required" if fault["type"] == "missing" else f"{message[0].lower()}{message[1:]}"

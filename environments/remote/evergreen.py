@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
 
 from environments.contracts import (
     Category,
@@ -43,7 +42,7 @@ def _finite(parameters: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(parameters, allow_nan=False)
     except ValueError:
-        raise PydanticCustomError("finite_number", "Numbers should be finite") from None
+        raise ValueError("numbers should be finite") from None
     return parameters
 
 
