@@ -101,7 +101,8 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
         fields, settings = _settings(entries, None if more else study, by)
     _refuse_too_little(settings, left_out)
     settings = {label: sorted(own, key=lambda e: e.run.seed) for label, own in settings.items()}
-    return ComparedRuns(study, fields, settings, left_out, _warnings(reading, study, settings))
+    warnings = [*_shared_past(known, settings), *_warnings(reading, study, settings)]
+    return ComparedRuns(study, fields, settings, left_out, warnings)
 
 
 def fields_of(by: str | Sequence[str] | None) -> list[str]:
@@ -218,6 +219,27 @@ def _refuse_too_little(settings: Settings, left_out: Sequence[LeftOutRun]) -> No
                     f"{twins[0].name} and {twins[1].name} have the same setting ({label}) and the same seed ({seed}): "
                     "they would count as two. Name one of them, or tell them apart with --by."
                 )
+
+
+def _shared_past(known: Mapping[str, RunRow], settings: Settings) -> list[str]:
+    """Say which runs go on from one, by forks: what their seeds average over is only what came after.
+
+    Not of a pair of one seed beside others: that both begin at one policy is what pairing is for.
+    """
+
+    def origin(run: RunRow) -> str:
+        while run.parent is not None:
+            run = known[run.parent]
+        return run.name
+
+    families = by_key((entry.run for own in settings.values() for entry in own), origin)
+    warnings = []
+    for first, family in families.items():
+        forks = [run.name for run in family if run.name != first]
+        if len(family) > 1 and (len(families) == 1 or len({run.seed for run in family}) > 1):
+            who = f"{forks[0]} is a fork" if len(forks) == 1 else f"{len(forks)} runs are forks"
+            warnings.append(f"{who} of {first}: what they find holds of that one policy.")
+    return warnings
 
 
 def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> list[str]:

@@ -13,6 +13,7 @@ from store.records import (
     CellRecord,
     EnvironmentRecord,
     HoldoutRecord,
+    LineageRecord,
     MemberRecord,
     MetricRecord,
     RunRecord,
@@ -42,6 +43,7 @@ class Made:
     tasks: str = "1"  # which ones
     member: MemberRecord | None = None
     baseline_of: str | None = None
+    parent: str | None = None  # forked from it after the first stage
     spec: Mapping[str, Any] = field(default_factory=dict)  # instead of the usual sections
     is_flat: bool = False
     more: Callable[[int], dict[str, Any]] = lambda after_stage: {}
@@ -115,6 +117,7 @@ def _write(ledger: Ledger, made: Made) -> None:
             made.bandit,
             _spec(made),
             environments,
+            lineage=None if made.parent is None else LineageRecord(made.parent, 1),
             member=made.member,
             baseline_of=made.baseline_of,
         )

@@ -375,6 +375,28 @@ def test_a_setting_whose_runs_differ_in_more_than_the_seed_is_said(
     assert [s.label for s in compare(*names).settings] == ["rloo lr=0.001", "rloo lr=0.1", "repo lr=0.001"]
 
 
+def test_runs_that_go_on_from_one_are_told_of_first(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    first, again = Made(f"{x}q"), Made(f"{x}a1", 1, parent=f"{x}q")
+    forks = [again, Made(f"{x}b1", 1, "repo", parent=f"{x}a1"), Made(f"{x}b2", 2, "repo", parent=f"{x}q")]
+    written(ledger, first, *forks, Made(f"{x}c2", 2, lengths=(4, 8)))
+    found = compare(*(run.name for run in [*forks, Made(f"{x}c2")]), by=["objective"])
+    assert found.warnings[0] == f"3 runs are forks of {x}q: what they find holds of that one policy."
+    assert found.warnings[-1].startswith("The budgets differ")
+    assert facts(found)["warnings"][0] == found.warnings[0]
+    assert compare(f"{x}q", f"{x}b2").warnings == [f"{x}b2 is a fork of {x}q: what they find holds of that one policy."]
+
+
+def test_pairs_that_each_begin_at_a_policy_of_their_own_are_not_forks_of_one(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    firsts = [Made(f"{x}{seed}", seed) for seed in range(2)]
+    forks = [Made(f"{run.name}-repo", run.seed, "repo", parent=run.name) for run in firsts]
+    written(ledger, *firsts, *forks)
+    assert compare(*(run.name for run in [*firsts, *forks])).warnings == []
+
+
 @pytest.mark.parametrize(
     ("statuses", "message"),
     [
