@@ -45,7 +45,7 @@ class Beside:
 
     metric: str
     title: str
-    pairs: Sequence[Pair]  # corrected for their own number
+    pairs: Sequence[Pair]  # corrected for as many as the comparison itself
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,18 @@ class Comparison:
     by: Sequence[str]  # fields that distinguish the settings
     baseline: str | None  # None: all pairs are compared
     is_primary: bool  # what the study registered
-    registered: Mapping[str, Any] | None
+    registered: Mapping[str, Any] | None  # with the baseline that follows from it
     settings: Sequence[ScoredSetting]
     pairs: Sequence[Pair]
     beside: Beside | None  # accuracy beside entropy, and the other way round
     carry_over: CarryOver  # in every setting, whatever is compared
     left_out: Sequence[LeftOutRun]
     warnings: Sequence[str]
+
+    @property
+    def num_comparisons(self) -> int:
+        """For how many comparisons all of these are corrected."""
+        return self.pairs[0].num_comparisons
 
 
 def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Comparison:
@@ -102,10 +107,27 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     if of.stratum == "environment" and not chosen:
         warned += _never_scored(found, gathered, of)
     settings = _settings(gathered, found, strata, of)
+    planned_baseline = plan.get("baseline") or _first_planned(gathered)
     baseline = None if request.pairs == "all" else _baseline(request.baseline, plan, gathered)
     if plan.get("baseline") and plan["baseline"] not in gathered.settings:
         warned.append(f"The registered baseline {plan['baseline']} has no finished run yet.")
-    compared = scores.pairs(settings, baseline, of)
+    elif baseline is not None and request.baseline is None and planned_baseline not in (None, *gathered.settings):
+        warned.append(
+            f"{planned_baseline}, the study's first setting and so its baseline, has no finished run to compare yet: "
+            f"the others are compared with {baseline}."
+        )
+    is_primary = (
+        bool(plan)
+        # what the study set out to compare: metric, steps, settings and baseline
+        and request.pool == "anchor"
+        and of == scores.measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
+        and chosen == planned
+        and (not request.by or list(request.by) == runs.fields_of(plan.get("by")))
+        and baseline is not None
+        and baseline == planned_baseline
+    )
+    num_planned = runs.num_planned(reading, gathered) - 1 if is_primary else 0
+    compared = scores.pairs(settings, baseline, of, num_planned)
     carried = carry_over(reading, gathered.entries, settings, compared)
     return Comparison(
         name=gathered.study.name if gathered.study else listed(list(gathered.settings), 3),
@@ -119,17 +141,11 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         strata=strata,
         by=gathered.fields,
         baseline=baseline,
-        is_primary=bool(plan)
-        # what the study set out to compare: metric, steps, settings and baseline
-        and request.pool == "anchor"
-        and of == scores.measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
-        and chosen == planned
-        and (not request.by or list(request.by) == runs.fields_of(plan.get("by")))
-        and baseline == (plan.get("baseline") or next(iter(gathered.settings))),
-        registered=dict(plan) or None,
+        is_primary=is_primary,
+        registered={**plan, "baseline": planned_baseline} if plan else None,
         settings=settings,
         pairs=compared,
-        beside=_beside(reading, gathered, of, baseline, chosen) if request.pool == "anchor" else None,
+        beside=_beside(reading, gathered, of, baseline, num_planned, chosen) if request.pool == "anchor" else None,
         carry_over=carried,
         left_out=gathered.left_out,
         warnings=[
@@ -167,7 +183,12 @@ def _settings(
 
 
 def _beside(
-    reading: Reading, gathered: ComparedRuns, of: Measure, baseline: str | None, chosen: Sequence[str]
+    reading: Reading,
+    gathered: ComparedRuns,
+    of: Measure,
+    baseline: str | None,
+    num_planned: int,
+    chosen: Sequence[str],
 ) -> Beside | None:
     """Compare the same runs on what is asked in one breath; None: nothing is, or they cannot be compared on it."""
     name = scores.beside(of, bool(chosen or _not_in_all(gathered)[0]))
@@ -182,7 +203,7 @@ def _beside(
         return None
     if [one.label for one in settings] != list(gathered.settings):
         return None
-    return Beside(name, other.title, scores.pairs(settings, baseline, other))
+    return Beside(name, other.title, scores.pairs(settings, baseline, other, num_planned))
 
 
 def _on_the_final_pool(reading: Reading, gathered: ComparedRuns, of: Measure) -> Measure:
@@ -262,13 +283,23 @@ def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[s
     return common, [warning] if missing else []
 
 
+def _first_planned(gathered: ComparedRuns) -> str | None:
+    """Name what the first setting of a study's plan is compared as, or what it would be; None: it has no other."""
+    planned = gathered.study.plan.get("settings", []) if gathered.study else []
+    if len(planned) < 2:
+        return None
+    first = str(planned[0]["label"])
+    found = (label for label, own in gathered.settings.items() if any(entry.run.setting == first for entry in own))
+    return next(found, first)
+
+
 def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns) -> str:
     labels = list(gathered.settings)
     if asked is not None and asked not in labels:
         hint = did_you_mean(asked, labels)
         there = listed(labels, 12)
         raise ComparisonError(f"No setting with finished runs is called {asked!r}.{hint} There are: {there}.")
-    wanted = asked or plan.get("baseline") or gathered.twin
+    wanted = asked or plan.get("baseline") or gathered.twin or _first_planned(gathered)
     return str(wanted) if wanted in labels else labels[0]
 
 

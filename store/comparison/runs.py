@@ -110,6 +110,20 @@ def fields_of(by: str | Sequence[str] | None) -> list[str]:
     return [by] if isinstance(by, str) else list(by or [])
 
 
+def num_planned(reading: Reading, gathered: ComparedRuns) -> int:
+    """Count the settings that a study set out to compare, whether their runs are finished or not.
+
+    By fields, those of the runs that have begun; what a setting without a run has there is not known, so it counts.
+    """
+    assert gathered.study is not None
+    labels = [str(setting["label"]) for setting in gathered.study.plan.get("settings", [])]
+    if not gathered.fields:
+        return len(labels)
+    members = reading.members(gathered.study.name)
+    groups = grouped({one.run: flat(reading.spec(one.run)) for one in members}, gathered.fields)
+    return len(groups) + len({*labels} - {one.setting for one in members})
+
+
 def refuse_what_is_measured_otherwise(
     reading: Reading, entries: Sequence[ComparedRun], measure: str, is_held_out: bool, pool: Pool = "anchor"
 ) -> None:

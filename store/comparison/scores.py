@@ -246,14 +246,14 @@ def setting(label: str, entries: Sequence[ComparedRun], found: Mapping[str, Scor
     )
 
 
-def pairs(settings: Sequence[ScoredSetting], baseline: str | None, of: Measure) -> list[Pair]:
-    """Compare every setting with the baseline, or with every earlier one."""
+def pairs(settings: Sequence[ScoredSetting], baseline: str | None, of: Measure, num_comparisons: int = 0) -> list[Pair]:
+    """Compare every setting with the baseline, or with every earlier one; corrected at least for so many."""
     by_label = {setting.label: setting for setting in settings}
     if baseline is None:
         chosen = [(ours, theirs) for theirs, ours in combinations(settings, 2)]
     else:
         chosen = [(ours, by_label[baseline]) for ours in settings if ours.label != baseline]
-    return [_pair(ours, theirs, of, len(chosen)) for ours, theirs in chosen]
+    return [_pair(ours, theirs, of, max(len(chosen), num_comparisons)) for ours, theirs in chosen]
 
 
 def _pair(ours: ScoredSetting, theirs: ScoredSetting, of: Measure, num_comparisons: int) -> Pair:

@@ -178,7 +178,7 @@ def how_computed(comparison: Comparison) -> list[str]:
     how = "exact sign-flip test"
     if any(not pair.is_exact for pair in comparison.pairs):
         how = f"sign-flip test, {NUM_PATTERNS:,} drawn patterns beyond {MOST_SIGNS} seeds"
-    m, (what, none) = len(comparison.pairs), ("quotients", 1) if comparison.is_ratio else ("differences", 0)
+    m, (what, none) = comparison.num_comparisons, ("quotients", 1) if comparison.is_ratio else ("differences", 0)
     together = f", corrected for {m} comparisons (Bonferroni), so that all {m} hold together" if m > 1 else ""
     test = (
         f"p and 95 %: {how}, two-sided{together}; the interval holds the {what} that it does not reject, and a "
@@ -189,9 +189,9 @@ def how_computed(comparison: Comparison) -> list[str]:
 
 def method(comparison: Comparison) -> list[str]:
     """Say how everything was computed, a line each."""
-    several, num_pairs = len(comparison.strata) > 1, len(comparison.pairs)
+    several, m = len(comparison.strata) > 1, comparison.num_comparisons
     does = "beats" if comparison.direction else "keeps more entropy than"
-    level = number(ALPHA) + (f" / {num_pairs}" if num_pairs > 1 else "")
+    level = number(ALPHA) + (f" / {m}" if m > 1 else "")
     ratios = "The score is a ratio, compared as its logarithm: means are geometric, and x1.08 is 1.08 times as much."
     return [
         f"A run is one observation. Its score is the mean over its {comparison.stratum}s."

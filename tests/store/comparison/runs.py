@@ -83,7 +83,7 @@ def study(
     compare: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> None:
-    """Write a study: a score a setting and seed."""
+    """Write a study: a score a setting and seed. A setting without one is planned and has no run."""
     made = [{"label": label, "changes": {"objective.preset": label}} for label in settings]
     seeds = list(range(max(map(len, settings.values()))))
     plan = {"spec": {}, "settings": made, "seeds": seeds, "compare": compare}

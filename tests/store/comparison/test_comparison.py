@@ -513,6 +513,42 @@ def test_a_study_keeps_the_order_of_its_settings_and_says_what_is_missing(
     ]
 
 
+SIX = [0.1, 0.2, 0.15, 0.12, 0.11, 0.3]
+
+
+@pytest.mark.parametrize("by", [None, "objective"])
+def test_another_baseline_than_the_plans_first_setting_is_said_and_exploratory(
+    ledger: Ledger, compare: Compare, fresh: Fresh, by: str | None
+) -> None:
+    name = fresh() + "study"
+    study(ledger, name, {"rloo": [], "grpo": SIX, "repo": [0.5 + one for one in SIX]}, {"metric": "accuracy", "by": by})
+    found = compare(name)
+    assert (found.baseline, found.is_primary, only(found).num_comparisons) == ("grpo", False, 1)
+    assert found.warnings[-1] == (
+        "rloo, the study's first setting and so its baseline, has no finished run to compare yet: "
+        "the others are compared with grpo."
+    )
+    assert sentences.how_registered(found).endswith(" against rloo")
+    for asked in ({"baseline": "grpo"}, {"pairs": "all"}):
+        assert not [text for text in compare(name, **asked).warnings if "first setting" in text]
+
+
+@pytest.mark.parametrize("by", [None, "objective"])
+def test_what_a_study_set_out_to_compare_is_corrected_for_all_its_settings(
+    ledger: Ledger, compare: Compare, fresh: Fresh, by: str | None
+) -> None:
+    name = fresh() + "study"
+    study(ledger, name, {"rloo": SIX, "repo": [0.5 + one for one in SIX], "grpo": []}, {"metric": "accuracy", "by": by})
+    found = compare(name)
+    assert (found.baseline, found.is_primary, found.num_comparisons) == ("rloo", True, 2)
+    assert only(found).p_corrected == 2 * (only(found).p or 0)
+    assert only(found).verdict == "not enough"
+    assert found.beside is not None
+    assert [pair.num_comparisons for pair in found.beside.pairs] == [2]
+    assert "corrected for 2 comparisons" in sentences.how_computed(found)[-1]
+    assert only(compare(name, metric="train_accuracy")).verdict == "better"
+
+
 def test_a_study_by_a_field(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     name = fresh() + "study"
     study(ledger, name, {"rloo": [0.1], "repo": [0.5]}, {"metric": "accuracy", "by": "objective"})
