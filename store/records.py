@@ -25,6 +25,7 @@ QUARANTINE = "quarantine"  # of a category or environment that cannot be scored:
 DIVERGENCE = "diverged"  # logits were not finite: of which weights, and how to go on; a run that goes back forgets it
 FINAL: Final = "final"  # the pool for a study's end: a holdout's purpose, its cells' split, and who asks
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
+REGISTERED_SEEDS = "num_seeds_registered"  # in a study's plan, once a run has begun: seeds it had before
 
 
 @dataclass(frozen=True)

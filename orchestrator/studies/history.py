@@ -18,7 +18,7 @@ from orchestrator.studies.study import Study
 from store.home import sqlite_url
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.records import StudyRecord
+from store.records import REGISTERED_SEEDS, StudyRecord
 from store.run_summary import leaves
 from store.sentences import listed
 
@@ -97,11 +97,12 @@ class History:
         return problems
 
     def record(self) -> StudyRecord:
-        """Describe the study for the ledger: it may have grown, but what is compared was said before the first run."""
+        """Describe the study for the ledger: it may have grown; what was said before the first run stays beside it."""
         record, plan = self.study.record(), self.plan()
         if plan is None or not self.names():
             return record
-        return replace(record, plan={**record.plan, "compare": plan["compare"]})
+        said = {"compare": plan["compare"], REGISTERED_SEEDS: plan.get(REGISTERED_SEEDS, len(plan["seeds"]))}
+        return replace(record, plan={**record.plan, **said})
 
     def changed_comparison(self) -> str | None:
         """Say that the file would compare something else than was registered before the first run."""

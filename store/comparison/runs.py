@@ -14,6 +14,7 @@ from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow, by_key
+from store.records import REGISTERED_SEEDS
 from store.run_status import status
 from store.run_summary import NAMING, leaves, num_trained
 from store.sentences import listed, num, what_is_missing
@@ -257,13 +258,20 @@ def _shared_past(known: Mapping[str, RunRow], settings: Settings) -> list[str]:
 
 
 def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> list[str]:
-    """Say what is not started, where runs of a setting differ in more than their seed, and whose records have gaps."""
+    """Say what is not started, what was added, where runs differ in more than a seed, and whose records have gaps."""
     warnings = []
     if study is not None:
         planned = len(study.plan.get("settings", [])) * len(study.plan.get("seeds", []))
         missing = planned - len(reading.members(study.name))
         if missing > 0:
             warnings.append(f"{num(missing, 'run')} of the study's {planned} not started yet.")
+        num_seeds = len(study.plan.get("seeds", []))
+        registered = study.plan.get(REGISTERED_SEEDS, num_seeds)
+        if num_seeds > registered:
+            warnings.append(
+                f"{num(num_seeds, 'seed')}, {registered} were registered: if a verdict was looked at before the others "
+                "were added, p is too small."
+            )
     mixed = by_key(settings, lambda label: listed(differing(entry.spec for entry in settings[label])))
     warnings += [f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items() if of]
     names = [entry.run.name for own in settings.values() for entry in own]

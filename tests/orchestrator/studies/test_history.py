@@ -148,6 +148,17 @@ def test_what_was_registered_before_the_first_run_stays(tmp_path: Path, ledger: 
     assert changed.record().plan["compare"]["last"] == 20
 
 
+def test_how_many_seeds_there_were_before_the_first_run_stays(tmp_path: Path, ledger: Ledger) -> None:
+    few, more, most = (History(made_study(tmp_path, **TWO, seeds=n), ledger.reading) for n in (2, 3, 4))
+    ledger.start_study(few.record())
+    ledger.start_study(more.record())  # nothing ran yet
+    enter(ledger, more.study.runs[0], more.study.member(more.study.runs[0]), "finished")
+    for history in (more, most, most):
+        ledger.start_study(history.record())
+    plan = most.plan() or {}
+    assert (plan["seeds"], plan["num_seeds_registered"]) == ([0, 1, 2, 3], 3)
+
+
 def test_another_comparison_is_allowed_and_told(tmp_path: Path, ledger: Ledger) -> None:
     begun(ledger, made_study(tmp_path, **TWO, compare={"last": 20}), "finished")
     other = History(made_study(tmp_path, **TWO, compare={"last": 5}), ledger.reading)

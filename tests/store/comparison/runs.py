@@ -81,12 +81,15 @@ def study(
     name: str,
     settings: Mapping[str, Sequence[float]],
     compare: Mapping[str, Any] | None = None,
+    num_seeds_registered: int | None = None,
     **changes: Any,
 ) -> None:
     """Write a study: a score a setting and seed. A setting without one is planned and has no run."""
     made = [{"label": label, "changes": {"objective.preset": label}} for label in settings]
     seeds = list(range(max(map(len, settings.values()))))
-    plan = {"spec": {}, "settings": made, "seeds": seeds, "compare": compare}
+    plan: dict[str, Any] = {"spec": {}, "settings": made, "seeds": seeds, "compare": compare}
+    if num_seeds_registered is not None:
+        plan["num_seeds_registered"] = num_seeds_registered
     ledger.start_study(StudyRecord(name, plan))
     for label, values in settings.items():
         for seed, value in enumerate(values):

@@ -549,6 +549,17 @@ def test_what_a_study_set_out_to_compare_is_corrected_for_all_its_settings(
     assert only(compare(name, metric="train_accuracy")).verdict == "better"
 
 
+def test_seeds_that_were_added_to_a_study_are_said(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    name, same = fresh() + "study", fresh() + "study"
+    scored = {"rloo": [0.1, 0.2, 0.3], "repo": [0.5, 0.4, 0.4]}
+    study(ledger, name, scored, {"metric": "accuracy"}, num_seeds_registered=2)
+    study(ledger, same, scored, {"metric": "accuracy"}, num_seeds_registered=3)
+    assert compare(name).warnings == [
+        "3 seeds, 2 were registered: if a verdict was looked at before the others were added, p is too small."
+    ]
+    assert compare(same).warnings == []
+
+
 def test_a_study_by_a_field(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     name = fresh() + "study"
     study(ledger, name, {"rloo": [0.1], "repo": [0.5]}, {"metric": "accuracy", "by": "objective"})
