@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import Field, model_serializer, model_validator
 
-from environments import Environment
+from environments import Environment, Score
 from policies.config import Options
-from policies.samplers.contracts import SamplerOptions
+from policies.samplers.contracts import CutOff, SamplerOptions
 from store.sentences import short
 
 KEY = "episodes"  # beside an environment's type and options
+
+
+def score_cut_off(score: Score, rule: CutOff) -> Score:
+    """Say what an episode is worth that a budget cut off, its environment having said so much until then."""
+    return replace(score, value=0.0, correct=False) if rule == "zero" and score.reason is None else score
 
 
 class EpisodeOptions(Options):
@@ -27,7 +32,7 @@ class EpisodeOptions(Options):
     """Most of them in one turn; null: `sampler.turn_tokens`."""
     max_turns: int | None = Field(default=None, ge=1)
     """Most turns; null: `sampler.max_turns`, or the environment's own `turns` if they are more and that is left out."""
-    cut_off: Literal["score", "mask", "zero"] | None = None
+    cut_off: CutOff | None = None
     """What an episode is worth that a budget cut off; null: `sampler.cut_off`."""
 
     @model_validator(mode="before")

@@ -21,7 +21,7 @@ from environments.slices.options import KEY
 from environments.slices.slice_file import Slices
 from orchestrator.callbacks import Watcher, together
 from orchestrator.errors import UserError
-from orchestrator.scripted_play import ScriptedPolicy, answers_of, play_tasks
+from orchestrator.scripted_play import ScriptedPolicy, TurnBudget, answers_of, play_tasks
 from orchestrator.spec import Spec
 from orchestrator.tallies import Tally
 from store.home import Home
@@ -61,11 +61,11 @@ def scripted_profile(
     seed: int,
     text: str | None,
     tell: Tell,
-    max_turns: Callable[[str], int],
+    budget: Callable[[str], TurnBudget],
 ) -> list[Profile]:
     """Profile a policy that is no model; raises UserError where it is asked for hidden states, which it has not.
 
-    `max_turns`: of an environment's episodes, by its name.
+    `budget`: of an environment's episodes, by its name.
     """
     if options.by != "pass_rate":
         raise UserError(f"--by {options.by} reads hidden states, and {policy} is no model: leave --policy out")
@@ -79,7 +79,7 @@ def scripted_profile(
             for sample in range(options.samples):
                 given = [tasks[place].task for place in own]
                 answer = answers_of(environment, category, policy, seed + sample, text, given)
-                ended = play_tasks(environment, given, answer, scorer, max_turns(environment.name))
+                ended = play_tasks(environment, given, answer, scorer, budget(environment.name))
                 answers += ended
                 correct[own] += [bool(score.correct) for score, _ in ended]
                 scored[own] += [score.reason is None for score, _ in ended]

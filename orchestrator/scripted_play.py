@@ -31,18 +31,35 @@ from environments import (
     first_tasks,
 )
 from orchestrator import random_streams
+from orchestrator.episode_options import score_cut_off
 from orchestrator.errors import UserError
 from orchestrator.rollout.episode_queue import limit_of
 from orchestrator.tallies import Tally
+from policies.samplers.contracts import CutOff
 from store.floors import Kind
 
 ScriptedPolicy = Literal["random", "constant", "reference"]
 KIND_OF: Mapping[ScriptedPolicy, Kind] = {"random": "floor", "constant": "floor", "reference": "ceiling"}
 OTHER_TASKS = 256  # of a category, whose answers stand for what an answer may be
-MOST_TURNS = 32  # of an episode; one that is not over by then is worth what it had
+MOST_TURNS = 32  # of an episode, where no spec says how many
 
 # A task's reply in a turn, counted from 0, to the conversation so far.
 Answer = Callable[[Task, int, Sequence[Message]], str]
+
+
+@dataclass(frozen=True)
+class TurnBudget:
+    """Where an episode is cut off, and what it is worth then. Budgets of tokens are a model's: nothing here has any."""
+
+    max_turns: int = MOST_TURNS
+    cut_off: CutOff = "score"
+
+    def score(self, so_far: Score | None) -> Score:
+        """Say what an episode that was cut off is worth, its environment having said so much of it, or nothing."""
+        return score_cut_off(so_far or Score(0.0, False), self.cut_off)
+
+
+ANY_SPEC = TurnBudget()
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,7 @@ def play_category(
     seed: int,
     text: str | None = None,
     pool: Pool = "anchor",
-    max_turns: int = MOST_TURNS,
+    budget: TurnBudget = ANY_SPEC,
 ) -> Played:
     """Play the first tasks of a category's pool, the held-out ones that a run is evaluated on; depends on `seed` alone.
 
@@ -90,24 +107,26 @@ def play_category(
     if not tasks:
         return Played(environment.name, category, (), Tally.of(()))
     answer = answers_of(environment, category, policy, seed, text, tasks)
-    ended = play_tasks(environment, tasks, answer, scorer, max_turns)
+    ended = play_tasks(environment, tasks, answer, scorer, budget)
     return Played(environment.name, category, [score for score, _ in ended], Tally.of(ended))
 
 
 def play_tasks(
-    environment: Environment, tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int = MOST_TURNS
+    environment: Environment, tasks: Sequence[Task], answer: Answer, scorer: Scorer, budget: TurnBudget = ANY_SPEC
 ) -> list[tuple[Score, bool]]:
     """Play every task to its end, turn by turn as many as may be; of each the score, and whether it was cut off."""
     size = limit_of(environment) or max(1, len(tasks))
     parts = (tasks[start : start + size] for start in range(0, len(tasks), size))
-    return [one for part in parts for one in _play_together(part, answer, scorer, max_turns)]
+    return [one for part in parts for one in _play_together(part, answer, scorer, budget)]
 
 
-def _play_together(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_turns: int) -> list[tuple[Score, bool]]:
+def _play_together(
+    tasks: Sequence[Task], answer: Answer, scorer: Scorer, budget: TurnBudget
+) -> list[tuple[Score, bool]]:
     completions: list[tuple[str, ...]] = [() for _ in tasks]
     said = [task.messages for task in tasks]
     ended: dict[int, tuple[Score, bool]] = {}
-    for turn in range(max_turns):
+    for turn in range(budget.max_turns):
         live = [place for place in range(len(tasks)) if place not in ended]
         if not live:
             break
@@ -116,9 +135,10 @@ def _play_together(tasks: Sequence[Task], answer: Answer, scorer: Scorer, max_tu
         jobs = [ScoringJob(tasks[place], completions[place], f"play/{place}") for place in live]
         found: list[Turn] = scorer.turns(jobs)
         for place, job, one in zip(live, jobs, found, strict=True):
-            if one.done or turn == max_turns - 1:
-                ended[place] = (one.score or Score(0.0, False), not one.done)
-            if not one.done and place in ended:
+            if one.done:
+                ended[place] = (one.score or Score(0.0, False), False)
+            elif turn == budget.max_turns - 1:
+                ended[place] = (budget.score(one.score), True)
                 scorer.end([job])
             said[place] += ({"role": "assistant", "content": completions[place][-1]}, *one.messages)
     return [ended[place] for place in range(len(tasks))]

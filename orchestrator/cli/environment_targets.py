@@ -15,7 +15,7 @@ from environments.checker.findings import error_text
 from environments.user_code import without_function
 from orchestrator.errors import UserError
 from orchestrator.registry import listing, nearest
-from orchestrator.scripted_play import MOST_TURNS
+from orchestrator.scripted_play import ANY_SPEC, TurnBudget
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import key_and_value
 
@@ -40,9 +40,12 @@ class Targets:
     sources: Sequence[EnvironmentSource]
     spec: Spec | None  # None: one environment by its type
 
-    def max_turns(self, environment: str) -> int:
-        """Say how many turns an episode of an environment has at most."""
-        return MOST_TURNS if self.spec is None else self.spec.budgets.options(environment).max_turns
+    def turn_budget(self, environment: str) -> TurnBudget:
+        """Say how many turns an episode of an environment has at most, and what it is worth then."""
+        if self.spec is None:
+            return ANY_SPEC
+        options = self.spec.budgets.options(environment)
+        return TurnBudget(options.max_turns, options.cut_off)
 
 
 def find_targets(target: str, name: str | None, overrides: Sequence[str]) -> Targets:

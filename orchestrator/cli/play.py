@@ -18,7 +18,7 @@ from orchestrator.cli.environment_targets import OnlyEnvironment, SetOption, Tar
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import print_table, table
 from orchestrator.errors import UserError
-from orchestrator.scripted_play import KIND_OF, Played, ScriptedPolicy, play_category
+from orchestrator.scripted_play import KIND_OF, Played, ScriptedPolicy, TurnBudget, play_category
 from orchestrator.tallies import Tally
 from store import floors
 from store.home import Home as HomeFolder
@@ -71,7 +71,7 @@ def play(
         scorer = stack.enter_context(Scorer(list(targets.sources), environments, options))
         stack.enter_context(leaving("stopped; what scored is ended"))
         if policy is None:
-            play_as_a_person(list(environments.values()), scorer, seed, tasks, targets.max_turns)
+            play_as_a_person(list(environments.values()), scorer, seed, tasks, targets.turn_budget)
             return
         num_tasks = tasks or (TASKS if targets.spec is None else targets.spec.evaluate.items)
         played = [
@@ -83,7 +83,7 @@ def play(
                 num_tasks=num_tasks,
                 seed=seed,
                 text=text,
-                max_turns=targets.max_turns(one.name),
+                budget=targets.turn_budget(one.name),
             )
             for one in environments.values()
             for category in one.categories
@@ -144,12 +144,12 @@ def play_as_a_person(
     scorer: Scorer,
     seed: int,
     num_tasks: int | None,
-    max_turns: Callable[[str], int],
+    budget: Callable[[str], TurnBudget],
 ) -> None:
     """Show tasks and read answers until Ctrl-D, or so many tasks of each category are over."""
     num_done = num_solved = 0
     for environment, task in _shown(environments, seed, num_tasks):
-        found = _play_one(environment, task, scorer, max_turns(environment.name))
+        found = _play_one(environment, task, scorer, budget(environment.name))
         if found is None:
             break
         num_done, num_solved = num_done + 1, num_solved + found
@@ -169,21 +169,21 @@ def _shown(environments: Sequence[Environment], seed: int, num_tasks: int | None
             yield stream.environment, stream.draw(1)[0]
 
 
-def _play_one(environment: Environment, task: Task, scorer: Scorer, max_turns: int) -> bool | None:
+def _play_one(environment: Environment, task: Task, scorer: Scorer, budget: TurnBudget) -> bool | None:
     """Let a person play a task; says whether it was solved, None where the person has left."""
     out.print(Text(f"\n{task.environment}.{clean(task.category)}, task {task.index}", style="bold"))
     _show(task.messages)
     completions: tuple[str, ...] = ()
-    for number_of_turn in range(max_turns):
+    for number_of_turn in range(budget.max_turns):
         answer = _read()
         if answer is None:
             return None
         completions = (*completions, answer)
         (turn,) = scorer.turns([ScoringJob(task, completions)])
-        if not turn.done and number_of_turn < max_turns - 1:
+        if not turn.done and number_of_turn < budget.max_turns - 1:
             _show(turn.messages)
             continue
-        score = turn.score
+        score = turn.score if turn.done else budget.score(turn.score)
         if score is not None and score.reason is not None:
             out.print(Text(f"no score: {score.reason}", style="yellow"))
             return False

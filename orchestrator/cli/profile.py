@@ -187,7 +187,7 @@ def _played_without(
     environments = built(whole, tell)
     with Scorer(whole, environments, None if targets.spec is None else targets.spec.scoring) as scorer:
         return scripted_profile(
-            list(environments.values()), scorer, policy, options, seed, text, tell, targets.max_turns
+            list(environments.values()), scorer, policy, options, seed, text, tell, targets.turn_budget
         )
 
 

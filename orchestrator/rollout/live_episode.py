@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from environments import Score, Task, Turn
+from orchestrator.episode_options import score_cut_off
 from orchestrator.played_group import Sample
 from policies.samplers.contracts import Finish, Generation, Request, SamplerOptions, Span
 
@@ -152,9 +152,7 @@ class LiveEpisode:
         if finish == "length" and self._is_one_token:
             finish = "stop"
         rule = self._options.cut_off if finish == "length" else "score"
-        if rule == "zero" and score.reason is None:
-            score = replace(score, value=0.0, correct=False)
-        self.finish, self.score, self.has_gradient = finish, score, rule != "mask"
+        self.finish, self.score, self.has_gradient = finish, score_cut_off(score, rule), rule != "mask"
 
 
 def samples_of(episodes: Sequence[LiveEpisode]) -> list[Sample]:

@@ -37,6 +37,9 @@ class Sampling:
         return self.temperature == 1.0 and self.top_p == 1.0 and self.top_k == 0 and not self.greedy
 
 
+CutOff = Literal["score", "mask", "zero"]  # what an episode is worth that a budget cut off
+
+
 class SamplerOptions(Options):
     """How training rollouts are drawn; every engine's `Config` begins with these."""
 
@@ -56,7 +59,7 @@ class SamplerOptions(Options):
     max_turns: int = Field(default=16, ge=1)
     """Most turns of an episode; one whose environment goes on after that is cut off. Left out, an environment whose own
     `turns` are more has those."""
-    cut_off: Literal["score", "mask", "zero"] = "score"
+    cut_off: CutOff = "score"
     """An episode cut off by a budget: `score` what is there; `mask`: no gradient, its score still counts in the
     group's mean (but for `estimator: disco`, `drpo` and `reinforce_pp`, which leave it out; parts that read lengths
     are refused); `zero`: it is worth 0."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from environments import Category, Environment, EnvironmentSource, Score, Scorer, Task
+from environments import Category, Environment, EnvironmentSource, Episode, Score, Scorer, Task, Turn
 from orchestrator.errors import UserError
-from orchestrator.scripted_play import Played, ScriptedPolicy, play_category
+from orchestrator.scripted_play import Played, ScriptedPolicy, TurnBudget, play_category
+from policies.samplers.contracts import CutOff
 
 
 class Parity(Environment):
@@ -85,11 +86,44 @@ def test_the_reference_gives_its_answer_in_every_turn() -> None:
     assert blind.pass_rate == pytest.approx(0.36, abs=0.08), "examples/guess.py says so of who guesses blindly"
 
 
+class Endless(Parity):
+    """Every turn is worth 1 so far, and another follows."""
+
+    scores_in_process = True
+
+    def start(self, task: Task) -> Episode:
+        return EndlessEpisode(task)
+
+
+class EndlessEpisode(Episode):
+    def __init__(self, task: Task) -> None:
+        self.messages = task.messages
+
+    def step(self, completion: str) -> Turn:
+        score = Score.unscorable("unreadable") if completion == "what?" else Score.of(1.0)
+        return Turn(({"role": "user", "content": "go on"},), done=False, score=score)
+
+
+@pytest.mark.parametrize(("cut_off", "rate"), [("score", 1), ("mask", 1), ("zero", 0)])
+def test_what_is_cut_off_is_worth_what_the_spec_says(cut_off: CutOff, rate: int) -> None:
+    environment, budget = Endless(), TurnBudget(2, cut_off)
+    with Scorer([], {environment.name: environment}) as scorer:
+        games, unreadable = (
+            play_category(environment, "all", "constant", scorer, num_tasks=4, seed=0, text=text, budget=budget)
+            for text in ("x", "what?")
+        )
+    assert (games.pass_rate, games.tally.num_cut_off) == (rate, 4)
+    assert [score.value for score in games.scores] == [rate] * 4
+    assert (unreadable.pass_rate, unreadable.tally.num_unscorable) == (None, 4)
+
+
 def test_a_game_of_many_turns_takes_each_step_once(tmp_path: Path) -> None:
     """A hundred turns took as long as five thousand: all before were replayed at each."""
     source = EnvironmentSource("c", "tests.environments.counted:create", {"path": str(tmp_path / "steps")})
     environment = source.create()
     with Scorer([source], {"c": environment}) as scorer:
-        games = play_category(environment, "all", "constant", scorer, num_tasks=2, seed=0, text="x", max_turns=6)
+        games = play_category(
+            environment, "all", "constant", scorer, num_tasks=2, seed=0, text="x", budget=TurnBudget(6)
+        )
     assert (tmp_path / "steps").stat().st_size == 2 * 6
     assert games.tally.num_cut_off == 2

@@ -19,6 +19,31 @@ from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY, small, written
 from tests.shares import slow
 
+ENDLESS = """
+from environments import Category, Environment, Episode, Score, Task, Turn
+
+class Steps(Episode):
+    def __init__(self, task):
+        self.messages = task.messages
+
+    def step(self, completion):
+        return Turn(({"role": "user", "content": "go on"},), done=False, score=Score.of(1.0))
+
+class Endless(Environment):
+    name, version, scores_in_process, categories = "endless", "1", True, [Category("all")]
+
+    def size(self, category):
+        return None
+
+    def task(self, category, index):
+        return Task(self.name, category, index, ({"role": "user", "content": f"begin {index}"},))
+
+    def start(self, task):
+        return Steps(task)
+
+def create(name):
+    return Endless()
+"""
 GUESS = ("examples.guess:create", "--set", "numbers=[3]")
 
 
@@ -53,6 +78,18 @@ def test_an_environments_own_number_of_turns_holds_for_a_person_and_for_a_policy
         for more in ((), ("--set", "environments.guess.episodes=null"))
     ]
     assert rates[0] < rates[1]
+
+
+def test_what_is_cut_off_is_worth_nothing_where_the_spec_says_so(tmp_path: Path, evergreen: Evergreen) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    environment = {"type": "endless:create", "episodes": {"max_turns": 2}}
+    resources = {"search_path": str(tmp_path)}
+    file = written(tmp_path, small(environments={"endless": environment}, warm_start=None, resources=resources))
+    zero = ("--set", "environments.endless.episodes.cut_off=zero", "--tasks", "1")
+    assert by_hand("x\nx\n", str(file), "--tasks", "1").rstrip().endswith("1 of 1 task solved")
+    assert by_hand("x\nx\n", str(file), *zero).rstrip().endswith("0 of 1 task solved")
+    (rate,) = json.loads(evergreen("play", file, "--policy", "constant", "--text", "x", *zero, "--json").stdout)
+    assert (rate["pass_rate"], rate["cut_off"]) == (0, 1)
 
 
 def test_the_end_of_what_is_typed_ends_and_a_backslash_goes_on() -> None:
