@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from store.kept import kept_beside
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.queries.runs import matrices_of
-from store.ledger.query_rows import CellRow, MetricRow, StageRow
+from store.ledger.query_rows import CellRow, MetricRow, StageRow, TaskSetRow
 from store.metrics import INTERIM, metric
 from store.records import EVERYTHING
 from store.run_status import status
@@ -116,6 +117,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "planned_stages": spec["curriculum"]["stages"],
         "num_boundaries": run.num_boundaries,
         "missing": what_is_missing(read.gaps(name)),
+        "changed_tasks": changed_tasks(read.task_sets(name)),
         "seconds": {
             **{part: seconds.get(f"seconds_{part}", 0.0) for part in PARTS},
             "evaluate": sum(boundary.seconds for boundary in read.boundaries(name))
@@ -310,6 +312,15 @@ def _matrix(cells: list[CellRow]) -> Matrix:
         if cell.category is None and cell.environment is not None:
             matrix.setdefault(str(cell.after_stage), {})[cell.environment] = cell.value
     return matrix
+
+
+def changed_tasks(sets: Iterable[TaskSetRow]) -> dict[str, list[int]]:
+    """Name the environments whose held-out tasks changed, and after which stages others were measured first."""
+    first: dict[str, set[int]] = defaultdict(set)
+    for one in sets:
+        if one.purpose in ("own", "anchor"):
+            first[one.environment].add(one.first)
+    return {name: later for name, at in sorted(first.items()) if (later := sorted(at)[1:])}
 
 
 def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measured: Matrices) -> Facts:

@@ -29,9 +29,10 @@ Facts = Mapping[str, Any]
 def in_words(facts: Facts) -> dict[str, str]:
     """Say what was kept, learnt, what it cost in entropy, who chose, and what of it taught, each by its title.
 
-    What was kept is said of a run with a twin, how it began of one with a warm start.
+    What was kept is said of a run with a twin, how it began of one with a warm start, and first of all where held-out
+    tasks have changed.
     """
-    some = {"Kept": what_was_kept(facts), "Start": how_it_began(facts)}
+    some = {"Tasks": which_tasks_changed(facts), "Kept": what_was_kept(facts), "Start": how_it_began(facts)}
     return {
         **{title: sentence for title, sentence in some.items() if sentence is not None},
         "Learnt": what_was_learnt(facts),
@@ -39,6 +40,20 @@ def in_words(facts: Facts) -> dict[str, str]:
         "Choice": what_was_chosen(facts),
         "Signal": what_taught(facts),
     }
+
+
+def which_tasks_changed(facts: Facts) -> str | None:
+    """Say of which environments numbers are no course, as other tasks are behind them; None: of none."""
+    if not facts["changed_tasks"]:
+        return None
+    places = [
+        f"{short(name)} (first after stage {listed(list(map(str, at)), len(at))})"
+        for name, at in facts["changed_tasks"].items()
+    ]
+    return (
+        f"Other held-out tasks than before were measured of {listed(places)}: changes of accuracy and entropy across "
+        "that, forgetting and carry-over tell of the tasks as well as of the policy."
+    )
 
 
 def what_was_kept(facts: Facts) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from environments import Environment, PassedOver
 from environments.pools import TOO_LONG
@@ -19,8 +20,8 @@ from orchestrator.spec import Spec
 from orchestrator.tallies import MOST_CUT_OFF
 from policies.learner import UpdateReport
 from policies.model_facts import END_REMEDY
-from store.ledger.query_rows import EventRow
-from store.records import DECISION, CellRecord, EventRecord, MetricRecord
+from store.ledger.query_rows import EventRow, TaskSetRow
+from store.records import DECISION, CellRecord, EventRecord, HoldoutRecord, MetricRecord
 from store.sentences import COLLAPSED
 
 REASONS, PLACES = 3, 5  # named in an event
@@ -67,6 +68,29 @@ def of_changed_data(
     ]
     others = [event for event in of_data(environments, remarks) if REASONS_IN_DATA not in event.data]
     return [*rows, *(event for event in others if event.text not in texts)]
+
+
+def of_changed_tasks(before: Sequence[TaskSetRow], now: Iterable[HoldoutRecord]) -> list[EventRecord]:
+    """Say of which environments other tasks are held out than those that were measured last."""
+    last: dict[tuple[str, str], int] = defaultdict(int)
+    for one in before:
+        last[one.environment, one.purpose] = max(last[one.environment, one.purpose], one.last)
+    measured, held_out = defaultdict[tuple[str, str], set[Any]](set), defaultdict[tuple[str, str], set[Any]](set)
+    for one in before:
+        if one.last == last[one.environment, one.purpose]:
+            measured[one.environment, one.purpose].add((one.category, one.sha256))
+    for record in now:
+        held_out[record.environment, record.purpose].add((record.category, record.sha256))
+    changed = {of[0]: last[of] for of, tasks in measured.items() if of in held_out and held_out[of] != tasks}
+    return [
+        EventRecord(
+            "warning",
+            f"the held-out tasks of {name} are not those that were measured "
+            f"{f'after stage {after}' if after else 'before training'}: numbers up to there and later ones are not of "
+            "the same tasks, and their changes tell of the tasks as well as of the policy",
+        )
+        for name, after in sorted(changed.items())
+    ]
 
 
 def _left_out(name: str, environment: Environment, before: Mapping[str, int]) -> EventRecord:

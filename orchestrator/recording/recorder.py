@@ -84,9 +84,7 @@ class RunRecorder:
 
     def record_holdouts(self, parts: Components) -> None:
         """Tell which tasks every category is evaluated on."""
-        for pool, held_out in parts.held_out.items():
-            purposes = {name: "own" if parts.environments[name].closed else pool for name in held_out}
-            self.ledger.record_holdouts(self.run, holdouts(held_out, purposes))
+        self.ledger.record_holdouts(self.run, all_holdouts(parts))
 
     def restore_stage(self, parts: Components, at: Progress) -> None:
         """Enter the start of the stage that goes on, if a lost ledger took it along: what comes is of that stage."""
@@ -373,6 +371,15 @@ class RunRecorder:
         """Pass on what happened: a decision is news, an incident is a warning."""
         self.watcher.decision([event.text for event in happened if event.kind in NEWS])
         self.watcher.event([event.text for event in happened if event.kind not in NEWS])
+
+
+def all_holdouts(parts: Components) -> list[HoldoutRecord]:
+    """Say which tasks a run is measured on at its boundaries, in every pool."""
+    return [
+        one
+        for pool, held_out in parts.held_out.items()
+        for one in holdouts(held_out, {n: "own" if parts.environments[n].closed else pool for n in held_out})
+    ]
 
 
 def holdouts(held_out: HeldOut, purposes: Mapping[str, str]) -> list[HoldoutRecord]:

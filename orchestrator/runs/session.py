@@ -19,7 +19,7 @@ from orchestrator.recording import events as run_events
 from orchestrator.recording import outbox
 from orchestrator.recording.checkpoint import THINNED, restore
 from orchestrator.recording.outbox import Outbox
-from orchestrator.recording.recorder import RunRecorder
+from orchestrator.recording.recorder import RunRecorder, all_holdouts
 from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.rollout.task_supply import check_supply
 from orchestrator.runs import stop_reasons
@@ -241,6 +241,8 @@ class RunSession:
                     progress.forget_too_long(self._changed)
                     prompts = run_events.of_prompts(progress.too_long, foundation.prompts)
                     recorder.record_events(progress, [event for event in prompts if event.text not in self._told])
+                    changed = run_events.of_changed_tasks(self.ledger.reading.task_sets(run.name), all_holdouts(parts))
+                    recorder.record_events(progress, [event for event in changed if event.text not in self._told])
                     recorder.restore_stage(parts, progress)
                     recorder.record_holdouts(parts)
                     parts.interventions.require_origins(progress)

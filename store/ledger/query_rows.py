@@ -88,6 +88,18 @@ class Pulse:
 
 
 @dataclass(frozen=True)
+class TaskSetRow:
+    """Held-out tasks that a category was measured on."""
+
+    environment: str
+    category: str
+    purpose: str  # as a `HoldoutRecord` has it
+    sha256: str  # of the task keys
+    first: int  # after which stage
+    last: int
+
+
+@dataclass(frozen=True)
 class StageRow:
     """A stage that has started."""
 

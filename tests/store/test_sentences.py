@@ -34,6 +34,7 @@ def story(
             for name in names
         },
         "stages": [{"environment": name} for name in names],
+        "changed_tasks": {},
         "kept": None,
         "arms": [],
         "allocation": [],
@@ -347,3 +348,13 @@ def test_a_warm_start_is_told_by_what_it_taught_before_the_first_step() -> None:
     assert "Start" in sentences.in_words(facts)
     assert sentences.how_it_began(story(warm_start=warm)) is None, "it goes on"
     assert sentences.how_it_began(story(matrices=measured)) is None
+
+
+def test_environments_whose_held_out_tasks_changed_are_named_first() -> None:
+    facts = story({"a": (0.1, 0.9)}, changed_tasks={"a": [2, 5], "b": [3]})
+    title, sentence = next(iter(sentences.in_words(facts).items()))
+    assert title == "Tasks"
+    assert sentence.startswith(
+        "Other held-out tasks than before were measured of a (first after stage 2 and 5) and b ("
+    )
+    assert "Tasks" not in sentences.in_words(story({"a": (0.1, 0.9)}))

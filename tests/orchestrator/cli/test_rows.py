@@ -191,6 +191,35 @@ def test_a_run_remembers_what_it_left_out_and_a_resumed_one_that_its_data_change
     assert "environment one was 1+" in said["not bitwise"]
 
 
+def test_a_run_resumed_or_forked_on_other_held_out_rows_says_that_numbers_are_of_other_tasks(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    home, held_out = tmp_path / "home", [{"question": f"{n} + 2?", "answer": str(n + 2)} for n in range(12)]
+
+    def warnings(name: str) -> list[str]:
+        events = json.loads(evergreen("show", name, "--events", "--json", "--home", home).stdout)
+        return [event["text"] for event in events if event["text"].startswith("the held-out tasks of ")]
+
+    write_jsonl(tmp_path / "test.jsonl", held_out)
+    assert evergreen("run", spec(tmp_path, 0, holdout="test.jsonl"), "--home", home, "--until-step", 1).exit_code == 75
+    write_jsonl(tmp_path / "train.jsonl", sums(41))  # the same tasks are held out
+    assert evergreen("resume", "sums", "--home", home, "--until-step", 2).exit_code == 75
+    assert warnings("sums") == []
+    write_jsonl(tmp_path / "test.jsonl", MORE[:12])
+    for until_step in (3, 4):  # once only
+        evergreen("resume", "sums", "--home", home, "--until-step", until_step)
+    assert evergreen("resume", "sums", "--home", home).exit_code == 0
+    assert [text.partition(":")[0] for text in warnings("sums")] == [
+        "the held-out tasks of one are not those that were measured before training"
+    ]
+    assert "Other held-out tasks than before were measured of one (first after" in evergreen(
+        "show", "sums", "--home", home
+    ).stdout.replace("\n", " ")
+    forked = ("fork", "sums", "--stage", 0, "--set", "name=forked", "--home", home, "--until-step", 3)
+    assert evergreen(*forked).exit_code == 75
+    assert len(warnings("forked")) == 1
+
+
 def test_a_resumed_run_tells_which_rows_of_its_changed_data_are_broken_since(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
