@@ -50,7 +50,7 @@ LOOK: Mapping[str, Any] = {
 }
 SPACE, TIGHT = 3, 2  # columns of the terminal between two of a table, at ease and at least
 MATRICES = {"pass_1": "Accuracy after each stage", "entropy_token": "Entropy, nats a token"}
-MOST_ROWS, MOST_COLUMNS, MOST_INCIDENTS = 8, 8, 3  # of what is told at a run's end, which is to fit a screen
+MOST_ROWS, MOST_COLUMNS, MOST_INCIDENTS = 7, 8, 3  # of what is told at a run's end, which is to fit a screen
 CLOSED = "* evaluated on the tasks that it trains on: they are to be learnt by heart"
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
 STORY_ROWS, STORY_INCIDENTS = 12, 12  # of what `show` tells, unless it is asked for all
