@@ -35,7 +35,7 @@ class _Memory:
     held: int = 0  # steps in a row
     is_told: bool = False  # and has not calmed down since
     fired: int = 0
-    without: int = 0  # steps that measured no such number, until the first that did; -1 from then on
+    num_unmeasured: int | None = 0  # updates so far that told no such number; None: one has
     first: list[float] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
 
@@ -184,17 +184,17 @@ class NumericGuards:
     def _is_unmeasured(self, guard: Guard, at: Progress, numbers: Iterable[MetricRecord]) -> bool:
         """Whether a number has been missing from all steps for so long that a person should know; true once."""
         memory = _remembered(at, guard)
-        if memory.without < 0:
+        if memory.num_unmeasured is None:
             return False
         measured = {one.name for one in numbers}
         if guard.limit.metric in measured:
-            memory.without = -1
+            memory.num_unmeasured = None
         elif "grad_norm" in measured:  # a step without an update measures hardly anything
-            memory.without += 1
+            memory.num_unmeasured += 1
         else:
             return False
         _remember(at, guard, memory)
-        return memory.without == FEWEST
+        return memory.num_unmeasured == FEWEST
 
     def _look(self, guard: Guard, at: Progress, numbers: Iterable[MetricRecord]) -> str | None:
         """Take a step's value in; say how the limit was passed for long enough, or None."""

@@ -49,11 +49,15 @@ class SandboxLimits:
 Spend = Callable[[float], object]  # told the seconds that a program ran, without the start of its process
 
 
+def uncounted(seconds: float) -> None:
+    """Take the seconds of a program that nobody adds up."""
+
+
 class SandboxRefused(OSError):
     """The system does not let us run a program in these limits: a fault of the machine, not of the program."""
 
 
-def printed(code: str, given: str, limits: SandboxLimits, spend: Spend = float) -> str | None:
+def printed(code: str, given: str, limits: SandboxLimits, spend: Spend = uncounted) -> str | None:
     """Run a program with this standard input; None if it fails, prints or takes too much; or SandboxRefused."""
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given.encode(errors="replace"))
@@ -65,7 +69,7 @@ def printed(code: str, given: str, limits: SandboxLimits, spend: Spend = float) 
     return output.decode(errors="replace") if ended_well and len(output) < limits.output_bytes else None
 
 
-def holds(code: str, tests: str, limits: SandboxLimits, spend: Spend = float) -> bool:
+def holds(code: str, tests: str, limits: SandboxLimits, spend: Spend = uncounted) -> bool:
     """Run a program, then asserts in its namespace; False if any of that fails or takes too long; or SandboxRefused.
 
     The asserts, and the word that says that they held, are sent when the program has run: leaving early, printing or
@@ -81,7 +85,7 @@ def holds(code: str, tests: str, limits: SandboxLimits, spend: Spend = float) ->
 
 def isolation() -> str:
     """Say what holds here: "isolated", "limited" where the kernel refuses that or we stay root; or SandboxRefused."""
-    with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL, float) as program:
+    with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL, uncounted) as program:
         return program.isolation
 
 

@@ -216,11 +216,13 @@ class Objective:
         is_main_B = torch.ones_like(batch.mask_BT[:, 0]) if batch.is_given_B is None else ~batch.is_given_B
         whole_B = torch.cat(list(parts))
         whole_B = whole_B[is_main_B[whole_B]]
+        if not len(whole_B):
+            return batch.advantage_BT
+        of_step = max(factor(batch.group_B[whole_B], num_tokens_B[whole_B]), TINY)
         for part in parts:
             rows_B = part[is_main_B[part]]
             if len(rows_B):
-                own = factor(batch.group_B[rows_B], num_tokens_B[rows_B])
-                advantage_BT[rows_B] *= own / max(factor(batch.group_B[whole_B], num_tokens_B[whole_B]), TINY)
+                advantage_BT[rows_B] *= factor(batch.group_B[rows_B], num_tokens_B[rows_B]) / of_step
         return advantage_BT
 
     def components(self, trajectories: Sequence[Trajectory], batch: Batch) -> dict[str, Tensor]:

@@ -277,10 +277,11 @@ def test_a_fork_that_only_the_older_ledger_lacks_gets_its_parents_history(finish
         assert ledger.reading.gaps("child").steps == ((4, 4),)
 
 
-@pytest.mark.parametrize(("owner", "method"), [(Ledger, "fork_run"), (forks, "adopt_checkpoint")])
-def test_a_fork_killed_before_its_row_is_a_fork_still(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, method: str
-) -> None:
+def home_of_a_fork_killed_at(
+    owner: Any, method: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of the home in which a fork of `small`, `child`, was killed where it calls this."""
+
     def killed(*args: Any) -> None:
         raise Killed
 
@@ -290,6 +291,14 @@ def test_a_fork_killed_before_its_row_is_a_fork_still(
         patched.setattr(owner, method, killed)
         with pytest.raises(Killed):
             orchestrator.fork("small", 2, home=home, overrides=["name=child"])
+    return home
+
+
+@pytest.mark.parametrize(("owner", "method"), [(Ledger, "fork_run"), (forks, "adopt_checkpoint")])
+def test_a_fork_killed_before_its_row_is_a_fork_still(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, method: str
+) -> None:
+    home = home_of_a_fork_killed_at(owner, method, finished, tmp_path, monkeypatch)
     heard = Listening()
     orchestrator.resume("child", home=home, watcher=heard)
     assert told(home, "child")["digest"] == told(home, "small")["digest"]
@@ -313,15 +322,7 @@ def test_a_fork_that_cannot_go_on_before_its_first_checkpoint_says_what_to_do(
     method: str,
     why: str,
 ) -> None:
-    def killed(*args: Any) -> None:
-        raise Killed
-
-    home = tmp_path / "home"
-    shutil.copytree(finished, home)
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, method, killed)
-        with pytest.raises(Killed):
-            orchestrator.fork("small", 2, home=home, overrides=["name=child"])
+    home = home_of_a_fork_killed_at(owner, method, finished, tmp_path, monkeypatch)
     boundary = home / "small" / "checkpoints" / "step-000006-boundary-003"
     (boundary / "progress" / "state.json").write_text("{}")
     with pytest.raises(UserError, match=rf"{why}.*`evergreen rm child` removes it"):

@@ -202,6 +202,15 @@ def test_what_goes_in_and_what_comes_out():
     assert holds("import random\nrandom.seed(0)", "assert random.random() < 1", LIMITS)
 
 
+ATTEMPT = """
+import os, socket
+def attempt(what, *args):
+    try:
+        what(*args)
+        print("done")
+    except OSError as error:
+        print(type(error).__name__)
+"""
 needs_namespaces = pytest.mark.skipif(
     sys.platform != "linux" or isolation() != "isolated", reason="this kernel allows no user namespaces"
 )
@@ -211,14 +220,9 @@ needs_namespaces = pytest.mark.skipif(
 def test_where_the_kernel_allows_it_files_network_and_processes_are_out_of_reach(tmp_path):
     tmp_path.chmod(0o777)
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    code = f"""
-import os, socket
-def attempt(what, *args):
-    try:
-        what(*args)
-        print("done")
-    except OSError as error:
-        print(type(error).__name__)
+    code = (
+        ATTEMPT
+        + f"""
 attempt(open, {str(tmp_path / "x")!r}, "w")
 attempt(os.kill, {other.pid}, 9)
 attempt(os.kill, {os.getpid()}, 0)
@@ -226,6 +230,7 @@ attempt(socket.create_connection, ("127.0.0.1", 9), 1)
 attempt(os.rmdir, {str(tmp_path)!r})
 attempt(open, "mine", "w")
 """
+    )
     try:
         told = printed(code, "", LIMITS)
         assert told is not None
@@ -261,19 +266,15 @@ def test_sockets_pipes_and_terminals_where_these_usually_lie_are_out_of_reach():
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         for name in (folder, path, pipe, os.ttyname(terminal)):
             Path(name).chmod(0o777)
-        code = f"""
-import os, socket
-def attempt(what, *args):
-    try:
-        what(*args)
-        print("done")
-    except OSError as error:
-        print(type(error).__name__)
+        code = (
+            ATTEMPT
+            + f"""
 attempt(socket.socket(socket.AF_UNIX).connect, {path!r})
 attempt(open, {pipe!r}, "w")
 attempt(open, {os.ttyname(terminal)!r}, "w")
 print(open("/dev/null", "w").write("x"), len(open("/dev/urandom", "rb").read(2)))
 """
+        )
         told = printed(code, "", LIMITS)
     for handle in (reader, controlling, terminal):
         os.close(handle)
