@@ -3,7 +3,8 @@
     python -m benchmarks.comparison_rule
 
 Coverage and width of its intervals beside Student's; claims that Holm's correction would make and Bonferroni's does
-not; the power that a plan promises by Student's law, and that sign flips have.
+not; the power that a plan promises by Student's law, and that sign flips have; how often all intervals of a comparison
+hold, and what looking after every seed claims where there is nothing.
 """
 
 from __future__ import annotations
@@ -71,8 +72,27 @@ def promised(num_comparisons: int, n: int) -> str:
     return f"{num_comparisons} comparisons, {n} seeds, d_z {d_z:.2f}: {told}"
 
 
+def together(law: str, num_comparisons: int, n: int) -> str:
+    """Share of comparisons in which all intervals, corrected for their number, hold their means."""
+    rng, m = np.random.default_rng(0), num_comparisons
+    held = []
+    for _ in range(STUDIES // m):
+        intervals = [s.sign_flip(LAWS[law](rng, n), rng, s.ALPHA / m).interval for _ in range(m)]
+        held.append(all(one is not None and one.holds(0.0) for one in intervals))
+    return f"{law}, {m} comparisons, {n} seeds: all intervals hold in {np.mean(held):.3f}"
+
+
+def looking_often(first: int, last: int) -> str:
+    """Share of studies without a difference in which one is claimed by who looks after each of these seeds."""
+    rng = np.random.default_rng(0)
+    made = [rng.normal(size=last) for _ in range(STUDIES)]
+    claimed = [any(s.sign_flip(d[:n], rng).p < s.ALPHA for n in range(first, last + 1)) for d in made]
+    return f"a look after each of {first} to {last} seeds, no difference: one is claimed in {np.mean(claimed):.3f}"
+
+
 if __name__ == "__main__":
     print("| differences | seeds | sign flips | Student's t |\n|---|---|---|---|")
     print(*(coverage(law, n) for law in LAWS for n in (6, 8, 10)), "", sep="\n")
     print(*(corrections(*of) for of in ((3, 8, 0.0), (3, 8, 1.5), (7, 10, 1.5))), "", sep="\n")
-    print(*(promised(*of) for of in ((1, 6), (1, 8), (1, 11), (3, 7), (3, 9), (7, 9), (7, 12))), sep="\n")
+    print(*(promised(*of) for of in ((1, 6), (1, 8), (1, 11), (3, 7), (3, 9), (7, 9), (7, 12))), "", sep="\n")
+    print(*(together(law, *of) for law in LAWS for of in ((1, 6), (1, 8), (3, 8))), looking_often(6, 12), sep="\n")
