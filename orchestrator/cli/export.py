@@ -12,7 +12,8 @@ from orchestrator.cli.completion import run_and_study_names
 from orchestrator.cli.console import every_few_seconds, leaving, out, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, command
 from orchestrator.errors import UserError
-from orchestrator.runs.catalog import export_weights, find_run, opened
+from orchestrator.runs.catalog import find_run, opened
+from orchestrator.runs.exported_weights import export_weights
 from policies.config import BASE
 from store.export import new_export
 from store.report import REPORT_FILE, write

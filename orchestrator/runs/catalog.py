@@ -1,4 +1,4 @@
-"""Runs from outside: listed, found, read, asked to stop, copied out. Nothing here loads torch."""
+"""Runs from outside: listed, found, read, asked to stop. Nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from orchestrator.locations import Sections, completed_url
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
-from store.files import copy_content, new_folder
 from store.home import DATABASES, RESERVED, SLUG, STUDIES, Home
 from store.ledger import Ledger
 from store.ledger.access import Patience
@@ -155,43 +154,6 @@ def known_environment(ledger: Ledger, run: str, name: str) -> None:
 
         said = f"{run} has no environment {name!r}; --samples takes one of: {', '.join(names)}"
         raise UserError(f"{said}{nearest(name, names)}")
-
-
-def export_weights(
-    ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path, *, as_adapter: bool = False
-) -> None:
-    """Copy the weights of a checkpoint into a new folder; adapters merged into one plain model, unless asked for."""
-    find_run(ledger, run)
-    if folder.exists():
-        raise UserError(f"{folder} is there already: name a folder to make")
-    records = ledger.reading.checkpoints(run)
-    if stage is not None:
-        records = [r for r in records if r.kind == "boundary" and r.num_boundaries == stage + 1]
-    record, skipped = checkpoints.newest_valid(home.run_folder(run), records)
-    if record is None:
-        why = f": {skipped[0].reason.removesuffix('.')}" if skipped else ""
-        if stage is None:
-            raise UserError(f"{run} has no whole checkpoint{why}")
-        done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
-        raise UserError(f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}")
-    source = home.run_folder(run) / record.folder / checkpoints.WEIGHTS
-    policy = ledger.reading.spec(run)["policy"]
-    if as_adapter and policy.get("adapter") is None:
-        raise UserError(f"{run} trains all weights and has no adapters: leave out --adapter")
-    with new_folder(folder.resolve()) as aside:
-        if as_adapter or policy.get("adapter") is None:
-            copy_content(source, aside)
-            if as_adapter:
-                from policies.adapters import name_base
-                from policies.config import BASE
-
-                if (aside / BASE).is_dir():  # no name stands for the model that they stand beside
-                    name_base(aside, str(folder.resolve() / BASE))
-        else:
-            from policies.config import PolicyConfig
-            from policies.models.loader import write_merged
-
-            write_merged(PolicyConfig.model_validate(policy), source, aside)
 
 
 def request_stop(name: str, home: str | Path | None = None) -> str:

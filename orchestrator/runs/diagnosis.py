@@ -21,11 +21,11 @@ from environments.contracts import EnvironmentFault
 from environments.slices.slice_file import read_kept_slices
 from orchestrator.errors import UserError
 from orchestrator.recording import outbox
+from orchestrator.runs import stop_reasons
 from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import differences, versions
 from orchestrator.runs.recovery import unrecorded
-from orchestrator.runs.stop_reasons import begun_anew
 from orchestrator.runs.tracker_process import job_of
 from policies.errors import PolicyError
 from policies.samplers.serving.server_list import ServerList
@@ -133,14 +133,17 @@ def _reader(database: Path) -> sqlite3.Connection:
 def _run(home: Home, run: RunCourse, read: Reading, is_close: bool) -> Iterator[Diagnosis]:
     """Look at one run."""
     folder, now = home.run_folder(run.name), status(run.status, home.run_folder(run.name))
-    if now == "killed":
+    diverged = stop_reasons.last_divergence(read.events(run.name)) if now in GOES_ON else None
+    if diverged is not None and now != "running":
+        yield Diagnosis("error", run.name, diverged.text)  # which says how to go on
+    elif now == "killed":
         yield Diagnosis("warning", run.name, "was killed", f"`evergreen resume {run.name}` goes on with it")
     elif now in ("stopped", "failed"):
         why = f": {run.end}" if run.end else ""
         yield Diagnosis("note", run.name, f"{now}{why}", f"`evergreen resume {run.name}` goes on with it")
     elif now == "running":
         yield Diagnosis("note", run.name, f"is run by {holder(folder)}")
-    yield from _checkpoints(run, read, folder, is_close, now)
+    yield from _checkpoints(run, read, folder, is_close, now, stop_reasons.healthy_under(diverged))
     if (folder / outbox.FILE).is_file() and now != "running":
         text = "its last steps are in its folder and not in the ledger, which was away"
         yield Diagnosis("warning", run.name, text, f"`evergreen resume {run.name}` tells it")
@@ -156,14 +159,17 @@ def _run(home: Home, run: RunCourse, read: Reading, is_close: bool) -> Iterator[
     yield from _tracked(home, run, read, now)
 
 
-def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, now: str) -> Iterator[Diagnosis]:
-    """Read checkpoints: is each as it was written, and is there room for the next?"""
+def _checkpoints(
+    run: RunCourse, read: Reading, folder: Path, is_close: bool, now: str, is_healthy: Callable[[Path], None]
+) -> Iterator[Diagnosis]:
+    """Read checkpoints: is each as it was written and healthy, and is there room for the next?"""
     records = read.checkpoints(run.name)
     is_settled = is_close and now != "running"  # a run that goes on deletes older ones meanwhile
     broken: dict[int, CheckpointError] = {}  # by place among the records
     for place, record in enumerate(records if is_settled else records[:1]):
         try:
             checkpoints.verify(folder / record.folder, record.sha256)
+            is_healthy(folder / record.folder)
         except CheckpointError as wrong:
             broken[place] = wrong
     # what was not read is not promised
@@ -179,7 +185,7 @@ def _checkpoints(run: RunCourse, read: Reading, folder: Path, is_close: bool, no
             anew = f"; `evergreen fork {run.name} --stage N` goes on from one that holds"
             remedy = f"what is told of it stays{anew if sound is not None else ''}"
         elif sound is None and run.parent is not None:
-            remedy = f"no other is whole: {begun_anew(run, folder)}"
+            remedy = f"no other is whole: {stop_reasons.begun_anew(run, folder)}"
         yield Diagnosis("error", run.name, f"the checkpoint of step {record.step}: {fault}", remedy)
     # one that was being written when the run was killed is no news
     for path in unrecorded(folder, records) if now not in ("running", "killed") else ():

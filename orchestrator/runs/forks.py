@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.runs import stop_reasons
 from orchestrator.runs.provenance import ENVIRONMENT, POLICY, changed_code, changed_environments, differences
 from store import checkpoints
+from store.errors import CheckpointError
 from store.files import copy_content, new_folder, write_bytes
 from store.identity import SLICES
 from store.ledger import Ledger
@@ -18,11 +20,16 @@ from store.records import CheckpointRecord, EventRecord, RunRecord
 
 
 def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> CheckpointRecord:
-    """Find the whole checkpoint of a run's boundary after a stage; UserError says which there are."""
+    """Find the whole checkpoint of a run's boundary after a stage; UserError says which there are, and what is bad."""
     boundaries = [r for r in ledger.reading.checkpoints(run) if r.kind == "boundary"]
     for record in boundaries:
         if record.num_boundaries == stage + 1:
             checkpoints.verify(folder / record.folder, record.sha256)
+            diverged = stop_reasons.last_divergence(ledger.reading.events(run))
+            try:
+                stop_reasons.healthy_under(diverged)(folder / record.folder)
+            except CheckpointError as wrong:
+                raise UserError(f"after stage {stage} {run} had diverged ({wrong}): take an earlier stage") from wrong
             return record
     there = ", ".join(str(r.num_boundaries - 1) for r in reversed(boundaries)) or "none"
     text = f"{run} has no checkpoint of the boundary after stage {stage}; there are: {there}"

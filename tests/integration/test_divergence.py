@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,8 @@ from orchestrator.runs.removal import plan, remove
 from policies.errors import NonFiniteLogits
 from policies.optimizer import Optimizer
 from policies.samplers.testing import random_policy
+from store.records import DIVERGENCE, EventRecord
+from tests.conftest import Evergreen
 from tests.integration.runs import ending, series, told
 from tests.orchestrator.specs import alone
 
@@ -140,6 +144,31 @@ def test_a_checkpoint_of_broken_weights_is_passed_over_once_they_are_known(tmp_p
     assert any("step 5 is not used: the logits of its weights are not finite" in text for text in heard.texts)
     assert any("resumed from the checkpoint of step 4" in text for text in heard.texts)
     assert ending(tmp_path, "alone") == ending(healthy, "alone")
+
+
+def test_nothing_else_takes_weights_that_diverged(tmp_path: Path, evergreen: Evergreen) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        poison(monkeypatch, 5)
+        monkeypatch.setattr(recorder, "require_healthy", lambda policy: None)
+        orchestrator.run(alone(), EVERY_STEP, home=tmp_path, until_step=5)
+    assert orchestrator.resume("alone", home=tmp_path).reason == "the policy diverged at step 6"
+    evergreen("weights", "alone", tmp_path / "copy", "--home", tmp_path)
+    (good,) = (tmp_path / "alone/checkpoints/step-000004-boundary-002").rglob("model.safetensors")
+    assert (tmp_path / "copy/model.safetensors").read_bytes() == good.read_bytes()
+    listed = json.loads(evergreen("doctor", "alone", "--home", tmp_path, "--json").stdout)
+    incident, checkpoint = (one for one in listed if one["severity"] == "error")
+    assert "`evergreen fork alone --stage 1 --set learner.lr=0.0003`" in incident["text"]
+    assert checkpoint["text"] == "the checkpoint of step 5: the logits of its weights are not finite"
+    assert checkpoint["remedy"] == "`evergreen resume alone` passes it over and takes that of step 4"
+
+
+def test_no_fork_begins_with_weights_that_diverged(tmp_path: Path, healthy: Path) -> None:
+    home = shutil.copytree(healthy, tmp_path / "home")
+    with opened(home, "alone") as (_, ledger):
+        ledger.record_event(ledger.open_run("alone"), 4, EventRecord(DIVERGENCE, "it diverged", {"version": 2}))
+    with pytest.raises(UserError, match=r"after stage 1 alone had diverged \(.* not finite\): take an earlier"):
+        orchestrator.fork("alone", 1, home=home, overrides=["name=other"])
+    assert orchestrator.fork("alone", 0, home=home, overrides=["name=other"], until_step=1).status == "stopped"
 
 
 def test_a_checkpoint_that_the_run_went_back_behind_does_not_come_back(tmp_path: Path, healthy: Path) -> None:

@@ -21,7 +21,7 @@ against yining610/dynamic-reward-weighting `hypervolumn_contribution.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import Field
 
@@ -53,11 +53,16 @@ def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
         if not bool(is_here_B.any()):
             continue
         point = [float(value_B[is_here_B].mean()) for value_B in values.values()]
-        front = memory.kept.get(arm, [])
+        front = [_in_order(values, kept) for kept in memory.kept.get(arm, [])]
         factor_B[is_here_B] = multiplier(added(front, point, reference))
-        memory.kept[arm] = pareto([*front, point])
+        memory.kept[arm] = [dict(zip(values, one, strict=True)) for one in pareto([*front, point])]
     memory.log["hypervolume_multiplier"] = float(factor_B.mean())
     return outcomes.reward_B * factor_B
+
+
+def _in_order(names: Iterable[str], kept: Mapping[str, float] | Point) -> Point:
+    """A kept point in the order of these names, which a fork may change; earlier versions kept it without names."""
+    return [kept[name] for name in names] if isinstance(kept, Mapping) else kept
 
 
 def multiplier(gain: float) -> float:

@@ -139,8 +139,24 @@ def test_rewards_count_more_in_the_step_and_the_arm_that_found_something_new() -
     factors = [hypervolume.multiplier(0.75 * 0.5), hypervolume.multiplier(0.5 * 0.2)]
     torch.testing.assert_close(first, f64([factors[0], factors[0], factors[1], factors[1]]))
     assert part.apply(some, kept).tolist() == [0.5] * 4
-    assert kept.kept == {"a": [[0.75, 0.5]], "b": [[0.5, pytest.approx(0.2)]]}
+    assert kept.kept == {"a": [{"right": 0.75, "short": 0.5}], "b": [{"right": 0.5, "short": pytest.approx(0.2)}]}
     assert kept.log == {"hypervolume_multiplier": 0.5}
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["fork", "earlier version"])
+def test_a_front_goes_on_where_its_components_are_named_in_another_order(is_named: bool) -> None:
+    components = {"right": f64([1, 1]), "short": f64([0, 0.5])}
+    some, kept = outcomes([1] * 2, components=components), memory()
+    names = {"right": 0.0, "short": 0.0}
+    hypervolume.create(hypervolume.Config(hypervolume_components=names)).apply(some, kept)
+    (arm, front), *_ = kept.kept.items()
+    if is_named:
+        names = dict(reversed(names.items()))
+    else:
+        kept.kept[arm] = [list(point.values()) for point in front]
+    forked = hypervolume.create(hypervolume.Config(hypervolume_components=names))
+    assert forked.apply(some, kept).tolist() == [0.5] * 2, "nothing new was found"
+    assert len(kept.kept[arm]) == 1
 
 
 def test_kl_in_the_reward() -> None:
