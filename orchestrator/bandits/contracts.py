@@ -262,6 +262,12 @@ class Bandit(Stateful, ABC):
         self.clock += 1
         return picks
 
+    def take_back(self, picks: Iterable[Pick]) -> None:
+        """Wait no more for what these picks earn, and count them no more: they are not played."""
+        for pick in picks:
+            if self._pending.pop(pick.id, None) is not None and pick.arm in self._place:
+                self._picked[self._place[pick.arm]] -= 1
+
     def learn(self, feedback: Sequence[Feedback]) -> None:
         """Learn from feedback, once a pick, also late; without any, nothing of the bandit changes.
 

@@ -149,6 +149,17 @@ class BanditSuite(ABC):
         bandit.learn([Feedback(pick, math.nan, num_groups=0) for pick in picks])
         assert (bandit.probabilities(), bandit.values()) == (twin.probabilities(), twin.values())
 
+    def test_picks_that_are_taken_back_are_not_waited_for_or_counted(self) -> None:
+        bandit, twin = self._made(), self._made()
+        for one in (bandit, twin):
+            _play(one, {"a": 0.4})
+        before = bandit.num_picks
+        bandit.take_back(bandit.pick(8))
+        twin.pick(8)
+        assert (bandit.probabilities(), bandit.values()) == (twin.probabilities(), twin.values())
+        assert bandit.num_picks == before
+        assert not bandit.state()["pending"]
+
     def test_a_non_finite_reward_is_refused_and_changes_nothing(self) -> None:
         bandit = self._made()
         picks = bandit.pick(2)

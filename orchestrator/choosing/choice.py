@@ -128,9 +128,10 @@ class Choice(ABC):
         return said
 
     def take_back(self, slots: Sequence[Slot]) -> None:
-        """Have bandits wait no more for what these slots earn: they are not played."""
-        for name, bandit in self.bandits.items():
-            bandit.learn([Feedback(slot.pick, 0.0, num_groups=0) for slot in slots if slot.bandit == name])
+        """Have bandits forget these slots' picks: they are not played."""
+        for slot in slots:
+            self.bandits[slot.bandit].take_back([slot.pick])
+            self._standings.pop(slot.bandit, None)
 
     def arms(self) -> ArmStates:
         """The present state of every arm of every bandit, and of the scheduler's."""

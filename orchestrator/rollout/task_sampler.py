@@ -84,18 +84,18 @@ class TaskSampler:
         """Draw a task for every slot; none twice in a batch while its category has others.
 
         `beside`: what the batch has already; `has_others`: without one of these environments there is something to
-        draw. Raises NoTasks where servers give none; a stream that was drawn from by then stands where it stood.
+        draw. Raises NoTasks where servers give none; every source stands where it stood then.
         """
         arms = {f"{slot.environment}/{slot.category}" for slot in slots} if self._remote else set[str]()
-        streams = [one for one in map(self._sources.__getitem__, arms) if isinstance(one, StreamTaskSource)]
-        before = [stream.state() for stream in streams]
+        remote = [source for source in map(self._sources.__getitem__, arms) if _is_remote(source)]
+        before = [source.state() for source in remote]
         for environment in self._remote:
             environment.is_needed = not has_others
         try:
             return self._draw(slots, beside)
         except NoTasks:
-            for stream, state in zip(streams, before, strict=True):
-                stream.load_state(state)
+            for source, state in zip(remote, before, strict=True):
+                source.load_state(state)
             raise
         finally:
             for environment in self._remote:
@@ -109,7 +109,8 @@ class TaskSampler:
         for place, slot in enumerate(slots):
             arm = f"{slot.environment}/{slot.category}"
             turns.setdefault((arm, None if self._sources[arm].at_once else place), []).append(place)
-        for (arm, _), places in turns.items():
+        # servers first: where they give no tasks, no other source has moved
+        for (arm, _), places in sorted(turns.items(), key=lambda turn: not _is_remote(self._sources[turn[0][0]])):
             source = self._sources[arm]
             self._moved.add(arm)
             if not beside:
@@ -197,6 +198,10 @@ class TaskSampler:
         """End what runs beside the steps."""
         for source in self._sources.values():
             source.close()
+
+
+def _is_remote(source: TaskSource) -> bool:
+    return isinstance(source.environment, RemoteEnvironment)
 
 
 def _make_source(

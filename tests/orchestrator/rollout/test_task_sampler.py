@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from environments import Box, Environment, EnvironmentFault, Task, TaskStream, pool_of
+from environments import (
+    Box,
+    Environment,
+    EnvironmentFault,
+    NoTasks,
+    RemoteEnvironment,
+    RemoteEpisode,
+    Task,
+    TaskStream,
+    pool_of,
+)
 from orchestrator import random_streams
 from orchestrator.bandits.contracts import Pick
 from orchestrator.errors import SpecError, UserError
@@ -296,3 +306,33 @@ def test_a_category_with_ranges_goes_by_the_teacher_whatever_the_selection() -> 
         "boxed/hard": "pools",
     }
     drawn.close()
+
+
+class Served(RemoteEnvironment, Fake):
+    """A server's tasks, as long as it is there."""
+
+    is_there = True
+
+    def task(self, category: str, index: int) -> Task:
+        if not self.is_there:
+            raise NoTasks("away", self.name, None, "away")
+        return super().task(category, index)
+
+    async def begin(self, task: Task) -> RemoteEpisode:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("selection", ["cursor", *ADAPTIVE])
+@pytest.mark.parametrize("seed", range(4))
+def test_where_servers_give_no_tasks_every_source_stands_where_it_stood(selection: str, seed: int) -> None:
+    local = create("local", size=200)
+    served = {name: Served(name, "learnable", ("easy",), (), 200, 10**6, False) for name in ("far", "farther")}
+    section = CurriculumSection.model_validate({"selection": selection})
+    drawn = TaskSampler({"local": local, **served}, section, seed)
+    batch = slots(*np.random.default_rng(seed).permutation(["local/easy", "far/easy", "farther/easy"] * 2).tolist())
+    teach(drawn, drawn.draw(batch))
+    before = json.loads(json.dumps(drawn.state()))
+    served["farther"].is_there = False
+    with pytest.raises(NoTasks):
+        drawn.draw(batch, has_others=True)
+    assert json.loads(json.dumps(drawn.state())) == before
