@@ -11,8 +11,7 @@ from typing import Any
 from store.carryover import ENTROPY_FLOOR, geometric_mean, ratio
 from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow
-
-ENDED = ("stopped", "failed")  # kinds of events that say why a run is over before its end
+from store.records import ENDED
 
 Course = Mapping[int, float | None]  # after stage -> value
 _Cells = Mapping[int, Mapping[str, float | None]]  # after stage -> environment -> value

@@ -22,6 +22,7 @@ INTERVENTION = "intervention"  # another: what was done to the policy between tw
 NEWS = (DECISION, INTERVENTION)
 GUARD = "guard"  # a limit of the spec's on a step's numbers was passed, and what was done
 QUARANTINE = "quarantine"  # of a category or environment that cannot be scored: set aside, tried again
+ENDED = ("stopped", "failed")  # others: why a run is over before its end
 DIVERGENCE = "diverged"  # logits were not finite: of which weights, and how to go on; a run that goes back forgets it
 FINAL: Final = "final"  # the pool for a study's end: a holdout's purpose, its cells' split, and who asks
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode

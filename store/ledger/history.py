@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, literal, or_, sel
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
-from store.records import DIVERGENCE, INTERVENTION
+from store.records import DIVERGENCE, ENDED, INTERVENTION
 
 Ending = Mapping[str, Any]  # the columns of a stage that are filled in at its end
 
@@ -22,7 +22,7 @@ _COPIED = (
 
 
 def copy_history(connection: Connection, source: int, target: int) -> None:
-    """Copy all that a run did and measured; not its checkpoints, which are files of its own folder."""
+    """Copy all that a run did and measured; not its checkpoints, files of its own folder, and not how it ended."""
     numbered = {
         t.event.c.event_id,
         t.sample.c.sample_id,
@@ -32,6 +32,8 @@ def copy_history(connection: Connection, source: int, target: int) -> None:
         columns = [column for column in table.c if column not in numbered]
         rows = select(*(literal(target) if column.name == "run_id" else column for column in columns))
         copied = rows.where(table.c.run_id == source)
+        if table is t.event:
+            copied = copied.where(t.event.c.kind.not_in(ENDED))
         in_order = copied.order_by(*(column for column in table.c if column in numbered))
         connection.execute(insert(table).from_select([column.name for column in columns], in_order))
 

@@ -94,6 +94,14 @@ class LedgerSuite(LineageSuite, SchemaSuite):
             None,
         )
 
+    def test_how_its_parent_ended_is_not_told_of_a_fork(self, ledger: Ledger) -> None:
+        parent = example.write(ledger, "puzzles")
+        record = replace(example.run_record("fork"), lineage=LineageRecord("puzzles", 1))
+        (checkpoint,) = [c for c in ledger.checkpoints(parent) if c.num_boundaries == 2]
+        ledger.record_event(parent, checkpoint.step, EventRecord("stopped", "asked to stop"))
+        ledger.fork_run(record, checkpoint)
+        assert ledger.reading.all_last_events(["stopped"]) == {"puzzles": "asked to stop"}
+
     def test_a_fork_and_its_parent_go_separate_ways(self, ledger: Ledger) -> None:
         parent = example.write(ledger, "puzzles")
         before = facts(ledger, "puzzles")
