@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.completion import method_kinds, method_names
-from orchestrator.cli.console import out, print_json
+from orchestrator.cli.console import err, out, print_json
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import print_method, print_methods
 from orchestrator.errors import UserError
@@ -60,8 +60,8 @@ def methods(
         print_methods(out, found)
     else:
         out.print(f"There are no {kind} but your own: name a function in a spec, `./file.py:create` (docs/extend.md).")
-    if told is None and kind != SPEC and not as_json:
+    if told is None and kind != SPEC:
         for text in (text for one in ([kind] if kind else kinds()) for text in unusable(one)):
-            out.print(text, markup=False)
+            (err if as_json else out).print(text, markup=False)
     if kind is None and not as_json:
         out.print("What a spec says beside these, its sections and fields: `evergreen methods spec`.")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli import methods
 from orchestrator.cli.tables import joined_paragraphs
 from policies.objectives import registry
 from policies.plugins import PARTS
@@ -204,3 +205,13 @@ def test_a_section_that_is_not_there_is_told_with_the_nearest(evergreen: Evergre
 def test_the_schema_for_editors_is_printed_as_it_is_kept(evergreen: Evergreen) -> None:
     assert json.loads(evergreen("methods", "spec", "--schema").stdout) == json.loads(SCHEMA.read_text())
     assert "evergreen methods spec --schema" in evergreen("methods", "bandits", "--schema").stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_packages_that_cannot_be_used_are_told_beside_json(
+    evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(methods, "unusable", lambda kind: [f"a broken package of {kind}"])
+    result = evergreen("methods", "rewards", *words)
+    assert "a broken package of rewards" in (result.stderr if words else result.stdout)
+    assert ("broken" in result.stdout) == (not words)
