@@ -333,18 +333,22 @@ def make_choice(section: CurriculumSection, categories: Arms, seed: int) -> Choi
 
 def require_known_arms(section: CurriculumSection, categories: Arms) -> None:
     """Refuse options of the bandit that name an arm which no environment has to train on. Raises SpecError."""
-    named = [option for option in signals_of(section.bandit).by_arm if getattr(section.bandit, option)]
+    named = named_arms(section.bandit)
     if not named:  # there may be a million arms
         return
     arms = {f"{name}/{one}" if section.mode == "flat" else one for name, own in categories.items() for one in own}
-    for option in named:
-        unknown = [arm for arm in getattr(section.bandit, option) if arm not in arms]
-        if unknown:
+    for option, wanted in named.items():
+        if unknown := [arm for arm in wanted if arm not in arms]:
             flat = " In flat mode an arm is `environment/category`." if section.mode == "flat" else ""
             raise SpecError(
                 f"curriculum.bandit.{option} names {listed(unknown)}, which no environment has to train on."
                 f"{did_you_mean(unknown[0], sorted(arms))}{flat}"
             )
+
+
+def named_arms(config: BaseModel) -> dict[str, list[str]]:
+    """The arms that a bandit's options name, by option; of options that name none, nothing."""
+    return {option: arms for option in signals_of(config).by_arm if (arms := [*getattr(config, option)])}
 
 
 def _bandit(section: CurriculumSection, arms: Mapping[str, ArmInfo], seed: int, name: str, num_steps: int) -> Bandit:

@@ -16,6 +16,7 @@ from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.choosing import choice
 from orchestrator.errors import SpecError
 from orchestrator.simulation.skills import GROUP_SIZE
+from store.sentences import listed
 
 POINTS = 300  # of a curve, at most
 
@@ -93,6 +94,9 @@ def make_bandit(config: BaseModel, about: Mapping[str, ArmInfo], rng: np.random.
         raise SpecError(
             "signal_scale compares environments of different rewards; a simulated world has one: leave it out"
         )
+    for option, named in choice.named_arms(config).items():
+        if unknown := [arm for arm in named if arm not in about]:
+            raise SpecError(f"{option} names {listed(unknown)}, which the world has not: {', '.join(about)}")
     return choice.make_bandit(config, about, rng, num_steps)
 
 

@@ -115,6 +115,13 @@ def test_an_outsiders_bandit_competes(evergreen: Evergreen, tmp_path: Path, monk
     assert "cannot be called as shy(arms=..., rng=..., **options)" in wrong.stderr
 
 
+@pytest.mark.parametrize("world", ["traps", "switching", "d"])
+def test_options_that_name_an_arm_which_the_world_does_not_have_are_refused(evergreen: Evergreen, world: str) -> None:
+    found = evergreen("simulate", world, "--bandit", "{type: fixed, weights: {levl0: 1}}", *QUICK)
+    assert found.exit_code == 2
+    assert "weights names levl0, which the world has not: " in " ".join(found.stderr.split())
+
+
 def test_a_file_names_more_policies(evergreen: Evergreen, tmp_path: Path) -> None:
     file = tmp_path / "more.yaml"
     file.write_text("plain: uniform\nsharp:\n  type: sec\n  temprature: .05\n")
