@@ -80,6 +80,11 @@ def main() -> None:
     end_by_signals()
     outlast()
     try:
+        os.getcwd()
+    except FileNotFoundError:
+        say("error: the folder that you are in does not exist any more: cd to another one")
+        sys.exit(2)
+    try:
         from orchestrator.cli.app import app
 
         app(prog_name="evergreen")

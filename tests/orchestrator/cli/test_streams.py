@@ -32,3 +32,11 @@ def test_a_result_that_does_not_fit_is_told() -> None:
         done = evergreen("methods", stdout=full.fileno())
     assert done.returncode == 2
     assert "error: stdout is incomplete: No space left on device" in done.stderr
+
+
+def test_a_folder_that_is_gone_is_told_in_words(tmp_path: Path) -> None:
+    leave = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    words = ["sh", "-c", leave, "sh", *EVERGREEN, "ls"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: the folder that you are in does not exist any more")
