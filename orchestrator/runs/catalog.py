@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
@@ -18,12 +20,15 @@ from store.errors import StoreError
 from store.home import DATABASES, RESERVED, SLUG, STUDIES, Home
 from store.ledger import Ledger
 from store.ledger.access import Patience
+from store.ledger.engine import parsed_url
 from store.ledger.query_rows import StudyRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
 from store.secrets import url_without_logins
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
+LEDGER = re.compile(r"^ledger:.*(?:\n[ \t].*)*", re.MULTILINE)  # its section there
+LEDGER_KEYS = ("url", "password_file")
 
 
 @contextmanager
@@ -50,16 +55,24 @@ def is_stray(home: Home, url: URL, folder: Path, known: Collection[str]) -> bool
     """Whether a folder is of a run that nobody holds, and that the ledger at `url` should know and does not."""
     if folder.name in known or not is_run(folder) or holder(folder) is not None:
         return False
-    return make_url(ledger_url(home, folder.name)) == url
+    try:
+        return parsed_url(ledger_url(home, folder.name)) == url
+    except StoreError:  # nothing tells which ledger that is
+        return False
 
 
 def upgrade_ledgers(path: Path) -> tuple[list[str], list[StoreError]]:
     """Bring the home's ledger, and those that its runs' specs name, to our schema; their URLs, and what failed."""
     home = Home(path, create=False)
-    named = {ledger_url(home, folder.name) for folder in home.path.iterdir() if is_run(folder)}
-    if (home.path / DATABASES[0]).exists() or not named:
+    upgraded, failures, named = list[str](), list[StoreError](), set[str]()
+    for folder in sorted(home.path.iterdir()):
+        try:
+            if is_run(folder):
+                named.add(ledger_url(home, folder.name))
+        except StoreError as failed:
+            failures.append(StoreError(f"{folder.name}: {failed}"))
+    if (home.path / DATABASES[0]).exists() or not (named or failures):
         named.add(home.ledger_url)
-    upgraded, failures = list[str](), list[StoreError]()
     for url in sorted(named):
         try:
             Ledger.upgrade(url)
@@ -74,37 +87,53 @@ def ledgers_elsewhere(home: Home) -> dict[str, list[str]]:
     """Name the runs whose ledger is not the home's, by its URL without a login."""
     found: dict[str, list[str]] = {}
     for run in sorted(folder.name for folder in home.path.iterdir() if is_run(folder)):
-        if (url := ledger_url(home, run)) != home.ledger_url:
+        url = _ledger_section(home, run).get("url") or home.ledger_url
+        if url != home.ledger_url:
             found.setdefault(url_without_logins(url), []).append(run)
     return found
 
 
 def ledger_url(home: Home, run: str | None) -> str:
-    """Find the ledger of a run or of a study's runs: where its spec says, else the home's own."""
-    if run is None:
-        return home.ledger_url
+    """Find the ledger of a run or of a study's runs: where its spec says, else the home's own.
+
+    Raises StoreError where that is no ledger's URL, or its password cannot be had.
+    """
+    section = {} if run is None else _ledger_section(home, run)
+    return completed_url({"ledger": section}, "ledger", home.ledger_url)
+
+
+def _ledger_section(home: Home, run: str) -> Mapping[str, Any]:
+    """Read what a run's spec says of its ledger; nothing, where that cannot be read: `resume` says so."""
     own = home.run_folder(run) / SPEC_FILE
-    of_study = sorted(home.path.glob(f"{escape(run)}.*/{SPEC_FILE}"))  # its runs begin with its name
-    spec = next((path for path in (own, *of_study) if path.is_file()), None)
-    if spec is None:
-        return home.ledger_url
+    # those of a study begin with its name
+    spec = own if own.is_file() else next(iter(sorted(home.path.glob(f"{escape(run)}.*/{SPEC_FILE}"))), None)
     try:
-        return completed_url(sections_of(spec), "ledger", home.ledger_url)
-    except UserError:  # edited beyond reading; `resume` says so
-        return home.ledger_url
+        # the whole of it takes ten times as long, and there may be thousands of runs
+        block = LEDGER.search(spec.read_text("utf-8")) if spec else None
+        return {} if spec is None or block is None else _parsed(block[0], spec).get("ledger") or {}
+    except (OSError, ValueError, UserError):
+        return {}
 
 
 def sections_of(spec: Path) -> Sections:
-    """Read the sections of a run's resolved spec, unchecked. Raises UserError."""
+    """Read the sections of a run's resolved spec, unchecked but for where its ledger is. Raises UserError."""
+    try:
+        return _parsed(spec.read_text("utf-8"), spec)
+    except (OSError, ValueError) as failed:
+        raise UserError(f"{spec} cannot be read: {failed}") from failed
+
+
+def _parsed(text: str, spec: Path) -> Sections:
     import yaml  # a list of runs that the ledger knows reads no spec
 
     try:
-        sections = yaml.safe_load(spec.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as failed:
+        sections = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as failed:
         raise UserError(f"{spec} cannot be read: {failed}") from failed
-    if not isinstance(sections, dict) or not isinstance(sections.get("ledger") or {}, dict):
+    ledger = sections.get("ledger") or {} if isinstance(sections, dict) else None
+    if not isinstance(ledger, dict) or any(not isinstance(ledger.get(key), str | None) for key in LEDGER_KEYS):
         raise UserError(f"{spec} is not the spec of a run: it names no ledger")
-    return sections
+    return dict(sections)
 
 
 def kept_sections(home: Home, run: str) -> Sections:
@@ -245,7 +274,7 @@ def inventory(path: Path) -> Inventory:
     if failures and not runs:
         raise list(failures.values())[-1]
     known = {run.name for run in runs}
-    own = make_url(home.ledger_url)
+    own = parsed_url(home.ledger_url)
     folders = [] if home.ledger_url in failures else sorted(home.path.iterdir())
     runs.sort(key=lambda run: run.created_at, reverse=True)
     strays = [folder.name for folder in folders if is_stray(home, own, folder, known)]

@@ -33,8 +33,8 @@ _SERVER = {
 
 
 def make_engine(url: str) -> Engine:
-    """Make an engine; nothing is connected yet. `postgresql://` means psycopg 3."""
-    parsed = _parse(url)
+    """Make an engine; nothing is connected yet."""
+    parsed = parsed_url(url)
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # we report a lost connection ourselves
     arguments = _SERVER if parsed.get_backend_name() == "postgresql" else {}
     try:
@@ -44,6 +44,8 @@ def make_engine(url: str) -> Engine:
             pool_pre_ping=parsed.get_backend_name() != "sqlite",
             connect_args={name: value for name, value in arguments.items() if name not in parsed.query},
         )
+    except ArgumentError as wrong:
+        raise _of_no_kind(parsed) from wrong
     except ModuleNotFoundError as missing:
         raise LedgerError(
             f"A ledger at {parsed!r} needs the Python package {missing.name!r}. For PostgreSQL: "
@@ -56,11 +58,11 @@ def make_engine(url: str) -> Engine:
 
 def check_url(url: str) -> None:
     """Refuse what cannot be a ledger's URL; nothing is connected, and its driver need not be here."""
-    parsed = _parse(url)
+    parsed = parsed_url(url)
     try:
         parsed.get_dialect()
     except ArgumentError as wrong:
-        raise LedgerError(f"No kind of database is called {parsed.drivername!r}.") from wrong
+        raise _of_no_kind(parsed) from wrong
     except ModuleNotFoundError:
         return  # the driver of another host
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
@@ -132,7 +134,12 @@ def read_only_uri(path: Path) -> str | None:
     )
 
 
-def _parse(url: str) -> URL:
+def _of_no_kind(parsed: URL) -> LedgerError:
+    return LedgerError(f"No kind of database is called {parsed.drivername!r}.")
+
+
+def parsed_url(url: str) -> URL:
+    """Read a ledger's URL; `postgresql://` means psycopg 3. Raises `LedgerError` for what is none."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as wrong:  # ValueError: a port that is no number
