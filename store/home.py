@@ -45,6 +45,10 @@ class Home:
 
     def __init__(self, path: str | Path | None = None, create: bool = True) -> None:
         self.path = Path(path or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute()
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as failed:
+            raise HomeError(f"No URL can name the home {str(self.path)!a}: it is not UTF-8. {_REMEDY}") from failed
         if not create and not self.path.is_dir():
             raise HomeError(f"There is no home folder {self.path}. {_WHERE}")
         if create:

@@ -32,8 +32,16 @@ Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DEFS = "#/$defs/"
-OWN = {"pattern": ":", "description": "Your own: `package.module:factory`, or `./file.py:factory` beside the spec."}
-OWN_PART = {"pattern": "[.:]", "description": "Your own: `package.module`, or `./file.py:create` beside the spec."}
+OWN = {
+    "type": "string",
+    "pattern": ":",
+    "description": "Your own: `package.module:factory`, or `./file.py:factory` beside the spec.",
+}
+OWN_PART = {
+    "type": "string",
+    "pattern": "[.:]",
+    "description": "Your own: `package.module`, or `./file.py:create` beside the spec.",
+}
 STRINGS = {**SHORT_FORMS, "tracker": "type"}  # what a plain string in place of a section stands for
 
 
@@ -92,7 +100,6 @@ def _options(name: str, config: type[BaseModel], method: registry.Method | None)
     made = config.model_json_schema()
     shared: Schema = made.pop("$defs", {})
     fields = made.setdefault("properties", {})
-    fields["type"] = OWN if method is None else {"const": method.name}
     if method is not None:
         made["description"] = method.summary
     if name.startswith("rewards."):
@@ -105,6 +112,7 @@ def _options(name: str, config: type[BaseModel], method: registry.Method | None)
     made["required"] = [key for key in made.get("required", ()) if key != "type"]
     if config.model_config.get("coerce_numbers_to_str"):
         _take_numbers_for_text(made)
+    fields["type"] = OWN if method is None else {"const": method.name}
     return {name: made, **shared}
 
 

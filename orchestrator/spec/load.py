@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -70,8 +70,10 @@ def check(model: type[Model], document: Document, folder: str | None = None) -> 
         checked = model.model_validate(document.raw, context={"search_path": folder})
     except ValidationError as error:
         raise SpecError(_explain(error, model, document.raw, document.at)) from error
-    # again: a number may be written as text
-    _refuse_unusable(checked.model_dump(mode="json", by_alias=True), document)
+    dumped = checked.model_dump(mode="json", by_alias=True)
+    _refuse_unusable(dumped, document)  # again: a number may be written as text
+    if problems := [f"{document.at(path)}{wrong}" for path, wrong in _switches(document.raw, dumped)]:
+        raise SpecError(listed(problems))
     if isinstance(checked, Spec) and checked.baseline is not None:
         _check_twin(checked, document, folder)
     return checked
@@ -110,6 +112,22 @@ def _check_twin(spec: Spec, document: Document, folder: str | None) -> None:
 def _refuse_unusable(raw: Any, document: Document) -> None:
     if problems := [f"{document.at(path)}{wrong}" for path, wrong in unusable(raw)]:
         raise SpecError(listed(problems))
+
+
+def _switches(raw: Any, checked: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
+    """Find where `true`, `yes`, `off` or the like stands for a number: pydantic takes them for 1 and 0."""
+    if isinstance(raw, bool):
+        if isinstance(checked, int | float) and not isinstance(checked, bool):
+            words = "true, yes and on" if raw else "false, no and off"
+            yield path, f"a number is wanted, not {shown(raw)}, as YAML reads {words}"
+    elif isinstance(raw, dict):
+        one = checked[0] if isinstance(checked, list) and len(checked) == 1 else checked  # which may stand for its list
+        if isinstance(one, dict):
+            for key, value in raw.items():
+                yield from _switches(value, one.get(key), (*path, key))
+    elif isinstance(raw, list) and isinstance(checked, list) and len(raw) == len(checked):
+        for place, value in enumerate(raw):
+            yield from _switches(value, checked[place], (*path, place))
 
 
 def name_from(path: Path) -> str:

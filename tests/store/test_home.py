@@ -125,3 +125,9 @@ def test_a_run_does_not_take_a_name_that_a_database_of_the_users_needs(tmp_path:
     with pytest.raises(HomeError, match=r"SQLite needs it for mine\.db"):
         Home(tmp_path).make_run_folder("mine.db-journal")
     assert Home(tmp_path).make_run_folder("yours.db-journal").is_dir()
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_path_that_no_url_can_name_is_refused(tmp_path: Path, create: bool) -> None:
+    with pytest.raises(HomeError, match=r"bad\\udcffname.*is not UTF-8\..*--home"):
+        Home(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xffname"), create=create)

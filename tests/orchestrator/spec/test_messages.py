@@ -226,6 +226,11 @@ WRONG = {
         'tracker: {uri: "oracle://me:it\'s-me@host/x"}',
         "sqlite:////data/mlflow.db, not 'oracle://***@host/x'",
     ),
+    "a switch for a number": (
+        "clip_high: 0.3",
+        "clip_high: yes",
+        "line 17: objective.clip_high: a number is wanted, not True, as YAML reads true, yes and on",
+    ),
 }
 
 

@@ -169,6 +169,12 @@ ILL = [
     ({"environments__rows": {"type": "rows", "reward": "exact"}}, "'train' is a required property"),
     ({"environments__rows": {"type": "rows", "train": "x", "reward": "exat"}}, "exat"),
     ({"tracker": "comet"}, "comet"),
+    ({"curriculum__bandit": {"type": 3}}, "curriculum.bandit.type: 3"),
+    ({"environments__book": {"type": None}}, "environments.book.type: None"),
+    ({"objective": {"preset": "grpo", "kl": True}}, "True"),
+    ({"seed": False}, "False is not of type 'integer'"),
+    ({"checkpoint": {"every_minutes": True}}, "True is not of type 'number'"),
+    ({"curriculum__stage": {"stop": [{"type": "plateau", "delta": True}]}}, "True"),
 ]
 
 
