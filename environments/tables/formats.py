@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import weakref
 from abc import abstractmethod
@@ -24,7 +25,7 @@ from environments.contracts import EnvironmentFault
 from environments.display import brief
 from environments.tables.row_file import LONGEST, InvalidRow, Row, RowFile, row_or_fault
 
-NO_JSON, NO_UTF8 = "not valid JSON", "not valid UTF-8"
+NO_JSON, NO_CSV, NO_UTF8 = "not valid JSON", "not valid CSV", "not valid UTF-8"
 BOM = b"\xef\xbb\xbf"
 JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
@@ -182,12 +183,16 @@ class Csv(TextRows):
         self._header = self._checked_header(header)
         starts, at, line = array("q"), lines.end, lines.number + 1
         run_together: list[str] = []
+        may_close = True
         while (found := self._next(reader)) is not None:
             if found != []:
                 starts.append(at)
+                if isinstance(found, InvalidRow):
+                    may_close = may_close and self._leave(lines, at)
                 span = f"lines {line} to {lines.number}"
                 if isinstance(found, InvalidRow):
-                    more = f"{found.detail}; it takes {span}: is a quote not closed?"
+                    asked = ": is a quote not closed?" if found.kind == NO_CSV else ""
+                    more = f"{found.detail}; it takes {span}{asked}".removeprefix("; ")
                     yield line, InvalidRow(found.kind, more) if lines.number > line else found
                 else:
                     if lines.number - line >= RUN_TOGETHER and self._holds_rows(found):
@@ -198,6 +203,27 @@ class Csv(TextRows):
         is_rare = len(run_together) <= max(1, len(starts) // 100)
         self.warnings = [self._run_together(run_together)] if run_together and is_rare else []
         self._keep(starts, lines.end)
+
+    def _leave(self, lines: _Lines, start: int) -> bool:
+        """Go to the end of a row that cannot be read; False: a field is open, and no quote follows that closes it.
+
+        The reader would begin anew with the next line, and take what is inside of a field for rows.
+        """
+        quotes = _Quotes(self.delimiter)
+        for raw in io.BytesIO(os.pread(self._handle, min(lines.end - start, LONGEST_LINE), start)):
+            quotes.go_over(raw)
+        if not quotes.is_open:
+            return True
+        ahead = _Lines(self.path, lines.end, lines.number)
+        for raw in ahead:
+            if quotes.begins_row(raw):
+                lines.go_to(ahead.start, ahead.number - 1)
+                return True
+            quotes.go_over(raw)
+            if not quotes.is_open:
+                lines.go_to(ahead.end, ahead.number)
+                return True
+        return False  # so the field ended where it began, and the next line is a row
 
     def _run_together(self, spans: Sequence[str]) -> str:
         what = "a row that holds" if len(spans) == 1 else f"{len(spans):,} rows that hold"
@@ -220,7 +246,7 @@ class Csv(TextRows):
         except UnicodeDecodeError as error:
             return self._no_utf8(error)
         except csv.Error as error:
-            return InvalidRow("not valid CSV", str(error))
+            return InvalidRow(NO_CSV, str(error))
 
     def _checked_header(self, found: list[str] | InvalidRow | None) -> list[str]:
         if found is None:
@@ -269,26 +295,60 @@ class Tsv(Csv):
         return f"name it .csv and say `delimiter: {json.dumps(delimiter)}`"
 
 
+class _Quotes:
+    """Whether a quoted field is open, in rows whose quotes are not all as they should be.
+
+    A quote opens at the beginning of a field and closes at its end; two are one of the text, and so is any other.
+    """
+
+    def __init__(self, delimiter: str) -> None:
+        self.is_open = False
+        mark = re.escape(delimiter.encode())
+        self._runs = re.compile(rb'(?P<begins>^|(?<=%b))?(?P<run>"+)(?P<ends>(?=%b|\r|\n|$))?' % (mark, mark))
+
+    def go_over(self, line: bytes) -> None:
+        """Go over the next line."""
+        for run in self._runs.finditer(line):
+            begins, is_odd, ends = run["begins"] is not None, len(run["run"]) % 2 == 1, run["ends"] is not None
+            if self.is_open:
+                self.is_open = not (is_odd and ends)
+            else:
+                self.is_open = begins and (is_odd or not ends)
+
+    def begins_row(self, line: bytes) -> bool:
+        """Say whether a line looks like the first one of a row, and not like the inside of a field: one opens in it."""
+        odd = (run for run in self._runs.finditer(line) if len(run["run"]) % 2)
+        first = next((run for run in odd if run["begins"] is not None or run["ends"] is not None), None)
+        return first is not None and first["ends"] is None
+
+
 class _Lines:
     """The lines of a file as bytes, with the number, start and end of the one given last."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0, number: int = 0) -> None:
         self.path, self.is_cut = path, False
-        self.number = self.start = self.end = 0
+        self.number = number
+        self.start = self.end = start
 
     def __iter__(self) -> Iterator[bytes]:
-        with io.BufferedReader(io.FileIO(self.path), 2**20) as file:
-            if file.peek(3)[:3] == BOM:
-                self.end = len(file.read(3))
-            for raw in iter(partial(file.readline, LONGEST_LINE), b""):
+        with io.BufferedReader(io.FileIO(self.path), 2**16) as self._file:
+            self._file.seek(self.end)
+            if self.end == 0 and self._file.peek(3)[:3] == BOM:
+                self.end = len(self._file.read(3))
+            for raw in iter(partial(self._file.readline, LONGEST_LINE), b""):
                 self.number += 1
                 self.start, self.end = self.end, self.end + len(raw)
                 self.is_cut = len(raw) == LONGEST_LINE and not raw.endswith(b"\n")
                 rest = raw if self.is_cut else b""
                 while rest and not rest.endswith(b"\n"):  # go to the end of the line
-                    rest = file.readline(LONGEST_LINE)
+                    rest = self._file.readline(LONGEST_LINE)
                     self.end += len(rest)
                 yield raw
+
+    def go_to(self, end: int, number: int) -> None:
+        """Go on behind a later line, of which these are end and number."""
+        self._file.seek(end)
+        self.end, self.number = end, number
 
     def text(self, raw: bytes) -> str:
         if self.is_cut:

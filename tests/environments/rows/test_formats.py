@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -225,6 +226,34 @@ def test_a_quote_that_never_closes_is_told_with_the_lines_it_takes(tmp_path):
     assert environment.left_out == (
         "a.csv:11: not valid CSV: unexpected end of data; it takes lines 11 to 61: is a quote not closed?",
     )
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (b'"Say "hi" to\nAnna,Bob\nand Carl,Dora\nplease",3', "not valid CSV: ',' expected after '\"'"),
+        (b'""Hello" to\nAnna,Bob\n",3', "not valid CSV: ',' expected after '\"'"),
+        (b'"bad \x92 byte\nAnna,Bob\nsaid ""yes""",3', "not valid UTF-8: .*"),
+        (b'"' + b"a line, more\n" * 12_000 + b'end",3', "not valid CSV: field larger than field limit (131072)"),
+        (b'1?,"bad \x92 byte\nAnna,Bob\nend"', "not valid UTF-8: .*"),
+        (b'"Say "hi" to\nAnna,Bob', "not valid CSV: ',' expected after '\"'"),  # up to the next quoted row
+    ],
+)
+def test_lines_of_a_field_that_cannot_be_read_are_no_rows(tmp_path, broken, reason):
+    (tmp_path / "a.csv").write_bytes(b"question,answer\n1?,1\n" + broken + b'\n"2?",2\n3?,3\n')
+    environment = make(tmp_path, train="a.csv")
+    assert questions(environment) == ["1?", "2?", "3?"]
+    assert [environment.task("all", i).data["truth"] for i in range(3)] == ["1", "2", "3"]
+    (told,) = environment.left_out
+    span = f"it takes lines 3 to {3 + broken.count(bytes([10]))}"
+    assert re.fullmatch(f"a.csv:3: {reason if '.*' in reason else re.escape(reason)}; {span}.*", told)
+
+
+def test_a_row_with_a_wrong_quote_that_nothing_closes_ends_with_its_line(tmp_path):
+    (tmp_path / "a.csv").write_text('question,answer\n"5" or 7?,1\n2?,2\n"" or 5?,3\n4?,4\n')
+    environment = make(tmp_path, train="a.csv")
+    assert questions(environment) == ["2?", "4?"]
+    assert [line.partition(": ")[0] for line in environment.left_out] == ["a.csv:2", "a.csv:4"]
 
 
 @pytest.mark.parametrize("line", ["a line of prose without an end", "one, two, three", ""])
