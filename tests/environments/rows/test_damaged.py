@@ -61,6 +61,10 @@ for turn in range(int(sys.argv[2])):
 def write(path: Path, kind: str) -> None:
     table = pa.Table.from_pylist(ROWS)
     table = table.set_column(1, "kind", table["kind"].dictionary_encode())
+    pairs = pa.FixedSizeListArray.from_arrays(pa.array(range(2 * len(ROWS)), pa.int32()), 2)
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int32(), [2]), pairs)
+    table = table.append_column("tensor", tensors)
+    table = table.append_column("tensors", pa.StructArray.from_arrays([tensors], names=["tensor"]))
     if kind == "parquet":
         write_parquet(path, ROWS)
         return
@@ -79,7 +83,7 @@ def test_no_damage_ends_the_process(tmp_path, kind):
     )  # fmt: skip
     ends = Counter(done.stdout.split())
     assert ends["read"] + ends["refused"] == 40, ends
-    assert ends["refused"] > 5
+    assert min(ends["read"], ends["refused"]) > 5, ends
 
 
 def test_a_text_that_is_no_utf_8_costs_its_row_only(tmp_path):
