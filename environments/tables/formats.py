@@ -407,6 +407,7 @@ class ArrowRows(RowFile):
         yield from enumerate((row for batch in self._batches(self._table) for row in _rows(batch)), 1)
 
     def row(self, number: int) -> Row:
+        self._require_unchanged()
         return _row(self._columns, number)
 
     def whole(self, row: Row) -> Row:
@@ -425,13 +426,35 @@ class ArrowRows(RowFile):
 
     def _batches(self, table: Any) -> Iterator[Any]:  # each looked at before anything of it is read
         for batch in table.to_batches():
+            self._require_unchanged()
             if self.is_mapped:
                 with self._readable():
                     batch.validate()
                     for column in batch.columns:
                         is_plain = not _has_extension(column.type)  # a view of one with parts ends the process
                         (column.view(_as_bytes(column.type)) if is_plain else column).validate(full=True)
-            yield from (batch.slice(start, BATCH) for start in range(0, batch.num_rows, BATCH))
+            for start in range(0, batch.num_rows, BATCH):
+                self._require_unchanged()
+                yield batch.slice(start, BATCH)
+
+    @cached_property
+    def _first_seen(self) -> os.stat_result:
+        return self.path.stat()
+
+    def _require_unchanged(self) -> None:
+        """Refuse a mapped file that was written over: to read what is no longer there would end the process."""
+        if not self.is_mapped:
+            return
+        first = self._first_seen
+        try:
+            now = self.path.stat()
+        except FileNotFoundError:  # what is mapped stays
+            return
+        is_other = now.st_ino != first.st_ino  # and the mapped one stays as it is
+        if not is_other and (now.st_size, now.st_mtime_ns) != (first.st_size, first.st_mtime_ns):
+            raise EnvironmentFault(
+                f"{self.name} was written over while it was in use: start again, with a file that stays as it is"
+            )
 
     def _narrowed(self, table: Any) -> Any:
         self._require_once(table.column_names)
@@ -478,6 +501,7 @@ class ArrowIpc(ArrowRows):
     def _load(self, num_rows: int | None = None) -> Any:
         import pyarrow
 
+        self._require_unchanged()
         source = pyarrow.memory_map(str(self.path))
         is_file = source.read(len(IPC_FILE)) == IPC_FILE
         source.seek(0)

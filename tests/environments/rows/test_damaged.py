@@ -1,5 +1,6 @@
 """Damaged Arrow files: an error in words or rows that are left out, and never the end of the process."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -102,3 +103,31 @@ def test_a_file_that_was_cut_off_says_what_to_do(tmp_path):
     said = r"rows.arrow cannot be read: .*\. It may be damaged or cut off: copy or write it again"
     with pytest.raises(EnvironmentFault, match=said):
         list(ArrowIpc(path, path.name).rows())
+
+
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_a_file_that_is_written_over_while_it_is_in_use_is_refused(tmp_path, kind):
+    path = tmp_path / "rows.arrow"
+    write(path, kind)
+    file = ArrowIpc(path, path.name)
+    rows = file.rows()
+    next(rows)
+    os.truncate(path, 0)
+    said = "rows.arrow was written over while it was in use: start again, with a file that stays as it is"
+    with pytest.raises(EnvironmentFault, match=said):
+        list(rows)
+    with pytest.raises(EnvironmentFault, match=said):
+        file.row(0)
+
+
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_a_file_whose_place_another_takes_stays_as_it_was(tmp_path, kind):
+    path = tmp_path / "rows.arrow"
+    write(path, kind)
+    file = ArrowIpc(path, path.name)
+    rows = [row for _, row in file.rows()]
+    (tmp_path / "other").write_bytes(b"")
+    os.replace(tmp_path / "other", path)
+    assert [file.row(n) for n in range(60)] == rows
+    path.unlink()
+    assert file.row(0) == rows[0]
