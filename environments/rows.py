@@ -219,8 +219,8 @@ class Rows(Environment):
         try:
             row = file.row(number)
             messages, truth = opened.reader.conversation(row), opened.reader.truth_of(row)
-        except InvalidRow as invalid:
-            raise self._changed(f"a row of {file.name} could be read and no longer can ({invalid})") from invalid
+        except (InvalidRow, OSError) as error:
+            raise self._changed(f"a row of {file.name} could be read and no longer can ({error})") from error
         if key_of(canonical(messages)) != places.key(index):
             raise self._changed(f"{file.place(number)} asks something else than when the file was gone through")
         data: Mapping[str, Any] = {"truth": truth, "row": row} if self._reward.needs_row else {"truth": truth}
@@ -255,7 +255,7 @@ class Rows(Environment):
             files = list(chain(*(found.files for found in self._find_files())))
             try:
                 self._numbers[field] = [NumericColumn.read(file, field) for file in files]
-            except (EnvironmentFault, ValueError) as fault:
+            except (EnvironmentFault, OSError, ValueError) as fault:
                 raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
         by_file = self._numbers[field]
         found = np.full(len(places), np.nan)

@@ -31,6 +31,7 @@ JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
 CHUNK = 2**24  # bytes read at a time where only their line ends are wanted
 RUN_TOGETHER = 10  # lines of one row from which on it is looked at whether it holds others
+MOST_OPEN = 128  # text files that stay open, as they are where others take their places; more are opened for each row
 BATCH = 1024  # rows turned into Python objects at a time
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # names under which one JSON object holds its rows
@@ -63,8 +64,7 @@ class TextRows(RowFile):
         return InvalidRow(NO_UTF8, f"{error.reason} at byte {error.start + 1}; is it Windows-1252? Then `{command}`")
 
     def row(self, number: int) -> Row:
-        start, end = int(self._starts[number]), int(self._starts[number + 1])
-        return self._parse(os.pread(self._handle, end - start, start))
+        return self._parse(self._read(int(self._starts[number]), int(self._starts[number + 1])))
 
     def place(self, number: int) -> str:
         return f"{self.name}:{self._line_numbers[number]}"
@@ -79,15 +79,27 @@ class TextRows(RowFile):
                 read += len(piece)
         return np.searchsorted(np.concatenate(ends), self._starts[:-1]) + 1
 
+    def _read(self, start: int, end: int) -> bytes:
+        if self._handle is not None:
+            return os.pread(self._handle, end - start, start)
+        with self.path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), end - start, start)
+
     @cached_property
-    def _handle(self) -> int:
+    def _handle(self) -> int | None:
+        if len(_KEPT_OPEN) >= MOST_OPEN:
+            return None
         handle = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, handle)
+        _KEPT_OPEN.add(self)
         return handle
 
     def _keep(self, starts: array[int], end: int) -> None:
         starts.append(end)
         self._starts = np.frombuffer(starts, dtype=np.int64)
+
+
+_KEPT_OPEN: weakref.WeakSet[TextRows] = weakref.WeakSet()
 
 
 class JsonLines(TextRows):
@@ -210,7 +222,7 @@ class Csv(TextRows):
         The reader would begin anew with the next line, and take what is inside of a field for rows.
         """
         quotes = _Quotes(self.delimiter)
-        for raw in io.BytesIO(os.pread(self._handle, min(lines.end - start, LONGEST_LINE), start)):
+        for raw in io.BytesIO(self._read(start, min(lines.end, start + LONGEST_LINE))):
             quotes.go_over(raw)
         if not quotes.is_open:
             return True

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from weakref import WeakSet
 
 import pyarrow as pa
 import pytest
@@ -61,6 +62,29 @@ def test_every_format_holds_the_same_rows(tmp_path, name):
     assert questions(environment) == ASKED
     assert [environment.task("all", i).data["truth"] for i in range(5)] == [row["answer"] for row in FLAT]
     assert [environment.task("all", i).key for i in (4, 1)] == [made(tmp_path, FLAT).task("all", i).key for i in (4, 1)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the open files of a process")
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "arrow"])
+def test_many_shards_keep_few_files_open(tmp_path, monkeypatch, suffix):
+    def num_open():
+        return len(os.listdir("/proc/self/fd"))
+
+    monkeypatch.setattr("environments.tables.formats._KEPT_OPEN", WeakSet())
+    monkeypatch.setattr("environments.tables.formats.MOST_OPEN", 3)
+    names = [f"{i}.{suffix}" for i in range(20)]
+    for name in names:
+        WRITERS[f"rows.{suffix}"](tmp_path / name, [{"question": f"{name}?", "answer": "1"}])
+    before = num_open()
+    environment = make(tmp_path, train=names)
+    assert questions(environment) == [f"{name}?" for name in names]
+    assert num_open() <= before + 3
+    if suffix != "arrow":  # which stays mapped
+        (tmp_path / names[-1]).unlink()
+        with pytest.raises(
+            EnvironmentFault, match=f"a row of {names[-1]} could be read and no longer can .*No such file"
+        ):
+            environment.task("all", 19)
 
 
 def test_files_follow_each_other_in_the_order_given(tmp_path):
