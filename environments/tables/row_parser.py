@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, meta
 from jinja2.exceptions import TemplateRuntimeError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
@@ -51,8 +52,54 @@ def _not_none(value: Any) -> Any:
     return value
 
 
-_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_not_none, autoescape=False)
-_JINJA.globals.clear()  # a name is a column; `range` or `dict` would hide that one is missing
+class _Method:
+    """A method of a value: to be called, and no text; written out it would be its place in memory."""
+
+    def __init__(self, of: Callable[..., Any], name: object) -> None:
+        self.of, self._name = of, name
+
+    def __repr__(self) -> str:
+        return f"the method {self._name}"
+
+    def __str__(self) -> str:
+        raise TemplateRuntimeError(f"{self!r} is not called: write {self._name}()")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja that makes the same of the same row in every process: nothing at random, no places in memory."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.globals.clear()  # a name is a column; `range` or `dict` would hide that one is missing
+        del self.filters["random"]
+        self.filters = {name: _made_whole(of) for name, of in self.filters.items()}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return _no_text(super().getattr(obj, attribute), attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return _no_text(super().getitem(obj, argument), argument)
+
+    def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # looks at what is called
+        return super().call(__context, __obj.of if isinstance(__obj, _Method) else __obj, *args, **kwargs)
+
+
+def _no_text(value: Any, name: object) -> Any:
+    return _Method(value, name) if callable(value) and not isinstance(value, Undefined) else value
+
+
+def _made_whole(of: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a filter give a list where it would give one value after the other, as `map` and `select` do."""
+
+    @wraps(of)
+    def made_whole(*args: Any, **kwargs: Any) -> Any:
+        value = of(*args, **kwargs)
+        return list(value) if isinstance(value, Iterator) else value
+
+    return made_whole
+
+
+_JINJA = _Sandbox(undefined=StrictUndefined, finalize=_not_none, autoescape=False)
 
 
 class Expression:
@@ -159,7 +206,7 @@ def _columns(source: str, text: str) -> frozenset[str] | None:
 def _attempt(what: str, jinja: Callable[[Row], Any], row: Row) -> Any:
     try:
         value = jinja({**row, WHOLE_ROW: row})
-        return str(value) if isinstance(value, Undefined) else value  # a strict one raises: what is missing
+        return str(value) if isinstance(value, Undefined | _Method) else value  # which raises: what is missing
     except FAILING as error:
         raise InvalidRow(f"{what} fails", str(error) or type(error).__name__) from error
 

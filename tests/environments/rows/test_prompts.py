@@ -111,3 +111,33 @@ def test_options_that_cannot_work_are_refused_before_any_file_is_read(options, s
     with pytest.raises(ValidationError, match=f"(?s){said}"):
         validate("rows", {"train": "not/there.jsonl", "reward": "exact", **options})
     assert validate("rows", {"train": "not/there.jsonl", "reward": "exact"})
+
+
+@pytest.mark.parametrize(
+    "text", ["question.strip", 'question["strip"]', '"Q: " ~ question.strip', "[question.strip][0]"]
+)
+def test_a_method_that_is_not_called_is_no_text(tmp_path, text):
+    rows = [{"question": " 1? ", "answer": "1"}]
+    for options in ({"template": f"{{{{ {text} }}}}"}, {"prompt": text + " | string"}):
+        said = r"fails: .*the method strip is not called: write strip\(\)"
+        with pytest.raises(EnvironmentFault, match=f"(?s){said}"):
+            made(tmp_path, rows, **options)
+    assert (
+        asked_for(tmp_path, rows, template="{{ question.strip() }} {{ '%s' | format(row['question'].strip()) }}")
+        == "1? 1?"
+    )
+
+
+def test_what_a_filter_gives_one_after_the_other_is_a_list(tmp_path):
+    rows = [{"tags": ["a", "b"], "answer": "1"}]
+    template = "{{ tags | map('upper') }} {{ tags | reverse }} {{ tags | select('eq', 'a') ~ '' }}"
+    assert asked_for(tmp_path, rows, template=template) == "['A', 'B'] ['b', 'a'] ['a']"
+
+
+def test_nothing_is_drawn_at_random(tmp_path):
+    with pytest.raises(ValidationError, match="No filter named 'random'"):
+        made(tmp_path, [], prompt="tags | random")
+
+
+def asked_for(folder, rows, **options):
+    return made(folder, rows, **options).task("all", 0).messages[0]["content"]
