@@ -13,7 +13,7 @@ from abc import abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,6 +37,10 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # names under which one JSON object holds its rows
 HOLDERS = {"data", "rows", "examples", "items", "instances", "records", "questions", "problems", "train", "test"}
 IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
+
+# What Arrow raises for a value that Python cannot hold: no UTF-8, a struct with two fields of a name, a time out of
+# range, a zone that is not known.
+UNREADABLE = (ValueError, OverflowError, LookupError)
 
 Columns = list[tuple[str, Any]]  # of a table: name, pyarrow array
 
@@ -433,8 +437,7 @@ class ArrowRows(RowFile):
         with self._readable():
             head = self._load(n)
             self._require_once(head.column_names)
-        rows = (row for batch in self._batches(head) for row in _rows(batch))
-        return [row for row in rows if not isinstance(row, InvalidRow)]
+        return [row for batch in self._batches(head) for row in _readable_cells(batch)]
 
     def _batches(self, table: Any) -> Iterator[Any]:  # each looked at before anything of it is read
         for batch in table.to_batches():
@@ -564,7 +567,7 @@ def _columns(table: Any) -> Columns:  # of a table or a batch
 def _row(columns: Columns, number: int) -> Row:
     try:
         return {name: column[number].as_py() for name, column in columns}
-    except ValueError as error:  # invalid UTF-8, a struct with two fields of a name, a time out of range
+    except UNREADABLE as error:
         raise InvalidRow("a value cannot be read", str(error)) from error
 
 
@@ -574,6 +577,17 @@ def _rows(table: Any) -> list[Row | InvalidRow]:
         return [{} for _ in range(table.num_rows)]
     try:
         return list(table.to_pylist())
-    except ValueError:
+    except UNREADABLE:
         columns = _columns(table)
         return [row_or_fault(partial(_row, columns, number)) for number in range(table.num_rows)]
+
+
+def _readable_cells(table: Any) -> Iterator[Row]:
+    """Turn a table or batch into Python objects, without the values that cannot be: nobody may read their columns."""
+    columns = _columns(table)
+    for number in range(table.num_rows):
+        row = {}
+        for name, column in columns:
+            with suppress(*UNREADABLE):
+                row[name] = column[number].as_py()
+        yield row

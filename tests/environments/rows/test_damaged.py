@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from environments import EnvironmentFault
 from environments.tables.formats import ArrowIpc
-from tests.environments.rows.making import write_parquet
+from tests.environments.rows.making import make, questions, write_parquet
 
 ROWS = [
     {
@@ -131,3 +132,36 @@ def test_a_file_whose_place_another_takes_stays_as_it_was(tmp_path, kind):
     assert [file.row(n) for n in range(60)] == rows
     path.unlink()
     assert file.row(0) == rows[0]
+
+
+def far(type_: pa.DataType, value: int) -> pa.Array:
+    """Three values of which Python can hold no more than the first two."""
+    return pa.array([0, 1, value], pa.int64()).cast(type_)
+
+
+UNREADABLE = {
+    "timestamp": far(pa.timestamp("s"), 2**40),
+    "duration": far(pa.duration("s"), 2**60),
+    "date": pa.array([0, 1, 2**30], pa.int32()).cast(pa.date32()),
+    "zone": pa.array([0, None, None], pa.int64()).cast(pa.timestamp("us", tz="Mars/Base")),
+    "struct": pa.StructArray.from_arrays([pa.array([1] * 3), pa.array([2] * 3)], names=["a", "a"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [*(("arrow", kind) for kind in UNREADABLE), *(("parquet", kind) for kind in UNREADABLE if kind != "struct")],
+)
+def test_values_that_python_cannot_hold_cost_their_rows_where_they_are_read(tmp_path, kind, suffix):
+    table = pa.table({"question": ["0?", "1?", "2?"], "answer": list("012"), "x": UNREADABLE[kind]})
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    unread = make(tmp_path, train=path.name)
+    assert questions(unread) == ["0?", "1?", "2?"]
+    assert unread.left_out == ()
+    with pytest.raises(EnvironmentFault, match="a value cannot be read: "):
+        make(tmp_path, train=path.name, truth="x | string", strict=True)
