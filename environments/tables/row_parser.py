@@ -114,7 +114,8 @@ class Expression:
         if self._parts:
             self.columns: frozenset[str] | None = frozenset({self._parts[0], text})
         else:
-            self.columns = _columns(f"{{{{ ({text}) }}}}", text)
+            columns = _columns(f"{{{{ ({text}) }}}}", text)
+            self.columns = None if columns is None else columns | {text}  # which may be a column's own name
             self._formula = _JINJA.compile_expression(text, undefined_to_none=False)
 
     def __call__(self, row: Row) -> Any:

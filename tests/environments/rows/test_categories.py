@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from environments import EnvironmentFault
-from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl
+from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl, write_parquet
 
 
 def rows(*levels):
@@ -54,6 +54,16 @@ def test_an_expression_that_fails_on_a_row_breaks_it(tmp_path):
     assert names(environment) == ["3"]
     assert [line.partition(": ")[0] for line in environment.left_out] == ["train.jsonl:2", "train.jsonl:3"]
     assert "fails" in environment.left_out[0]
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
+def test_a_column_whose_name_reads_as_an_expression_is_found_whatever_the_format(tmp_path, write):
+    rows = [{"question": f"{i}?", "answer": "1", "question-type": "ab"[i % 2], "pass-rate": i / 4} for i in range(4)]
+    suffix = write.__name__.removeprefix("write_")
+    write(tmp_path / f"a.{suffix}", rows)
+    environment = make(tmp_path, train=f"a.{suffix}", category="question-type")
+    assert names(environment) == ["a", "b"]
+    assert environment.numbers("b", "pass-rate").tolist() == [0.25, 0.75]
 
 
 def test_a_column_whose_name_has_a_dot_is_found_before_a_path(tmp_path):
