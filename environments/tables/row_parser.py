@@ -241,9 +241,9 @@ class RowParser:
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, int) and value.bit_length() <= MOST_BITS:
-            return str(value)
-        if isinstance(value, float | Decimal) and math.isfinite(value):
-            return str(int(value)) if value == int(value) else str(value)
+            value = str(value)
+        elif isinstance(value, float | Decimal) and math.isfinite(value):
+            value = str(int(value)) if value == int(value) else str(value)
         if not isinstance(value, str):
             raise InvalidRow.found("the category is no name", value, remedy=_as_a_text(value, "category"))
         if not value.strip():

@@ -68,6 +68,8 @@ GOOD = {"question": "1 + 1?", "answer": "2", "level": 1}
         ({**GOOD, "level": [1]}, r"the category is no name: found \[1\]"),
         ({**GOOD, "level": ""}, "the category is empty"),
         ({**GOOD, "level": "x" * 101}, "the category's name is longer than 100 characters"),
+        ({**GOOD, "level": 10**100}, "the category's name is longer than 100 characters"),
+        ({**GOOD, "level": 1e300}, "the category's name is longer than 100 characters"),
         ({**GOOD, "level": "a\nb"}, "the category's name cannot be printed"),
     ],
 )
