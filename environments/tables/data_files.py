@@ -21,6 +21,7 @@ FORMATS: Mapping[str, type[RowFile]] = {
 }  # fmt: skip
 SHARDS = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv")  # what a folder is looked through for
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of `save_to_disk`
+SAVED_SHARDS = "_data_files"  # what the first of them lists
 SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-\w+)?")
 SERIES = re.compile(r"(.+?-)(\d{5})-of-(\d{5})")
 SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
@@ -142,8 +143,8 @@ def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
         splits = [str(one) for one in _json(path / SAVED_SPLITS).get("splits", [])]
         _require(split, splits, name)
         return _in_folder(path / split, f"{name}/{split}", split)
-    if (path / SAVED).is_file():
-        shards = [str(one["filename"]) for one in _json(path / SAVED)["_data_files"]]
+    if _is_saved(path):
+        shards = [str(one["filename"]) for one in _json(path / SAVED)[SAVED_SHARDS]]
         return FoundFiles([_opened(path / shard, f"{name}/{shard}") for shard in shards])
     names = _names(path)
     shards = [one for one in names if (path / one).suffix.lower() in SHARDS]
@@ -158,6 +159,11 @@ def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
     remarks = [f"reads {_listed(read)} of {name}; passed over: {_listed(others)}"] if others else []
     remarks += [f"{name} lacks {_listed(missing)}: was it copied as a whole?"] if (missing := _missing(read)) else []
     return FoundFiles([_opened(path / one, f"{name}/{one}") for one in read], remarks)
+
+
+def _is_saved(path: Path) -> bool:
+    """Say whether `save_to_disk` wrote a folder: other programs keep their state under that name too."""
+    return (path / SAVED).is_file() and SAVED_SHARDS.encode() in (path / SAVED).read_bytes()
 
 
 def _missing(shards: Sequence[str]) -> list[str]:

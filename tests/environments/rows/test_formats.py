@@ -530,6 +530,14 @@ def test_a_saved_folder_names_its_splits_and_misses_its_shards(tmp_path):
         make(tmp_path, train=".")
 
 
+@pytest.mark.parametrize("state", ['{"epoch": 3}', "[1, 2]", "\u00e9"])
+def test_the_state_of_another_program_beside_shards_means_nothing(tmp_path, state):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "state.json").write_text(state, encoding="latin-1")
+    write_jsonl(tmp_path / "set" / "train.jsonl", FLAT)
+    assert questions(make(tmp_path, train="set")) == ASKED
+
+
 def test_an_absolute_path_and_one_below_the_home_folder_are_taken_as_they_are(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "a.jsonl", FLAT)
     monkeypatch.setenv("HOME", str(tmp_path))
