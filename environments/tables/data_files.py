@@ -147,7 +147,7 @@ def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
         shards = [str(one["filename"]) for one in _json(path / SAVED)[SAVED_SHARDS]]
         return FoundFiles([_opened(path / shard, f"{name}/{shard}") for shard in shards])
     names = _names(path)
-    shards = [one for one in names if (path / one).suffix.lower() in SHARDS]
+    shards = [one for one in names if _is_shard(path / one)]
     if not shards and (path / "data").is_dir():  # as data sets lie in a repository of the hub
         return _in_folder(path / "data", f"{name}/data", split)
     if not shards:
@@ -158,7 +158,20 @@ def _in_folder(path: Path, name: str, split: str) -> FoundFiles:
     others = [one for one in names if one not in read and _is_passed_over(path / one, split)]
     remarks = [f"reads {_listed(read)} of {name}; passed over: {_listed(others)}"] if others else []
     remarks += [f"{name} lacks {_listed(missing)}: was it copied as a whole?"] if (missing := _missing(read)) else []
-    return FoundFiles([_opened(path / one, f"{name}/{one}") for one in read], remarks)
+    found = FoundFiles(remarks=remarks)
+    for one in read:
+        if (path / one).is_dir():  # as Spark writes a table
+            inner = _in_folder(path / one, f"{name}/{one}", split)
+            found.files += inner.files
+            found.remarks += inner.remarks
+        else:
+            found.files.append(_opened(path / one, f"{name}/{one}"))
+    return found
+
+
+def _is_shard(path: Path) -> bool:
+    """Say whether a part of a folder may hold rows, by its name: not `._a.jsonl`, what macOS notes of a.jsonl."""
+    return path.suffix.lower() in SHARDS and not path.name.startswith(".")
 
 
 def _is_saved(path: Path) -> bool:
@@ -189,7 +202,7 @@ def _with_rows(path: Path) -> Iterator[str]:
     for folder, inner, names in islice(os.walk(path), SEARCHED):
         here = Path(folder).relative_to(path)
         inner[:] = sorted(one for one in inner if not one.startswith(".")) if len(here.parts) < DEPTH else []
-        holds = {SAVED, SAVED_SPLITS} & {*names} or any(Path(one).suffix.lower() in SHARDS for one in names)
+        holds = {SAVED, SAVED_SPLITS} & {*names} or any(_is_shard(Path(one)) for one in names)
         if here.parts and holds:
             inner.clear()
             yield here.as_posix()

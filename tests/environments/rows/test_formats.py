@@ -538,6 +538,27 @@ def test_the_state_of_another_program_beside_shards_means_nothing(tmp_path, stat
     assert questions(make(tmp_path, train="set")) == ASKED
 
 
+def test_hidden_files_of_a_folder_are_no_shards(tmp_path):
+    (tmp_path / "set").mkdir()
+    write_jsonl(tmp_path / "set" / "train.jsonl", FLAT)
+    (tmp_path / "set" / "._train.jsonl").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "set" / ".train.csv.tmp.csv").write_bytes(b"")
+    environment = make(tmp_path, train="set")
+    assert questions(environment) == ASKED
+    assert environment.remarks == ()
+
+
+def test_a_shard_of_a_folder_may_be_a_folder_as_spark_writes_one(tmp_path):
+    for split, rows in (("train", FLAT[:3]), ("test", FLAT[3:])):
+        (tmp_path / "set" / f"{split}.parquet").mkdir(parents=True)
+        write_parquet(tmp_path / "set" / f"{split}.parquet" / "part-00000-ab12.snappy.parquet", rows)
+        (tmp_path / "set" / f"{split}.parquet" / "_SUCCESS").write_text("")
+    assert questions(make(tmp_path, train="set", holdout="set")) == ASKED
+    (tmp_path / "set" / "train.parquet" / "part-00000-ab12.snappy.parquet").unlink()
+    with pytest.raises(EnvironmentFault, match=r"train: the folder set/train\.parquet holds no table"):
+        make(tmp_path, train="set")
+
+
 def test_an_absolute_path_and_one_below_the_home_folder_are_taken_as_they_are(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "a.jsonl", FLAT)
     monkeypatch.setenv("HOME", str(tmp_path))
