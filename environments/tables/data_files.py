@@ -31,7 +31,14 @@ PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 DESCRIPTIONS = {SAVED, SAVED_SPLITS, "dataset_info.json", "dataset_infos.json", "config.json"}
 NAMED = 6  # files of a folder that are named
 DEPTH, SEARCHED = 4, 1000  # of folders inside a folder that are looked through for rows, and how many
-LFS, GZIP = b"version https://git-lfs", b"\x1f\x8b"  # what files begin with
+LFS, ZIP = b"version https://git-lfs", b"PK\3\4"  # what files begin with
+# What packs a single file: the same, its name, its suffix, and what unpacks it.
+PACKERS = (
+    (re.compile(rb"\x1f\x8b"), "gzip", ".gz", "gunzip"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "bzip2", ".bz2", "bunzip2"),
+    (re.compile(rb"\xfd7zXZ\0"), "xz", ".xz", "unxz"),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "zstd", ".zst", "unzstd"),
+)
 HEAD = 2**16  # bytes of a text file by which it is known
 
 
@@ -85,10 +92,15 @@ def _opened(path: Path, name: str) -> RowFile:
     start = head.removeprefix(BOM).lstrip()
     if start.startswith(LFS):
         raise EnvironmentFault(f"{name} is a pointer of Git LFS, not the file itself: run `git lfs pull`")
-    if start.startswith(GZIP):
-        packed, quoted = path.suffix.lower() == ".gz", shlex.quote(name)
-        command = f"gunzip -k {quoted}" if packed else f"mv {quoted} {quoted}.gz && gunzip {quoted}.gz"
-        raise EnvironmentFault(f"{name} is packed by gzip: unpack it (`{command}`)")
+    for mark, packer, suffix, unpack in PACKERS:
+        if mark.match(start):
+            packed, quoted = path.suffix.lower() == suffix, shlex.quote(name)
+            command = (
+                f"{unpack} -k {quoted}" if packed else f"mv {quoted} {quoted}{suffix} && {unpack} {quoted}{suffix}"
+            )
+            raise EnvironmentFault(f"{name} is packed by {packer}: unpack it (`{command}`)")
+    if start.startswith(ZIP):
+        raise EnvironmentFault(f"{name} is a zip archive, as tables of Excel are: unpack it, or save the table as CSV")
     format_ = FORMATS.get(path.suffix.lower())
     if format_ is None or issubclass(format_, TextRows):
         _require_text(head, name, format_ or (JsonLines if start[:1] in (b"{", b"[") else None))
@@ -103,9 +115,11 @@ def _opened(path: Path, name: str) -> RowFile:
 def _require_text(head: bytes, name: str, format_: type[RowFile] | None) -> None:
     """Refuse a file that begins as no rows of text do: another encoding, line ends of CR alone, JSON in one piece."""
     quoted = shlex.quote(name)
-    is_wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or (format_ is not None and b"\0" in head[:2])
+    is_marked = head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff"))  # with the order of its bytes
+    is_wide = is_marked or (format_ is not None and b"\0" in head[:2])
     if is_wide and head.strip(b"\0"):
         encoding = "UTF-32" if b"\0\0" in head[:4] else "UTF-16"
+        encoding += "" if is_marked else "BE" if head.startswith(b"\0") else "LE"
         command = f"iconv -f {encoding} -t UTF-8 {quoted} > {beside(name, 'utf8')}"
         raise EnvironmentFault(f"{name} is {encoding}: save it as UTF-8 (`{command}`)")
     if format_ is not None and b"\n" not in head and b"\r" in head.strip():

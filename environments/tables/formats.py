@@ -65,7 +65,10 @@ class TextRows(RowFile):
 
     def _no_utf8(self, error: UnicodeDecodeError) -> InvalidRow:
         command = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(self.name)} > {beside(self.name, 'utf8')}"
-        return InvalidRow(NO_UTF8, f"{error.reason} at byte {error.start + 1}; is it Windows-1252? Then `{command}`")
+        return InvalidRow(
+            NO_UTF8,
+            f"{error.reason} at byte {error.start + 1}; is it Windows-1252? Then `{command}`; if Chinese, GB18030",
+        )
 
     def row(self, number: int) -> Row:
         return self._parse(self._read(int(self._starts[number]), int(self._starts[number + 1])))

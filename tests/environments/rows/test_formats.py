@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import bz2
 import csv
 import json
+import lzma
 import os
 import re
 import sys
@@ -345,6 +347,15 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
         ("a.arrow", b"\xff\xff\xff\xff", "a.arrow cannot be read: .*"),
         ("a.jsonl.gz", b"\x1f\x8b", "a.jsonl.gz is packed by gzip: unpack it .`gunzip -k a.jsonl.gz`"),
         ("a b.jsonl", b"\x1f\x8b", "unpack it .`mv 'a b.jsonl' 'a b.jsonl'.gz && gunzip 'a b.jsonl'.gz`"),
+        ("a.jsonl.bz2", bz2.compress(b"{}"), "a.jsonl.bz2 is packed by bzip2: unpack it .`bunzip2 -k a.jsonl.bz2`"),
+        ("a.jsonl", bz2.compress(b"{}"), "packed by bzip2: unpack it .`mv a.jsonl a.jsonl.bz2 && bunzip2 a.jsonl.bz2`"),
+        ("a.csv", lzma.compress(b"a"), "a.csv is packed by xz: unpack it .`mv a.csv a.csv.xz && unxz a.csv.xz`"),
+        ("a.csv", b"\x28\xb5\x2f\xfd", "a.csv is packed by zstd"),
+        (
+            "a.csv",
+            b"PK\3\4\x14\0",
+            "a.csv is a zip archive, as tables of Excel are: unpack it, or save the table as CSV",
+        ),
         ("a.txt", b"hello", "a.txt is no table.*expected one of .parquet, .jsonl.*unpacked"),
         ("a.jsonl", b"", "its files hold no rows: a.jsonl"),
         ("a.jsonl", b"\n \n", "its files hold no rows: a.jsonl"),
@@ -356,7 +367,10 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
         ("a.csv", b"question,answer\r1,2\r3,4\r", "a.csv ends its lines by CR alone.*write LF.*tr '.r' '.n' < a.csv"),
         ("a.jsonl", b'{"question": "1"}\r{"question": "2"}', "a.jsonl ends its lines by CR alone"),
         ("a b.csv", "question\n1\n".encode("utf-16"), "a b.csv is UTF-16: save it as UTF-8 .`iconv -f UTF-16"),
-        ("a.jsonl", '{"question": "1"}'.encode("utf-16-be"), "a.jsonl is UTF-16: save it as UTF-8"),
+        ("a.jsonl", '{"question": "1"}'.encode("utf-16-be"), "a.jsonl is UTF-16BE: save it .*`iconv -f UTF-16BE -t"),
+        ("a.jsonl", '{"question": "1"}'.encode("utf-16-le"), "a.jsonl is UTF-16LE: save it .*`iconv -f UTF-16LE -t"),
+        ("a.csv", "question\n1\n".encode("utf-32-be"), "a.csv is UTF-32BE: save it as UTF-8"),
+        ("a.csv", b"\0\0\xfe\xff" + "question\n1\n".encode("utf-32-be"), "a.csv is UTF-32: save it as UTF-8"),
         ("a.json", '{"question": "1"}'.encode("utf-16"), "a.json is UTF-16: save it as UTF-8"),
         ("a.tsv", "question\tb\n1\t2\n".encode("utf-32"), "a.tsv is UTF-32: save it as UTF-8"),
         ("a.jsonl", b'[\n {"question": "1"},', "a.jsonl holds one JSON list.*jq -c '.*' a.jsonl > a.rows.jsonl"),
@@ -370,6 +384,7 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
             "its one row cannot be used:.*not valid UTF-8.*UTF-8 a.csv > a.utf8.csv`",
         ),
         ("a.jsonl", b'{"question": "\xe9"}\n', "its one row cannot be used:.*not valid UTF-8.*`iconv -f WINDOWS-1252"),
+        ("a.jsonl", '{"question": "问"}'.encode("gb18030"), "not valid UTF-8.*`; if Chinese, GB18030"),
         ("a.csv", b"sep=;\nquestion;answer\n1;2\n", "a.csv begins with Excel's line 'sep=;': delete that line"),
     ],
 )
