@@ -171,9 +171,13 @@ def _key_of_rows(row: Row) -> str | None:
     for key in HOLDERS & row.keys():  # a row may have a list under another: of options, of turns
         value = row[key]
         are_rows = isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) and one for one in value)
-        if are_rows and not any("role" in one for one in value):
+        if are_rows and not _has_messages(value):
             return key
     return None
+
+
+def _has_messages(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(one, dict) and "role" in one for one in value)
 
 
 def _layout(row: Row) -> str | None:
@@ -185,6 +189,8 @@ def _layout(row: Row) -> str | None:
         return "table"
     if all(isinstance(one, dict) and [*one] == [*values[0]] for one in values) and values and values[0]:
         return "columns" if all(key.isdecimal() for key in values[0]) else None
+    if any(map(_has_messages, values)):  # a conversation: a column of them would hold lists
+        return None
     lengths = {len(one) if isinstance(one, list) else 0 for one in values}
     return "columns" if len(values) > 1 and len(lengths) == 1 and min(lengths) > 1 else None
 

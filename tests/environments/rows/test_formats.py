@@ -425,6 +425,11 @@ def test_one_row_whose_values_are_lists_of_several_lengths_is_a_row(tmp_path):
     assert questions(made(tmp_path, [row])) == ["1?"]
 
 
+def test_one_row_with_as_many_messages_as_answers_is_a_row(tmp_path):
+    row = {"question": [{"role": role, "content": "1?"} for role in ("system", "user")], "answer": ["1", "2"]}
+    assert questions(made(tmp_path, [row])) == ["1?"]
+
+
 def test_one_row_with_a_list_of_options_is_a_row(tmp_path):
     row = {"question": "1?", "answer": "1", "options": [{"text": "a"}, {"text": "b"}]}
     assert questions(made(tmp_path, [row])) == ["1?"]
