@@ -19,7 +19,7 @@ from environments.leaks.texts import Hashes, Text, TextReader, Views, jaccard
 from environments.pools import belongs, make_task
 
 MOST = 20_000  # tasks of a category to train on, and as many held out
-MOST_IN_ALL = 200_000
+MOST_IN_ALL = 200_000  # on each side
 ENDLESS = 1_000  # tasks of a category that never ends
 REPORT_EVERY = 500  # tasks
 MOST_CHARACTERS = 2_000  # of a text that is shown
