@@ -42,6 +42,7 @@ MASS_TOLERANCE = 1e-6  # a nucleus is full this far below its mass: sums of floa
 LARGE_VOCABULARY = 4096  # from here on arrays as wide as the vocabulary are what memory and time go to
 FILTERED_OUT = -1e4  # log-prob of a token that the filter took out (Lp-Reg, arXiv 2510.03222)
 FILTER_TOLERANCE = 1e-5  # nats below the filter's threshold that still pass: log-probs round
+OTHER_HEADS = ("classifier", "summary")  # how options begin of heads that a causal language model does not have
 
 
 @dataclass(frozen=True)
@@ -229,16 +230,25 @@ def evaluating(model: Any) -> Iterator[None]:
             module.training = True
 
 
-def can_recompute(model: Any) -> bool:
-    """Whether the library recomputes this model's layers, to the same result."""
-    has_layers = any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
-    return has_layers and _dropout(model) is None
+def why_layers_are_kept(model: Any) -> str | None:
+    """Say why the library does not recompute this model's layers to the same result; None: it does."""
+    if not _recomputable_layers(model):
+        return "has no layers that the library can recompute"
+    if (key := _dropout(model)) is not None:
+        return f"has dropout ({key}); set it to 0 in config.json"
+    return None
+
+
+def _recomputable_layers(model: Any) -> list[GradientCheckpointingLayer]:
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _dropout(model: Any) -> str | None:
     """Name an option of a model that switches dropout on; None: there is none."""
-    options = model.config.to_dict().items()
-    return next((key for key, own in options if "drop" in key and type(own) in (int, float) and own > 0), None)
+    for key, own in model.config.to_dict().items():
+        if "drop" in key and not key.startswith(OTHER_HEADS) and type(own) in (int, float) and own > 0:
+            return str(key)
+    return None
 
 
 @contextmanager
@@ -248,11 +258,9 @@ def recomputing_layers(model: Any, name: str) -> Iterator[None]:
     The library recomputes only layers in training mode, so these are switched on, and what is inside them stays in eval
     mode. A model with dropout is refused: log-probs would no longer be the sampler's.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
-        raise PolicyError(f"activation_checkpointing: {name} has no layers that the library can recompute")
-    if (key := _dropout(model)) is not None:
-        raise PolicyError(f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json")
+    if (why := why_layers_are_kept(model)) is not None:
+        raise PolicyError(f"activation_checkpointing: {name} {why}")
+    layers = _recomputable_layers(model)
     redone = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     for layer in layers:
         layer.gradient_checkpointing, layer.training, layer._gradient_checkpointing_func = True, True, redone

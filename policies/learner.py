@@ -30,7 +30,7 @@ from torch import Tensor
 
 from policies.config import LearnerConfig
 from policies.errors import PolicyError
-from policies.forward import EntropyMode, Reduction, Scored, can_recompute
+from policies.forward import EntropyMode, Reduction, Scored, why_layers_are_kept
 from policies.gradients import weigh_components
 from policies.hardware import deterministic_kernels, free_cached_memory
 from policies.learning_rate import Span, fall, rise
@@ -284,7 +284,7 @@ class Learner:
         self.is_deterministic = policy.nondeterministic_operation is None  # before its model is sharded
         recomputes = config.recomputes_layers(policy.num_parameters)
         if config.activation_checkpointing is None:
-            recomputes = recomputes and can_recompute(policy.model)
+            recomputes = recomputes and why_layers_are_kept(policy.model) is None
         self.passes = ForwardPasses(policy, temperature, config.micro_tokens, recomputes)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
         self.update_passes = self.passes  # what updates are made with

@@ -164,7 +164,7 @@ def _steps(case: Case) -> Iterator[list[Change]]:
     """Name settings that take less, those that cost least first; of each what it can be, the mildest first."""
     spec = case.spec
     sampler: Any = spec.sampler  # the options of its engine
-    if not case.recomputes_layers:
+    if not case.recomputes_layers and case.memory.layers_kept is None:
         yield [Change.of("learner.activation_checkpointing", True)]
     if (spec.learner.micro_tokens or 0) > SMALL_MICRO_TOKENS:
         yield [Change.of("learner.micro_tokens", SMALL_MICRO_TOKENS)]

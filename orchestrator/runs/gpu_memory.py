@@ -91,7 +91,8 @@ class Case:
     @property
     def recomputes_layers(self) -> bool:
         """Whether an update runs layers again."""
-        return self.spec.learner.recomputes_layers(self.memory.num_parameters)
+        is_asked = self.spec.learner.recomputes_layers(self.memory.num_parameters)
+        return is_asked and self.memory.layers_kept is None
 
     @property
     def rests(self) -> bool:

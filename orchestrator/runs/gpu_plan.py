@@ -16,6 +16,7 @@ from orchestrator.runs.gpu_memory import MOMENTS, Case, Gpu, GpuMemory
 from orchestrator.runs.gpu_rates import Rates
 from orchestrator.runs.host_memory import MOST_GPUS, HostMemory
 from orchestrator.spec import Spec
+from policies.errors import PolicyError
 from policies.models.description import ModelSize
 from store.sentences import percent, size_in_words
 
@@ -61,10 +62,12 @@ def plan_gpu(
     """Work out what a run takes of a GPU, and what to change if that is too much.
 
     `describe` works out the memory of a policy; `looking`: what is evaluated when; `prompts`: tokens of one, by
-    environment, none where that is not known.
+    environment, none where that is not known. `PolicyError`: layers are to be run again and cannot be.
     """
     longest = max(spec.budgets.tokens(one) for one in environments.values())
     case = Case(spec, describe(spec.policy), gpu, longest)
+    if spec.learner.activation_checkpointing and case.memory.layers_kept is not None:
+        raise PolicyError(f"activation_checkpointing: {spec.policy.model} {case.memory.layers_kept}")
     held, rates = GpuMemory.of(case), Rates.of(case, environments, looking, prompts)
     memory = case.memory
     size = ModelSize.of(

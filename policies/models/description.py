@@ -39,6 +39,7 @@ class ModelSize:
     optimizer_bytes: int  # of the saved optimiser state: two moments, and float32 copies of shorter weights
     num_adapted: int | None = None  # weights of the adapters; None: all weights learn
     experts: Experts | None = None  # None: every token meets all weights
+    layers_kept: str | None = None  # why no layer can be run again in a backward pass; None: they can
 
     @classmethod
     def of(
@@ -117,12 +118,15 @@ def describe_size(
 
     with explained(config), torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
-    num, own, experts = sum(parameter.numel() for parameter in model.parameters()), None, experts_of(model)
+    from policies.forward import why_layers_are_kept
+
+    num, own = sum(parameter.numel() for parameter in model.parameters()), None
     if config.adapter is not None:
         from policies import adapters
 
         own = adapters.num_weights(model, config.adapter, config.model)
-    return replace(ModelSize.of(num, width_of(model.config), config, own, saves_base=saves_base), experts=experts)
+    size = ModelSize.of(num, width_of(model.config), config, own, saves_base=saves_base)
+    return replace(size, experts=experts_of(model), layers_kept=why_layers_are_kept(model))
 
 
 def _num_weights(config: PolicyConfig, vocabulary_size: int) -> int:

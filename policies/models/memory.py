@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,7 @@ class ModelMemory:
     cache_bytes: int  # of keys and values, a token, in all layers
     num_adapted: int | None = None  # float32 weights of adapters, which alone learn; None: all weights do
     experts: Experts | None = None  # None: every token meets all weights
+    layers_kept: str | None = None  # why no layer can be run again in a backward pass; None: they can
 
     @classmethod
     def of(
@@ -188,7 +189,8 @@ def describe_memory(config: PolicyConfig, sample: VocabularySample | None = None
         architecture = load_architecture(config)
     size = describe_size(config, sample)
     dtype = getattr(torch, config.dtype)
-    return ModelMemory.of(architecture, size.num_parameters, dtype, size.num_adapted, size.experts)
+    memory = ModelMemory.of(architecture, size.num_parameters, dtype, size.num_adapted, size.experts)
+    return replace(memory, layers_kept=size.layers_kept)
 
 
 def _layer_bytes(text: Any, head: int, dtype: torch.dtype) -> float:

@@ -15,6 +15,7 @@ from policies import config as policy_config
 from policies import learner as learner_module
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
+from policies.forward import why_layers_are_kept
 from policies.learner import Learner, UpdateReport
 from policies.micro_batches import ForwardPasses
 from policies.objectives.config import ObjectiveConfig
@@ -288,7 +289,7 @@ def test_layers_of_large_policies_are_recomputed_unless_told_not_to(monkeypatch:
     monkeypatch.setattr(policy_config, "RECOMPUTED_FROM", 1000)
     assert recomputes()
     assert not recomputes(activation_checkpointing=False)
-    monkeypatch.setattr(learner_module, "can_recompute", lambda model: False)
+    monkeypatch.setattr(learner_module, "why_layers_are_kept", lambda model: "has no layers")
     assert not recomputes(), "where the library cannot"
 
 
@@ -297,6 +298,13 @@ def test_recomputing_layers_of_a_model_with_dropout_is_refused() -> None:
     learner.policy.model.config.attention_dropout = 0.1
     with pytest.raises(PolicyError, match=r"tiny has dropout \(attention_dropout\)"):
         learner.update(batch_for(learner), Surrogate())
+
+
+def test_dropout_of_heads_that_a_policy_does_not_have_keeps_no_layers() -> None:
+    """Every GPT-NeoX has `classifier_dropout: 0.1`, every GPT-J `summary_first_dropout: 0.1`."""
+    model = random_policy().model
+    model.config.classifier_dropout = model.config.summary_first_dropout = 0.1
+    assert why_layers_are_kept(model) is None
 
 
 @pytest.mark.parametrize(

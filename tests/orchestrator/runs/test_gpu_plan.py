@@ -11,7 +11,7 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from transformers import LlamaConfig, MixtralConfig, Qwen2Config
+from transformers import GPT2Config, LlamaConfig, MixtralConfig, Qwen2Config
 
 from benchmarks.memory import SHAPES, architecture, layout_table, table
 from environments import Environment
@@ -25,6 +25,7 @@ from orchestrator.runs.gpu_rates import StageTime
 from orchestrator.runs.host_memory import GOING_ON, HostPart
 from orchestrator.spec import Spec, load_spec
 from policies.config import PolicyConfig
+from policies.errors import PolicyError
 from policies.models.memory import ModelMemory, describe_memory
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from store.sentences import percent
@@ -103,6 +104,23 @@ def test_layers_are_run_again_before_anything_is_given_up(shapes: Path) -> None:
     (proposal,) = plan.proposals
     assert said(proposal) == ["`learner.activation_checkpointing: true`"]
     assert proposal.peak == planned(large(shapes, sampler=SERVERS)).held.peak
+
+
+def test_layers_that_cannot_be_run_again_are_kept(tmp_path: Path) -> None:
+    GPT2Config(n_embd=1600, n_layer=48, n_head=25).save_pretrained(tmp_path / "gpt2-xl")
+    build_tokenizer(VocabularySample({}), False).save_pretrained(tmp_path / "gpt2-xl")
+    given = large(tmp_path, "gpt2-xl", sampler=SERVERS, learner={"activation_checkpointing": None})
+    plan = planned(given, "a100-40")
+    memory = described(PolicyConfig.model_validate(given["policy"]))
+    kept = memory.activations(16_384, recomputes=False)
+    assert memory.num_parameters > 1e9
+    assert Part("activations of 16,384 tokens", kept, ("update",)) in plan.held.parts
+    assert plan.rates.update_tokens_s == pytest.approx(0.4 * 312e12 / (6 * memory.num_parameters))
+    assert plan.proposals
+    assert not any("activation_checkpointing" in line for proposal in plan.proposals for line in said(proposal))
+    asked = large(tmp_path, "gpt2-xl", sampler=SERVERS)
+    with pytest.raises(PolicyError, match=r"activation_checkpointing: .*gpt2-xl has dropout \(resid_pdrop\)"):
+        planned(asked)
 
 
 def test_what_playing_and_updating_each_take_too_much_of_is_all_changed(shapes: Path) -> None:
