@@ -122,7 +122,7 @@ def layout(
         }
     )
     memory: ModelMemory = described(spec.policy)
-    return GpuMemory.of(Case(spec, memory, GPUS["h100"], ANSWER_TOKENS))
+    return GpuMemory.of(Case(spec, memory, GPUS["h100"], ANSWER_TOKENS, {"book": ANSWER_TOKENS}))
 
 
 if __name__ == "__main__":

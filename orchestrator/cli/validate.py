@@ -131,7 +131,7 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
 
     from orchestrator.rollout.task_supply import PromptLimits
     from orchestrator.runs.environments import build_environments, tokenizer_sample
-    from orchestrator.runs.first_prompts import prompt_lengths
+    from orchestrator.runs.first_prompts import PromptLengths, prompt_lengths
     from orchestrator.runs.gpu_memory import GPUS, Gpu, gpu_named
     from orchestrator.runs.gpu_plan import plan_gpu
     from policies.models.description import load_prompt_reader
@@ -145,7 +145,7 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
         gpu = gpu_named(name or "h100")
     _, environments = build_environments(spec)
     sample = tokenizer_sample(spec.policy, environments)
-    reader, prompts = load_prompt_reader(spec.policy, sample, is_needed=False), dict[str, float]()
+    reader, prompts = load_prompt_reader(spec.policy, sample, is_needed=False), dict[str, PromptLengths]()
     if reader is not None:
         limits = PromptLimits(reader.encoder, reader.context, environments, spec.budgets).limits
         prompts = prompt_lengths(environments, reader.encoder, limits)

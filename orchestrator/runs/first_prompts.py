@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from statistics import fmean
 
 from environments import Environment, Message, make_task
@@ -18,6 +19,14 @@ from policies.tool_prompts import PROBE
 
 LOOKED_AT = 64  # tasks of an environment whose tasks are at hand; of one that makes them, one a category
 LONGEST_S = 10.0  # for one task: a batch of them would take minutes
+
+
+@dataclass(frozen=True)
+class PromptLengths:
+    """Tokens of an environment's first prompts."""
+
+    mean: float
+    longest: int
 
 
 def require_quick(environments: Mapping[str, Environment]) -> None:
@@ -65,14 +74,14 @@ def require_readable(environments: Mapping[str, Environment], encoder: Encoder) 
 
 def prompt_lengths(
     environments: Mapping[str, Environment], encoder: Encoder, limits: Mapping[str, int | None]
-) -> dict[str, float]:
-    """Give the mean tokens of each environment's first prompts, without those above its limit, which no run reads."""
-    means = {}
+) -> dict[str, PromptLengths]:
+    """Measure each environment's first prompts, without those above its limit, which no run reads."""
+    found = {}
     for name, environment in environments.items():
         limit, lengths = limits[name], _readable_lengths(environment, encoder)
         if read := [length for length in lengths if limit is None or length <= limit]:
-            means[name] = fmean(read)
-    return means
+            found[name] = PromptLengths(fmean(read), max(read))
+    return found
 
 
 def _readable_lengths(environment: Environment, encoder: Encoder) -> Iterator[int]:

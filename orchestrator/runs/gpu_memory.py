@@ -77,6 +77,7 @@ class Case:
     memory: ModelMemory
     gpu: Gpu
     longest: int  # tokens of the longest answer, at most
+    row_tokens: Mapping[str, int]  # tokens of the longest prompt and its answer, by environment
 
     @property
     def kind(self) -> str:
@@ -86,7 +87,12 @@ class Case:
     @property
     def num_tokens(self) -> int:
         """Of a forward pass of the learner: a row is never cut, however few `micro_tokens` are."""
-        return max(self.spec.learner.micro_tokens or 1, self.longest)
+        return max(self.spec.learner.micro_tokens or 1, self.longest_row)
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of a prompt and its answer, at most."""
+        return max(self.row_tokens.values())
 
     @property
     def recomputes_layers(self) -> bool:
@@ -107,7 +113,7 @@ class Case:
     @property
     def engine_bytes(self) -> int:
         """What an engine of vLLM takes at least: its weights, and keys and values of one row."""
-        return self.engine_weights + self.memory.cache(self.longest)
+        return self.engine_weights + self.memory.cache(self.longest_row)
 
     @property
     def num_servers(self) -> int | None:

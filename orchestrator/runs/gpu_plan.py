@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from environments import Environment
 from orchestrator.measurements.budget import LookingPlan
+from orchestrator.rollout.task_supply import most_tokens
+from orchestrator.runs.first_prompts import PromptLengths
 from orchestrator.runs.gpu_changes import MOST_RANKS, Describe, Proposal, proposals
 from orchestrator.runs.gpu_memory import MOMENTS, Case, Gpu, GpuMemory
 from orchestrator.runs.gpu_rates import Rates
@@ -18,7 +20,7 @@ from orchestrator.runs.host_memory import MOST_GPUS, HostMemory
 from orchestrator.spec import Spec
 from policies.errors import PolicyError
 from policies.models.description import ModelSize
-from store.sentences import percent, size_in_words
+from store.sentences import listed, percent, size_in_words
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,16 @@ def plan_gpu(
     describe: Describe,
     gpu: Gpu,
     looking: LookingPlan,
-    prompts: Mapping[str, float],
+    prompts: Mapping[str, PromptLengths],
 ) -> GpuPlan:
     """Work out what a run takes of a GPU, and what to change if that is too much.
 
-    `describe` works out the memory of a policy; `looking`: what is evaluated when; `prompts`: tokens of one, by
-    environment, none where that is not known. `PolicyError`: layers are to be run again and cannot be.
+    `describe` works out the memory of a policy; `looking`: what is evaluated when; `prompts`: how long they are,
+    by environment, none where that is not known. `PolicyError`: layers are to be run again and cannot be.
     """
     longest = max(spec.budgets.tokens(one) for one in environments.values())
-    case = Case(spec, describe(spec.policy), gpu, longest)
+    rows = _longest_rows(spec, environments, prompts)
+    case = Case(spec, describe(spec.policy), gpu, longest, rows)
     if spec.learner.activation_checkpointing and case.memory.layers_kept is not None:
         raise PolicyError(f"activation_checkpointing: {spec.policy.model} {case.memory.layers_kept}")
     held, rates = GpuMemory.of(case), Rates.of(case, environments, looking, prompts)
@@ -78,8 +81,33 @@ def plan_gpu(
         HostMemory.of(spec, size),
         rates,
         () if held.fits else proposals(case, describe),
-        (*_notes(case, held), *_time_notes(case, rates)),
+        (*_notes(case, held), *_row_notes(environments, prompts), *_time_notes(case, rates)),
     )
+
+
+def _longest_rows(
+    spec: Spec, environments: Mapping[str, Environment], prompts: Mapping[str, PromptLengths]
+) -> dict[str, int]:
+    """Give the tokens of the longest prompt and its answer, by environment; of unknown ones what they may have."""
+    return {
+        name: spec.budgets.tokens(one)
+        + (prompts[name].longest if name in prompts else most_tokens(one, spec.budgets, None) or 0)
+        for name, one in environments.items()
+    }
+
+
+def _row_notes(environments: Mapping[str, Environment], prompts: Mapping[str, PromptLengths]) -> Iterator[str]:
+    """Say what rows have that is not counted."""
+    if unknown := [name for name in environments if name not in prompts]:
+        yield (
+            f"how long prompts are is not known without the policy's tokenizer ({listed(unknown)}): updates are timed "
+            "without them, and rows have what `max_prompt_tokens` allows them, else none"
+        )
+    if several := [name for name, one in environments.items() if not one.has_single_turns]:
+        yield (
+            f"what environments reply between turns is not in rows ({listed(several)}): these may be longer, up to the "
+            "policy's context"
+        )
 
 
 def _notes(case: Case, held: GpuMemory) -> Iterator[str]:
@@ -123,8 +151,6 @@ def _time_notes(case: Case, rates: Rates) -> Iterator[str]:
             f"a token meets {percent(experts.share or 0)} of the experts' weights: an update reckons with these, "
             "playing with what its rows meet together, where each picks evenly and for itself"
         )
-    if rates.stage.prompt_tokens is None:
-        yield "how long prompts are is not known without the policy's tokenizer: updates are timed without them"
     if case.spec.measure.of:
         yield "what `measure` looks at takes time of its own, which is not in the stage's"
 

@@ -14,6 +14,7 @@ from statistics import fmean
 from environments import Environment
 from orchestrator.measurements.budget import LookingPlan, known_order, sample_lengths
 from orchestrator.runs.environments import trainable
+from orchestrator.runs.first_prompts import PromptLengths
 from orchestrator.runs.gpu_memory import Case
 from store.sentences import duration, num, percent, short
 
@@ -65,16 +66,20 @@ class Rates:
 
     @classmethod
     def of(
-        cls, case: Case, environments: Mapping[str, Environment], looking: LookingPlan, prompts: Mapping[str, float]
+        cls,
+        case: Case,
+        environments: Mapping[str, Environment],
+        looking: LookingPlan,
+        prompts: Mapping[str, PromptLengths],
     ) -> Rates:
-        """Work them out; `prompts`: tokens of one, by environment, as far as that is known."""
+        """Work them out; `prompts`: how long they are, by environment, as far as that is known."""
         if case.memory.num_parameters < SMALL_POLICY:
             return cls(unknown="with so small a policy a GPU waits for the host")
         if case.memory.experts is not None and case.memory.experts.share is None:
             return cls(unknown="how many of its experts a token meets is not in the model's configuration")
         spec, names = case.spec, list(trainable(environments))
         stages = [
-            _stage(case, environments, looking, name, prompts.get(name))
+            _stage(case, environments, looking, name, prompts[name].mean if name in prompts else None)
             for name in dict.fromkeys(known_order(spec, names) or names)
         ]
         return cls(

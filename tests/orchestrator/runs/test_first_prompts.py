@@ -12,6 +12,7 @@ from environments import Category, Environment, Task
 from orchestrator.errors import UserError
 from orchestrator.os_signals import OutOfTime, within
 from orchestrator.runs import first_prompts
+from orchestrator.runs.first_prompts import PromptLengths
 from policies.encoder import Encoder
 from policies.models.tiny_tokenizer import VocabularySample, build_tokenizer
 from tests.environments.rows.making import made
@@ -50,13 +51,14 @@ def test_tasks_that_are_at_hand_are_not_waited_for() -> None:
     first_prompts.require_quick({"slow": Slow(4)})
 
 
-def test_how_long_prompts_are_is_a_mean_of_those_that_are_read(tmp_path: Path) -> None:
+def test_how_long_prompts_are_is_told_of_those_that_are_read(tmp_path: Path) -> None:
     encoder = Encoder(build_tokenizer(VocabularySample({})), "chat")  # a token is a byte
     lengths = {n: len(encoder.encode([{"role": "user", "content": n * "x"}])) for n in (10, 20, 300)}
     environment = made(tmp_path, [{"question": n * "x", "answer": "1"} for n in lengths])
     environments = {"rows": environment}
-    assert first_prompts.prompt_lengths(environments, encoder, {"rows": None}) == {"rows": sum(lengths.values()) / 3}
-    short = (lengths[10] + lengths[20]) / 2
+    every = PromptLengths(sum(lengths.values()) / 3, lengths[300])
+    assert first_prompts.prompt_lengths(environments, encoder, {"rows": None}) == {"rows": every}
+    short = PromptLengths((lengths[10] + lengths[20]) / 2, lengths[20])
     assert first_prompts.prompt_lengths(environments, encoder, {"rows": 100}) == {"rows": short}
     assert first_prompts.prompt_lengths(environments, encoder, {"rows": 5}) == {}
 

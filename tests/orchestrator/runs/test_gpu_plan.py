@@ -18,6 +18,7 @@ from environments import Environment
 from orchestrator.errors import UserError
 from orchestrator.measurements.budget import plan_looking, sample_lengths
 from orchestrator.runs.environments import build_environments, trainable
+from orchestrator.runs.first_prompts import PromptLengths
 from orchestrator.runs.gpu_changes import Describe, Proposal
 from orchestrator.runs.gpu_memory import GPUS, Part, gpu_named
 from orchestrator.runs.gpu_plan import GpuPlan, plan_gpu
@@ -72,7 +73,8 @@ def planned(raw: dict[str, Any], gpu: str = "h100", describe: Describe = describ
     names, num = list(trainable(environments)), spec.evaluate.items
     num_tasks = {name: num * len(one.categories) for name, one in environments.items()}
     looking = plan_looking(spec, num_tasks, sample_lengths(spec, environments, names), names)
-    return plan_gpu(spec, environments, describe, GPUS[gpu], looking, prompts)
+    lengths = {name: PromptLengths(num, int(num)) for name, num in prompts.items()}
+    return plan_gpu(spec, environments, describe, GPUS[gpu], looking, lengths)
 
 
 def stage_of(plan: GpuPlan) -> StageTime:
@@ -203,6 +205,29 @@ def fits_somehow(raw: dict[str, Any], gpu: str, ranks: int) -> bool:
 def test_a_row_is_fed_whole_however_few_tokens_a_forward_pass_is_to_have(shapes: Path) -> None:
     spec = large(shapes, sampler={**SERVERS, "max_tokens": 32_768})
     assert "activations of 32,768 tokens" in [part.name for part in planned(spec).held.parts]
+
+
+def test_a_row_has_a_prompt_and_an_answer(shapes: Path) -> None:
+    """What a learner feeds at once, and an engine needs room for, is the longest prompt with its answer."""
+    given = large(shapes, sampler={"type": "vllm", "max_tokens": 1000}, learner={"micro_tokens": 1024})
+    given["environments"] = {"noise": given["environments"]["noise"]}
+    memory = described(PolicyConfig.model_validate(given["policy"]))
+    plan = planned(given, noise=8000.0)
+    assert "activations of 9,000 tokens" in [part.name for part in plan.held.parts]
+    given["sampler"]["gpu_memory_utilization"] = (memory.weights + memory.cache(5000)) / H100.num_bytes
+    assert "its weights and one row take" in planned(given, noise=8000.0).held.lacking
+    assert not planned(given, noise=3000.0).held.lacking
+    unknown = planned({**given, "sampler": {**given["sampler"], "max_prompt_tokens": 7000}})
+    assert "activations of 8,000 tokens" in [part.name for part in unknown.held.parts]
+    assert any("rows have what `max_prompt_tokens` allows them" in note for note in unknown.notes)
+
+
+def test_replies_of_environments_are_said_to_be_left_out(shapes: Path) -> None:
+    given = large(shapes)
+    (note,) = [note for note in planned(given).notes if "reply between turns" in note]
+    assert note.startswith("what environments reply between turns is not in rows (noise)")
+    given["environments"] = {"numbers": given["environments"]["numbers"]}
+    assert not any("reply between turns" in note for note in planned(given).notes)
 
 
 def test_an_engine_whose_share_does_not_hold_its_weights_cannot_start(shapes: Path) -> None:
