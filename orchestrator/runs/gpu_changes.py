@@ -169,7 +169,7 @@ def _steps(case: Case) -> Iterator[list[Change]]:
     if (spec.learner.micro_tokens or 0) > SMALL_MICRO_TOKENS:
         yield [Change.of("learner.micro_tokens", SMALL_MICRO_TOKENS)]
     if case.kind == "transformers":
-        if sampler.cache_tokens > SMALL_CACHE_TOKENS:
+        if sampler.cache_tokens > max(SMALL_CACHE_TOKENS, case.prompt_tokens):
             yield [Change.of("sampler.cache_tokens", SMALL_CACHE_TOKENS)]
         if sampler.ahead:
             yield [Change.of("sampler.ahead", 0)]

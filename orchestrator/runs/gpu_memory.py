@@ -95,6 +95,28 @@ class Case:
         return max(self.row_tokens.values())
 
     @property
+    def played_rows(self) -> int:
+        """Rows that the `transformers` sampler plays at once, at most."""
+        sampler: Any = self.spec.sampler
+        return max(sampler.rows, *self._rows_of_a_prompt.values())
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of which it has keys and values, at most."""
+        sampler: Any = self.spec.sampler
+        return max(sampler.cache_tokens, self.prompt_tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all rows of one prompt, at most: these are never played apart."""
+        return max(num * self.row_tokens[name] for name, num in self._rows_of_a_prompt.items())
+
+    @property
+    def _rows_of_a_prompt(self) -> dict[str, int]:
+        sizes = self.spec.group_sizes
+        return {name: max(sizes[name], self.spec.evaluate.samples) for name in self.row_tokens}
+
+    @property
     def recomputes_layers(self) -> bool:
         """Whether an update runs layers again."""
         is_asked = self.spec.learner.recomputes_layers(self.memory.num_parameters)
@@ -254,10 +276,10 @@ def _playing(case: Case) -> Iterator[Part]:
     if case.kind == "transformers":
         if sampler.ahead:
             yield Part("weights that play ahead", memory.weights)
-        yield Part(f"keys and values of {sampler.cache_tokens:,} tokens", memory.cache(sampler.cache_tokens), now)
+        yield Part(f"keys and values of {case.cached_tokens:,} tokens", memory.cache(case.cached_tokens), now)
         prefill = memory.reading(sampler.prefill_tokens)
         yield Part(f"prompts of {sampler.prefill_tokens:,} tokens being read", prefill, now)
-        yield Part("logits of the rows that play", memory.drawing(sampler.rows), now)
+        yield Part("logits of the rows that play", memory.drawing(case.played_rows), now)
 
 
 def _measuring(case: Case) -> Iterator[Part]:

@@ -34,8 +34,8 @@ class Config(SamplerOptions):
     """Most rows in one forward. Rows of equal prompts stay together, also when they are more than this."""
     cache_tokens: int = Field(default=262_144, ge=1)
     """Most keys and values held at once, in tokens: rows times (longest prompt + largest budget). A batch that needs
-    more is cut between prompts. A token costs layers x key-value heads x head dimension x 2 numbers: 12 KiB for
-    Qwen2.5-0.5B in bfloat16, 36 KiB for 3B."""
+    more is cut between prompts, never through the rows of one. A token costs layers x key-value heads x head dimension
+    x 2 numbers: 12 KiB for Qwen2.5-0.5B in bfloat16, 36 KiB for 3B."""
     prefill_tokens: int = Field(default=8192, ge=1)
     """Most tokens of prompts, padding included, read in one forward."""
 

@@ -207,6 +207,23 @@ def test_a_row_is_fed_whole_however_few_tokens_a_forward_pass_is_to_have(shapes:
     assert "activations of 32,768 tokens" in [part.name for part in planned(spec).held.parts]
 
 
+def test_rows_of_one_prompt_are_played_together_however_few_tokens_are_to_be_held(shapes: Path) -> None:
+    sampler = {"type": "transformers", "max_tokens": 16_000, "cache_tokens": 1_000_000, "rows": 16}
+    given = large(shapes, "0.5B", sampler=sampler, step={"groups": 4, "group_size": 128})
+    given["environments"] = {"noise": given["environments"]["noise"]}
+    memory = described(PolicyConfig.model_validate(given["policy"]))
+    plan = planned(given, "rtx4090", noise=384.0)
+    num_tokens, now = 128 * (16_000 + 384), ("play",)
+    assert Part(f"keys and values of {num_tokens:,} tokens", memory.cache(num_tokens), now) in plan.held.parts
+    assert Part("logits of the rows that play", memory.drawing(128), now) in plan.held.parts
+    assert not plan.fits
+    assert not any("cache_tokens" in line for proposal in plan.proposals for line in said(proposal))
+    evaluated = planned({**given, "step": {"groups": 4, "group_size": 4}, "evaluate": {"samples": 128}}, noise=384.0)
+    assert evaluated.held.taken("play") == planned(given, noise=384.0).held.taken("play")
+    few = planned({**given, "step": {"groups": 4, "group_size": 4}}, noise=384.0)
+    assert "keys and values of 1,000,000 tokens" in [part.name for part in few.held.parts]
+
+
 def test_a_row_has_a_prompt_and_an_answer(shapes: Path) -> None:
     """What a learner feeds at once, and an engine needs room for, is the longest prompt with its answer."""
     given = large(shapes, sampler={"type": "vllm", "max_tokens": 1000}, learner={"micro_tokens": 1024})
