@@ -276,6 +276,7 @@ def _playing(case: Case) -> Iterator[Part]:
     if case.kind == "transformers":
         if sampler.ahead:
             yield Part("weights that play ahead", memory.weights)
+            now = ("update", "play")  # a thread plays while the learner updates
         yield Part(f"keys and values of {case.cached_tokens:,} tokens", memory.cache(case.cached_tokens), now)
         prefill = memory.reading(sampler.prefill_tokens)
         yield Part(f"prompts of {sampler.prefill_tokens:,} tokens being read", prefill, now)

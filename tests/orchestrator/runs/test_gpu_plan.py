@@ -299,6 +299,15 @@ def test_copies_of_the_weights_are_counted(shapes: Path, changes: dict[str, Any]
     assert part not in [one.name for one in planned(large(shapes, "1.5B")).held.parts]
 
 
+def test_what_plays_ahead_is_there_while_the_learner_updates(shapes: Path) -> None:
+    ahead = planned(large(shapes, "1.5B", sampler={"type": "transformers", "ahead": 1})).held
+    alone = planned(large(shapes, "1.5B")).held
+    memory = described(PolicyConfig(model=str(shapes / "1.5B"), dtype="bfloat16"))
+    playing = memory.cache(262_144) + memory.reading(8192) + memory.drawing(256)
+    assert ahead.taken("update") == alone.taken("update") + memory.weights + playing
+    assert ahead.taken("measure") == alone.taken("measure") + memory.weights
+
+
 def test_rates_are_those_of_the_gpu(shapes: Path) -> None:
     vllm = {"type": "vllm", "max_tokens": 600}
     plan = planned(large(shapes, "1.5B", sampler=vllm, step={"groups": 32, "group_size": 8}))
