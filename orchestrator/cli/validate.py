@@ -132,15 +132,14 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
     from orchestrator.rollout.task_supply import PromptLimits
     from orchestrator.runs.environments import build_environments, tokenizer_sample
     from orchestrator.runs.first_prompts import PromptLengths, prompt_lengths
-    from orchestrator.runs.gpu_memory import GPUS, Gpu, gpu_named
+    from orchestrator.runs.gpu_memory import gpu_here, gpu_named
     from orchestrator.runs.gpu_plan import plan_gpu
     from policies.models.description import load_prompt_reader
     from policies.models.memory import describe_memory
 
     if name is None and torch.cuda.is_available():
         here = torch.cuda.get_device_properties(0)
-        like = min(GPUS.values(), key=lambda one: abs(one.num_bytes - here.total_memory))
-        gpu = Gpu(here.name, here.total_memory, like.flops, like.bandwidth)
+        gpu = gpu_here(here.name, here.total_memory)
     else:
         gpu = gpu_named(name or "h100")
     _, environments = build_environments(spec)

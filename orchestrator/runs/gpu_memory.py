@@ -5,6 +5,7 @@ Counted from the policy's configuration (policies/models/memory.py) and the spec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,17 +31,19 @@ BUT_UPDATES = tuple(one for one in MOMENTS if one != "update")
 
 CONTEXT_BYTES = 600_000_000  # of CUDA and its libraries, before any tensor
 USABLE = 0.95  # of a GPU's memory: blocks of an allocator leave gaps
+SAME_MEMORY = 0.05  # of a maker's figure: so much less may be told of a GPU that is here; a part of one has far less
 COPYING = ("supervised", "random_labels", "rl")  # probes that train a copy
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as its maker describes it."""
+    """A GPU as its maker describes it, or one that is here."""
 
     name: str
     num_bytes: int
-    flops: float  # a second, dense, bfloat16
-    bandwidth: float  # of its memory, bytes a second
+    flops: float = 0.0  # a second, dense, bfloat16; 0: not known
+    bandwidth: float = 0.0  # of its memory, bytes a second; 0: not known
+    rates_of: str = ""  # the GPU whose rates these are, where that is said by another name
 
     @property
     def usable(self) -> float:
@@ -67,6 +70,15 @@ def gpu_named(name: str) -> Gpu:
     if (found := GPUS.get(name.lower())) is None:
         raise UserError(f"--gpu {name}: not known. There are {', '.join(GPUS)}")
     return found
+
+
+def gpu_here(name: str, num_bytes: int) -> Gpu:
+    """Describe a GPU that is here, which the driver names so; its rates are known where name and memory are."""
+    words = set(re.split(r"\W+", name.lower().replace("rtx ", "rtx")))
+    for gpu in GPUS.values():
+        if gpu.name.partition("-")[0] in words and abs(gpu.num_bytes - num_bytes) < SAME_MEMORY * gpu.num_bytes:
+            return Gpu(name, num_bytes, gpu.flops, gpu.bandwidth, gpu.name)
+    return Gpu(name, num_bytes)
 
 
 @dataclass(frozen=True)

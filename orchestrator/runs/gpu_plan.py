@@ -139,6 +139,8 @@ def _time_notes(case: Case, rates: Rates) -> Iterator[str]:
         yield "how fast the `transformers` sampler plays on a GPU is not known: kernels are launched one by one"
     if rates.stage is None:
         return
+    if case.gpu.rates_of:
+        yield f"rates are those of a GPU that `--gpu {case.gpu.rates_of}` names"
     ranks, micro_batches = case.spec.resources.ranks, max(1, math.ceil(rates.stage.micro_batches))
     if ranks > micro_batches:
         yield (

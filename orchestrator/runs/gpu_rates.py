@@ -75,6 +75,8 @@ class Rates:
         """Work them out; `prompts`: how long they are, by environment, as far as that is known."""
         if case.memory.num_parameters < SMALL_POLICY:
             return cls(unknown="with so small a policy a GPU waits for the host")
+        if not case.gpu.flops:
+            return cls(unknown=f"what this GPU, {case.gpu.name}, computes a second is not known here")
         if case.memory.experts is not None and case.memory.experts.share is None:
             return cls(unknown="how many of its experts a token meets is not in the model's configuration")
         spec, names = case.spec, list(trainable(environments))

@@ -20,7 +20,7 @@ from orchestrator.measurements.budget import plan_looking, sample_lengths
 from orchestrator.runs.environments import build_environments, trainable
 from orchestrator.runs.first_prompts import PromptLengths
 from orchestrator.runs.gpu_changes import Describe, Proposal
-from orchestrator.runs.gpu_memory import GPUS, Part, gpu_named
+from orchestrator.runs.gpu_memory import GPUS, Gpu, Part, gpu_here, gpu_named
 from orchestrator.runs.gpu_plan import GpuPlan, plan_gpu
 from orchestrator.runs.gpu_rates import StageTime
 from orchestrator.runs.host_memory import GOING_ON, HostPart
@@ -67,14 +67,14 @@ def said(proposal: Proposal) -> list[str]:
     return [change.said for change in proposal.changes]
 
 
-def planned(raw: dict[str, Any], gpu: str = "h100", describe: Describe = described, **prompts: float) -> GpuPlan:
+def planned(raw: dict[str, Any], gpu: str | Gpu = "h100", describe: Describe = described, **prompts: float) -> GpuPlan:
     spec = Spec.model_validate(raw)
     environments: dict[str, Environment] = build_environments(spec)[1]
     names, num = list(trainable(environments)), spec.evaluate.items
     num_tasks = {name: num * len(one.categories) for name, one in environments.items()}
     looking = plan_looking(spec, num_tasks, sample_lengths(spec, environments, names), names)
     lengths = {name: PromptLengths(num, int(num)) for name, num in prompts.items()}
-    return plan_gpu(spec, environments, describe, GPUS[gpu], looking, lengths)
+    return plan_gpu(spec, environments, describe, GPUS[gpu] if isinstance(gpu, str) else gpu, looking, lengths)
 
 
 def stage_of(plan: GpuPlan) -> StageTime:
@@ -475,6 +475,39 @@ def test_servers_need_gpus_that_hold_the_weights(shapes: Path) -> None:
     assert any(
         "a server's weights and one row take 66 GB, which a GPU like this does not hold" in n for n in plan.notes
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "mib", "like"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 81_251, "a100"),
+        ("NVIDIA A100 80GB PCIe", 81_050, "a100"),
+        ("NVIDIA A100-SXM4-40GB", 40_326, "a100-40"),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 19_968, ""),
+        ("NVIDIA H100 80GB HBM3", 81_090, "h100"),
+        ("NVIDIA H200", 143_167, "h200"),
+        ("NVIDIA L40S", 45_458, "l40s"),
+        ("NVIDIA GeForce RTX 4090", 24_081, "rtx4090"),
+        ("NVIDIA GeForce RTX 3090", 24_136, ""),
+        ("NVIDIA RTX A6000", 48_600, ""),
+    ],
+)
+def test_a_gpu_that_is_here_has_the_rates_of_its_name(name: str, mib: int, like: str) -> None:
+    here = gpu_here(name, mib * 2**20)
+    assert (here.name, here.num_bytes, here.rates_of) == (name, mib * 2**20, like)
+    if like:
+        assert (here.flops, here.bandwidth) == (GPUS[like].flops, GPUS[like].bandwidth)
+
+
+def test_no_rates_are_told_of_a_gpu_that_is_not_known(shapes: Path) -> None:
+    given = large(shapes, "0.5B", sampler={"type": "vllm", "max_tokens": 600})
+    here = gpu_here("NVIDIA GeForce RTX 3090", 24_136 * 2**20)
+    plan = planned(given, here)
+    assert plan.rates.in_words.startswith("not known: what this GPU, NVIDIA GeForce RTX 3090, computes a second")
+    assert plan.held.peak == pytest.approx(planned(given, "rtx4090").held.peak, rel=0.03)
+    known = planned(given, gpu_here("NVIDIA A100-SXM4-80GB", 81_251 * 2**20))
+    assert "rates are those of a GPU that `--gpu a100` names" in known.notes
+    assert known.rates.update_tokens_s == planned(given, "a100").rates.update_tokens_s
 
 
 def test_an_unknown_gpu_is_refused_with_those_there_are() -> None:
