@@ -117,7 +117,8 @@ def _stage(
     played = groups * size * answer
     times_read = size if case.recomputes_layers else 1  # else the answers of a group share one reading of their prompt
     num_read = played + groups * times_read * (prompt or 0)
-    micro_batches = num_read / ((spec.learner.updates or 1) * case.num_tokens)
+    num_updates = min(spec.learner.updates or spec.objective.of(name).updates, groups)  # each has whole groups
+    micro_batches = num_read / (num_updates * case.num_tokens)
     ranks_each = spec.resources.ranks / max(1.0, micro_batches)  # ranks to a micro-batch, which one of them runs
     update_s = num_read / _update_tokens_s(case) * max(1.0, ranks_each)
     evaluated = (boundary + inside) / (steps * played + boundary + inside)

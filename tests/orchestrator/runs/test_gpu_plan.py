@@ -605,6 +605,21 @@ def test_ranks_without_a_micro_batch_of_their_own_shorten_no_stage(shapes: Path)
     assert not any("micro-batch" in note for note in three.notes)
 
 
+def test_a_step_has_as_many_updates_as_its_objective_is_made_for(shapes: Path) -> None:
+    """`cispo` makes four; more than there are groups are not made."""
+
+    def on(objective: str, groups: int = 4, **learner: Any) -> float:
+        learner = {"updates": None, "micro_tokens": 600, **learner}
+        given = large(shapes, "1.5B", sampler={**SERVERS, "max_tokens": 600}, learner=learner, objective=objective)
+        given["environments"] = {"noise": given["environments"]["noise"]}
+        return stage_of(planned({**given, "step": {"groups": groups, "group_size": 4}})).micro_batches
+
+    assert on("grpo") == pytest.approx(4 * 4)
+    assert on("cispo") == on("grpo", updates=4) == pytest.approx(4)
+    assert on("cispo", updates=2) == pytest.approx(2 * 4)
+    assert on("cispo", groups=2) == pytest.approx(4)
+
+
 def test_ranks_with_the_optimiser_on_the_host_have_a_share_of_the_weights_alone(shapes: Path) -> None:
     resources = {**small()["resources"], "ranks": 4}
     resources["offload"] = "optimizer"
