@@ -14,12 +14,15 @@ Source of the state's arithmetic: arXiv 1910.02054, section 3.1, with what `Opti
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from policies.config import PolicyConfig
 from policies.errors import PolicyError
@@ -37,6 +40,7 @@ HEAD_STEPS = (8, 4, 2)  # otherwise multiples of these, the first of which does:
 NARROW_TOKENS = 64
 WIDTHS = ("hidden_size", "intermediate_size", "head_dim")
 ROPE_LISTS = {"short_factor", "long_factor"}  # a number for each pair of a head's rotated ones
+Narrow = Callable[[int], Any]  # a narrow copy's configuration, by its number of layers
 LATENT = "kv_lora_rank"  # in the configuration of an attention whose keys and values are made of a latent vector
 REMEDY = (
     "Plan without it: leave --plan out, have one step done on the GPU itself (`evergreen run SPEC --until-step 1`), "
@@ -74,10 +78,12 @@ class ModelMemory:
             if getattr(text, LATENT, None):
                 raise ValueError("how its attention makes keys and values of a latent vector is not reckoned with here")
             heads: int = text.num_attention_heads
-            key_value: int = getattr(text, "num_key_value_heads", None) or heads
             head: int = getattr(text, "head_dim", None) or text.hidden_size // heads
             num_layers: int = text.num_hidden_layers
-            layer_bytes = _layer_bytes(text, head, dtype)
+            layer_bytes = _of_the_whole(text, head, partial(_layer_bytes, dtype=dtype))
+            is_mixed = len({*(getattr(text, "layer_types", None) or ())}) > 1  # then one layer does not tell of others
+            cached = 0 if is_mixed else round(_of_the_whole(text, head, _cached_numbers))
+            cached = cached or 2 * (getattr(text, "num_key_value_heads", None) or heads) * head
         except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
             raise PolicyError(
                 f"the memory of a {type(architecture).__name__} cannot be told beforehand: {error}. {REMEDY}"
@@ -89,7 +95,7 @@ class ModelMemory:
             width=width_of(architecture),
             vocabulary=text.vocab_size,
             layer_bytes=layer_bytes,
-            cache_bytes=2 * num_layers * key_value * head * dtype.itemsize,
+            cache_bytes=num_layers * cached * dtype.itemsize,
             num_adapted=num_adapted,
             experts=experts,
         )
@@ -193,21 +199,37 @@ def describe_memory(config: PolicyConfig, sample: VocabularySample | None = None
     return replace(memory, layers_kept=size.layers_kept)
 
 
-def _layer_bytes(text: Any, head: int, dtype: torch.dtype) -> float:
-    """Count the bytes a token that autograd keeps for one layer, on copies whose widths are a whole factor smaller."""
-
+def _of_the_whole(text: Any, head: int, count: Callable[[Narrow], float]) -> float:
+    """Tell what a count would be at the real width, from copies whose widths are a whole factor smaller."""
     narrow_heads = _narrow_heads(head)
     factors = [head // width for width in narrow_heads]
     names = [name for name in WIDTHS if _is_narrowed(text, name, factors)]
 
     def at(width: int) -> float:
-        one, two = (_kept_bytes(_narrow(text, names, head // width, num), dtype) for num in (1, 2))
-        return (two - one) / NARROW_TOKENS
+        return count(partial(_narrow, text, names, head // width))
 
     if len(narrow_heads) == 1:
         return at(head)
     low, high = narrow_heads
     return at(low) + (at(high) - at(low)) * (head - low) / (high - low)
+
+
+def _layer_bytes(narrow: Narrow, dtype: torch.dtype) -> float:
+    """Count the bytes a token that autograd keeps for one layer."""
+    one, two = (_kept_bytes(narrow(num), dtype) for num in (1, 2))
+    return (two - one) / NARROW_TOKENS
+
+
+def _cached_numbers(narrow: Narrow) -> float:
+    """Count the keys and values of a token in one layer; 0: it remembers something else."""
+    architecture = narrow(1)
+    cache = DynamicCache(config=architecture)
+    if not all(isinstance(layer, DynamicLayer) for layer in cache.layers):
+        return 0
+    with torch.no_grad():
+        _make(architecture).base_model(input_ids=torch.zeros(1, 1, dtype=torch.long), past_key_values=cache)
+    kept = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values) if tensor is not None]
+    return sum(tensor.numel() for tensor in kept)
 
 
 def _narrow_heads(head: int) -> tuple[int, ...]:
@@ -245,10 +267,14 @@ def _narrow(text: Any, names: Sequence[str], factor: int, num_layers: int) -> An
 
 def _kept_bytes(architecture: Any, dtype: torch.dtype) -> int:
     """Make a model and count what its forward pass keeps."""
+    return kept_bytes(_make(architecture).to(dtype))
+
+
+def _make(architecture: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
-        return kept_bytes(AutoModelForCausalLM.from_config(architecture).to(dtype).eval())
+        return AutoModelForCausalLM.from_config(architecture).eval()
 
 
 def kept_bytes(model: Any) -> int:

@@ -16,6 +16,7 @@ from transformers import (
     DeepseekV3Config,
     DynamicCache,
     FalconConfig,
+    FalconForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -154,6 +155,19 @@ def test_a_draw_takes_what_was_told(num_tokens: int, dtype: torch.dtype) -> None
 def test_keys_and_values_take_what_was_told(family: str) -> None:
     model, told = build(family, 3, torch.float32)
     cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(input_ids=torch.zeros(2, 50, dtype=torch.long), past_key_values=cache)
+    assert told.cache(100) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+@pytest.mark.parametrize(
+    "options", [{"multi_query": True}, {"multi_query": False}, {"new_decoder_architecture": True, "num_kv_heads": 2}]
+)
+def test_keys_and_values_are_those_of_the_heads_that_a_model_makes(options: dict[str, Any]) -> None:
+    """Falcon says them in words of its own."""
+    config = FalconConfig(hidden_size=256, num_attention_heads=4, vocab_size=128, num_hidden_layers=3, **options)
+    told = ModelMemory.of(config, 1, torch.float32)
+    model, cache = FalconForCausalLM(config).eval(), DynamicCache(config=config)
     with torch.no_grad():
         model(input_ids=torch.zeros(2, 50, dtype=torch.long), past_key_values=cache)
     assert told.cache(100) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
