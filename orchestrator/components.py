@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from environments import Environment
+from environments import Environment, Task
 from orchestrator.choosing.choice import Choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.interventions import Interventions
@@ -49,6 +52,16 @@ class Components:
     aftermath: Measurement  # what they did
     guards: NumericGuards  # on each step's numbers, if the spec asks for them
     stopping: StopConditions  # of stages, before their budget is used
+
+    @cached_property
+    def task_sets(self) -> Mapping[str, Mapping[str, str]]:
+        """A digest of the held-out tasks of every environment, by pool."""
+
+        def digest(tasks: Mapping[str, Sequence[Task]]) -> str:
+            keys = {category: [task.key for task in own] for category, own in tasks.items()}
+            return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
+
+        return {pool: {name: digest(own) for name, own in tasks.items()} for pool, tasks in self.held_out.items()}
 
     @property
     def reads_value(self) -> bool:

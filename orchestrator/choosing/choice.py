@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -40,6 +40,7 @@ from store.records import EVERYTHING, CellRecord, HoldoutQueryRecord, ItemRecord
 from store.sentences import listed
 
 RETOLD = "the bandits, which are told another `signal`"
+OTHER_TASKS = "whose held-out tasks are others now"  # at the end of what begins anew for that
 Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable categories, by environment
 
 
@@ -154,6 +155,13 @@ class Choice(ABC):
     def why_replay(self, environment: str | None, visited: Sequence[str]) -> str:
         """Say from where a stage on an environment replays; empty where no rule decides."""
         return ""
+
+    def forget(self, changed: Mapping[str, Collection[str]]) -> list[str]:
+        """Drop what is known of held-out tasks that are others now, of these environments by pool.
+
+        Returns what therefore begins anew: nothing where there is no scheduler.
+        """
+        return []
 
     def join(self, scores: Scores) -> None:
         """Take the held-out scores of environments that joined at a fork; ignored in flat mode."""
@@ -289,6 +297,18 @@ class Staged(Choice):
     def why_replay(self, environment: str | None, visited: Sequence[str]) -> str:
         others = self._others(environment, visited)
         return self.replay.why(others) if self.replay.looks and others else ""
+
+    @override
+    def forget(self, changed: Mapping[str, Collection[str]]) -> list[str]:
+        assert self.scheduler is not None
+        scored, replayed = (
+            self.scheduler.forget(changed.get("select", ())),
+            self.replay.forget(changed.get("anchor", ())),
+        )
+        said = [f"the scheduler's held-out scores of {listed(scored)}, {OTHER_TASKS}"] if scored else []
+        if replayed:
+            said.append(f"what {self.replay.rule} replay knows of {listed(replayed)}, {OTHER_TASKS}")
+        return said
 
     @override
     def state(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,14 @@ class Replay:
         self._tasks = {name: {c: list(own) for c, own in tasks.items()} for name, tasks in state["tasks"].items()}
         self._accuracy, self._best = dict(state["accuracy"]), dict(state["best"])
 
+    def forget(self, environments: Collection[str]) -> list[str]:
+        """Drop what is known of environments whose held-out tasks are others now; names those that were known."""
+        known = [name for name in sorted({*self._tasks, *self._accuracy, *self._best}) if name in environments]
+        for name in known:
+            for of in (self._tasks, self._accuracy, self._best):
+                of.pop(name, None)
+        return known
+
     def _ages(self, name: str) -> list[int]:
         statuses = [status for own in self._tasks.get(name, {}).values() for status in own]
         return [self._after + 1 - status for status in statuses if status >= 0]
@@ -111,11 +119,11 @@ class Replay:
         return 1 - self._accuracy[name] / best if best >= LEAST else 0.0
 
     def _because(self, name: str) -> str:
+        if name not in (self._tasks if self.rule == "due" else self._accuracy):
+            return "not measured"
         if self.rule == "due":
             ages = self._ages(name)
             return f"{len(ages)} lost, the first after stage {self._after + 1 - max(ages)}" if ages else "none lost"
-        if name not in self._accuracy:
-            return "not measured"
         return f"accuracy {self._accuracy[name]:.2f}, at best {self._best[name]:.2f}"
 
 

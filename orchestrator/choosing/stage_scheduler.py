@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,14 @@ class StageScheduler:
         if now is None or before is None:
             return now is None and before is None
         return all(before[name] == now[name] for name in before.keys() & now.keys())
+
+    def forget(self, environments: Collection[str]) -> list[str]:
+        """Drop the scores of environments whose held-out tasks are others now; names those that had one."""
+        known = [name for name in sorted({*self._scores, *self._best}) if name in environments]
+        for name in known:
+            self._scores.pop(name, None)
+            self._best.pop(name, None)
+        return known
 
     def join(self, scores: Scores) -> None:
         """Take the scores of environments that joined at a fork."""

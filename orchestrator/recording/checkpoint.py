@@ -42,7 +42,7 @@ def components(parts: Components, progress: Progress, aside: Path, copies: HostC
             EXPECTED["objective"],
             {"objective": parts.objective.state(), "entropy": parts.entropy.state()},
         ),
-        json_component("choice", EXPECTED["choice"], parts.choice.state()),
+        json_component("choice", EXPECTED["choice"], {**parts.choice.state(), "task_sets": parts.task_sets}),
         json_component("tasks", EXPECTED["tasks"], parts.tasks.state()),
         json_component("progress", EXPECTED["progress"], progress.state()),
     ]
@@ -70,7 +70,9 @@ def restore(
     """
     parts.policy.version = opened.read_json("policy")["version"]
     objective = opened.read_json("objective")
-    anew = parts.choice.load_state(opened.read_json("choice"))
+    choice = opened.read_json("choice")
+    anew = parts.choice.load_state(choice)
+    anew += parts.choice.forget(_on_other_tasks(parts, choice.get("task_sets", {})))  # earlier versions kept no sets
     if OPTIMIZER in opened.components:
         parts.learner.optimizer.load(opened.components[OPTIMIZER])
     else:
@@ -106,6 +108,14 @@ def restore(
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
     parts.guards.restore(progress, told)
     return anew
+
+
+def _on_other_tasks(parts: Components, before: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """Name the environments whose held-out tasks are not those of a checkpoint, by pool."""
+    return {
+        pool: [name for name, digest in own.items() if digest != parts.task_sets.get(pool, {}).get(name)]
+        for pool, own in before.items()
+    }
 
 
 def _keepers(parts: Components) -> dict[str, Measurement]:

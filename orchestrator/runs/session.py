@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.callbacks import Callback, Watchers
+from orchestrator.choosing.choice import OTHER_TASKS
 from orchestrator.components import Components
 from orchestrator.curriculum import Curriculum
 from orchestrator.errors import DIVERGED, DONE, RESUMABLE, StoppedEarly, UserError
@@ -372,6 +373,8 @@ class RunSession:
 def _why_anew(part: str) -> str:
     if part == THINNED:
         return f"begins anew: {part}, so this is not bit for bit what went on from there"
+    if part.endswith(OTHER_TASKS):  # a resumed run may find other data too
+        return f"begins anew: {part}"
     return f"begins anew after the fork: {part}"
 
 

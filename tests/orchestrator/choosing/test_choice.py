@@ -243,6 +243,25 @@ def test_a_stage_that_began_without_scores_teaches_a_scheduler_nothing() -> None
     assert chosen.state()["scheduler"]["pending"] == []
 
 
+def test_scores_of_held_out_tasks_that_are_others_now_are_compared_with_nothing() -> None:
+    paid_in_gains, at = {"type": "discounted_ucb", "reward": "total_gain"}, Progress(8, 2)
+    parent = choice(scheduler=paid_in_gains)
+    parent.end_stage(at, dict.fromkeys(NAMES, 0.5))
+    chosen, anew = forked(parent, scheduler=paid_in_gains)
+    assert anew == []
+    at.begin_stage(chosen.next_environment().pick)
+    changed, trained = "maze", at.environment
+    assert trained not in (None, changed)
+    assert chosen.forget({"anchor": ["book"], "select": [changed, "numbers"]}) == [
+        "the scheduler's held-out scores of maze, whose held-out tasks are others now"
+    ]
+    assert chosen.forget({"select": [changed]}) == [], "nothing is known of it any more"
+    at.stage_step = 2
+    earned = chosen.end_stage(at, {**dict.fromkeys(NAMES, 0.5), changed: 0.1, str(trained): 0.7})
+    assert earned.reward == pytest.approx(GAIN_SCALE * 0.2), "the other tasks took nothing from it"
+    assert chosen.forget({"select": [changed]}), "the next stage is compared with this one again"
+
+
 @pytest.mark.parametrize("mode", ["staged", "flat"])
 def test_bandits_that_a_fork_tells_another_signal_begin_anew(mode: str) -> None:
     usual = {"type": "sec", "signal_scale": "quantile"}

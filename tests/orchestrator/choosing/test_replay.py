@@ -133,6 +133,19 @@ def test_a_rule_goes_on_from_its_state_and_begins_anew_where_there_is_none() -> 
     assert plain.why_replay("words", ["words"]) == ""
 
 
+@pytest.mark.parametrize("rule", ["due", "weakest"])
+def test_tasks_that_are_others_now_were_not_lost(rule: str) -> None:
+    chosen = choice(rule)
+    seen(chosen)
+    assert chosen.forget({"select": ["maze"], "anchor": ["book", "words"]}) == [
+        f"what {rule} replay knows of book, whose held-out tasks are others now"
+    ]
+    assert "book 0.50 (not measured), maze 0.50 (" in chosen.why_replay("words", ["words"])
+    chosen.look(Progress(3, 2, stage=2), [accuracy("book", 0.1)], items("book", "2", 0, 0))
+    assert chosen.slots(40, 5, "words", ["words"])[-1].drawn_with == 0.5, "none of these was ever solved"
+    assert chosen.forget({"anchor": ["book"]}), "it is known again"
+
+
 def test_random_replay_as_a_map_is_what_a_number_is() -> None:
     number = make_choice(CurriculumSection.model_validate({"stage": {"replay": 0.5, "from": "all"}}), CATEGORIES, 0)
     for step in range(5):

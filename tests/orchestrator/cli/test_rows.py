@@ -220,6 +220,29 @@ def test_a_run_resumed_or_forked_on_other_held_out_rows_says_that_numbers_are_of
     assert len(warnings("forked")) == 1
 
 
+def test_what_was_scored_on_other_held_out_rows_decides_nothing(tmp_path: Path, evergreen: Evergreen) -> None:
+    home, sets = tmp_path / "home", list[str]()
+    for key, value in {
+        "environments.two": {"type": "codebook", "categories": {"easy": 2}},
+        "curriculum.scheduler": {"type": "discounted_ucb", "reward": "gain"},
+        "curriculum.stage.replay": {"rule": "weakest", "share": 0.5},
+    }.items():
+        sets += ["--set", f"{key}={json.dumps(value)}"]
+    write_jsonl(tmp_path / "test.jsonl", MORE[:12])
+    path = spec(tmp_path, 0, holdout="test.jsonl")
+    assert (begun := evergreen("run", path, *sets, "--home", home, "--until-step", 1)).exit_code == 75, begun.stderr
+    write_jsonl(tmp_path / "test.jsonl", [{"question": f"{n} + 2?", "answer": str(n + 2)} for n in range(12)])
+    assert evergreen("resume", "sums", "--home", home).exit_code == 0
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", home).stdout)
+    assert [event["text"] for event in events if event["kind"] == "begins anew"] == [
+        "begins anew: the scheduler's held-out scores of one, whose held-out tasks are others now",
+        "begins anew: what weakest replay knows of one, whose held-out tasks are others now",
+    ]
+    earned = [event["text"] for event in events if "(gain" in event["text"]]
+    assert earned[0] == "stage 1: one had no held-out score when its stage began (gain): not judged"
+    assert earned[1].startswith("stage 2: two earned ")
+
+
 def test_a_resumed_run_tells_which_rows_of_its_changed_data_are_broken_since(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
