@@ -44,7 +44,7 @@ EVALUATED = (1, 4)  # pass@k of these is the evaluation's own
 MOST_GRAMS = 4  # distinct-n is measured for n up to this
 FILE = "correct.json"
 
-Outcomes = dict[str, dict[str, list[Outcome]]]  # of every task in its order, by environment and category
+Outcomes = dict[str, dict[str, dict[str, Outcome]]]  # of every task by its key, by environment and category
 Measure = Callable[[Group, Sequence[AnswerCount]], float | None]
 
 
@@ -117,7 +117,7 @@ class Samples(Measurement):
             tell(f"reading the samples of {name}", place, len(played))
             own = [cell for category, groups in by_category.items() for cell in self._cells(name, category, groups)]
             cells += [*own, *means(self.around.environments[name], own, CONDITIONAL), *self._support(name, by_category)]
-            now = {category: list(map(_outcome, groups)) for category, groups in by_category.items()}
+            now = {category: _outcomes(groups) for category, groups in by_category.items()}
             if at.stage == 0 or name in self._joining:
                 self._base[name] = now
             elif name not in self._base and name not in self._previous:
@@ -135,9 +135,16 @@ class Samples(Measurement):
         for mine, kept in ((self._base, saved["base"]), (self._previous, saved["previous"])):
             mine.clear()
             mine |= {
-                name: {category: [(n, c) for n, c in own] for category, own in by_category.items()}
+                name: {category: self._by_task(name, category, own) for category, own in by_category.items()}
                 for name, by_category in kept.items()
             }
+
+    def _by_task(self, name: str, category: str, kept: Mapping[str, Outcome] | list[Outcome]) -> dict[str, Outcome]:
+        """Read a category's outcomes; earlier versions kept no keys: theirs are of today's tasks, in their order."""
+        if isinstance(kept, list):
+            tasks = self.around.held_out["anchor"].get(name, {}).get(category, ())
+            kept = dict(zip((task.key for task in tasks), kept, strict=True)) if len(tasks) == len(kept) else {}
+        return {key: (n, c) for key, (n, c) in kept.items()}
 
     def _cells(self, name: str, category: str, groups: Sequence[Group]) -> list[CellRecord]:
         """Measure a category: the mean over its tasks that have the number, and the standard error of that mean."""
@@ -154,16 +161,19 @@ class Samples(Measurement):
         return cells
 
     def _support(self, name: str, by_category: Mapping[str, Sequence[Group]]) -> list[CellRecord]:
-        """Compare what is within reach with before, by category and over the trainable ones' tasks together."""
+        """Compare what is within reach with before, by category and over the trainable ones' tasks together.
+
+        Tasks that were not measured then have no part in it.
+        """
         environment = self.around.environments[name]
         trainable = {one.name for one in environment.categories if one.trainable}
         pairs: dict[tuple[str, str], list[tuple[Outcome, Outcome]]] = {}  # by what it is against, and category
         for category, groups in by_category.items():
-            now = list(map(_outcome, groups))
+            now = _outcomes(groups)
             for against, reference in (("base", self._base), ("previous", self._previous)):
-                before = reference.get(name, {}).get(category, ())
-                if len(before) == len(now):  # else other tasks, or none yet
-                    pairs[against, category] = list(zip(before, now, strict=True))
+                before = reference.get(name, {}).get(category, {})
+                if same := [(before[key], outcome) for key, outcome in now.items() if key in before]:
+                    pairs[against, category] = same
             pairs["halves", category] = [_halves(group) for group in groups]
         cells = []
         for against in dict.fromkeys(against for against, _ in pairs):
@@ -189,8 +199,8 @@ def _split(is_closed: bool) -> str:
     return "own" if is_closed else "anchor"
 
 
-def _outcome(group: Group) -> Outcome:
-    return len(group.correct), sum(group.correct)
+def _outcomes(groups: Sequence[Group]) -> dict[str, Outcome]:
+    return {group.task.key: (len(group.correct), sum(group.correct)) for group in groups}
 
 
 def _halves(group: Group) -> tuple[Outcome, Outcome]:
