@@ -44,11 +44,13 @@ def in_words(facts: Facts) -> dict[str, str]:
 
 def which_tasks_changed(facts: Facts) -> str | None:
     """Say of which environments numbers are no course, as other tasks are behind them; None: of none."""
-    if not facts["changed_tasks"]:
-        return None
+    return other_tasks(facts["changed_tasks"]) if facts["changed_tasks"] else None
+
+
+def other_tasks(changed: Mapping[str, Sequence[int]]) -> str:
+    """Say after which stages environments were first measured on other tasks, and what that makes of changes."""
     places = [
-        f"{short(name)} (first after stage {listed(list(map(str, at)), len(at))})"
-        for name, at in facts["changed_tasks"].items()
+        f"{short(name)} (first after stage {listed(list(map(str, at)), len(at))})" for name, at in changed.items()
     ]
     return (
         f"Other held-out tasks than before were measured of {listed(places)}: changes of accuracy and entropy across "

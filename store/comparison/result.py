@@ -95,7 +95,9 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             f"`--last {request.last}` is of metrics of training ({trained}), and {of.name} is measured at boundaries: "
             "leave it out, or say one of them with `--metric`."
         )
-    runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out, request.pool)
+    runs.refuse_what_is_measured_otherwise(
+        reading, gathered.entries, of.name, of.is_held_out, of.stratum == "environment", request.pool
+    )
     if of.stratum == "probe":
         runs.refuse_other_protocols(reading, gathered.entries)
     if request.pool == "final":
@@ -196,7 +198,9 @@ def _beside(
         return None
     other = scores.measure(name)
     try:
-        runs.refuse_what_is_measured_otherwise(reading, gathered.entries, name, other.is_held_out, "anchor")
+        runs.refuse_what_is_measured_otherwise(
+            reading, gathered.entries, name, other.is_held_out, other.stratum == "environment"
+        )
         with_scores, found = _scored(reading, gathered, other, "anchor")
         settings = _settings(with_scores, found, _strata(_among(chosen, found, with_scores, other), other)[0], other)
     except ComparisonError:

@@ -16,8 +16,8 @@ from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow, by_key
 from store.records import REGISTERED_SEEDS
 from store.run_status import status
-from store.run_summary import NAMING, leaves, num_trained
-from store.sentences import listed, num, what_is_missing
+from store.run_summary import NAMING, changed_tasks, leaves, num_trained
+from store.sentences import listed, num, other_tasks, what_is_missing
 
 # What may differ between runs of one setting: it has no part in what is learnt, or is what is averaged over.
 LEFT_OUT = frozenset({"name", "seed", "resources", "tracker", "ledger", "checkpoint", "baseline"})
@@ -126,9 +126,17 @@ def num_planned(reading: Reading, gathered: ComparedRuns) -> int:
 
 
 def refuse_what_is_measured_otherwise(
-    reading: Reading, entries: Sequence[ComparedRun], measure: str, is_held_out: bool, pool: Pool = "anchor"
+    reading: Reading,
+    entries: Sequence[ComparedRun],
+    measure: str,
+    is_held_out: bool,
+    is_of_end: bool,
+    pool: Pool = "anchor",
 ) -> None:
-    """Values under other generation settings, or on other held-out tasks, are other values (plasticity.md 0)."""
+    """Values under other generation settings, or on other held-out tasks, are other values (plasticity.md 0).
+
+    `is_of_end`: the measure is of the last boundary alone, so that tasks of earlier ones do not matter.
+    """
     first, *others = [entry.run.name for entry in entries]
 
     def evaluation(run: str) -> Mapping[str, Any]:
@@ -160,8 +168,15 @@ def refuse_what_is_measured_otherwise(
             f"{before} and {name} were evaluated with different budgets, so {measure} cannot be compared: "
             f"{listed(fields)}. `train_accuracy` can."
         )
-    if found := _first_unequal({entry.run.name: _tasks(reading, entry.run.name, pool) for entry in entries}):
+    ends = {entry.run.name: _tasks(reading, entry.run.name, True, pool) for entry in entries}
+    courses = ends if is_of_end else {run: _tasks(reading, run, False, pool) for run in ends}
+    if found := _first_unequal(courses):
         before, name, unequal = found
+        if all(ends[before][one] == ends[name][one] for one in unequal):
+            raise ComparisonError(
+                f"{before} and {name} were evaluated on the same tasks of {listed(unequal)} at their ends alone, as "
+                f"these changed on the way, so {measure} cannot be compared. `accuracy` is of the ends."
+            )
         raise ComparisonError(
             f"{before} and {name} were evaluated on different tasks of {listed(unequal)}, so {measure} cannot be "
             "compared: their options, versions or data differ. `train_accuracy` needs no held-out tasks."
@@ -182,8 +197,8 @@ def refuse_other_protocols(reading: Reading, entries: Sequence[ComparedRun]) -> 
 
 
 def evaluated_on_other_tasks(reading: Reading, entries: Sequence[ComparedRun]) -> list[str]:
-    """Name the environments whose held-out tasks are not the same in all runs that have them."""
-    tasks = [_tasks(reading, entry.run.name) for entry in entries]
+    """Name the environments whose held-out tasks are not the same, at all boundaries, in all runs that have them."""
+    tasks = [_tasks(reading, entry.run.name, False) for entry in entries]
     first = {name: rows for own in reversed(tasks) for name, rows in own.items()}
     return list(dict.fromkeys(name for own in tasks for name in own if first[name] != own[name]))
 
@@ -276,15 +291,34 @@ def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> l
     warnings += [f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items() if of]
     names = [entry.run.name for own in settings.values() for entry in own]
     lost = {name: what_is_missing(reading.gaps(name)) for name in names}
-    return warnings + [f"{name}: {text}." for name, text in lost.items() if text is not None]
+    warnings += [f"{name}: {text}." for name, text in lost.items() if text is not None]
+    changed = {name: of for name in names if (of := changed_tasks(reading.task_sets(name)))}
+    alike = by_key(changed, lambda name: other_tasks(changed[name]))
+    return warnings + [f"{listed(own)}: {text[:1].lower()}{text[1:]}" for text, own in alike.items()]
 
 
-def _tasks(reading: Reading, run: str, pool: Pool = "anchor") -> dict[str, list[tuple[str, str, str]]]:
-    """What every environment was evaluated on, without what only a scheduler looks at."""
-    shown = (row for row in reading.holdouts(run) if row.purpose in ("own", pool))
-    found = by_key(shown, lambda row: row.environment)
-    hashes = {name: [(row.category, row.purpose, row.sha256) for row in rows] for name, rows in found.items()}
-    return {name: sorted(own) for name, own in hashes.items()}
+def _tasks(reading: Reading, run: str, at_end: bool, pool: Pool = "anchor") -> dict[str, list[tuple[str | int, ...]]]:
+    """What every environment was evaluated on, at its last boundary or at all; without what a scheduler looks at.
+
+    Tasks that changed on the way are the same only where they did so at the same boundaries.
+    """
+    shown = (row for row in reading.task_sets(run, pool == "final") if row.purpose in ("own", pool))
+    found: dict[str, list[tuple[str | int, ...]]] = {}
+    for name, rows in by_key(shown, lambda row: row.environment).items():
+        last = max(row.last for row in rows)
+        has_one_set = len({(row.first, row.last) for row in rows}) == 1
+        found[name] = sorted(
+            (
+                row.category,
+                row.purpose,
+                row.sha256,
+                # not of what never changed: boundaries leave environments out
+                *(() if at_end or has_one_set else (row.first, "end" if row.last == last else row.last)),
+            )
+            for row in rows
+            if row.last == last or not at_end
+        )
+    return found
 
 
 def _budgets(spec: Flat) -> dict[str, dict[str, Any]]:

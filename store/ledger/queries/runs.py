@@ -246,15 +246,15 @@ class RunQueries(Queries):
         query = select(*columns).select_from(t.with_names(t.holdout)).order_by(*columns)
         return self.ask(HoldoutRecord, query.where(row.holdout_id.in_(cells), row.holdout_id != 0).distinct())
 
-    def task_sets(self, name: str) -> list[q.TaskSetRow]:
-        """The tasks that accuracy was measured on, and from which boundary to which; without the final look."""
+    def task_sets(self, name: str, is_final: bool = False) -> list[q.TaskSetRow]:
+        """The tasks that accuracy was measured on, and from which boundary to which; of the final look, or without."""
         row, of, sha256 = t.eval_cell.c, (t.environment.c.name, t.category.c.name), t.holdout.c.sha256
         query = select(*of, t.holdout.c.purpose, sha256, func.min(row.after_stage), func.max(row.after_stage))
         query = query.select_from(t.with_names(t.eval_cell)).where(
             row.run_id == self.run_id(name),
             t.metric_def.c.name == known_metric("pass_1").name,
             row.holdout_id != 0,
-            row.split != FINAL,
+            row.split == FINAL if is_final else row.split != FINAL,
         )
         return [q.TaskSetRow(*found) for found in self.fetch(query.group_by(*of, t.holdout.c.purpose, sha256))]
 

@@ -41,6 +41,7 @@ class Made:
     status: str = "finished"
     items: int = 8  # evaluated a category
     tasks: str = "1"  # which ones
+    other_from: int | None = None  # after which stage others of book are evaluated, until the end
     member: MemberRecord | None = None
     baseline_of: str | None = None
     parent: str | None = None  # forked from it after the first stage
@@ -125,8 +126,7 @@ def _write(ledger: Ledger, made: Made) -> None:
             baseline_of=made.baseline_of,
         )
     )
-    sets = [HoldoutRecord(name, "easy", "anchor", f"{name} {made.tasks}", made.items) for name in made.environments]
-    ledger.record_holdouts(run, sets)
+    ledger.record_holdouts(run, _held_out(made, 0))
     ledger.record_boundary(run, _boundary(made, 0, 0))
     step = 0
     for stage, length in enumerate(made.lengths, start=1):
@@ -135,6 +135,7 @@ def _write(ledger: Ledger, made: Made) -> None:
         for stage_step in range(1, length + 1):
             step += 1
             ledger.record_step(run, _step(made, step, stage, stage_step, length))
+        ledger.record_holdouts(run, _held_out(made, stage))
         ledger.record_boundary(run, _boundary(made, stage, step))
     ledger.set_status(run, made.status)  # type: ignore[arg-type]
 
@@ -156,6 +157,16 @@ def _spec(made: Made) -> dict[str, Any]:
         "learner": {"lr": 0.001},
         **made.spec,
     }
+
+
+def _held_out(made: Made, after_stage: int) -> list[HoldoutRecord]:
+    is_other = made.other_from is not None and after_stage >= made.other_from
+    return [
+        HoldoutRecord(
+            name, "easy", "anchor", f"{name} {made.tasks}{' other' * (is_other and name == 'book')}", made.items
+        )
+        for name in made.environments
+    ]
 
 
 def _boundary(made: Made, after_stage: int, step: int) -> BoundaryRecord:

@@ -322,6 +322,28 @@ def test_runs_evaluated_on_different_tasks_are_refused_for_held_out_numbers(
     assert compare(f"{x}a", f"{x}b", metric="train_accuracy").pairs
 
 
+def test_runs_whose_tasks_changed_at_different_boundaries_are_compared_on_their_ends_alone(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    early, late = Made(f"{x}a", other_from=1), Made(f"{x}b", 0, "repo", other_from=2)
+    written(ledger, early, late, Made(f"{x}c", 0, "grpo", other_from=1), Made(f"{x}d", 0, "copo"))
+    said = f"{x}a and {x}b were evaluated on the same tasks of book at their ends alone"
+    with pytest.raises(ComparisonError, match=f"{said}.* so forgetting cannot be compared"):
+        compare(f"{x}a", f"{x}b", metric="forgetting")
+    found = compare(f"{x}a", f"{x}b", metric="accuracy")
+    assert found.beside is None, "what is left of the entropy at the start is of other tasks"
+    assert (found.carry_over.left_out, found.carry_over.outcomes) == (["book"], {})
+    assert [text.partition(":")[0] for text in found.warnings] == [f"{x}a", f"{x}b"]
+    assert "other held-out tasks than before were measured of book (first after stage 2)" in found.warnings[1]
+    alike = compare(f"{x}a", f"{x}c", metric="forgetting")
+    assert alike.carry_over.left_out == []
+    assert [text.partition(":")[0] for text in alike.warnings] == [f"{x}a and {x}c"], "said where all changed alike too"
+    with pytest.raises(ComparisonError, match="different tasks of book"):
+        compare(f"{x}a", f"{x}d", metric="accuracy")
+    assert compare(f"{x}d", f"{x}a", metric="train_accuracy").carry_over.left_out == ["book"]
+
+
 def test_tasks_of_environments_that_the_first_run_lacks_are_compared_between_the_others(
     ledger: Ledger, compare: Compare, fresh: Fresh
 ) -> None:
