@@ -27,6 +27,7 @@ DIVERGENCE = "diverged"  # logits were not finite: of which weights, and how to 
 FINAL: Final = "final"  # the pool for a study's end: a holdout's purpose, its cells' split, and who asks
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
 REGISTERED_SEEDS = "num_seeds_registered"  # in a study's plan, once a run has begun: seeds it had before
+REGISTERED_FIRST = "first_setting_registered"  # likewise: the label of the setting that its file had first
 
 
 @dataclass(frozen=True)

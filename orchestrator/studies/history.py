@@ -18,7 +18,7 @@ from orchestrator.studies.study import Study
 from store.home import sqlite_url
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.records import REGISTERED_SEEDS, StudyRecord
+from store.records import REGISTERED_FIRST, REGISTERED_SEEDS, StudyRecord
 from store.run_summary import leaves
 from store.sentences import listed
 
@@ -101,7 +101,11 @@ class History:
         record, plan = self.study.record(), self.plan()
         if plan is None or not self.names():
             return record
-        said = {"compare": plan["compare"], REGISTERED_SEEDS: plan.get(REGISTERED_SEEDS, len(plan["seeds"]))}
+        said = {
+            "compare": plan["compare"],
+            REGISTERED_SEEDS: plan.get(REGISTERED_SEEDS, len(plan["seeds"])),
+            REGISTERED_FIRST: plan.get(REGISTERED_FIRST, plan["settings"][0]["label"]),
+        }
         return replace(record, plan={**record.plan, **said})
 
     def changed_comparison(self) -> str | None:

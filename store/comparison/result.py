@@ -18,6 +18,7 @@ from store.comparison.scores import LAST, Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
+from store.records import REGISTERED_FIRST
 from store.sentences import listed, num, number
 
 DEFAULT_METRIC = "accuracy"
@@ -289,10 +290,11 @@ def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[s
 
 def _first_planned(gathered: ComparedRuns) -> str | None:
     """Name what the first setting of a study's plan is compared as, or what it would be; None: it has no other."""
-    planned = gathered.study.plan.get("settings", []) if gathered.study else []
+    plan = gathered.study.plan if gathered.study else {}
+    planned = plan.get("settings", [])
     if len(planned) < 2:
         return None
-    first = str(planned[0]["label"])
+    first = str(plan.get(REGISTERED_FIRST, planned[0]["label"]))  # the file may have another order since
     found = (label for label, own in gathered.settings.items() if any(entry.run.setting == first for entry in own))
     return next(found, first)
 

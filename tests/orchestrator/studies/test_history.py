@@ -159,6 +159,22 @@ def test_how_many_seeds_there_were_before_the_first_run_stays(tmp_path: Path, le
     assert (plan["seeds"], plan["num_seeds_registered"]) == ([0, 1, 2, 3], 3)
 
 
+def test_the_setting_that_was_first_before_the_first_run_stays(tmp_path: Path, ledger: Ledger) -> None:
+    """It is what the others are compared with, where no baseline is named."""
+    orders = (["repo", "rloo"], ["rloo", "repo"], ["grpo", "repo", "rloo"])
+    before, first, grown = (
+        History(made_study(tmp_path, grid={"objective": order}), ledger.reading) for order in orders
+    )
+    ledger.start_study(before.record())
+    ledger.start_study(first.record())  # nothing ran yet
+    enter(ledger, first.study.runs[0], first.study.member(first.study.runs[0]), "finished")
+    for history in (before, grown, grown):
+        ledger.start_study(history.record())
+    plan = grown.plan() or {}
+    assert [one["label"] for one in plan["settings"]] == orders[2]
+    assert plan["first_setting_registered"] == "rloo"
+
+
 def test_another_comparison_is_allowed_and_told(tmp_path: Path, ledger: Ledger) -> None:
     begun(ledger, made_study(tmp_path, **TWO, compare={"last": 20}), "finished")
     other = History(made_study(tmp_path, **TWO, compare={"last": 5}), ledger.reading)

@@ -83,6 +83,7 @@ def study(
     settings: Mapping[str, Sequence[float]],
     compare: Mapping[str, Any] | None = None,
     num_seeds_registered: int | None = None,
+    first_setting_registered: str | None = None,
     **changes: Any,
 ) -> None:
     """Write a study: a score a setting and seed. A setting without one is planned and has no run."""
@@ -91,6 +92,8 @@ def study(
     plan: dict[str, Any] = {"spec": {}, "settings": made, "seeds": seeds, "compare": compare}
     if num_seeds_registered is not None:
         plan["num_seeds_registered"] = num_seeds_registered
+    if first_setting_registered is not None:
+        plan["first_setting_registered"] = first_setting_registered
     ledger.start_study(StudyRecord(name, plan))
     for label, values in settings.items():
         for seed, value in enumerate(values):

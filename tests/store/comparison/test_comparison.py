@@ -556,6 +556,18 @@ def test_another_baseline_than_the_plans_first_setting_is_said_and_exploratory(
 
 
 @pytest.mark.parametrize("by", [None, "objective"])
+def test_a_study_whose_settings_are_in_another_order_since_keeps_its_baseline(
+    ledger: Ledger, compare: Compare, fresh: Fresh, by: str | None
+) -> None:
+    name, better = fresh() + "study", [0.5 + one for one in SIX]
+    settings, registered = {"grpo": better, "rloo": SIX}, {"metric": "accuracy", "by": by}
+    study(ledger, name, settings, registered, first_setting_registered="rloo")
+    found = compare(name)
+    assert (found.baseline, found.is_primary, only(found).setting) == ("rloo", True, "grpo")
+    assert not compare(name, baseline="grpo").is_primary
+
+
+@pytest.mark.parametrize("by", [None, "objective"])
 def test_what_a_study_set_out_to_compare_is_corrected_for_all_its_settings(
     ledger: Ledger, compare: Compare, fresh: Fresh, by: str | None
 ) -> None:
