@@ -110,13 +110,15 @@ class Case:
     def played_rows(self) -> int:
         """Rows that the `transformers` sampler plays at once, at most."""
         sampler: Any = self.spec.sampler
-        return max(sampler.rows, *self._rows_of_a_prompt.values())
+        rows: int = sampler.rows
+        return max(rows, *self._rows_of_a_prompt.values())
 
     @property
     def cached_tokens(self) -> int:
         """Tokens of which it has keys and values, at most."""
         sampler: Any = self.spec.sampler
-        return max(sampler.cache_tokens, self.prompt_tokens)
+        tokens: int = sampler.cache_tokens
+        return max(tokens, self.prompt_tokens)
 
     @property
     def prompt_tokens(self) -> int:

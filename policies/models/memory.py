@@ -228,7 +228,7 @@ def _cached_numbers(narrow: Narrow) -> float:
         return 0
     with torch.no_grad():
         _make(architecture).base_model(input_ids=torch.zeros(1, 1, dtype=torch.long), past_key_values=cache)
-    kept = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values) if tensor is not None]
+    kept: list[Tensor] = [one for layer in cache.layers for one in (layer.keys, layer.values) if one is not None]
     return sum(tensor.numel() for tensor in kept)
 
 
