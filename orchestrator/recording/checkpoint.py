@@ -16,6 +16,7 @@ from policies.host_copies import HostCopies
 from policies.objectives.objective import CONTROLLERS
 from store.checkpoints import INTERVENED, OPTIMIZER, Component, OpenCheckpoint, json_component
 from store.records import CheckpointKind
+from store.sentences import listed
 
 OF_MISSING = ("environment", "category", "reason")
 THINNED = "the optimiser, whose state `checkpoint.boundaries` did not keep"
@@ -79,17 +80,15 @@ def restore(
         parts.learner.optimizer.reset()
         anew.append(THINNED)
     types = parts.spec.objective.controller_types
-    is_split = "by" in objective["objective"]
     # earlier versions told the types here, and the state of an objective no more of its controllers
-    if objective.get("controllers", types) == types and is_split == bool(parts.spec.objective.by):
+    if objective.get("controllers", types) == types:
         anew += parts.objective.load_state(objective["objective"])
     else:
         anew.append(CONTROLLERS)
-    if parts.entropy.reads_as(objective["entropy"]):
-        parts.entropy.load_state(objective["entropy"])
-    else:
-        parts.objective.rescale_controllers()
-        anew.append("the reading of entropy, whose next values are the start")
+    if reread := parts.entropy.load_state(objective["entropy"]):
+        for name in reread:
+            parts.objective.of(name).rescale_controllers()
+        anew.append(f"the reading of entropy in {listed(reread)}, whose next values are the start")
     anew += parts.tasks.load_state(opened.read_json("tasks"))
     progress.load_state(opened.read_json("progress"))
     if parts.learner.reference is not None:

@@ -25,7 +25,7 @@ from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals, Trajectory
 from policies.objectives.entropy_reading import EntropyReading
 from policies.objectives.errors import ObjectiveError, expect_keys
-from policies.objectives.objective import LOSS_VALUE, Objective
+from policies.objectives.objective import LOSS_VALUE, Objective, forgotten
 from policies.objectives.padding import pad
 from policies.objectives.statistics import rows_by_environment
 
@@ -199,7 +199,12 @@ class ObjectiveByEnvironment:
         return {"by": {name: one.state() for name, one in self._every.items()}}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
-        """Go on from a saved state, and name what begins anew; what an environment that joined since has, begins."""
+        """Go on from a saved state, and name what begins anew; what an environment that joined since has, begins.
+
+        All begins anew after one objective of all environments: what it had is no single environment's.
+        """
+        if state.keys() & {"controllers", "controller"}:
+            return forgotten([state], self._every.values())
         expect_keys(state, {"by"}, "the objectives by environment")
         if unknown := state["by"].keys() - self._every.keys():
             raise ObjectiveError(f"the saved objectives are of {sorted(unknown)} too: resume with the spec of the run")

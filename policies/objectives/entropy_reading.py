@@ -140,11 +140,6 @@ class MixCorrectedEntropy:
         played = frozenset(map(_environment_of, measured))
         return EntropyReading(_mean_of_all(fractions), _mean_of_all(absolute), raw, own, played)
 
-    def reads_as(self, state: Mapping[str, Any]) -> bool:
-        """Whether a saved state was read in the same way; earlier versions did not say from where."""
-        is_same_mode = state["mode"] == self.mode and state.get("modes", {}) == self.modes
-        return is_same_mode and bool(state.get("source", self.source) == self.source)
-
     def relative(self) -> dict[str, float]:
         """H_k / H0_k of each visited category."""
         return {key: _ratio(visits.mean, self._baseline[key]) for key, visits in self._visits.items()}
@@ -160,20 +155,27 @@ class MixCorrectedEntropy:
             "pooled_baseline": self._pooled_baseline,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; `ObjectiveError` when it does not fit."""
+    def load_state(self, state: Mapping[str, Any]) -> list[str]:
+        """Go on from a saved state, and name the environments that begin anew, as they were read in another way.
+
+        `ObjectiveError` when it is no state of a reading.
+        """
         own = {"modes", "source"} & state.keys()
         expect_keys(state, {"mode", "baseline", "visits", "pooled_baseline"} | own, "the entropy reading")
-        if not self.reads_as(state):
-            raise ObjectiveError(
-                f"the saved entropy reading is `{state['mode']}` of {state.get('source', {})}, this run's is "
-                f"`{self.mode}` of {self.source}"
-            )
         for key, visits in state["visits"].items():
             expect_keys(visits, {"entropy_sum", "num_tokens", "age"}, f"the entropy reading of `{key}`")
-        self._baseline = dict(state["baseline"])
-        self._visits = {key: _Visits(**visits) for key, visits in state["visits"].items()}
-        self._pooled_baseline = state["pooled_baseline"]
+        known = dict.fromkeys(map(_environment_of, state["baseline"]))  # what was visited has a start
+        anew = [name for name in known if not self._reads_as(state, name)]
+        self._baseline = {key: h0 for key, h0 in state["baseline"].items() if _environment_of(key) not in anew}
+        self._visits = {key: _Visits(**own) for key, own in state["visits"].items() if key in self._baseline}
+        self._pooled_baseline = state["pooled_baseline"] if self._baseline else None
+        return anew
+
+    def _reads_as(self, state: Mapping[str, Any], environment: str) -> bool:
+        """Whether a saved state read an environment in the same way; earlier versions did not say from where."""
+        before = state.get("modes", {}).get(environment, state["mode"])
+        is_same_mode = before == self.modes.get(environment, self.mode)
+        return is_same_mode and bool(state.get("source", self.source) == self.source)
 
     def _counted(self) -> tuple[ByEnvironment, ByEnvironment]:
         """H_k / H0_k and H_k of the categories that count, by environment: all are gone through in every step."""

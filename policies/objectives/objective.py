@@ -18,7 +18,7 @@ how the batch was cut. What stands off the mask, NaN included, never reaches W o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -372,8 +372,10 @@ class Objective:
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Go on from a saved state; names what begins anew, as it was of another objective.
 
-        `ObjectiveError` when it is no state of an objective.
+        All of it after objectives by environment. `ObjectiveError` when it is no state of an objective.
         """
+        if "by" in state:
+            return forgotten(state["by"].values(), [self])
         if "controller" in state:  # as it was written while there was one, and no memory
             one = state["controller"]
             state = self.state() | {"controllers": [] if one is None else [one]}
@@ -469,6 +471,19 @@ class Objective:
             ratio=next(iter(made["ratio_rules"].items())),
             terms=made["terms"],
         )
+
+
+def forgotten(states: Iterable[Mapping[str, Any]], now: Iterable[Objective]) -> list[str]:
+    """Name what begins anew where environments share objectives in another way: controllers, memory of their parts."""
+    has_controllers, memory, parts = False, dict[str, Any](), set[str]()
+    for state in states:  # earlier versions had one controller, and no memory
+        has_controllers |= bool(state.get("controllers") or state.get("controller"))
+        memory |= {name: kept for name, kept in state.get("memory", {}).items() if kept}
+    for one in now:
+        has_controllers |= bool(one.config.controllers)
+        parts |= {_lasting_name(module.name) for module in one.config.modules()}
+    remembered = [f"what `{name}` remembers" for name in memory if name in parts]
+    return [*([CONTROLLERS] if has_controllers else []), *remembered]
 
 
 def _lasting_name(name: str) -> str:

@@ -149,7 +149,9 @@ def test_bandits_that_are_told_another_signal_begin_anew_and_say_so(home: Path) 
 def test_entropies_of_another_temperature_are_not_compared_with_those_of_the_start(home: Path) -> None:
     name = orchestrator.fork("small", 1, home=home, overrides=["sampler.temperature=0.4"]).name
     events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
-    assert events == ["begins anew after the fork: the reading of entropy, whose next values are the start"]
+    assert events == [
+        "begins anew after the fork: the reading of entropy in book, noise and numbers, whose next values are the start"
+    ]
     before, after = (component(home, one, "objective")["entropy"] for one in ("small", name))
     assert (before["source"]["temperature"], after["source"]["temperature"]) == (1.0, 0.4)
     assert after["baseline"].keys() & before["baseline"].keys()

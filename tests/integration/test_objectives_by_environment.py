@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,21 @@ def test_a_fork_may_give_environments_objectives_and_those_begin(tmp_path: Path)
     done = orchestrator.fork("parent", 1, home=tmp_path, spec=spec("child"))
     assert done.status == "finished"
     assert set(component(tmp_path, "child", "objective")["objective"]["by"]) == {"easy", "hard", "other"}
+    begun = [event["text"] for event in told(tmp_path, "child")["events"] if event["kind"] == "begins anew"]
+    assert begun == ["begins anew after the fork: the objective's controllers"]
+
+
+def test_an_environment_that_joins_with_an_objective_leaves_the_entropy_at_the_start_of_others(tmp_path: Path) -> None:
+    orchestrator.run(spec("parent", objective="repo_r"), home=tmp_path, until_step=4)
+    fake = spec("child")["environments"]["easy"]
+    overrides = [
+        "name=child",
+        f"environments.more={json.dumps(fake)}",
+        "objective={preset: repo_r, by: {more: repo_r}}",
+    ]
+    orchestrator.fork("parent", 1, home=tmp_path, overrides=overrides, until_step=4)
+    before, after = (component(tmp_path, name, "objective")["entropy"]["baseline"] for name in ("parent", "child"))
+    assert before.items() <= after.items()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -253,6 +254,37 @@ def test_a_fork_that_gives_other_environments_an_objective_begins_their_controll
     anew = after.load_state(before.state())
     assert anew == ["the objective's controllers of book", "the objective's controllers of words"]
     assert after.of("lake").controlled == before.of("lake").controlled
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "anew"),
+    [
+        ({"preset": "rloo"}, {"preset": "rloo", "by": {"book": "dapo"}}, []),
+        ({"preset": "rloo", "by": {"book": "dapo"}}, {"preset": "rloo"}, []),
+        ({"preset": "repo_r"}, {"preset": "rloo", "by": {"book": "dapo"}}, ["the objective's controllers"]),
+        ({"preset": "rloo", "by": {"book": "dapo"}}, {"preset": "repo_r"}, ["the objective's controllers"]),
+    ],
+)
+def test_a_fork_from_one_objective_to_several_names_what_there_is_to_begin_anew(
+    before: dict[str, Any], now: dict[str, Any], anew: list[str]
+) -> None:
+    parent, fork = (make_objective(config(**section), NAMES) for section in (before, now))
+    fresh = fork.state()
+    assert fork.load_state(json.loads(json.dumps(parent.state()))) == anew
+    assert fork.state() == fresh
+
+
+@pytest.mark.parametrize("is_from_one", [True, False])
+def test_what_parts_remember_is_named_where_objectives_are_shared_in_another_way(*, is_from_one: bool) -> None:
+    one, several = (make_objective(config(preset="siren", **own), NAMES) for own in ({}, {"by": {"book": "siren"}}))
+    parent, fork = (one, several) if is_from_one else (several, one)
+    parent.of("book")._memory("siren").kept["anchor"] = 1.0
+    assert fork.load_state(parent.state()) == ["what `siren` remembers"]
+
+
+def test_a_state_of_no_objective_is_refused() -> None:
+    with pytest.raises(ObjectiveError, match=r"missing \['by'\]"):
+        make_objective(config(by={"book": "dapo"}), NAMES).load_state({})
 
 
 def test_what_a_pass_has_one_of_cannot_be_two_things() -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -112,21 +113,48 @@ def test_a_saved_reading_goes_on_as_if_uninterrupted(mode: str) -> None:
     assert second.state() == whole.state()
 
 
-def test_a_state_of_another_mode_is_refused() -> None:
-    with pytest.raises(ObjectiveError, match="`raw`"):
-        MixCorrectedEntropy().load_state(MixCorrectedEntropy("raw").state())
+def test_after_another_mode_the_next_values_are_the_start() -> None:
+    raw, reading = MixCorrectedEntropy("raw"), MixCorrectedEntropy()
+    raw.set_baseline({"env/a": 0.15, "env/b": 0.4})
+    raw.observe(EQUAL)
+    assert reading.load_state(json.loads(json.dumps(raw.state()))) == ["env"]
+    assert reading.state() == MixCorrectedEntropy().state()
+    found = reading.observe(EQUAL)
+    assert found is not None
+    assert (found.fraction, found.raw) == pytest.approx((1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "anew"),
+    [
+        ({}, {"book": "corrected"}, []),
+        ({"book": "corrected"}, {}, []),
+        ({}, {"book": "corrected", "lake": "recent"}, []),
+        ({}, {"book": "recent"}, ["book"]),
+        ({"book": "recent", "words": "recent"}, {"words": "recent"}, ["book"]),
+    ],
+    ids=["another entry", "an entry less", "an environment joins", "another mode", "another mode by leaving it out"],
+)
+def test_only_environments_that_are_read_in_another_way_begin_anew(before: Any, now: Any, anew: list[str]) -> None:
+    parent, fork = MixCorrectedEntropy(modes=before), MixCorrectedEntropy(modes=now)
+    parent.set_baseline({"words/3": 1.0, "book/a": 2.0})
+    parent.observe({"words/3": (5.0, 10), "book/a": (10.0, 10)})
+    assert fork.load_state(json.loads(json.dumps(parent.state()))) == anew
+    found = fork.observe({"words/3": (5.0, 10), "book/a": (10.0, 10)})
+    assert found is not None
+    fractions = found.environments["entropy_reading"]
+    assert fractions == pytest.approx({"words": 0.5, "book": 1.0 if anew else 0.5})
 
 
 def test_a_state_of_other_entropies_is_not_read_as_these() -> None:
     warm, cold = (MixCorrectedEntropy(source={"temperature": one}) for one in (1.0, 0.4))
     warm.set_baseline(H)
     state = json.loads(json.dumps(warm.state()))
-    assert (warm.reads_as(state), cold.reads_as(state)) == (True, False)
-    with pytest.raises(ObjectiveError, match=r"this run's is `corrected` of \{'temperature': 0\.4\}"):
-        cold.load_state(state)
+    assert (warm.load_state(state), cold.load_state(state)) == ([], ["env"])
+    assert cold.state()["baseline"] == {}
     del state["source"]
-    cold.load_state(state)  # as earlier versions saved it
-    assert fraction(cold, EQUAL) == pytest.approx(1.0)
+    assert cold.load_state(state) == []  # as earlier versions saved it
+    assert fraction(cold, {"env/a": (0.15 * 10, 10)}) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("entropy", [math.nan, -0.1])
