@@ -111,6 +111,10 @@ class Admission:
         """Say whether a task may be trained on and measured: by the task alone, so that a resumed run agrees."""
         return True
 
+    def limit(self, environment: str) -> int | None:
+        """Give the most tokens that a prompt of an environment may have; None: any number."""
+        return None
+
     def barred(self, environment: Environment, category: str) -> NDArray[np.int64]:
         """Give the indices of a category that are known not to be admitted, ascending: all, where it has `indices`."""
         return np.empty(0, np.int64)

@@ -38,7 +38,10 @@ from orchestrator.teachers.random import Config as RandomConfig
 CURSOR, TEACHER = "cursor", "teacher "  # types in the state; of a teacher with its own type behind
 # as what begins anew
 OTHER = "the choice of tasks"
-RETOLD = "the choice of tasks, which goes by another `signal`, `signal_reward` or field of the data"
+RETOLD = "the choice of tasks, which goes by another `signal`, `signal_reward` or field of the data, or is among others"
+AMONG = frozenset(
+    {"tasks", "max_prompt_tokens"}
+)  # of what a selection is told, what decides among which tasks it chooses
 CURSORS = "cursors"  # where the state has many of them as arrays
 
 
@@ -162,16 +165,19 @@ class TaskSampler:
                     )
             elif saved.get("type", CURSOR) != self._types[arm]:
                 anew[OTHER] = None
-            elif not self._is_told_as(arm, saved.get("told", {})):
+            elif not self._is_told_as(arm, saved):
                 anew[RETOLD] = None
             else:
                 self._sources[arm].load_state(saved)
                 self._moved.add(arm)
         return list(anew)
 
-    def _is_told_as(self, arm: str, before: Mapping[str, Any]) -> bool:
-        """Whether a source was told the same of its tasks; earlier versions did not say."""
-        return all(before.get(key, value) == value for key, value in self._told[arm].items())
+    def _is_told_as(self, arm: str, saved: Mapping[str, Any]) -> bool:
+        """Whether a source was told the same of its tasks, as far as it matters; earlier versions did not say."""
+        source, before = self._sources[arm], saved.get("told", {})
+        has_same_tasks = isinstance(source, SelectionTaskSource) and source.chose_among_these(saved)
+        told = {key: value for key, value in self._told[arm].items() if not (has_same_tasks and key in AMONG)}
+        return all(before.get(key, value) == value for key, value in told.items())
 
     def _cursors_stand(self) -> NDArray[np.int64]:
         """Position and epoch of every cursor, [2, cursors]: a million objects take a second, so the moved are read."""
@@ -232,6 +238,8 @@ def _make_source(
         "signal_reward": given.signal_reward,
         **({"signal": given.signal} if wants.reads_signal else {}),
         "fields": dict(wants.fields),
+        "tasks": wants.tasks,
+        "max_prompt_tokens": admission.limit(name),
     }
     return type_, told, _selected(environment, category, section.selection, wants.fields, roster, rng)
 

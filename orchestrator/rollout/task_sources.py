@@ -131,15 +131,19 @@ class SelectionTaskSource(TaskSource):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue. Raises EnvironmentFault where it chose among other tasks: the data has changed, or `tasks`."""
-        if state["roster"] != self._roster_mark:
+        """Continue. Raises EnvironmentFault where it chose among other tasks: the data has changed."""
+        if not self.chose_among_these(state):
             raise EnvironmentFault(
                 f"{self.environment.name}, category {self.category}: the tasks to choose among are not those that the"
                 " run began with; put its data, `tasks` of the selection and `max_prompt_tokens` back as they were, or"
-                " begin a new run"
+                " fork it with a `selection` of another type"
             )
         self.selection.load_state(state["selection"])
         self._awaited = dict(state["awaited"])
+
+    def chose_among_these(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state is of the same roster."""
+        return bool(state["roster"] == self._roster_mark)
 
     @cached_property
     def _roster_mark(self) -> str:

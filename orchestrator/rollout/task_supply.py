@@ -140,6 +140,10 @@ class PromptLimits(Admission):
             self._pass_over(task, refusal)
         return refusal is None
 
+    def limit(self, environment: str) -> int | None:
+        """Give the most tokens that a prompt of an environment may have; None: any number."""
+        return self.limits[environment]
+
     def barred(self, environment: Environment, category: str) -> NDArray[np.int64]:
         """Give the indices of a table's rows that are not admitted; each category is gone through once."""
         return np.array(sorted(self._table(environment, category) or ()), np.int64)

@@ -207,6 +207,7 @@ def fork(
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
         weights, weights_of = parent_folder / record.folder / WEIGHTS, partial(weights_after, place, name)
         foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)
+        forks.require_fit(foundation.tasks, parent_folder / record.folder)
         require_base(foundation.interventions, max(1, stage), checked.curriculum.stages, weights_of)
         _refuse_twin(checked, foundation)
         hold()

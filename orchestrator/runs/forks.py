@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.recording.saved_state import EXPECTED, MAY_BE
+from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.provenance import ENVIRONMENT, POLICY, changed_code, changed_environments, differences
 from store import checkpoints
@@ -37,6 +39,14 @@ def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> C
     if about.parent is not None and stage < (about.parent_stage or 0):
         text += f"; it was forked after stage {about.parent_stage}: `evergreen fork {about.parent} --stage {stage}`"
     raise UserError(text)
+
+
+def require_fit(tasks: TaskSampler, checkpoint: Path) -> None:
+    """Refuse a fork whose data is not what its parent chose tasks from, while nothing of it is written.
+
+    Raises UserError or EnvironmentFault. The tasks are then where the fork will find them in its own checkpoint.
+    """
+    tasks.load_state(checkpoints.open_checkpoint(checkpoint, EXPECTED, MAY_BE).read_json("tasks"))
 
 
 def adopt_checkpoint(record: CheckpointRecord, parent: Path, folder: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from environments import EnvironmentFault
 from orchestrator.errors import SpecError
 from orchestrator.runs.api import fork, resume, run
+from orchestrator.runs.catalog import opened
 from orchestrator.spec.load import load_spec
 from tests.integration.runs import At, Killed, component, ending, kill, told
 from tests.orchestrator.specs import alone, flat, small
@@ -94,6 +96,12 @@ def test_a_fork_may_change_the_selection_and_says_so(home: Path) -> None:
     assert "the choice of tasks" in json.dumps(told(home, "other")["events"])
 
 
+def test_a_fork_that_chooses_among_other_tasks_begins_to_choose_anew(home: Path) -> None:
+    fewer = "curriculum.selection={type: mopps, tasks: 6, candidates: 3}"
+    assert fork("mopps", 2, overrides=["name=fewer", fewer, HERE], home=home).status == "finished"
+    assert "the choice of tasks" in json.dumps(told(home, "fewer")["events"])
+
+
 def rows(folder: Path, n: int = 90) -> Path:
     path = folder / "sums.jsonl"
     data = [{"prompt": f"{i} + 1", "answer": str(i + 1), "meta": {"length": i % 9}} for i in range(n)]
@@ -119,6 +127,17 @@ def test_rows_are_chosen_by_their_difficulty_and_a_resumed_run_goes_on(tmp_path:
     assert run(adarft(tmp_path), ["name=again"], home=tmp_path, until_step=2).status == "stopped"
     assert resume("again", home=tmp_path).status == "finished"
     assert ending(tmp_path, "again") == ending(tmp_path, "adarft")
+
+
+def test_a_fork_over_data_that_has_changed_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    run(adarft(tmp_path), home=tmp_path, until_step=4)
+    rows(tmp_path, 60)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(EnvironmentFault, match="put its data"):
+        fork("adarft", 1, overrides=["name=other"], home=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    with opened(tmp_path) as (_, ledger):
+        assert [one.name for one in ledger.reading.runs()] == ["adarft"]
 
 
 def test_what_cannot_be_chosen_by_is_refused_before_anything_begins(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from environments import (
+    Admission,
     Box,
     Environment,
     EnvironmentFault,
@@ -227,6 +228,34 @@ def test_a_selection_that_a_fork_tells_another_number_begins_anew(
     assert all(fork.state()[arm].get("selection") == state[arm].get("selection") for arm in fresh)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "limit", "anew"), [(20, None, []), (16, 9, []), (8, None, [RETOLD]), (16, 2, [RETOLD])]
+)
+def test_a_selection_begins_anew_where_a_fork_has_it_choose_among_other_tasks(
+    tasks: int, limit: int | None, anew: list[str]
+) -> None:
+    class Shorter(Admission):
+        def limit(self, environment: str) -> int | None:
+            return limit
+
+        def admits(self, task: Task) -> bool:
+            return limit is None or task.index % 10 < limit + 1
+
+    def among(size: int, admission: Admission, most: int = 16) -> TaskSampler:
+        environments: dict[str, Environment] = {"small": create("small", categories=["one"], size=size)}
+        section = {"selection": {"type": "mopps", "tasks": most}}
+        return TaskSampler(environments, CurriculumSection.model_validate(section), 0, admission=admission)
+
+    batch = slots("small/one", "small/one")
+    old = among(14, Admission())
+    teach(old, old.draw(batch))
+    state, fork = json.loads(json.dumps(old.state())), among(14, Shorter(), tasks)
+    assert fork.load_state(state) == anew
+    assert (fork.state()["small/one"]["selection"] == state["small/one"]["selection"]) == (not anew)
+    with pytest.raises(EnvironmentFault, match="not those that the run began with"):
+        among(30, Admission()).load_state(state)
+
+
 @pytest.mark.parametrize(("teacher", "is_anew"), [("riac", True), ("random", False)])
 def test_a_teacher_that_a_fork_scores_by_another_reward_begins_anew(teacher: str, is_anew: bool) -> None:
     def taught(reward: str) -> TaskSampler:
@@ -256,12 +285,6 @@ def test_adarft_by_another_field_begins_anew(tmp_path: Path) -> None:
     assert same.state() == old.state()
     assert fork.load_state(old.state()) == [RETOLD]
     assert fork.state()["rows/all"]["selection"]["target"] < 0.1
-
-
-def test_tasks_that_are_not_those_of_the_run_are_refused() -> None:
-    old = drawing(selection="pools")
-    with pytest.raises(EnvironmentFault, match="not those that the run began with"):
-        drawing(selection={"type": "pools", "tasks": 50}).load_state(old.state())
 
 
 def test_adarft_needs_numbers_that_the_environment_has(tmp_path: Path) -> None:
