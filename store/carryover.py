@@ -275,7 +275,8 @@ def left(m: Matrices) -> Numbers:
 def cumulative_entropy(m: Matrices) -> Mean:
     """Entropy along the training of all stages, each over its environment's base: 1 = it stayed at that.
 
-    Step-weighted mean of C_i / (steps_i H_0); stages whose base is below the floor are no terms.
+    Step-weighted mean of C_i / (steps_i H_0); stages whose base is below the floor are no terms. None is where the run
+    or its past was sampled at another temperature or from a part of the tokens.
     """
     terms = [(journey_of(m, i), m.cumulative[i].num_steps) for i in range(1, len(m.trained) + 1) if i in m.cumulative]
     known = [(value, steps) for value, steps in terms if value is not None]
@@ -411,7 +412,7 @@ OUTCOMES = (
             "ratio", 0, lambda m: Mean.of_ratios(list(left(m).values()))),
     CarryOverMetric("entropy_cumulative", "cl/entropy_cumulative", "journey", "Cumulative entropy",
             "entropy along the training of the stages over that of their environments at the start, mean of the steps: "
-            "1, it stayed there",
+            "1, it stayed there; of runs sampled at temperature 1, with nothing cut off",
             "ratio", 0, cumulative_entropy),
 )
 

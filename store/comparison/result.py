@@ -155,6 +155,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             *gathered.warnings,
             *warned,
             *_budgets(gathered),
+            *_other_sampling(reading, gathered, of),
             *_unequal_environments(gathered, of),
             *_parts(carried),
             *_starts(reading, gathered, of),
@@ -234,10 +235,16 @@ def _scored(
     found = {entry.run.name: scores.scores(reading, entry.run.name, of, pool) for entry in gathered.entries}
     settings = {label: [e for e in own if found[e.run.name]] for label, own in gathered.settings.items()}
     settings = {label: own for label, own in settings.items() if own}
-    if of.stratum not in ("run", "probe") or len(settings) < 2:
-        return gathered, found
     without = [run for run, own in found.items() if not own]
+    if of.stratum not in ("run", "probe") or not without:
+        return gathered, found
     why = [LeftOutRun(run, scores.why_undefined(reading, run, of)) for run in without]
+    if len(settings) < 2:
+        reasons = "; ".join(dict.fromkeys(one.why.removeprefix(f"no {of.name}: ") for one in why))
+        raise ComparisonError(
+            f"There is no {of.name} to compare: {listed(without)} {'has' if len(without) == 1 else 'have'} none "
+            f"({reasons})."
+        )
     kept = replace(gathered, settings=settings, left_out=[*gathered.left_out, *why])
     return kept, {run: own for run, own in found.items() if own}
 
@@ -354,6 +361,20 @@ def _unequal_environments(gathered: ComparedRuns, of: Measure) -> list[str]:
     return [
         f"{listed(some)} {'is' if len(some) == 1 else 'are'} not in {listed(lacking)}, and {of.title} is of all "
         "environments of a run: `--metric accuracy` compares on those that all runs have."
+    ]
+
+
+def _other_sampling(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
+    """Say it when entropy in training is of other distributions in some runs: it differs without any training."""
+    if of.name != "train_entropy":
+        return []
+    ways = [reading.sampling(entry.run.name) for entry in gathered.entries]
+    options = [option for option in ways[0] if len({way[option] for way in ways}) > 1]
+    if not options:
+        return []
+    return [
+        f"The runs differ in {listed(options)}, and entropy in training is that of what tokens were drawn from: "
+        "`--metric entropy` compares the policies themselves."
     ]
 
 

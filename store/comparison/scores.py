@@ -166,6 +166,8 @@ def why_undefined(reading: Reading, run: str, of: Measure) -> str:
     """Say why a run has no score of what sums a run up."""
     if of.name not in {one.measure for one in OUTCOMES}:
         return f"no {of.name}: not measured, or not defined"
+    if of.name == "cumulative" and not reading.is_plainly_sampled(run):
+        return f"no {of.name}: not all of its training was sampled at temperature 1 with nothing cut off"
     numbers = carryover.of_run(reading.carry_over(run))
     is_bare = of.name == "relative_forgetting" and numbers["forgetting"] is not None
     return f"no {of.name}: {NOTHING_LEARNT if is_bare else 'not defined for its stages'}"

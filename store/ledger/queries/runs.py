@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,9 @@ from store.ledger.digest import MEASURED, TRAINED, digest
 from store.ledger.queries.base import Queries, columns_of, same_step
 from store.metrics import metric as known_metric
 from store.records import FINAL, CheckpointRecord, Gaps, HoldoutRecord, Span
+
+# the policy's own distribution, which boundaries measure
+PLAIN_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
 
 # every run with the one that it was forked from, its place in a study, and the one whose twin it is
 _PARENT, _OTHER = t.run.alias("parent"), t.run.alias("other")
@@ -215,8 +219,26 @@ class RunQueries(Queries):
         cells = (self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"))
         return matrices_of(*cells, self.stages(name), self.journeys(name))
 
+    def sampling(self, name: str) -> dict[str, Any]:
+        """What a run draws the tokens that it learns from of, and what the entropy of its training is of."""
+        said = self.spec(name).get("sampler", {})
+        return {option: said.get(option, plain) for option, plain in PLAIN_SAMPLING.items()}
+
+    def is_plainly_sampled(self, name: str, until: float = math.inf) -> bool:
+        """Whether a run, and its past, drew samples up to a stage from the policy itself: T = 1, nothing cut off."""
+        run = self.run(name)
+        begun = min(run.parent_stage or 0, until)  # what is before was its parent's
+        if until > begun and self.sampling(name) != PLAIN_SAMPLING:
+            return False
+        return run.parent is None or begun == 0 or self.is_plainly_sampled(run.parent, begun)
+
     def journeys(self, name: str) -> dict[int, Journey]:
-        """Entropy along the training of every ended stage, of the stage's environment: added up by the database."""
+        """Entropy along the training of every ended stage, of the stage's environment: added up by the database.
+
+        Nothing where some of it was sampled in another way than boundaries measure: it is no share of what they find.
+        """
+        if not self.is_plainly_sampled(name):
+            return {}
         row, stage = t.step_metric.c, t.stage.c
 
         def before(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from store import carryover
 from store.comparison import Comparison, facts, sentences
 from store.comparison.scores import MEASURES, Pair
 from store.errors import ComparisonError
@@ -618,3 +619,47 @@ def test_facts_are_plain_data(ledger: Ledger, compare: Compare) -> None:
     assert again["pairs"][0]["in_words"].startswith("repo is better than rloo")
     assert again["settings"][0]["runs"][0]["seed"] == 0
     assert again["standing"].startswith("exploratory")
+
+
+def test_entropy_along_the_training_of_samples_at_another_temperature_is_no_share_of_the_start(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    warm, cold = ({"sampler": {"temperature": one}} for one in (1.0, 0.5))
+    names = [f"{x}a", f"{x}b", f"{x}of_cold", f"{x}back"]
+    written(
+        ledger,
+        Made(names[0], spec=warm),
+        Made(names[1], spec=cold),
+        Made(names[2], spec=warm, parent=names[1]),  # after its first stage
+        Made(names[3], spec=warm, parent=names[0]),
+    )
+    assert [ledger.reading.is_plainly_sampled(name) for name in names] == [True, False, False, True]
+    numbers = [carryover.of_run(ledger.reading.carry_over(name)) for name in names]
+    assert [one["entropy_cumulative"] is not None for one in numbers] == [True, False, False, True]
+    assert all(one["entropy_left"] is not None for one in numbers)
+    written(ledger, Made(f"{x}c", 0, "repo"), Made(f"{x}d", spec={"sampler": {"top_p": 0.9}}))
+    found = compare(names[0], f"{x}c", f"{x}d", metric="cumulative")
+    why = "no cumulative: not all of its training was sampled at temperature 1 with nothing cut off"
+    assert [(one.run, one.why) for one in found.left_out] == [(f"{x}d", why)]
+    with pytest.raises(ComparisonError, match=r"no cumulative to compare: \S+d has none \(not all of its training"):
+        compare(names[0], f"{x}d", metric="cumulative")
+
+
+def test_entropy_in_training_of_other_distributions_is_said_to_differ_by_that(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(
+        ledger,
+        Made(f"{x}a"),
+        Made(f"{x}b", 0, "repo"),
+        Made(f"{x}c", spec={"sampler": {"temperature": 0.5, "top_k": 0}}),
+    )
+    said = (
+        "The runs differ in temperature, and entropy in training is that of what tokens were drawn from: "
+        "`--metric entropy` compares the policies themselves."
+    )
+    assert compare(f"{x}a", f"{x}c", metric="train_entropy").warnings == [said]
+    assert compare(f"{x}a", f"{x}c", metric="train_accuracy").warnings == []
+    assert compare(f"{x}a", f"{x}b", metric="train_entropy").warnings == []
