@@ -53,6 +53,7 @@ class RayTasks:
 
     def _connect(self) -> None:
         import ray
+        from ray.exceptions import RayError
 
         _require_answer(self._address)
 
@@ -60,9 +61,12 @@ class RayTasks:
         own = {} if self._address else {"object_store_memory": STORE_BYTES, "include_dashboard": False}
         try:
             ray.init(address=self._address or "local", log_to_driver=False, logging_level="ERROR", **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = self._address or "this machine"
-            raise UserError(f"--on ray: no cluster at {where}: {str(error).splitlines()[0]}") from error
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+            where, hint = self._address or "this machine", ""
+            if self._address and "RAY_AUTH_MODE" not in os.environ:  # a token goes nowhere unless the user says so
+                hint = "; if it wants a token, as clusters do that `ray start` makes where ~/.ray/auth_token is, set"
+                hint += " RAY_AUTH_MODE=token"
+            raise UserError(f"--on ray: no cluster at {where}: {str(error).splitlines()[0]}{hint}") from error
 
     def __enter__(self) -> RayTasks:
         return self

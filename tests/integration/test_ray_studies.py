@@ -65,6 +65,25 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
         study(written_study(tmp_path), home=tmp_path / "home", on="ray", address="127.0.0.1:9")
 
 
+@pytest.mark.parametrize("is_of_ray", [False, True])
+def test_a_cluster_that_may_want_a_token_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, is_of_ray: bool
+) -> None:
+    failure = pytest.importorskip("ray.exceptions").RayError if is_of_ray else ConnectionError
+
+    def refuse(**options: Any) -> None:
+        raise failure("Failed to connect")
+
+    monkeypatch.setattr("ray.init", refuse)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(UserError, match=r"no cluster at head: Failed to connect.*set RAY_AUTH_MODE=token"):
+        RayTasks("head")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(UserError, match=r"no cluster at head: Failed to connect") as told:
+        RayTasks("head")
+    assert "set RAY_AUTH_MODE" not in str(told.value)
+
+
 def test_room_is_that_of_single_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     nodes = [{"Resources": {"CPU": num}, "Alive": alive} for num, alive in ((2, True), (5, True), (64, False))]
