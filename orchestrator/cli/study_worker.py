@@ -41,10 +41,10 @@ def live(request: RunRequest, parent: int) -> int:
     return 1
 
 
-def main() -> int:
-    """Be a run that is asked for on the standard input, as JSON; it ends with the process that started it."""
+def main(parent: int) -> int:
+    """Be a run that is asked for on the standard input, as JSON; it ends with `parent`, which started it."""
     request = RunRequest(**json.load(sys.stdin))
-    return live(request, os.getppid())
+    return live(request, parent)
 
 
 def work(request: RunRequest) -> None:

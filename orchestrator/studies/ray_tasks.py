@@ -30,7 +30,12 @@ STORE_BYTES = 80_000_000  # of a cluster that is started here: nothing but reque
 POLL_S = 0.2
 ANSWER_S = 10.0
 LOCK_S = 60.0  # for a run's lock, which a lost node may still hold
-CHILD = "import sys; from orchestrator.cli.study_worker import main; sys.exit(main())"
+# A run's process, with its parent's id: it ends with that before the imports of a run, which take seconds.
+CHILD = """import sys
+from environments.scoring.leader import die_with
+die_with(int(sys.argv[1]))
+from orchestrator.cli.study_worker import main
+sys.exit(main(int(sys.argv[1])))"""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
 
@@ -197,7 +202,10 @@ def do_run(text: str) -> int:
     while folder.is_dir() and holder(folder) is not None and time.monotonic() < until:
         time.sleep(POLL_S)  # a node that was lost may not have ended yet
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", CHILD], stdin=subprocess.PIPE, env={**os.environ, **ONE_THREAD}, text=True
+        [sys.executable, "-P", "-c", CHILD, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        env={**os.environ, **ONE_THREAD},
+        text=True,
     )
     assert process.stdin is not None
     with process.stdin:

@@ -106,6 +106,16 @@ def test_a_run_that_is_asked_to_stop_before_it_begins_does_not_begin(tmp_path: P
     assert do_run(json.dumps(asdict(RunRequest(str(tmp_path / "home"), RUNS[0], str(log), {}, {})))) == RESUMABLE
 
 
+def test_a_run_whose_parent_is_gone_ends_before_it_imports_anything_of_weight() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    command = [sys.executable, "-X", "importtime", "-P", "-c", ray_tasks.CHILD, str(gone.pid)]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "environments.scoring.leader" in ended.stderr
+    assert "orchestrator" not in ended.stderr
+
+
 def test_machines_do_not_share_a_file_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     nodes = [{"NodeManagerAddress": f"10.0.0.{number}", "Alive": True} for number in (1, 2)]
