@@ -29,7 +29,8 @@ TRIES_ELSEWHERE = 10  # of one task, when nodes are lost
 STORE_BYTES = 80_000_000  # of a cluster that is started here: nothing but requests and exit codes is in its store
 POLL_S = 0.2
 ANSWER_S = 10.0
-LOCK_S = 60.0  # for a run's lock, which a lost node may still hold
+LOCK_S = 300.0  # for a run's lock, which a file server may keep for a lost node: NFS does for 90 s, as it comes
+SAVE_S = 60.0  # for a run that is ended with its task to finish its step and save
 # A run's process, with its parent's id: it ends with that before the imports of a run, which take seconds.
 CHILD = """import sys
 from environments.scoring.leader import die_with
@@ -147,10 +148,10 @@ class RayTasks:
         try:
             code: int = ray.get(ready[0])
         except RayTaskError as error:  # before the run: what it says stands nowhere else
-            self._note(name, str(error.cause if isinstance(error.cause, Exception) else error))
+            _note(self._requests[name], str(error.cause if isinstance(error.cause, Exception) else error))
             code = YOUR_MISTAKE
         except RayError as error:
-            self._note(name, f"Ray gave it up, after up to {TRIES_ELSEWHERE + 1} tries: {error}")
+            _note(self._requests[name], f"Ray gave it up, after up to {TRIES_ELSEWHERE + 1} tries: {error}")
             code = LOST
         self._ended[name] = code
         return code
@@ -160,11 +161,13 @@ class RayTasks:
 
         return bool(ray.cluster_resources().get("GPU"))
 
-    def _note(self, name: str, text: str) -> None:
-        log = Path(self._requests[name].log)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
-            file.write(text.rstrip() + "\n")
+
+def _note(request: RunRequest, text: str) -> None:
+    """Add to what a run has printed."""
+    log = Path(request.log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.write(text.rstrip() + "\n")
 
 
 def _stop_file(request: RunRequest) -> Path:
@@ -196,11 +199,14 @@ def do_run(text: str) -> int:
         raise RuntimeError(
             f"{socket.gethostname()} does not see the home {request.home}: have it where all nodes see it"
         )
+    folder, until = Home(request.home).run_folder(request.name), time.monotonic() + LOCK_S
+    while not _stop_file(request).exists() and folder.is_dir() and (who := holder(folder)) is not None:
+        if time.monotonic() >= until:
+            _note(request, f"the run is in use by {who}, for {LOCK_S:.0f} s at least; the same command goes on with it")
+            return RESUMABLE
+        time.sleep(POLL_S)  # a node that was lost may not have ended yet
     if _stop_file(request).exists():
         return RESUMABLE
-    folder, until = Home(request.home).run_folder(request.name), time.monotonic() + LOCK_S
-    while folder.is_dir() and holder(folder) is not None and time.monotonic() < until:
-        time.sleep(POLL_S)  # a node that was lost may not have ended yet
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", CHILD, str(os.getpid())],
         stdin=subprocess.PIPE,
@@ -216,7 +222,7 @@ def do_run(text: str) -> int:
     except BaseException:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(LOCK_S)
+            process.wait(SAVE_S)
         process.kill()
         raise
     return code

@@ -20,6 +20,7 @@ from orchestrator.studies import ray_tasks
 from orchestrator.studies.ray_tasks import RayTasks, do_run, resources_of
 from orchestrator.studies.run_processes import RunRequest
 from orchestrator.studies.runner import StudyCallback, study
+from store.lock import run_lock
 from tests.integration.runs import ending
 from tests.integration.test_ranks import wait_until
 from tests.orchestrator.specs import alone
@@ -104,6 +105,33 @@ def test_a_run_that_is_asked_to_stop_before_it_begins_does_not_begin(tmp_path: P
     log.parent.mkdir(parents=True)
     Path(f"{log}.stop").touch()
     assert do_run(json.dumps(asdict(RunRequest(str(tmp_path / "home"), RUNS[0], str(log), {}, {})))) == RESUMABLE
+
+
+def test_a_run_that_somebody_holds_for_too_long_can_be_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_tasks, "LOCK_S", 0.0)
+    request, folder = RunRequest(str(tmp_path), RUNS[0], str(tmp_path / "log"), {}, {}), tmp_path / RUNS[0]
+    folder.mkdir()
+    with run_lock(folder):
+        assert do_run(json.dumps(asdict(request))) == RESUMABLE
+    assert f"in use by process {os.getpid()}" in (tmp_path / "log").read_text()
+
+
+def test_a_run_that_waits_for_its_lock_hears_that_it_shall_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, folder = RunRequest(str(tmp_path), RUNS[0], str(tmp_path / "log"), {}, {}), tmp_path / RUNS[0]
+    folder.mkdir()
+
+    def look(_: Path) -> str:
+        Path(f"{request.log}.stop").touch()
+        return "process 1 on elsewhere"
+
+    monkeypatch.setattr(ray_tasks, "holder", look)
+    monkeypatch.setattr(ray_tasks, "LOCK_S", 30.0)
+    assert do_run(json.dumps(asdict(request))) == RESUMABLE
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_run_whose_parent_is_gone_ends_before_it_imports_anything_of_weight() -> None:
