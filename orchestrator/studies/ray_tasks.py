@@ -123,20 +123,25 @@ class RayTasks:
 
     def ask_to_stop(self, name: str) -> None:
         """Ask a run to finish its step, save and exit; one that has not begun does not begin."""
+        import ray
+
         self._asked.add(name)
         _stop_file(self._requests[name]).touch()
-        self._ask_again(name)
+        if not self._ask_again(name):  # it waits for room, or has hardly begun and loses nothing
+            ray.cancel(self._tasks[name])
 
-    def _ask_again(self, name: str) -> None:
+    def _ask_again(self, name: str) -> bool:
         """Ask a run that somebody holds: nobody else hears, and whoever takes it forgets what was asked before."""
         folder = Home(self._requests[name].home).run_folder(name)
-        if folder.is_dir() and holder(folder) is not None:
+        is_held = folder.is_dir() and holder(folder) is not None
+        if is_held:
             request_stop(folder)
+        return is_held
 
     def exit_code(self, name: str) -> int | None:
         """Return a run's exit code, below 0 for the signal that killed it; None while it goes."""
         import ray
-        from ray.exceptions import RayError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
         if name in self._ended or name not in self._tasks:
             return self._ended.get(name)
@@ -147,6 +152,8 @@ class RayTasks:
             return None
         try:
             code: int = ray.get(ready[0])
+        except TaskCancelledError:  # by us, before it began
+            code = RESUMABLE
         except RayTaskError as error:  # before the run: what it says stands nowhere else
             _note(self._requests[name], str(error.cause if isinstance(error.cause, Exception) else error))
             code = YOUR_MISTAKE
@@ -214,15 +221,22 @@ def do_run(text: str) -> int:
         text=True,
     )
     assert process.stdin is not None
-    with process.stdin:
-        process.stdin.write(text)
     try:
-        while (code := process.poll()) is None:  # a cancelled task hears of it between two instructions
+        with process.stdin:
+            process.stdin.write(text)
+        while process.poll() is None:
             time.sleep(POLL_S)
+    except KeyboardInterrupt:  # the task is cancelled, of which it hears between two instructions
+        _end(process)
     except BaseException:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(SAVE_S)
-        process.kill()
+        _end(process)
         raise
-    return code
+    return process.wait()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Have a run finish its step and save, if that does not take too long."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SAVE_S)
+    process.kill()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,6 +135,50 @@ def test_a_run_that_waits_for_its_lock_hears_that_it_shall_stop(
     assert not (tmp_path / "log").exists()
 
 
+def test_a_cancelled_task_ends_its_run_and_says_how_that_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = tmp_path / "begun"
+    monkeypatch.setattr(
+        ray_tasks,
+        "CHILD",
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        f"open({str(begun)!r}, 'w').close()\n"
+        "time.sleep(60)",
+    )
+
+    def cancel(_: float) -> None:
+        if begun.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_tasks, "time", SimpleNamespace(sleep=cancel, monotonic=time.monotonic))
+    assert do_run(json.dumps(asdict(RunRequest(str(tmp_path), RUNS[0], str(tmp_path / "log"), {}, {})))) == 7
+
+
+def test_a_run_that_waits_for_room_is_cancelled_and_one_that_goes_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exceptions = pytest.importorskip("ray.exceptions")
+    tasks, cancelled = object.__new__(RayTasks), []
+    requests = [RunRequest(str(tmp_path), name, str(tmp_path / f"{name}.txt"), {}, {}) for name in RUNS]
+    tasks._requests = {request.name: request for request in requests}
+    tasks._tasks, tasks._ended, tasks._asked = {name: f"task of {name}" for name in RUNS}, {}, set()
+
+    def get(task: str) -> int:
+        raise exceptions.TaskCancelledError
+
+    monkeypatch.setattr("ray.cancel", cancelled.append)
+    monkeypatch.setattr("ray.wait", lambda asked, timeout: (list(set(asked) & set(cancelled)), []))
+    monkeypatch.setattr("ray.get", get)
+    waits, goes = RUNS
+    (tmp_path / goes).mkdir()
+    with run_lock(tmp_path / goes):
+        for name in RUNS:
+            tasks.ask_to_stop(name)
+        assert (tmp_path / goes / "stop").exists()
+        assert cancelled == [f"task of {waits}"]
+        assert [tasks.exit_code(name) for name in RUNS] == [RESUMABLE, None]
+
+
 def test_a_run_whose_parent_is_gone_ends_before_it_imports_anything_of_weight() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -224,6 +269,19 @@ def test_a_signal_ends_in_checkpoints_and_the_same_command_goes_on(tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     for name in RUNS:
         assert ending(home, name) == ending(whole, name)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_asked_to_stop_does_not_wait_for_room(tmp_path: Path, cluster: Any) -> None:
+    ray, log = pytest.importorskip("ray"), tmp_path / "log"
+    spec = {"resources": {"threads": 1, "ranks": 1, "device": "cpu"}}
+    with RayTasks(cluster.address) as tasks:
+        others = [ray.remote(lambda: time.sleep(600)).remote() for _ in cluster.nodes]
+        wait_until(lambda: not ray.available_resources().get("CPU"), 60)
+        tasks.start(RunRequest(str(tmp_path), RUNS[0], str(log), spec, {}))
+        tasks.ask_to_stop(RUNS[0])
+        wait_until(lambda: tasks.exit_code(RUNS[0]) == RESUMABLE, 20)
+        assert others
 
 
 @pytest.mark.slow
