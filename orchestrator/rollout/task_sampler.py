@@ -39,9 +39,7 @@ CURSOR, TEACHER = "cursor", "teacher "  # types in the state; of a teacher with 
 # as what begins anew
 OTHER = "the choice of tasks"
 RETOLD = "the choice of tasks, which goes by another `signal`, `signal_reward` or field of the data, or is among others"
-AMONG = frozenset(
-    {"tasks", "max_prompt_tokens"}
-)  # of what a selection is told, what decides among which tasks it chooses
+AMONG = frozenset({"tasks", "max_prompt_tokens"})  # of what a selection is told: among which tasks it chooses
 CURSORS = "cursors"  # where the state has many of them as arrays
 
 
