@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import RESUMABLE, YOUR_MISTAKE, UserError
+from orchestrator.errors import RESUMABLE, YOUR_MISTAKE, EvergreenError, UserError
 from orchestrator.locations import kinds_of
 from orchestrator.studies.run_processes import LOST, ONE_THREAD, RunRequest
 from store.home import Home
@@ -29,6 +29,8 @@ TRIES_ELSEWHERE = 10  # of one task, when nodes are lost
 STORE_BYTES = 80_000_000  # of a cluster that is started here: nothing but requests and exit codes is in its store
 POLL_S = 0.2
 ANSWER_S = 10.0
+LOOK_S = 2.0  # between two looks at the cluster's head
+HEAD_S = 40.0  # without an answer of it: after 60 s Ray would end this process, without a word
 LOCK_S = 300.0  # for a run's lock, which a file server may keep for a lost node: NFS does for 90 s, as it comes
 SAVE_S = 60.0  # for a run that is ended with its task to finish its step and save
 # A run's process, with its parent's id: it ends with that before the imports of a run, which take seconds.
@@ -38,6 +40,37 @@ die_with(int(sys.argv[1]))
 from orchestrator.cli.study_worker import main
 sys.exit(main(int(sys.argv[1])))"""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+
+
+class ClusterLost(EvergreenError):
+    """The cluster is gone; the same command goes on where there is one again."""
+
+    exit_code = RESUMABLE
+
+
+class Head:
+    """A cluster's head, and when it last answered."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._looked_at = self._answered_at = time.monotonic()
+
+    def require(self) -> None:
+        """Look now and then. Raises ClusterLost: no answer for too long."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), LOOK_S).close()
+            self._answered_at = now
+        except OSError as error:
+            if now - self._answered_at >= HEAD_S:
+                raise ClusterLost(
+                    f"--on ray: the cluster's head at {self._address} does not answer any more ({error}); its runs end "
+                    "with it. The same command goes on with them once there is a cluster"
+                ) from error
+        self._looked_at = time.monotonic()
 
 
 class RayTasks:
@@ -73,6 +106,10 @@ class RayTasks:
                 hint = "; if it wants a token, as clusters do that `ray start` makes where ~/.ray/auth_token is, set"
                 hint += " RAY_AUTH_MODE=token"
             raise UserError(f"--on ray: no cluster at {where}: {str(error).splitlines()[0]}{hint}") from error
+        # Asked once, for without the head such calls wait until Ray ends this process.
+        self._head = Head(ray.get_runtime_context().gcs_address)
+        self._has_gpus = bool(ray.cluster_resources().get("GPU"))
+        self._do_run = ray.remote(do_run)
 
     def __enter__(self) -> RayTasks:
         return self
@@ -99,7 +136,7 @@ class RayTasks:
         """Count the runs of a spec that fit the nodes at a time. Raises UserError: none does."""
         import ray
 
-        wanted = {name: num for name, num in resources_of(spec, has_gpus=self._has_gpus()).items() if num}
+        wanted = {name: num for name, num in resources_of(spec, has_gpus=self._has_gpus).items() if num}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         fitting = sum(min(int(there.get(name, 0) // num) for name, num in wanted.items()) for there in nodes)
         if not fitting:
@@ -110,13 +147,11 @@ class RayTasks:
 
     def start(self, request: RunRequest) -> None:
         """Give a run a task, which waits until there is room."""
-        import ray
-
-        wanted = resources_of(request.spec, has_gpus=self._has_gpus())
+        wanted = resources_of(request.spec, has_gpus=self._has_gpus)
         self._requests[request.name] = request
         _stop_file(request).unlink(missing_ok=True)
         self._ended.pop(request.name, None)
-        task = ray.remote(do_run).options(
+        task = self._do_run.options(
             name=request.name, num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=TRIES_ELSEWHERE
         )
         self._tasks[request.name] = task.remote(json.dumps(asdict(request)))
@@ -139,7 +174,10 @@ class RayTasks:
         return is_held
 
     def exit_code(self, name: str) -> int | None:
-        """Return a run's exit code, below 0 for the signal that killed it; None while it goes."""
+        """Return a run's exit code, below 0 for the signal that killed it; None while it goes.
+
+        Raises ClusterLost.
+        """
         import ray
         from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
@@ -147,6 +185,7 @@ class RayTasks:
             return self._ended.get(name)
         ready, _ = ray.wait([self._tasks[name]], timeout=0)
         if not ready:
+            self._head.require()
             if name in self._asked:
                 self._ask_again(name)
             return None
@@ -162,11 +201,6 @@ class RayTasks:
             code = LOST
         self._ended[name] = code
         return code
-
-    def _has_gpus(self) -> bool:
-        import ray
-
-        return bool(ray.cluster_resources().get("GPU"))
 
 
 def _note(request: RunRequest, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 
 from orchestrator.errors import RESUMABLE, UserError
 from orchestrator.studies import ray_tasks
-from orchestrator.studies.ray_tasks import RayTasks, do_run, resources_of
+from orchestrator.studies.ray_tasks import ClusterLost, Head, RayTasks, do_run, resources_of
 from orchestrator.studies.run_processes import RunRequest
 from orchestrator.studies.runner import StudyCallback, study
 from store.lock import run_lock
@@ -90,8 +91,8 @@ def test_room_is_that_of_single_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     nodes = [{"Resources": {"CPU": num}, "Alive": alive} for num, alive in ((2, True), (5, True), (64, False))]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 7})
     tasks = object.__new__(RayTasks)
+    tasks._has_gpus = False
 
     def room(threads: int) -> int:
         return tasks.capacity({"resources": {"threads": threads, "device": "cpu", "ranks": 1}})
@@ -162,6 +163,7 @@ def test_a_run_that_waits_for_room_is_cancelled_and_one_that_goes_is_asked(
     requests = [RunRequest(str(tmp_path), name, str(tmp_path / f"{name}.txt"), {}, {}) for name in RUNS]
     tasks._requests = {request.name: request for request in requests}
     tasks._tasks, tasks._ended, tasks._asked = {name: f"task of {name}" for name in RUNS}, {}, set()
+    tasks._head = Head("127.0.0.1:9")
 
     def get(task: str) -> int:
         raise exceptions.TaskCancelledError
@@ -187,6 +189,21 @@ def test_a_run_whose_parent_is_gone_ends_before_it_imports_anything_of_weight() 
     assert ended.returncode == 1
     assert "environments.scoring.leader" in ended.stderr
     assert "orchestrator" not in ended.stderr
+
+
+def test_a_head_that_no_longer_answers_ends_the_study_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ray_tasks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = Head(f"127.0.0.1:{server.getsockname()[1]}")
+        now[0] = 100.0
+        head.require()
+    now[0] = 100.0 + ray_tasks.HEAD_S - 1
+    head.require()
+    now[0] += ray_tasks.LOOK_S
+    with pytest.raises(ClusterLost, match=r"head at 127\.0\.0\.1:\d+ does not answer any more") as lost:
+        head.require()
+    assert lost.value.exit_code == RESUMABLE
 
 
 def test_machines_do_not_share_a_file_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +299,25 @@ def test_a_study_that_is_asked_to_stop_does_not_wait_for_room(tmp_path: Path, cl
         tasks.ask_to_stop(RUNS[0])
         wait_until(lambda: tasks.exit_code(RUNS[0]) == RESUMABLE, 20)
         assert others
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_lost_head_ends_the_study_and_its_runs(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "HEAD_S", 6.0)
+
+    class Losing(StudyCallback):
+        is_lost = False
+
+        def started(self, name: str, attempt: int) -> None:
+            if not self.is_lost:
+                cluster.head_node.kill_gcs_server()
+                self.is_lost = True
+
+    with pytest.raises(ClusterLost):
+        study(
+            written_study(tmp_path, spec=SLOW), tmp_path / "home", watcher=Losing(), on="ray", address=cluster.address
+        )
 
 
 @pytest.mark.slow
