@@ -64,6 +64,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of each run")
     parser.add_argument("--block", type=int, default=25, help="steps of a turn")
     options = parser.parse_args()
+    if options.block < NUM_WARM + 2:
+        parser.error(f"--block: the first {NUM_WARM} steps do not count, so take {NUM_WARM + 2} at least")
+    if options.steps < 2 * options.block:
+        parser.error("--steps: a standard error needs two blocks at least")
     starts = timed_starts()
     with tempfile.TemporaryDirectory() as home:
         runs = {
