@@ -206,7 +206,7 @@ def test_a_run_of_a_study_is_refused_and_the_study_goes_with_all_its_runs(tmp_pa
     (logs / "trial.a.s0.txt").write_text("printed")
     refused = evergreen("rm", "trial.a.s0", "--yes", "--home", tmp_path)
     assert refused.exit_code == 2
-    assert "trial.a.s0 is of the study trial, which would be without it; `evergreen rm trial` removes" in refused.stderr
+    assert f"study trial, which would be without it; `evergreen rm trial --home {tmp_path}` removes" in refused.stderr
     identity.begin_removal(tmp_path / "trial.a.s0", None)
     rm(evergreen, tmp_path, "trial.a.s0")  # what was begun is finished
     assert names(tmp_path) == ["trial.b.s0", "other"]
