@@ -86,7 +86,7 @@ def restore(
     else:
         anew.append(CONTROLLERS)
     if reread := parts.entropy.load_state(objective["entropy"]):
-        for name in parts.environments.keys() & reread:  # a fork may leave an environment out
+        for name in reread:
             parts.objective.of(name).rescale_controllers()
         anew.append(f"the reading of entropy in {listed(reread)}, whose next values are the start")
     anew += parts.tasks.load_state(opened.read_json("tasks"))
