@@ -219,16 +219,22 @@ class PlasticityFacts:
 
 def read_plasticity(read: Reading, name: str, found: Matrices) -> PlasticityFacts:
     """Ask the ledger; a handful of queries, none of them by task."""
-    fixed = _table(read, name, FIXED)
     results = probes_of(read, name).results
-    drift = {metric: table for metric in DRIFTS if (table := _table(read, name, metric))}
+    pass_k = _pass_k(read.spec(name))
+    tables = _tables(read, name, (FIXED, *DRIFTS, *ANSWERS, *pass_k))
+    fixed = tables[FIXED]
+    answers = {}
+    if tables["entropy_answer"]:
+        largest = next((metric for metric in pass_k if tables[metric]), None)
+        shown = ANSWERS if largest is None else (*ANSWERS, largest)
+        answers = {metric: tables[metric] for metric in shown if tables[metric]}
     return PlasticityFacts(
         compared_probes(results),
         curves_of(results),
         _layers(read.network(name)),
         fixed,
-        drift,
-        _answers(read, name),
+        {metric: tables[metric] for metric in DRIFTS if tables[metric]},
+        answers,
         entropy_carried(found, fixed),
         read.turnover(name),
         transfers(found),
@@ -324,14 +330,14 @@ def entropy_carried(found: Matrices, fixed: Table) -> Facts | None:
 
 def fixed_carried(read: Reading, name: str, found: Matrices) -> float | None:
     """The same mean on frozen answers; None where they were not read, or no stage after the first is measured."""
-    fixed = _table(read, name, FIXED)
+    fixed = _tables(read, name, [FIXED])[FIXED]
     carried = entropy_carried(found, fixed) if fixed else None
     return None if carried is None else float(carried["mean"])
 
 
 def carried(read: Reading, name: str) -> Facts | None:
     """The entropy that a run carried, alone."""
-    return entropy_carried(read.carry_over(name), _table(read, name, FIXED))
+    return entropy_carried(read.carry_over(name), _tables(read, name, [FIXED])[FIXED])
 
 
 def dormant_share(read: Reading, name: str) -> float | None:
@@ -340,26 +346,22 @@ def dormant_share(read: Reading, name: str) -> float | None:
     return whole[max(whole)] if whole else None
 
 
-def _table(read: Reading, name: str, metric_name: str) -> dict[str, dict[str, float | None]]:
-    """A metric after stage i on environment j, on environments as wholes."""
-    found: dict[str, dict[str, float | None]] = {}
-    for cell in read.matrix(name, metric_name):
-        if cell.category is None and cell.environment is not None:
-            found.setdefault(str(cell.after_stage), {})[cell.environment] = cell.value
+def _tables(read: Reading, name: str, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Metrics after stage i on environment j, on environments as wholes."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for metric, cells in read.matrices(name, metrics, by_category=False).items():
+        table = found.setdefault(metric, {})
+        for cell in cells:
+            if cell.environment is not None:
+                table.setdefault(str(cell.after_stage), {})[cell.environment] = cell.value
     return found
 
 
-def _answers(read: Reading, name: str) -> dict[str, Table]:
-    """What the evaluation's samples say beside accuracy; nothing where `samples` was not measured."""
-    found: dict[str, Table] = {metric: table for metric in ANSWERS if (table := _table(read, name, metric))}
-    if "entropy_answer" not in found:
-        return {}
-    entries = (read.spec(name).get("measure") or {}).get("of") or []
+def _pass_k(spec: Mapping[str, Any]) -> list[str]:
+    """Name pass@k of the measurement `samples`, the largest k first."""
+    entries = (spec.get("measure") or {}).get("of") or []
     given = next((one.get("k") for one in entries if isinstance(one, Mapping) and one.get("type") == "samples"), None)
-    for k in sorted(given or LARGEST_K, reverse=True):
-        if table := _table(read, name, f"pass_{k}"):
-            return {**found, f"pass_{k}": table}
-    return found
+    return [f"pass_{k}" for k in sorted(given or LARGEST_K, reverse=True)]
 
 
 def _layers(rows: Sequence[NetworkRow]) -> dict[str, dict[int, dict[int, float | None]]]:
@@ -396,7 +398,7 @@ def _values(read: Reading, name: str, split: str | None) -> dict[tuple[int, str,
     """What was measured on environments as wholes, by stage, metric and environment."""
     return {
         (cell.after_stage, one, cell.environment): cell.value
-        for one in COMPARED
-        for cell in read.matrix(name, one, split)
-        if cell.category is None and cell.environment is not None and cell.value is not None
+        for one, cells in read.matrices(name, COMPARED, split, by_category=False).items()
+        for cell in cells
+        if cell.environment is not None and cell.value is not None
     }

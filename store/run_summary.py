@@ -91,7 +91,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     read = ledger.reading
     run, spec, twin = read.run(name), read.spec(name), read.baseline(name)
     objective = spec.get("objective") or {}
-    cells = {metric: read.matrix(name, metric) for metric in MATRICES}
+    cells = read.matrices(name, MATRICES)
     matrices = {metric: _matrix(of) for metric, of in cells.items()}
     begun = read.stages(name)
     seconds = read.sums(name, [f"seconds_{part}" for part in (*PARTS, "evaluate")])

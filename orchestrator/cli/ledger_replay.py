@@ -95,7 +95,7 @@ class LedgerReplay:
             num_events=num_events + len(events),
         )
         heard = [*self._steps(steps, stages, after, evaluated)] if steps else []
-        cells = [cell for metric in MEASURED for cell in read.matrix(name, metric)] if boundaries else []
+        cells = [cell for of in read.matrices(name, MEASURED).values() for cell in of] if boundaries else []
         for row in boundaries:
             own = [cell for cell in cells if cell.after_stage == row.after_stage]
             record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, own)

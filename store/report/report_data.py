@@ -50,7 +50,7 @@ class ReportData:
         ranked = sorted(self.environments, key=lambda name: changes[name], reverse=True)
         self.colours = palette(self.environments, ranked)
         self.boundaries = read.boundaries(name)
-        self.accuracy, self.entropy = read.matrix(name, "pass_1"), read.matrix(name, "entropy_token")
+        self.accuracy, self.entropy = read.matrices(name, ("pass_1", "entropy_token")).values()
         self.evaluations = _thinned(read.evaluations(name))
         schedule = (self.spec.get("learner") or {}).get("schedule") or {"type": "constant"}
         self.rates = [] if schedule["type"] == "constant" else _thinned(read.series(name, "lr"))

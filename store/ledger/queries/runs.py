@@ -187,13 +187,21 @@ class RunQueries(Queries):
         Without a split: what reports show, which is neither what a scheduler looked at (`select`) nor what an
         intervention made of the boundary (`intervened`).
         """
-        row = t.eval_cell.c
+        return self.matrices(name, [metric], split, by_category=by_category)[metric]
+
+    def matrices(
+        self, name: str, metrics: Sequence[str], split: str | None = None, *, by_category: bool = True
+    ) -> dict[str, list[q.CellRow]]:
+        """The same of several metrics, in one question."""
+        row, known = t.eval_cell.c, {metric: known_metric(metric).name for metric in metrics}
         query = self.rows_of(name, q.CellRow, t.eval_cell).where(
-            t.metric_def.c.name == known_metric(metric).name,
+            t.metric_def.c.name.in_(sorted({*known.values()})),
             row.split.in_(("anchor", "own")) if split is None else row.split == split,
             *([] if by_category else [row.category_id == 0]),
         )
-        return self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
+        cells = self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
+        found = q.by_key(cells, lambda cell: cell.metric)
+        return {metric: found[of] for metric, of in known.items()}
 
     def end(self, name: str) -> int:
         """Number the last boundary that a run has come to: one that a ledger lost has left its checkpoint."""
@@ -216,8 +224,8 @@ class RunQueries(Queries):
 
     def carry_over(self, name: str) -> Matrices:
         """Accuracy and entropy after stage i on environment j, and what was trained in between."""
-        cells = (self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"))
-        return matrices_of(*cells, self.stages(name), self.journeys(name))
+        accuracy, entropy = self.matrices(name, ("pass_1", "entropy_token")).values()
+        return matrices_of(accuracy, entropy, self.stages(name), self.journeys(name))
 
     def sampling(self, name: str) -> dict[str, Any]:
         """What a run draws the tokens that it learns from of, and what the entropy of its training is of."""
