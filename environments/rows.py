@@ -37,8 +37,8 @@ from environments.contracts import (
 from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
+from environments.tables.csv_rows import DELIMITERS
 from environments.tables.data_files import FoundFiles, find_files
-from environments.tables.formats import DELIMITERS
 from environments.tables.index import POOLS, Index, Places, build_index
 from environments.tables.row_file import InvalidRow, RowFile
 from environments.tables.row_parser import (

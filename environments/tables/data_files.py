@@ -13,8 +13,10 @@ from itertools import islice
 from pathlib import Path
 
 from environments.contracts import EnvironmentFault
-from environments.tables.formats import BOM, ArrowIpc, Csv, JsonLines, Parquet, TextRows, Tsv, beside
+from environments.tables.arrow_rows import ArrowIpc, Parquet
+from environments.tables.csv_rows import Csv, Tsv
 from environments.tables.row_file import RowFile
+from environments.tables.text_rows import BOM, JsonLines, TextRows, beside
 
 FORMATS: Mapping[str, type[RowFile]] = {
     ".parquet": Parquet, ".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": Csv, ".tsv": Tsv, ".arrow": ArrowIpc

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from environments.contracts import EnvironmentFault, Pool, canonical, key_of, most_bytes
 from environments.display import Throttle, brief
 from environments.pools import half_of, pool_of
-from environments.tables.formats import NO_JSON, NO_UTF8
 from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
 from environments.tables.row_parser import FieldMissing, RowParser
+from environments.tables.text_rows import NO_JSON, NO_UTF8
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}

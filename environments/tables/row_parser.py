@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from environments.contracts import LONGEST_CATEGORY, ROLES, EnvironmentFault, Message, is_whole
 from environments.display import shortened
-from environments.tables.formats import json_type
 from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
+from environments.tables.text_rows import json_type
 
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 WHOLE_ROW = "row"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from environments import EnvironmentFault
 from environments.contracts import canonical, key_of
-from environments.tables import formats
+from environments.tables import text_rows
 from environments.tables.row_file import LISTED
 from tests.environments.rows.making import made, make, questions, sums, write_jsonl, write_parquet
 
@@ -159,7 +159,7 @@ def test_bytes_that_are_no_text_break_only_their_row(tmp_path):
 
 
 def test_a_line_that_never_ends_is_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "LONGEST_LINE", 2**10)
+    monkeypatch.setattr(text_rows, "LONGEST_LINE", 2**10)
     rows = [GOOD, {**GOOD, "question": "x" * 5000}, {**GOOD, "question": "after"}]
     environment = made(tmp_path, rows)
     assert questions(environment) == ["1 + 1?", "after"]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from environments import EnvironmentFault
-from environments.tables.formats import ArrowIpc
+from environments.tables.arrow_rows import ArrowIpc
 from tests.environments.rows.making import make, questions, write_parquet
 
 ROWS = [

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from environments import EnvironmentFault
-from environments.tables.formats import Csv, JsonLines
+from environments.tables.csv_rows import Csv
 from environments.tables.row_file import InvalidRow
+from environments.tables.text_rows import JsonLines
 from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl, write_parquet
 
 DATA = Path(__file__).parents[2] / "data"
@@ -72,8 +73,8 @@ def test_many_shards_keep_few_files_open(tmp_path, monkeypatch, suffix):
     def num_open():
         return len(os.listdir("/proc/self/fd"))
 
-    monkeypatch.setattr("environments.tables.formats._KEPT_OPEN", WeakSet())
-    monkeypatch.setattr("environments.tables.formats.MOST_OPEN", 3)
+    monkeypatch.setattr("environments.tables.text_rows._KEPT_OPEN", WeakSet())
+    monkeypatch.setattr("environments.tables.text_rows.MOST_OPEN", 3)
     names = [f"{i}.{suffix}" for i in range(20)]
     for name in names:
         WRITERS[f"rows.{suffix}"](tmp_path / name, [{"question": f"{name}?", "answer": "1"}])
