@@ -3,6 +3,8 @@
 Softmax tables over 8 actions, two of which are rewarded; which two changes at every boundary while the logits
 stay. A policy that lost its entropy does not learn the next stage. All seeds run side by side, each with its own
 random numbers and its own controller. S seeds, K tables, N samples of a table, V actions.
+
+    python -m tests.policies.objectives.test_continual_toy      # the table of 17.2, of 24 seeds
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ from policies.objectives.estimators import rloo
 from policies.objectives.shapers import repo, repo_r
 
 SEEDS, TABLES, SAMPLES, ACTIONS, STAGES, STEPS, STEP_SIZE = 12, 16, 16, 8, 3, 300, 8.0
-GROUP_B = torch.arange(SEEDS * TABLES).repeat_interleave(SAMPLES)
-
 # From advantages, log-probs and entropies of the samples [S, K, N] and the step's mean entropies [S].
 Shape = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -59,8 +59,8 @@ class Controlled:
         return repo_r.shape(advantage, lp, zeta_S[:, None, None])
 
 
-def play(shape: Shape) -> list[Outcome]:
-    rngs = [np.random.default_rng(seed) for seed in range(SEEDS)]
+def play(shape: Shape, num_seeds: int = SEEDS) -> list[Outcome]:
+    rngs = [np.random.default_rng(seed) for seed in range(num_seeds)]
 
     def draw(one: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack([one(rng) for rng in rngs]))
@@ -84,7 +84,8 @@ def step(logits: Tensor, good: Tensor, uniform: Tensor, shape: Shape) -> Tensor:
     action = torch.searchsorted(p.cumsum(-1), uniform).clamp(max=ACTIONS - 1)
     reward = (action[..., None] == good[:, :, None, :]).any(-1).double()
     lp = p.log().gather(-1, action)
-    advantage = shape(rloo.estimate(reward.flatten(), GROUP_B).view_as(reward), lp, entropy, entropy.mean((-1, -2)))
+    group_B = torch.arange(len(p) * TABLES).repeat_interleave(SAMPLES)
+    advantage = shape(rloo.estimate(reward.flatten(), group_B).view_as(reward), lp, entropy, entropy.mean((-1, -2)))
     pushed = torch.zeros_like(p).scatter_add(-1, action, advantage)
     logits += STEP_SIZE * (pushed - advantage.sum(-1, keepdim=True) * p) / (TABLES * SAMPLES)
     return reward.mean((-1, -2))
@@ -125,3 +126,21 @@ def test_repo_needs_enough_strength(beta: float, recovers: bool) -> None:
     """Reference: objectives.md 17.2."""
     _, *later = play(push(beta))
     assert all(bool((stage.recovered < 150).all()) for stage in later) == recovers
+
+
+def as_text(stage: Outcome) -> str:
+    there, low, high = stage.recovered[stage.recovered < STEPS], stage.accuracy.min(), stage.accuracy.max()
+    last = f", step {int(there.max())}" if len(there) else ""
+    return f"{len(there)}{last}; {low:.2f} to {high:.2f}"
+
+
+if __name__ == "__main__":
+    shapes: dict[str, Shape] = {
+        "none": keep,
+        "`repo_r`, zeta_max .05": Controlled(0.05),
+        "`repo_r`, zeta_max .5": Controlled(0.5),
+        "`repo`, beta .05": push(0.05),
+        "`repo`, beta .2": push(0.2),
+    }
+    for name, shape in shapes.items():
+        print(f"| {name} | {' | '.join(map(as_text, play(shape, 24)))} |", flush=True)
