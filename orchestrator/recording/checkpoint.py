@@ -110,10 +110,15 @@ def restore(
 
 
 def _on_other_tasks(parts: Components, before: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Name the environments whose held-out tasks are not those of a checkpoint, by pool."""
+    """Name the environments whose held-out tasks are not those of a checkpoint, by pool.
+
+    A fork may look at fewer pools.
+    """
+    now = parts.task_sets
     return {
-        pool: [name for name, digest in own.items() if digest != parts.task_sets.get(pool, {}).get(name)]
+        pool: [name for name, digest in own.items() if name in now[pool] and digest != now[pool][name]]
         for pool, own in before.items()
+        if pool in now
     }
 
 

@@ -80,6 +80,8 @@ def of_changed_tasks(before: Sequence[TaskSetRow], now: Iterable[HoldoutRecord])
         if one.last == last[one.environment, one.purpose]:
             measured[one.environment, one.purpose].add((one.category, one.sha256))
     for record in now:
+        if record.num_items == 0:  # a category without held-out tasks is measured nowhere
+            continue
         held_out[record.environment, record.purpose].add((record.category, record.sha256))
     changed = {of[0]: last[of] for of, tasks in measured.items() if of in held_out and held_out[of] != tasks}
     return [

@@ -99,6 +99,7 @@ class RunSession:
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
         self._diverged: Sequence[CheckpointRecord] = ()  # whole checkpoints that the run goes back behind
         self._told: Collection[str] = ()  # texts of events, before this process
+        self._told_at: Collection[tuple[int, str]] = ()  # the same, with their steps
         self._changed: Collection[str] = ()  # environments that are not what they were when the run began
 
     def begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
@@ -158,6 +159,7 @@ class RunSession:
             happened.append(EventRecord("not bitwise", run_events.of_code(part, part.startswith(ENVIRONMENT))))
         told = self.ledger.reading.events(self.spec.name)
         self._told = {event.text for event in told}
+        self._told_at = {(event.step, event.text) for event in told}
         if opened is None:  # what a run says where it begins was lost, if it ended before its first step
             news, remarks = foundation.environments, foundation.remarks
             happened += [warning for warning in self._warnings() if warning.text not in self._told]
@@ -237,7 +239,8 @@ class RunSession:
                 copier = None if copy_to is None else CheckpointCopier(copy_to, self.folder)
                 with RunRecorder(self.ledger, run, self.folder, self.watcher, saved, copier) as recorder:
                     aside = self._rewind(run, recorder, parts, progress, copier)
-                    others = [EventRecord("begins anew", _why_anew(part)) for part in anew]
+                    why = [text for text in map(_why_anew, anew) if (progress.step, text) not in self._told_at]
+                    others = [EventRecord("begins anew", text) for text in why]
                     recorder.record_events(progress, [*events, *aside, *others])
                     progress.forget_too_long(self._changed)
                     prompts = run_events.of_prompts(progress.too_long, foundation.prompts)

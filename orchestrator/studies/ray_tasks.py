@@ -49,11 +49,12 @@ class ClusterLost(EvergreenError):
 
 
 class Head:
-    """A cluster's head, and when it last answered."""
+    """A cluster's head, and since when it does not answer."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._looked_at = self._answered_at = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._silent_since: float | None = None  # the first look in vain, however long ago the one before was
 
     def require(self) -> None:
         """Look now and then. Raises ClusterLost: no answer for too long."""
@@ -63,9 +64,11 @@ class Head:
         host, _, port = self._address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), LOOK_S).close()
-            self._answered_at = now
+            self._silent_since = None
         except OSError as error:
-            if now - self._answered_at >= HEAD_S:
+            if self._silent_since is None:
+                self._silent_since = now
+            if now - self._silent_since >= HEAD_S:
                 raise ClusterLost(
                     f"--on ray: the cluster's head at {self._address} does not answer any more ({error}); its runs end "
                     "with it. The same command goes on with them once there is a cluster"

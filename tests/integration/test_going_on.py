@@ -113,12 +113,14 @@ def cells(home: Path, name: str) -> list[Any]:
 
 def test_a_fork_that_is_killed_before_its_second_checkpoint_says_once_where_it_comes_from(tmp_path: Path) -> None:
     orchestrator.run(alone(), home=tmp_path, until_step=4)
+    overrides = ["name=cut", "curriculum.bandit=uniform"]
     with pytest.raises(Killed):
-        orchestrator.fork("alone", 1, home=tmp_path, overrides=["name=cut"], watcher=At(1, kill))
+        orchestrator.fork("alone", 1, home=tmp_path, overrides=overrides, watcher=At(1, kill))
     with pytest.raises(Killed):
         orchestrator.resume("cut", home=tmp_path, watcher=At(1, kill))
     texts = [event["text"] for event in told(tmp_path, "cut")["events"]]
     assert texts.count("forked from alone after stage 1") == 1
+    assert texts.count("begins anew after the fork: the bandits") == 1
     assert texts.count("resumed from the checkpoint of step 3, with the spec the run began with") == 1
 
 

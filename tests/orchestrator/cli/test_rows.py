@@ -220,6 +220,18 @@ def test_a_run_resumed_or_forked_on_other_held_out_rows_says_that_numbers_are_of
     assert len(warnings("forked")) == 1
 
 
+def test_a_category_with_too_few_rows_to_hold_out_any_is_no_change(tmp_path: Path, evergreen: Evergreen) -> None:
+    path, home = spec(tmp_path, 0, category="topic"), tmp_path / "home"
+    sets = ("--set", "curriculum.scheduler={type: boltzmann, reward: total_gain}", "--set", "evaluate.items=2")
+    rows = [{**row, "topic": "rare" if n > 37 else "usual"} for n, row in enumerate(sums(40))]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    assert (begun := evergreen("run", path, *sets, "--home", home, "--until-step", 1)).exit_code == 75, begun.stderr
+    assert evergreen("resume", "sums", "--home", home, "--until-step", 2).exit_code == 75
+    assert "the held-out tasks of" not in evergreen("show", "sums", "--events", "--json", "--home", home).stdout
+    measured = json.loads(evergreen("show", "sums", "--json", "--home", home).stdout)
+    assert measured["environments"]["one"]["accuracy_start"] is not None
+
+
 def test_what_was_scored_on_other_held_out_rows_decides_nothing(tmp_path: Path, evergreen: Evergreen) -> None:
     home, sets = tmp_path / "home", list[str]()
     for key, value in {
