@@ -17,11 +17,13 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from typing_extensions import override
 
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
+from orchestrator.posting import WITHOUT_REDIRECTS
 from orchestrator.progress import Progress
 from store.records import StepRecord
 
@@ -120,12 +122,24 @@ def _deliver(url: str, facts: dict[str, Any], is_last_wait: Callable[[], bool]) 
         try:
             body = json.dumps(facts).encode()
             request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+            with WITHOUT_REDIRECTS.open(request, timeout=TIMEOUT_S):
                 return None
         except urllib.error.HTTPError as error:
             wrong = f"{error.code} {error.reason}".replace(url, "URL")
+            if 300 <= error.code < 400:
+                wrong += f", a redirect{_towards(error.headers.get('Location'))}: name the new URL"
         except urllib.error.URLError as error:
             wrong = f"{type(error.reason).__name__}: {error.reason}".replace(url, "URL")
         except Exception as error:  # none of it is the run's affair; its words may quote a part of the URL
             wrong = type(error).__name__
     return wrong
+
+
+def _towards(location: str | None) -> str:
+    """Say to which host a redirect leads; its path may be as secret as the URL's own."""
+    try:
+        parts = urlsplit(location or "")
+    except ValueError:
+        return ""
+    place = parts.netloc.rpartition("@")[2]
+    return f" to {parts.scheme}://{place}/..." if parts.scheme and place else ""

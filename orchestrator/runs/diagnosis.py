@@ -20,6 +20,7 @@ from typing import Any, Literal
 from environments.contracts import EnvironmentFault
 from environments.slices.slice_file import read_kept_slices
 from orchestrator.errors import UserError
+from orchestrator.posting import WITHOUT_REDIRECTS
 from orchestrator.recording import outbox
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
@@ -295,7 +296,8 @@ def _sent_to_server(uri: str, experiment: str, uid: str) -> Cursor:
     def ask(path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{uri}/api/2.0/mlflow/{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+        call = urllib.request.urlopen if data is None else WITHOUT_REDIRECTS.open
+        with call(request, timeout=ANSWER_S) as answer:
             return json.loads(answer.read(ANSWER_BYTES))
 
     try:

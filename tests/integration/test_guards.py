@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -299,6 +300,7 @@ class Inbox(BaseHTTPRequestHandler):
 
     posts: list[dict[str, Any]]
     answers: list[int]
+    location: str | None = None
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -306,6 +308,8 @@ class Inbox(BaseHTTPRequestHandler):
         if status < 300:
             self.posts.append(body)
         self.send_response(status)
+        if self.location is not None:
+            self.send_header("Location", self.location)
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
@@ -376,6 +380,32 @@ def test_where_posts_hang_the_end_goes_first_and_nobody_waits_for_the_others(
     server.shutdown()
     assert [post["text"] for post in posts].index("finished") < 5
     assert told[0].startswith("the webhook took nothing: TimeoutError")
+
+
+@pytest.mark.parametrize(
+    ("location", "towards"),
+    [("https://key@new.example:8443/services/T0KEN?a=b", " to https://new.example:8443/..."), ("/services/T0KEN", "")],
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_told(
+    monkeypatch: pytest.MonkeyPatch, inbox: type[Inbox], status: int, location: str, towards: str
+) -> None:
+    def get(self: Inbox) -> None:
+        self.posts.append({"path": self.path})
+        self.send_response(200)
+        self.end_headers()
+
+    inbox.answers, inbox.location = [status], location
+    monkeypatch.setattr(inbox, "do_GET", get, raising=False)
+    monkeypatch.setattr("orchestrator.webhook.WAITS_S", ())
+    told: list[str] = []
+    tell = Callback()
+    monkeypatch.setattr(tell, "event", told.extend)
+    Webhook(os.environ["EVERGREEN_WEBHOOK"], tell).end("alone", "finished", None)
+    assert inbox.posts == []
+    assert len(told) == 1
+    assert f", a redirect{towards}: name the new URL; later failures" in told[0]
+    assert told[0].startswith(f"the webhook took nothing: {status} ")
 
 
 def test_no_part_of_a_url_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

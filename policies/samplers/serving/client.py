@@ -218,9 +218,10 @@ class Server:
         return found
 
     async def _call(self, method: str, path: str, timeout_s: float | None, body: object = None) -> bytes:
-        timeout, begun = aiohttp.ClientTimeout(total=timeout_s), time.monotonic()
-        try:
-            async with self._session.request(method, self.url + path, json=body, timeout=timeout) as answer:
+        what: dict[str, Any] = {"json": body, "timeout": aiohttp.ClientTimeout(total=timeout_s)}
+        begun = time.monotonic()
+        try:  # a redirected POST would become a GET without a body
+            async with self._session.request(method, self.url + path, allow_redirects=False, **what) as answer:
                 text = await answer.read()
         except TimeoutError as late:
             raise ServerFault(f"no answer to {path} in {time.monotonic() - begun:.0f} s") from late
@@ -228,6 +229,8 @@ class Server:
             raise ServerFault(f"{path}: {broken or type(broken).__name__}") from broken
         if answer.status == BUSY or answer.status >= 500:
             raise ServerFault(f"{path} answered {answer.status}: {_message(text)}")
+        if 300 <= answer.status < 400:
+            raise RequestRefused(f"{self.url}{path} redirects ({answer.status}): name the URL of the server itself")
         if answer.status >= 400:
             remedy = (
                 ". Is this a vLLM server started for training? `evergreen serve SPEC` starts one; docs/samplers.md "

@@ -285,6 +285,7 @@ class Tracking(BaseHTTPRequestHandler):
     """MLflow's server as far as `doctor` asks it; `sent` is the run's cursor, None: there is no such run."""
 
     sent: str | None = None
+    has_moved = False
     asked: ClassVar[list[tuple[str, str | None]]] = []
 
     def do_GET(self) -> None:
@@ -293,6 +294,11 @@ class Tracking(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.has_moved:
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+            return
         assert body["experiment_ids"] == ["7"]
         assert body["filter"].startswith("tags.`evergreen.run_uid` = '")
         tags = [{"key": "evergreen.cursor", "value": self.sent}]
@@ -328,6 +334,10 @@ def test_a_server_s_record_is_compared_with_the_ledger(
         assert remedy == "`evergreen ui cut --catch-up-only` brings it up to date"
         monkeypatch.setattr(Tracking, "sent", "nonsense")
         assert {one["severity"] for one in found(evergreen, home)} <= {"note", "warning"}
+        monkeypatch.setattr(Tracking, "has_moved", True)
+        about, text, _ = the_one(found(evergreen, home), "note")
+        assert about == "cut"
+        assert text.endswith("does not say how far its record goes: HTTP Error 302: Found")
     finally:
         made.shutdown()
         made.server_close()

@@ -304,6 +304,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, content = answer
         text = json.dumps(content).encode()
         self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", "/health")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text[: len(text) // 2] if cut else text)

@@ -123,6 +123,19 @@ def test_what_no_server_would_take_fails_at_once_with_its_words(make: Make, serv
         sampler.generate(requests, Sampling())
 
 
+@pytest.mark.parametrize("status", ["302", "307"])
+def test_a_redirect_is_not_followed(make: Make, servers: list[FakeServer], status: str) -> None:
+    sampler = make(urls=[servers[0].url])
+    requests = rows(sampler.policy, 1)
+    servers[0].script.extend([status] * len(requests))
+    servers[0].called.clear()
+    with pytest.raises(
+        PolicyError, match=rf"/v1/completions redirects \({status}\): name the URL of the server itself"
+    ):
+        sampler.generate(requests, Sampling())
+    assert servers[0].called.count("/health") <= 1, "that of a look before playing"
+
+
 def test_rows_that_a_server_would_cut_are_refused(make: Make, servers: list[FakeServer]) -> None:
     servers[1].context = 300
     sampler = make()
