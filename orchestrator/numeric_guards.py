@@ -139,6 +139,7 @@ class NumericGuards:
         refused = [left_out] if left_out else list(dict.fromkeys(self._refused))
         self._refused = []
         said = [f"{why}: the update is left out" for why in refused]
+        share = at.lr_share  # as `act` is going to lower it, one guard after the other
         for guard in self.guards:
             if guard.is_before_updates:
                 continue
@@ -157,7 +158,8 @@ class NumericGuards:
             else:
                 self._due.append((guard, why))
                 memory.held, memory.fired = 0, memory.fired + 1
-                said.append(f"{why}: {self._says(guard, at, memory.fired)}")
+                share *= 1.0 if _stops(guard, memory) else guard.options.factor
+                said.append(f"{why}: {_says(guard, memory, at.stage, share)}")
             _remember(at, guard, memory)
         return [EventRecord(GUARD, text) for text in said]
 
@@ -171,7 +173,7 @@ class NumericGuards:
         due, self._due = self._due, []
         for guard, why in due:
             options = guard.options
-            if options.action == "stop" or _remembered(at, guard).fired > options.most:
+            if _stops(guard, _remembered(at, guard)):
                 at.guard_stop = f"{STOPPED_BY_GUARD}: {why}"
                 continue
             if options.action == "roll_back" and (why_not := self._roll_back(at)) is not None:
@@ -220,17 +222,6 @@ class NumericGuards:
             return None
         return why if guard.options.steps == 1 else f"{why}, for {memory.held} steps"
 
-    def _says(self, guard: Guard, at: Progress, fired: int) -> str:
-        options = guard.options
-        if options.action == "stop":
-            return "the run stops"
-        if fired > options.most:
-            return f"the run stops, after {options.action} {options.most} times"
-        lowered = f"the learning rate is {at.lr_share * options.factor:.3g} of the spec's from here on"
-        if options.action == "lower":
-            return lowered
-        return f"it goes back to the weights with which stage {at.stage} began, with new moments; {lowered}"
-
     def _roll_back(self, at: Progress) -> str | None:
         """Take up the weights that the stage began with; why not, where their checkpoint is gone or damaged.
 
@@ -251,6 +242,23 @@ class NumericGuards:
         optimizer.reset()
         self.learner.policy.version += 1  # engines get them
         return None
+
+
+def _stops(guard: Guard, memory: _Memory) -> bool:
+    """Whether a guard that was met ends the run."""
+    return guard.options.action == "stop" or memory.fired > guard.options.most
+
+
+def _says(guard: Guard, memory: _Memory, stage: int, lr_share: float) -> str:
+    options = guard.options
+    if options.action == "stop":
+        return "the run stops"
+    if _stops(guard, memory):
+        return f"the run stops, after {options.action} {options.most} times"
+    lowered = f"the learning rate is {lr_share:.3g} of the spec's from here on"
+    if options.action == "lower":
+        return lowered
+    return f"it goes back to the weights with which stage {stage} began, with new moments; {lowered}"
 
 
 def _remembered(at: Progress, guard: Guard) -> _Memory:

@@ -169,6 +169,22 @@ def test_a_twin_that_a_guard_stopped_stays_stopped(tmp_path: Path) -> None:
         find_run(spec, (), tmp_path)
 
 
+def test_guards_that_are_met_at_once_tell_the_rate_that_they_leave_together(tmp_path: Path) -> None:
+    long, rewarded = "response_len > 0", "reward > -1"
+    guards = [
+        {"when": long, "action": "lower", "factor": 0.5},
+        {"when": long, "action": "stop"},
+        {"when": rewarded, "action": "lower", "factor": 0.1},
+    ]
+    orchestrator.run(guarded(*guards), ONE, home=tmp_path)
+    assert [text.partition(": ")[2] for text in said(tmp_path)] == [
+        "the learning rate is 0.5 of the spec's from here on",
+        "the run stops",
+        "the learning rate is 0.05 of the spec's from here on",
+    ]
+    assert component(tmp_path, "alone", "progress")["lr_share"] == pytest.approx(0.05)
+
+
 def test_a_fork_with_another_learning_rate_begins_with_it(tmp_path: Path) -> None:
     low = guarded({"when": "response_len > 0", "action": "lower", "most": 99})
     orchestrator.run(low, home=tmp_path)
