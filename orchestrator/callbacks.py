@@ -19,6 +19,9 @@ class Callback:
     def begin(self, name: str, folder: str) -> None:
         """This process takes up a run."""
 
+    def restored(self, at: Progress) -> None:
+        """The run stands where its checkpoint left it."""
+
     def phase(self, text: str) -> None:
         """Something that takes a while begins, in words."""
 

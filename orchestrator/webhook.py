@@ -63,6 +63,10 @@ class Webhook(Callback):
         self._run = name
 
     @override
+    def restored(self, at: Progress) -> None:
+        self._step = at.step
+
+    @override
     def step(self, at: Progress, record: StepRecord) -> None:
         self._step = at.step
         self._look()

@@ -96,6 +96,7 @@ class RunSession:
         self.watcher, self.until_step = watcher, until_step
         if (variable := spec.guards.webhook) is not None:
             self.watcher = Watchers([watcher, Webhook(url_from(variable), watcher)])
+        ledger.patience.tell = lambda text: self.watcher.event([text])
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
         self._diverged: Sequence[CheckpointRecord] = ()  # whole checkpoints that the run goes back behind
         self._told: Collection[str] = ()  # texts of events, before this process
@@ -233,6 +234,8 @@ class RunSession:
             named = replace(foundation, spec=self.spec)  # it was laid before the run had its name
             with assemble(named, self.home, self.watcher, lambda: stop(progress)) as parts:
                 anew = restore(parts, progress, opened, self._told) if opened else []
+                if opened:
+                    self.watcher.restored(progress)
                 at = (progress.step, progress.num_boundaries)
                 saved = at if opened else None
                 copy_to = self.spec.checkpoint.copy_to

@@ -43,7 +43,7 @@ class Patience:
 
     def __init__(self, seconds: float = 0.0, tell: Callable[[str], None] = lambda text: None) -> None:
         self.is_any = seconds > 0
-        self._seconds, self._tell = seconds, tell
+        self._seconds, self.tell = seconds, tell
         self.interruption: Callable[[], str | None] = lambda: None  # why to wait no longer, or None
         self._since: float | None = None  # when the absence began, by the monotonic clock
         self._told_at = 0.0
@@ -67,7 +67,7 @@ class Patience:
             raise LedgerAway(f"{away}{waited}") from away
         if now - self._told_at >= REMIND_S:
             self._told_at = now
-            self._tell(f"{away} Trying again, for {duration(left)} at most; nothing is lost meanwhile")
+            self.tell(f"{away} Trying again, for {duration(left)} at most; nothing is lost meanwhile")
         self._pause(min(next(self._pauses), left), away)
 
     def answered(self) -> None:

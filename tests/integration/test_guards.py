@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +23,12 @@ from orchestrator.progress import Progress
 from orchestrator.recording.recorder import RunRecorder
 from orchestrator.runs.api import find_run
 from orchestrator.runs.catalog import opened
+from orchestrator.runs.session import RunSession
 from orchestrator.webhook import Webhook
 from store.errors import LedgerAway
+from store.home import Home
 from store.ledger import Ledger, RunHandle
+from store.ledger.access import Patience
 from store.records import StepRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, component, ending, newest_checkpoint, series, told
@@ -356,6 +360,22 @@ def test_incidents_and_the_end_are_posted_and_the_url_is_kept_nowhere(tmp_path: 
     assert (end["kind"], end["status"]) == ("end", "stopped")
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"hidden-in-no-record" not in path.read_bytes(), path
+
+
+def test_a_resumed_run_names_the_step_at_which_it_stands(tmp_path: Path, inbox: type[Inbox]) -> None:
+    orchestrator.run({**alone(), "guards": {"webhook": "EVERGREEN_WEBHOOK"}}, ONE, home=tmp_path, until_step=2)
+    inbox.posts.clear()
+    orchestrator.resume("alone", home=tmp_path, until_step=2)
+    assert {(post["kind"], post["step"]) for post in inbox.posts} == {("event", 2), ("end", 2)}
+
+
+def test_that_a_ledger_is_waited_for_is_posted(tmp_path: Path, inbox: type[Inbox]) -> None:
+    spec = orchestrator.load_spec({**alone(), "guards": {"webhook": "EVERGREEN_WEBHOOK"}})
+    ledger: Any = SimpleNamespace(patience=Patience(1.0))
+    session = RunSession(spec, ledger, Home(tmp_path), tmp_path / "alone", Callback(), None)
+    ledger.patience.tell("the database is away")
+    session.watcher.end("alone", "stopped", None)
+    assert [post["text"] for post in inbox.posts] == ["the database is away", "stopped"]
 
 
 def test_a_signal_is_answered_as_ever_beside_a_webhook(inbox: type[Inbox], capfd: pytest.CaptureFixture[str]) -> None:
