@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import UserError
-from store.logins import remember, with_login
+from store.logins import TRACKER_PASSWORD, remember, with_login
 from store.secrets import holds_secret, is_url
 
 URLS = {  # the sections that say where, with the key of the URL and the variable that its password may be in
     "ledger": ("url", "EVERGREEN_LEDGER_PASSWORD"),
-    "tracker": ("uri", "EVERGREEN_TRACKER_PASSWORD"),
+    "tracker": ("uri", TRACKER_PASSWORD),
 }
 
 Sections = Mapping[str, Any]  # of a resolved spec

@@ -14,6 +14,8 @@ from urllib.parse import quote
 from store.errors import SecretError
 from store.secrets import HIDDEN, holds_secret, without_passwords
 
+TRACKER_PASSWORD = "EVERGREEN_TRACKER_PASSWORD"  # a variable
+
 _given: dict[str, str] = {}  # URLs that this process was given, by what is kept of them
 
 

@@ -29,11 +29,11 @@ from store.lock import holder, run_lock
 from store.report import REPORT_FILE
 from store.secrets import url_without_logins
 from store.sentences import listed
-from store.tracker import daemon, outlets, sinks
+from store.tracker import daemon, outlets, places, sinks
 
 OWN = (  # what Evergreen writes into a run's folder, beside checkpoints
     *(SPEC_FILE, EDITED, outbox.FILE, REPORT_FILE, EARLIER, tracker_process.LOG, daemon.LOCK, daemon.TURN),
-    *(outlets.LINK, *sinks.FILES, identity.FILE, identity.SLICES, floors.FILE, *lock.FILES),
+    *(outlets.LINK, places.FILE, *sinks.FILES, identity.FILE, identity.SLICES, floors.FILE, *lock.FILES),
 )
 OUTPUTS = "rank-*.log"  # the same, of ranks that failed
 
@@ -55,7 +55,8 @@ class Removal:
         """Whether a tracker may have a record of it."""
         if self.uid is None or self.sections is None:
             return False
-        return bool(kinds_of(self.sections["tracker"]))
+        had_one = any(path.name == places.FILE for path in self.files)
+        return had_one or bool(kinds_of(self.sections["tracker"]))
 
     @property
     def num_bytes(self) -> int:
@@ -273,8 +274,9 @@ def remove(home: Home, run: Removal, keeps_record: bool = False) -> list[str]:
     had_record: list[str] = []
     with run_lock(folder) if folder.is_dir() else nullcontext():
         _refuse_changed(home, run)
-        job = None if run.sections is None else tracker_process.job_of(run.sections, home, run.name)
-        if job is not None and run.uid is not None:
+        if run.sections is not None and run.uid is not None:
+            job = tracker_process.job_of(run.sections, home, run.name)
+            job = job or daemon.TrackerJob(run.name, str(folder), run.ledger_url, None)  # there may have been one
             had_record = daemon.forget(job, None if keeps_record else run.uid)
         if folder.is_dir():
             identity.begin_removal(folder, run.uid)

@@ -20,7 +20,7 @@ from store.files import write_text
 from store.ledger import Ledger
 from store.lock import holder, is_locked
 from store.run_status import status
-from store.tracker import sinks
+from store.tracker import places, sinks
 from store.tracker.artifacts import REPORT
 from store.tracker.outlets import Link, MlflowOutlet, Outlet, SinkOutlet, link_to
 from store.tracker.pages import Cursor, covered
@@ -223,14 +223,22 @@ def _link_of(job: TrackerJob, target: Target) -> Link:
 def forget(job: TrackerJob, uid: str | None) -> list[str]:
     """Have a run's tracker let go, and every place delete what it has of the run; names those that had anything.
 
-    `uid` None: they keep it. Raises `StoreError`.
+    `uid` None: they keep it. Raises `StoreError`, with those of MLflow's places that could not be asked, the one of now
+    and earlier ones: the others have deleted it.
     """
     folder = Path(job.folder)
     with turn(folder, TURN_S) if (folder / LOCK).exists() else nullcontext():
         if uid is None:
             return []
-        had_any = ["MLflow"] if job.target is not None and _forget_in_mlflow(job.target, uid) else []
-        return had_any + [to.name for to in job.also if sinks.forget(to, folder, uid)]
+        had_any, failures = False, list[str]()
+        for target in [*([job.target] if job.target is not None else []), *places.earlier(folder, job.target)]:
+            try:
+                had_any |= _forget_in_mlflow(target, uid)
+            except TrackerError as failed:
+                failures.append(f"{failed} What its experiment {target.experiment!r} has of the run stays.")
+        if failures:
+            raise TrackerError(" ".join(failures))
+        return ["MLflow"] * had_any + [to.name for to in job.also if sinks.forget(to, folder, uid)]
 
 
 def _forget_in_mlflow(target: Target, uid: str) -> bool:

@@ -12,7 +12,7 @@ from store.ledger import Ledger, Reading
 from store.ledger.query_rows import RunRow, StageRow
 from store.run_status import status
 from store.secrets import url_without_logins
-from store.tracker import artifacts, names
+from store.tracker import artifacts, names, places
 from store.tracker.names import Spec, milliseconds
 from store.tracker.pages import Cursor, HistoryPages, Page, covered
 from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
@@ -65,6 +65,7 @@ def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool]
     Whatever fails, the next pass goes on where the cursor is. It moves after the values, so a page may be sent
     twice; MLflow keeps one of equal points.
     """
+    places.remember(source.folder, record.target)
     return _SyncPass(source, record).run(is_wanted)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from store.errors import TrackerError
 from store.lock import is_locked
-from store.tracker import daemon, record
+from store.tracker import daemon, places, record
 from store.tracker.daemon import LOCK, TrackerJob, forget, turn
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
@@ -32,6 +34,50 @@ def test_a_runs_record_goes_and_the_others_stay(source_of: Copy, target: Target)
     assert forget(job_of(small, target), uid)
     assert names(target) == [name for name in before if "flat" in name] != []
     assert not forget(job_of(small, target), uid)
+
+
+@pytest.mark.slow
+def test_it_goes_from_the_places_of_earlier_specs_too(source_of: Copy, target: Target, other: Target) -> None:
+    source = source_of()
+    uid = source.read.run("small").uid
+    second = replace(target, experiment="second")
+    for place in (target, second, other):
+        catch_up(source, MlflowRecord(place))
+    assert forget(job_of(source, second), uid) == ["MLflow"]
+    assert names(target) == names(other) == names(second) == []
+    assert not forget(job_of(source, second), uid)
+
+
+def test_an_earlier_place_that_cannot_be_asked_is_named_and_the_others_are_asked(
+    source_of: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, asked = source_of(), list[Target]()
+    gone, kept, now = (Target(f"http://{host}:5000", "x", None) for host in ("gone", "me:***@kept", "now"))
+
+    def ask(target: Target, uid: str) -> bool:
+        asked.append(target)
+        if target == gone:
+            raise TrackerError("Nobody answers at gone.")
+        return True
+
+    for place in (gone, replace(kept, uri="http://me:secret@kept:5000"), now, now):
+        places.remember(source.folder, place)
+    assert "secret" not in (source.folder / places.FILE).read_text()
+    monkeypatch.setattr(daemon, "_forget_in_mlflow", ask)
+    monkeypatch.setenv("EVERGREEN_TRACKER_PASSWORD", "secret")
+    with pytest.raises(TrackerError, match=r"at gone\. What its experiment 'x' has of the run stays\.$"):
+        forget(job_of(source, now), "uid")
+    assert asked == [now, gone, replace(kept, uri="http://me:secret@kept:5000")]
+
+
+def test_a_database_in_a_copied_home_is_that_of_the_copy(tmp_path: Path) -> None:
+    for home in ("first", "second"):
+        (tmp_path / home / "run").mkdir(parents=True)
+    first, second = (Target(f"sqlite:///{tmp_path / home / 'mlflow.db'}", "x", None) for home in ("first", "second"))
+    places.remember(tmp_path / "first" / "run", first)
+    shutil.copy(tmp_path / "first" / "run" / places.FILE, tmp_path / "second" / "run")
+    assert places.earlier(tmp_path / "second" / "run", None) == [second]
+    assert places.earlier(tmp_path / "second" / "run", second) == []
 
 
 def test_where_no_record_is_none_is_made(source_of: Copy, tmp_path: Path, target: Target) -> None:
