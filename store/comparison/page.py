@@ -15,6 +15,7 @@ from store.comparison.result import Comparison
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
 from store.report import charts, templates
+from store.sampling import sampling_in_words
 from store.sentences import num, number, probe_name, signed
 
 RANGES = 5  # settings whose seeds' ranges are drawn
@@ -55,6 +56,7 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "differences": _heat_maps(comparison, found.differences),
         "charts": _charts(drawn, colours),
         "probes": [_probe_chart(probe, colours, len(drawn.held_out) <= RANGES) for probe in drawn.probes],
+        "entropy_note": sentences.what_entropy_is_of(_samplings(reading, comparison)),
         "has_ranges": len(comparison.settings) <= RANGES,
         "num_colours": charts.NUM_COLOURS,
         "open_groups": OPEN,
@@ -62,6 +64,14 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "written_at": datetime.now(UTC),
     }
     return templates.page("store.comparison", "comparison.html.j2", STYLES, facts)
+
+
+def _samplings(reading: Reading, comparison: Comparison) -> dict[str, list[str]]:
+    """How the runs of every setting drew samples, in words."""
+    return {
+        setting.label: sorted({sampling_in_words(reading.samplings(run.run)) for run in setting.runs})
+        for setting in comparison.settings
+    }
 
 
 def _settings(comparison: Comparison) -> list[charts.Forest]:

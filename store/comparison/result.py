@@ -19,6 +19,7 @@ from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
 from store.records import REGISTERED_FIRST
+from store.sampling import sampling_of
 from store.sentences import listed, num, number
 
 DEFAULT_METRIC = "accuracy"
@@ -368,7 +369,7 @@ def _other_sampling(reading: Reading, gathered: ComparedRuns, of: Measure) -> li
     """Say it when entropy in training is of other distributions in some runs: it differs without any training."""
     if of.name != "train_entropy":
         return []
-    ways = [reading.sampling(entry.run.name) for entry in gathered.entries]
+    ways = [sampling_of(reading.spec(entry.run.name)) for entry in gathered.entries]
     options = [option for option in ways[0] if len({way[option] for way in ways}) > 1]
     if not options:
         return []

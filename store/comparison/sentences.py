@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from store.comparison.matrices import MeanMatrix
 from store.comparison.result import Comparison
 from store.comparison.scores import Pair
 from store.comparison.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER
 from store.intervals import Interval
 from store.ledger.query_rows import by_key
+from store.sampling import PLAIN_SAMPLING, sampling_in_words
 from store.sentences import listed, num, number, short, signed
 
 DIGITS = 3  # of scores and differences: seeds differ in the second
@@ -221,4 +224,19 @@ def parting(matrix: MeanMatrix) -> str | None:
     return (
         f"The runs of {who} do not train the same environments from stage {matrix.parts_at} on: "
         "only the boundaries before it and the end are averaged."
+    )
+
+
+def what_entropy_is_of(sampled: Mapping[str, Sequence[str]]) -> str:
+    """Say what the chart of entropy shows: `sampled` are the ways, in words, in which every setting drew samples."""
+    ways = {way for own in sampled.values() for way in own}
+    if ways <= {sampling_in_words([PLAIN_SAMPLING])}:
+        return "Points in the chart of entropy: held-out tasks, at boundaries."
+    points = "points: that of the policies themselves, at temperature 1, on held-out tasks at boundaries."
+    if len(ways) == 1:
+        return f"Lines in the chart of entropy: that of what samples were drawn from, at {ways.pop()}; {points}"
+    each = [f"{short(label)} at {' or '.join(own)}" for label, own in sampled.items()]
+    return (
+        f"Lines in the chart of entropy: that of what samples were drawn from, {listed(each, 8)}, so that they differ "
+        f"without any training; {points}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from store.diff.run_diff import Diff, Difference, different
+from store.sampling import PLAIN_SAMPLING
 from store.sentences import listed, num, short
 
 SHOWN = 60  # characters of a value
@@ -28,6 +29,7 @@ def in_words(diff: Diff) -> list[str]:
             before if equal else "There is no step before that.",
             f"Of {num(num_steps, 'step')} that both have, {diff.num_different_steps:,} differ; "
             f"of {num_boundaries} boundaries, {diff.num_different_boundaries}.",
+            *_other_sampling(diff, first),
             *lost,
         ]
     if length.reached != longer.reached:
@@ -73,6 +75,15 @@ def _of_digests(diff: Diff) -> str:
             f" {b.digest_all}."
         )
     return f"Nothing recorded differs, but the weights at step {a.step} do: digest {a.digest} and {b.digest}."
+
+
+def _other_sampling(diff: Diff, first: Difference) -> list[str]:
+    """Say it when the entropy of training that is told differs by how samples are drawn, without any training."""
+    options = [field.name for field in diff.spec if field.name in {f"sampler.{option}" for option in PLAIN_SAMPLING}]
+    told = {place[0] for place in (first.place, *first.others)} if first.facet == "metrics" else ()
+    if "entropy_token" not in told or not options:
+        return []
+    return [f"Entropy in training is that of what tokens were drawn from, and the runs differ in {listed(options)}."]
 
 
 def _more(first: Difference, what: str) -> str:

@@ -12,6 +12,7 @@ from store.ledger.queries.base import Answers
 from store.ledger.query_rows import BoundaryRow, CellRow, MetricRow, by_key
 from store.report import charts
 from store.report.report_data import ReportData
+from store.sampling import is_plain, sampling_in_words
 from store.sentences import num, number, when
 
 DESCRIBED = 12  # lines in the description for those who cannot see a chart
@@ -64,8 +65,31 @@ def entropy(data: ReportData) -> charts.Chart:
     values += [row.value for row in data.between("entropy_token") if row.value is not None]
     y = charts.Scale(0, charts.nice_top(values, 0.1))
     frame = charts.Frame(_x(data), y, charts.TALL, bands(data, WHOLE))
-    about = _about("Token entropy", _ends(data, "entropy"), data)
+    about = _about("Held-out token entropy", _ends(data, "entropy"), data)
     return charts.line_chart("Nats a token", about, series, frame, "tall wide")
+
+
+def what_entropy_is_of(data: ReportData) -> str:
+    """Say what lines and points of the chart of entropy are: of the same distribution, or of two."""
+    each = f", each point averages {num(data.curve_width, 'step')}" if data.curve_width > 1 else ""
+    where = f"on held-out tasks, at boundaries{' and in evaluations inside stages' if data.evaluations else ''}"
+    collapse = "it gives one answer and can learn no other."
+    twin = data.twin
+    dotted = f" Dotted, in the same colours: {twin.name} in training" if twin else ""
+    if twin and twin.samplings != data.samplings:
+        dotted += f", drawn at {sampling_in_words(twin.samplings)}"
+    dotted += "." if dotted else ""
+    if is_plain(data.samplings):
+        return (
+            f"Lines: mean entropy of the policy at the tokens it wrote in training{each}. Points: the same {where}."
+            f"{dotted} Below .05 a policy has collapsed: {collapse}"
+        )
+    return (
+        "Lines: mean entropy, at the tokens written in training, of what they were drawn from: the policy at "
+        f"{sampling_in_words(data.samplings)}{each}. Points: that of the policy itself, at temperature 1, {where}. "
+        f"Lines and points differ without any training.{dotted} Where points are below .05 a policy has collapsed: "
+        f"{collapse}"
+    )
 
 
 def learning_rate(data: ReportData) -> charts.Chart | None:

@@ -27,6 +27,7 @@ class Twin:
         self.boundaries = read.boundaries(name)
         self.accuracy = read.matrix(name, "pass_1")
         self.curves = read.curves(name, CURVES, curve_width)
+        self.samplings = read.samplings(name)
 
 
 class ReportData:
@@ -57,6 +58,7 @@ class ReportData:
         num_steps, num_arms = self.facts["num_steps"], len(self.facts["arms"])
         self.curve_width = _width(num_steps, MAX_POINTS)
         self.curves = read.curves(name, CURVES, self.curve_width)
+        self.samplings = read.samplings(name)
         self.arm_width = _width(num_steps, min(MAX_POINTS, MAX_ARM_POINTS // max(1, num_arms)))
         self.arms = read.arm_curves(name, self.arm_width)
         self.stage_picks = read.stage_picks(name)

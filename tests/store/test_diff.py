@@ -350,6 +350,26 @@ def test_specs_versions_and_hosts_are_compared_field_by_field(compared: Compare)
     assert found.first is None
 
 
+def test_entropy_of_what_is_drawn_in_another_way_is_told_with_that(ledger: Ledger, tmp_path: Path) -> None:
+    def changed(entropy: float, **sampler: Any) -> example.Change:
+        def change(record: Any) -> Any:
+            if isinstance(record, RunRecord):
+                return replace(record, spec={**record.spec, "sampler": {"max_tokens": 8, **sampler}})
+            more = [MetricRecord("entropy_token", entropy, n=8)]
+            return replace(record, metrics=[*record.metrics, *more]) if isinstance(record, StepRecord) else record
+
+        return change
+
+    changes = (changed(1.0, temperature=1.0), changed(0.5, temperature=0.5), changed(0.6, temperature=1.0))
+    for i, change in enumerate(changes):
+        example.write(ledger, f"drawn-{i}", change)
+    plain, cold, other = (DiffSide(ledger.reading, f"drawn-{i}", tmp_path) for i in range(3))
+    said = "Entropy in training is that of what tokens were drawn from, and the runs differ in sampler.temperature."
+    assert in_words(diff(plain, cold))[0].startswith("step 1: metric entropy_token 1 and 0.5 (")
+    assert said in in_words(diff(plain, cold))
+    assert said not in in_words(diff(plain, other))
+
+
 # --- when nothing differs ------------------------------------------------------------------------------
 
 

@@ -18,9 +18,7 @@ from store.ledger.digest import MEASURED, TRAINED, digest
 from store.ledger.queries.base import Queries, columns_of, same_step
 from store.metrics import metric as known_metric
 from store.records import FINAL, CheckpointRecord, Gaps, HoldoutRecord, Span
-
-# the policy's own distribution, which boundaries measure
-PLAIN_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+from store.sampling import Sampling, is_plain, sampling_of
 
 # every run with the one that it was forked from, its place in a study, and the one whose twin it is
 _PARENT, _OTHER = t.run.alias("parent"), t.run.alias("other")
@@ -227,18 +225,17 @@ class RunQueries(Queries):
         accuracy, entropy = self.matrices(name, ("pass_1", "entropy_token")).values()
         return matrices_of(accuracy, entropy, self.stages(name), self.journeys(name))
 
-    def sampling(self, name: str) -> dict[str, Any]:
-        """What a run draws the tokens that it learns from of, and what the entropy of its training is of."""
-        said = self.spec(name).get("sampler", {})
-        return {option: said.get(option, plain) for option, plain in PLAIN_SAMPLING.items()}
-
-    def is_plainly_sampled(self, name: str, until: float = math.inf) -> bool:
-        """Whether a run, and its past, drew samples up to a stage from the policy itself: T = 1, nothing cut off."""
+    def samplings(self, name: str, until: float = math.inf) -> list[Sampling]:
+        """How a run, and its past, drew samples up to a stage: what the entropy of its training is of, in order."""
         run = self.run(name)
         begun = min(run.parent_stage or 0, until)  # what is before was its parent's
-        if until > begun and self.sampling(name) != PLAIN_SAMPLING:
-            return False
-        return run.parent is None or begun == 0 or self.is_plainly_sampled(run.parent, begun)
+        ways = self.samplings(run.parent, begun) if run.parent is not None and begun else []
+        own = sampling_of(self.spec(name))
+        return [*ways, own] if until > begun and own not in ways[-1:] else ways
+
+    def is_plainly_sampled(self, name: str) -> bool:
+        """Whether all samples of a run, and of its past, came from the policy itself."""
+        return is_plain(self.samplings(name))
 
     def journeys(self, name: str) -> dict[int, Journey]:
         """Entropy along the training of every ended stage, of the stage's environment: added up by the database.

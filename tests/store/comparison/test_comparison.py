@@ -635,6 +635,8 @@ def test_entropy_along_the_training_of_samples_at_another_temperature_is_no_shar
         Made(names[3], spec=warm, parent=names[0]),
     )
     assert [ledger.reading.is_plainly_sampled(name) for name in names] == [True, False, False, True]
+    begun_cold = [way["temperature"] for way in ledger.reading.samplings(names[2])]
+    assert (begun_cold, len(ledger.reading.samplings(names[3]))) == ([0.5, 1.0], 1)
     numbers = [carryover.of_run(ledger.reading.carry_over(name)) for name in names]
     assert [one["entropy_cumulative"] is not None for one in numbers] == [True, False, False, True]
     assert all(one["entropy_left"] is not None for one in numbers)

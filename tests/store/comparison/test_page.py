@@ -68,6 +68,26 @@ def test_warnings_and_what_was_left_out_are_on_the_page(ledger: Ledger, compare:
     assert "each is stretched to the same width" in text
 
 
+def test_lines_and_points_of_entropy_are_told_apart_where_samples_are_not_the_policy_s(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    cold = {"sampler": {"temperature": 0.5}}
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo"))
+    written(ledger, Made(f"{x}c", 0, "repo", spec=cold), Made(f"{x}d", spec=cold))
+
+    def note(*names: str) -> str:
+        text = Page(render(ledger.reading, compare(*(x + name for name in names), by=["objective"]))).text
+        return re.findall(r"(?:Points|Lines) in the chart of entropy.*?\.(?= |$)", text)[0]
+
+    assert note("a", "b") == "Points in the chart of entropy: held-out tasks, at boundaries."
+    points = "points: that of the policies themselves, at temperature 1, on held-out tasks at boundaries."
+    drawn = "Lines in the chart of entropy: that of what samples were drawn from,"
+    assert note("d", "c") == f"{drawn} at temperature 0.5; {points}"
+    apart = "rloo at temperature 1 and repo at temperature 0.5, so that they differ without any training"
+    assert note("a", "c") == f"{drawn} {apart}; {points}"
+
+
 @pytest.mark.slow
 def test_many_settings_share_the_colours_and_their_verdicts_are_said_together(
     ledger: Ledger, compare: Compare, fresh: Fresh

@@ -436,3 +436,22 @@ def test_the_largest_k_that_was_measured_is_told(
     spec = {"measure": {"of": [{"type": "samples", "k": k}]}}
     run = written(ledger, Shape(spec=spec, more=lambda _: {"cells": cells}), name()).name
     assert told in read_plasticity(ledger.reading, run, ledger.reading.carry_over(run)).answers
+
+
+def test_entropy_of_samples_at_another_temperature_is_not_told_as_that_of_the_policy(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    def note(run: str) -> str:
+        return learning_curves.what_entropy_is_of(ReportData(ledger, tmp_path, run))
+
+    cold = {"sampler": {"temperature": 0.5, "top_p": 0.9}}
+    plain, own = written(ledger, Shape(), name()).name, written(ledger, Shape(spec=cold), name()).name
+    assert "Points: the same on held-out tasks, at boundaries. Below .05 a policy" in note(plain)
+    assert "the policy at temperature 0.5 and top_p 0.9. Points: that of the policy itself" in note(own)
+    assert "the same" not in note(own)
+    assert "Where points are below .05 a policy has collapsed" in note(own)
+    assert note(own) in Page(render(ledger, tmp_path, own)).text
+    twin = written(ledger, Shape(baseline_of=plain, spec=cold), name()).name
+    assert f"{twin} in training, drawn at temperature 0.5 and top_p 0.9. Below .05" in note(plain)
+    twin = written(ledger, Shape(baseline_of=own, spec=cold), name()).name
+    assert f"{twin} in training. Where points" in note(own)
