@@ -130,11 +130,14 @@ class SlicedEnvironment(Environment):
         sizes = [self.inside.size(one.name) for one in self.inside.categories if one.trainable]
         if None not in sizes and (left := sum(map(int, filter(None, sizes))) - len(self.slices.rows)) > 0:
             split_into += f"; {left:,} others were not read, or ask what another does, and are not trained on"
-        if not self._unread:
-            return (*self.inside.remarks, split_into)
-        names = shortened(", ".join(self._unread))
-        unread = f"slices without a task to train on that the policy can read, not trained on: {names}"
-        return (*self.inside.remarks, split_into, unread)
+        remarks = [*self.inside.remarks, split_into]
+        if num := len(self.slices.missing):
+            there = f"{num:,} of the {len(self.slices.named):,} tasks that the run's slices name"
+            remarks.append(f"{there} are not in its data any more; they are played again once it has them")
+        if self._unread:
+            names = shortened(", ".join(self._unread))
+            remarks.append(f"slices without a task to train on that the policy can read, not trained on: {names}")
+        return remarks
 
     def size(self, category: str) -> int | None:
         """How many tasks a slice has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -42,19 +42,26 @@ def trainable_categories(environment: Environment) -> list[Category]:
 
 def read_tasks(environment: Environment, most: int, tell: Tell) -> list[ReadTask]:
     """Read the first tasks of every category, each problem once: `most` in all, in shares as equal as there are."""
-    report, found, seen = Throttle(tell), list[ReadTask](), set[str]()
-    for category, share in _shares(environment, most).items():
-        for index in range(share):
+    places = {category: range(share) for category, share in _shares(environment, most).items()}
+    found = list(_read(environment, places, set(), tell))
+    if not found:
+        raise EnvironmentFault(f"{environment.name}: there is nothing to train on, so nothing to split into slices")
+    return found
+
+
+def _read(environment: Environment, places: Mapping[str, range], seen: set[str], tell: Tell) -> Iterator[ReadTask]:
+    """Read tasks at places of categories, each problem once; `seen` are those that were read already."""
+    report, num = Throttle(tell), len(seen)
+    for category, indices in places.items():
+        for index in indices:
+            num += 1
             if report.is_time():
-                report(f"{environment.name}: {len(found):,} tasks read, to split them into slices")
+                report(f"{environment.name}: {num:,} tasks read, to split them into slices")
             task = make_task(environment, category, index)
             if (known := environment.distinct(task)) not in seen:
                 seen.add(known)
                 pool = None if environment.closed else environment.pool(task) or pool_of(task.key)
-                found.append(ReadTask(task, pool))
-    if not found:
-        raise EnvironmentFault(f"{environment.name}: there is nothing to train on, so nothing to split into slices")
-    return found
+                yield ReadTask(task, pool)
 
 
 def num_unread(environment: Environment, most: int) -> int | None:
@@ -186,7 +193,8 @@ def _from_file(environment: Environment, path: Path) -> Slices:
     if environment.name not in known:
         names = ", ".join(known)
         raise EnvironmentFault(f"{path}: it has slices of {names}, and none of {environment.name}: profile that one")
-    return known[environment.name]
+    given = known[environment.name]
+    return replace(given, rows=given.named, missing=())
 
 
 def _as_given(environment: Environment, given: Slices, tasks: Sequence[ReadTask]) -> Slices:
@@ -201,23 +209,41 @@ def _as_given(environment: Environment, given: Slices, tasks: Sequence[ReadTask]
 
 
 def found_again(environment: Environment, kept: Slices, options: SliceOptions, tell: Tell) -> Slices:
-    """Find an assignment's tasks by content key in data that has changed since; new ones are in `rest`, if it has one.
+    """Find an assignment's tasks by content key in data that has changed since.
 
-    Raises EnvironmentFault where none of them is there any more.
+    They are looked for until all are found or the data ends; of a category that never ends only the first tasks are
+    read. Those that are not found stay named as missing, for the data may come back. New tasks among the first
+    `options.tasks` are in `rest`, if there is one, up to `options.tasks` in all.
+    Raises EnvironmentFault where none of the tasks is there any more.
     """
-    known, rows = {row.key: row for row in kept.rows}, list[SliceRow]()
-    for one in read_tasks(environment, options.tasks, tell):
-        before = known.get(one.task.key)
-        if before is not None or REST in kept.names:
-            name, place = REST if before is None else before.slice, (one.task.category, one.task.index, one.pool)
-            played = (None, None) if before is None else (before.correct, before.samples)
-            rows.append(SliceRow(one.task.key, name, *place, *played))
-    if not any(row.key in known for row in rows):
+    known, seen = {row.key: row for row in kept.named}, set[str]()
+    shares = _shares(environment, options.tasks)
+    first = list(_read(environment, {name: range(share) for name, share in shares.items()}, seen, tell))
+    found = [one for one in first if one.task.key in known]
+    lost = known.keys() - {one.task.key for one in found}
+    further = {name: range(share, environment.size(name) or share) for name, share in shares.items()}
+    for one in _read(environment, further, seen, tell) if lost else ():
+        if one.task.key in lost:
+            found.append(one)
+            lost.discard(one.task.key)
+            if not lost:
+                break
+    if not found:
         raise EnvironmentFault(
             f"{environment.name}: the run's slices name {len(known):,} tasks, and its data has none of them any more: "
             "bring the data back, or begin a new run with it"
         )
-    return replace(kept, version=environment.version, rows=rows)
+    if REST in kept.names:
+        new = [one for one in first if one.task.key not in known]
+        found += new[: max(0, options.tasks - len(found))]
+    order = {name: place for place, name in enumerate(shares)}
+    rows = []
+    for one in sorted(found, key=lambda one: (order[one.task.category], one.task.index)):
+        before = known.get(one.task.key)
+        name, *played = (REST, None, None) if before is None else (before.slice, before.correct, before.samples)
+        rows.append(SliceRow(one.task.key, name, one.task.category, one.task.index, one.pool, *played))
+    missing = [row for row in kept.named if row.key in lost]
+    return replace(kept, version=environment.version, rows=rows, missing=missing)
 
 
 def _by_pass_rate(environment: Environment, given: Slices, tasks: Sequence[ReadTask], options: SliceOptions) -> Slices:

@@ -5,6 +5,7 @@
     {"key": "<content key>", "slice": "...", "category": "all", "index": 3, "pool": "train", "correct": 2, "samples": 4}
 
 `nodes` says the way from a tree's root to a slice; `correct` and `samples` are there where a policy played the tasks.
+Tasks of a run that its data has no more stand at the end, with `"missing": true` and the place that they had last.
 `digest` is that of the assignment, by which a run sees that its own copy is whole; other files may be edited.
 Nothing of it depends on the time or the place of writing.
 """
@@ -21,6 +22,7 @@ from typing import Any, cast, get_args
 from environments.contracts import EnvironmentFault, Pool
 
 FORMAT = 1
+MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,28 @@ class Slices:
     rows: Sequence[SliceRow]
     policy: str | None = None  # who played; None: nobody
     nodes: Mapping[str, Sequence[int]] = field(default_factory=dict)  # by slice: which branch at each level of a tree
+    missing: Sequence[SliceRow] = ()  # tasks that a run had, and its data has no more
+
+    @property
+    def named(self) -> Sequence[SliceRow]:
+        """The rows of all tasks, whether the data has them or not."""
+        return (*self.rows, *self.missing)
 
     @property
     def digest(self) -> str:
-        """Tell two assignments apart."""
+        """Tell two assignments apart, of the tasks that the data has."""
+        return self._digest(())
+
+    @property
+    def digest_of_all(self) -> str:
+        """Tell two files apart: as `digest`, with the tasks that are missing."""
+        return self._digest(self.missing)
+
+    def _digest(self, missing: Sequence[SliceRow]) -> str:
         found = hashlib.sha256(json.dumps([list(self.names), {k: list(v) for k, v in self.nodes.items()}]).encode())
-        for row in self.rows:
-            found.update(f"{row.key}\0{row.slice}\n".encode(errors="surrogatepass"))
+        for rows, mark in ((self.rows, ""), (missing, f"\0{MISSING}")):
+            for row in rows:
+                found.update(f"{row.key}\0{row.slice}{mark}\n".encode(errors="surrogatepass"))
         return found.hexdigest()[:12]
 
     def text(self) -> str:
@@ -66,14 +83,15 @@ class Slices:
             "policy": self.policy,
             "slices": list(self.names),
             "nodes": {name: list(way) for name, way in self.nodes.items()},
-            "digest": self.digest,
+            "digest": self.digest_of_all,
         }
-        played = ("correct", "samples")
-        rows = (
-            {key: value for key, value in vars(row).items() if value is not None or key not in played}
-            for row in self.rows
-        )
-        return "".join(json.dumps(line) + "\n" for line in (header, *rows))
+        missing = ({**_plain(row), MISSING: True} for row in self.missing)
+        return "".join(json.dumps(line) + "\n" for line in (header, *map(_plain, self.rows), *missing))
+
+
+def _plain(row: SliceRow) -> dict[str, Any]:
+    played = ("correct", "samples")
+    return {key: value for key, value in vars(row).items() if value is not None or key not in played}
 
 
 def text_of(slices: Iterable[Slices]) -> str:
@@ -104,6 +122,7 @@ def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
     headers: list[Slices] = []
     digests: list[str | None] = []
     rows: list[list[SliceRow]] = []
+    missing: list[list[SliceRow]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -113,10 +132,12 @@ def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
                 headers.append(_header(plain))
                 digests.append(plain.get("digest"))
                 rows.append([])
+                missing.append([])
             elif not headers:
                 raise ValueError("the first line must be a header")
             else:
-                rows[-1].append(_row(plain, headers[-1].names))
+                own = missing if plain.get(MISSING) else rows
+                own[-1].append(_row(plain, headers[-1].names))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as wrong:
             said = f"there is no {wrong}" if isinstance(wrong, KeyError) else wrong
             raise EnvironmentFault(
@@ -124,9 +145,12 @@ def read_slices(path: Path, is_unedited: bool = False) -> dict[str, Slices]:
             ) from wrong
     if not headers:
         raise EnvironmentFault(f"{path}: it is empty; `evergreen profile` writes slices")
-    found = [replace(header, rows=tuple(own)) for header, own in zip(headers, rows, strict=True)]
+    found = [
+        replace(header, rows=tuple(own), missing=tuple(gone))
+        for header, own, gone in zip(headers, rows, missing, strict=True)
+    ]
     for one, digest in zip(found, digests, strict=True) if is_unedited else ():
-        if digest is not None and digest != one.digest:
+        if digest is not None and digest != one.digest_of_all:
             raise EnvironmentFault(f"{path}: the slices of {one.environment} are not those that were written")
     return {one.environment: one for one in found}
 

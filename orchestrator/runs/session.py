@@ -180,7 +180,6 @@ class RunSession:
         """Assemble, restore, run; whatever happens, the ledger tells how it ended."""
         progress = Progress(self.spec.curriculum.stages, self.spec.curriculum.stage.steps)
         self.watcher.begin(self.spec.name, str(self.folder))
-        keep_slices(foundation.environments, self.folder)
         self.ledger.set_status(run, "running")
         sections = self.spec.model_dump(mode="json", by_alias=True)
         identity.keep(self.ledger.reading, self.folder, self.spec.name, sections)
@@ -236,6 +235,7 @@ class RunSession:
                 anew = restore(parts, progress, opened, self._told) if opened else []
                 if opened:
                     self.watcher.restored(progress)
+                keep_slices(foundation.environments, self.folder)  # behind what may refuse the data as it is now
                 at = (progress.step, progress.num_boundaries)
                 saved = at if opened else None
                 copy_to = self.spec.checkpoint.copy_to

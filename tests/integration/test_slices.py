@@ -57,6 +57,31 @@ def test_the_run_that_was_stopped_is_the_run_that_was_not(tmp_path: Path) -> Non
     assert ending(home, whole.name) == ending(home, parts.name)
 
 
+def test_a_run_that_was_resumed_with_other_data_has_its_tasks_again_once_the_data_is_back(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    """A resume that is refused, for want of a slice, leaves the copy alone; one with fewer tasks names all of them."""
+    home, path, rows = (
+        tmp_path / "home",
+        written(tmp_path, spec_of(tmp_path, {"by": "length"})),
+        tmp_path / "rows.jsonl",
+    )
+    lines = rows.read_text().splitlines(keepends=True)
+    assert orchestrator.run(path, home=home, until_step=1).status == "stopped"
+    copy = home / "sliced" / SLICES
+    kept = copy.read_text()
+    rows.write_text("".join(lines[:100]))
+    refused = evergreen("resume", "sliced", "--home", home)
+    assert "no category 'length-3-upto-5' to train on any more" in " ".join(refused.stderr.split())
+    assert copy.read_text() == kept
+    rows.write_text("".join(lines[:140]))
+    assert orchestrator.resume("sliced", home=home, until_step=2).status == "stopped"
+    assert len(read_slices(copy)["only"].missing) == 20
+    rows.write_text("".join(lines))
+    assert orchestrator.resume("sliced", home=home).status == "finished"
+    assert copy.read_text() == kept
+
+
 @pytest.mark.parametrize("how", ["cut in a line", "cut at a line", "emptied", "moved to another slice"])
 def test_a_damaged_copy_of_the_slices_is_told_with_what_mends_it(
     tmp_path: Path, evergreen: Evergreen, how: str

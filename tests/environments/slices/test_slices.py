@@ -34,7 +34,7 @@ from environments.slices.clusters import group_texts
 from environments.slices.environment import SlicedEnvironment, unsliced
 from environments.slices.methods import by_number, by_share, num_unread, read_tasks
 from environments.slices.options import read_options
-from environments.slices.slice_file import SliceRow, Slices, read_slices, text_of
+from environments.slices.slice_file import SliceRow, Slices, read_kept_slices, read_slices, text_of
 from tests.environments.checker.here import findings_here
 from tests.environments.remote.server import Server
 
@@ -375,6 +375,43 @@ def test_where_rows_moved_since_a_run_began_its_tasks_are_found_again_by_content
             task = made.task(category.name, index)
             assert pool_of(task.key) == "train", "nothing that is held out is trained on"
     assert made.version != before.version
+
+
+@pytest.mark.parametrize("options", [{"by": "clusters", "count": 3}, {"by": "column", "column": "level"}])
+def test_rows_that_moved_beyond_those_that_are_read_are_found_again(tmp_path: Path, options: Any) -> None:
+    """New ones are in `rest` only where that leaves no more than `tasks`."""
+    options = {**options, "tasks": 100}
+    before = sliced(tmp_path, options)
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines(keepends=True)
+    for moved, num_found in ((lines[::-1], 100), (lines[:9:-1], 90)):
+        made = rotated(tmp_path, before.slices, "".join(moved), options)
+        places = {row.key: row.slice for row in made.slices.rows}
+        kept = [row.key for row in before.slices.rows if places.get(row.key) == row.slice]
+        has_rest = "rest" in before.slices.names
+        assert (len(kept), len(places)) == (num_found, 100 if has_rest else num_found)
+
+
+def test_tasks_that_the_data_has_no_more_stay_named_until_it_has_them_again(tmp_path: Path) -> None:
+    options = {"by": "column", "column": "level"}
+    before = sliced(tmp_path, options)
+    whole = (tmp_path / "rows.jsonl").read_text()
+    lines = whole.splitlines(keepends=True)
+    fewer = rotated(tmp_path, before.slices, "".join(['{"prompt": "new", "answer": "1"}\n', *lines[40:]]), options)
+    said = "40 of the 241 tasks that the run's slices name are not in its data any more"
+    assert said in " ".join(fewer.remarks)
+    assert everything(fewer).keys() == {row.key for row in fewer.slices.rows}
+    text = text_of([fewer.slices])
+    assert text_of(read_kept_slices(tmp_path / "kept.jsonl").values()) == text_of([before.slices])
+    (tmp_path / "kept.jsonl").write_text("".join(text.splitlines(keepends=True)[:-1]))
+    with pytest.raises(EnvironmentFault, match="are not those that were written"):
+        read_kept_slices(tmp_path / "kept.jsonl")
+    again = rotated(tmp_path, fewer.slices, (tmp_path / "rows.jsonl").read_text(), options)
+    assert (again.version, list(again.remarks)) == (fewer.version, list(fewer.remarks))
+    assert text_of([again.slices]) == text
+    back = rotated(tmp_path, again.slices, whole, options)
+    assert (back.version, everything(back)) == (before.version, everything(before))
+    (tmp_path / "given.jsonl").write_text(text)
+    assert sliced(tmp_path, "given.jsonl").slices.digest == before.slices.digest, "a file names them too"
 
 
 def test_slices_of_data_that_is_gone_and_tasks_that_changed_under_one_version_are_told(tmp_path: Path) -> None:
