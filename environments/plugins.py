@@ -2,7 +2,7 @@
 
 A file of a kind's folder that defines `Config` and `create` is a plug-in, named as the file. Folders are read as text,
 so listing imports nothing. An installed package names modules of the same shape by entry points, of the group
-`evergreen.bandits` for example: `name = package.module`.
+`evergreen.bandits` for example: `name = package.module`. None takes a name that one of ours has.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -68,6 +68,9 @@ class PluginKind:
 
     @cache  # noqa: B019
     def _entries(self) -> dict[str, EntryPoint]:
+        return {name: entry for name, entry in self._all_entries().items() if name not in self.built_in()}
+
+    def _all_entries(self) -> dict[str, EntryPoint]:
         group = entry_points(group=self.group)
         return {entry.name.removeprefix(self.prefix): entry for entry in group if entry.name.startswith(self.prefix)}
 
@@ -99,16 +102,19 @@ class PluginKind:
         """Describe all plug-ins that have a name and can be read, sorted by it."""
         found = dict(self.built_in())
         for name in self._entries():
-            found.pop(name, None)
             with suppress(UnusablePlugin):
                 if (one := self.listed(name)) is not None:
                     found[name] = one
         return dict(sorted(found.items()))
 
     def unusable(self) -> dict[str, str]:
-        """Say, by name, why plug-ins of installed packages cannot be read."""
+        """Say, by name, why plug-ins of installed packages cannot be read, or are not used."""
         found = {}
-        for name in sorted(self._entries()):
+        for name, entry in sorted(self._all_entries().items()):
+            if name not in self._entries():
+                told = f"the {self.word} {name!r} of {_package(entry)} is not used: {entry.value} bears the name of a"
+                found[name] = f"{told} built-in one, which stands; have its entry point say another name"
+                continue
             try:
                 self.listed(name)
             except UnusablePlugin as wrong:
@@ -129,8 +135,8 @@ class PluginKind:
 
     def _unusable(self, name: str, error: BaseException) -> UnusablePlugin:
         entry = self._entries()[name]
-        package = "an installed package" if entry.dist is None else f"the package {entry.dist.name}"
-        told = f"the {self.word} {name!r} of {package} cannot be used: {entry.value}: {type(error).__name__}: {error}"
+        why = f"{entry.value}: {type(error).__name__}: {error}"
+        told = f"the {self.word} {name!r} of {_package(entry)} cannot be used: {why}"
         return UnusablePlugin(f"{told}; mend or uninstall it")
 
     def contract_class(self) -> type:
@@ -140,21 +146,35 @@ class PluginKind:
         return found
 
 
+def _package(entry: EntryPoint) -> str:
+    return "an installed package" if entry.dist is None else f"the package {entry.dist.name}"
+
+
 def _read(name: str, module: str, path: Path) -> Listed | None:
     """Read a file's docstring and SOURCE without importing it; None if it is no plug-in."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    assigned = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    if not {"Config", "create"} <= defined | assigned.keys():
+    bound = dict(_bound(tree))
+    if not {"Config", "create"} <= bound.keys() and "*" not in bound:  # what that brings only the import shows
         return None
-    source = str(ast.literal_eval(assigned["SOURCE"])) if "SOURCE" in assigned else ""
+    source = ""
+    if (value := bound.get("SOURCE")) is not None:
+        with suppress(ValueError):  # it is no literal
+            source = str(ast.literal_eval(value))
     return Listed(name, module, ast.get_docstring(tree) or "", source)
+
+
+def _bound(block: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
+    """Give the names that a module's statements bind, also those under `if` and `try`, with what is assigned."""
+    for node in ast.iter_child_nodes(block):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name, None
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from ((target.id, node.value) for target in targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.stmt | ast.excepthandler):
+            yield from _bound(node)
 
 
 ENVIRONMENTS = PluginKind.of("environments", "environments.contracts:Environment")

@@ -12,6 +12,7 @@ from environments.plugins import REWARDS, PluginKind
 from environments.registry import module_of
 from orchestrator import registry
 from orchestrator.errors import SpecError
+from orchestrator.registry import Method
 
 BUILT_IN = {
     "bandits": {"fixed", "sec", "uniform"},
@@ -99,6 +100,9 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "raising": f"{WHOLE}raise RuntimeError('no device')",
         "inside/__init__": "raise SystemExit(3)",
         "inside/part": WHOLE,
+        "again": '"""Again."""\nfrom of_a_test_whole import Config, create\nSOURCE: str = "baseline"\n',
+        "tried": "try:\n    from of_a_test_whole import *\nexcept ImportError:\n    raise\n",
+        "exact": WHOLE,
     }
     for name, text in files.items():
         path = tmp_path / f"of_a_test_{name}.py"
@@ -123,10 +127,19 @@ def forget() -> None:
 
 def test_a_broken_package_ends_nothing_but_what_names_it(packages: None) -> None:
     listed = {method.name for method in registry.listing("rewards")}
-    assert BUILT_IN["rewards"] | {"whole", "raising"} <= listed
+    assert BUILT_IN["rewards"] | {"whole", "raising", "again", "tried"} <= listed
     assert not listed & {"broken", "empty", "missing", "inside.part"}
     assert registry.find("rewards", "exact").module == "environments.rewards.exact"
-    assert len(registry.unusable("rewards")) == 5
+    assert len(registry.unusable("rewards")) == 6
+    assert all(REWARDS.load(name).create for name in ("whole", "again", "tried"))
+    assert registry.find("rewards", "again") == Method("rewards", "again", "Again.", "baseline", "of_a_test_again")
+
+
+def test_a_package_takes_no_name_that_a_built_in_method_has(packages: None) -> None:
+    assert registry.find("rewards", "exact").module == REWARDS.load("exact").__name__ == "environments.rewards.exact"
+    assert REWARDS.modules()["exact"] == "environments.rewards.exact"
+    (told,) = [text for text in registry.unusable("rewards") if "'exact'" in text]
+    assert told.startswith("the reward 'exact' of the package of-a-test is not used: of_a_test_exact bears the name of")
 
 
 @pytest.mark.parametrize(
