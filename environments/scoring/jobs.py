@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from environments.contracts import (
     BAD_VALUE,
     REPLYING,
@@ -122,7 +124,7 @@ def _checked_score(score: object) -> Score:
         return Score.unscorable(str(score.reason or "no reason given"))
     if not isinstance(score, Score):
         return Score.unscorable(f"{BAD_VALUE}: the score is a {type(score).__name__}, not an environments.Score")
-    if not isinstance(score.value, Real):
+    if not isinstance(score.value, Real | np.bool_):  # NumPy's truth is no Real, Python's is
         return Score.unscorable(f"{BAD_VALUE}: {type(score.value).__name__}, not a number")
     checked = Score.of(float(score.value), score.correct)
     components = {brief(str(name), LONGEST_NAME): float(part) for name, part in score.components.items()}

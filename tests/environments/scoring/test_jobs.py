@@ -1,6 +1,7 @@
 import asyncio
 import json
 
+import numpy as np
 import pytest
 
 from environments import Score, ScoringJob, SingleTurn, Turn
@@ -38,6 +39,12 @@ def test_what_is_no_score_is_unscorable_with_its_reason(character, reason):
 def test_a_good_score_comes_through():
     assert played("learnable").score == Score.of(1.0)
     assert played("learnable", "4").score == Score.of(0.0)
+
+
+@pytest.mark.parametrize("value", [True, np.bool_(True), np.float32(1), 1])
+def test_a_number_of_any_kind_is_a_value_and_so_is_a_truth(monkeypatch, value):
+    monkeypatch.setitem(fakes.BEHAVIOURS, "truthful", lambda task, completion: Score(value, None))
+    assert played("truthful").score == Score.of(1.0)
 
 
 def test_a_reason_is_one_short_line_that_no_terminal_obeys():
