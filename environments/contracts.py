@@ -357,7 +357,7 @@ class RemoteFault(Exception):
 
 
 class EpisodeLost(RemoteFault):
-    """A server no longer has an episode: begun anew, there or elsewhere, its completions can be replayed."""
+    """An episode does not go on, and its server was told if it may still have it: begun anew it can be replayed."""
 
 
 class RemoteEpisode(ABC):

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -347,11 +347,12 @@ class Client:
         except (EnvironmentFault, RuntimeError):  # no token any more; the connections are closed
             pass
 
-    def farewell_soon(self, url: str, path: str) -> None:
+    def soon(self, farewell: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Say farewell beside everything else."""
-        farewell = asyncio.get_running_loop().create_task(self.farewell(url, path))
-        self._farewells.add(farewell)
-        farewell.add_done_callback(self._farewells.discard)
+        task = asyncio.get_running_loop().create_task(farewell)
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+        return task
 
     async def close(self) -> None:
         """Close the running loop's connections."""

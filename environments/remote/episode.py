@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 
 from environments.contracts import EpisodeLost, RemoteEpisode, RemoteFault, Turn
-from environments.remote.client import BAD_REPLY, BadReply
-from environments.remote.servers import Servers
+from environments.remote.client import BAD_REPLY, BadReply, Client
 
 NO_SCORE = "no score"
+LEAVE_S = 0.2  # for those that leave their places to an episode that begins
+
+
+class Gone(EpisodeLost):
+    """An episode of which its server knows nothing any more, so that it needs no farewell."""
 
 
 class ServedEpisode(RemoteEpisode):
@@ -21,12 +26,12 @@ class ServedEpisode(RemoteEpisode):
     BadReply where another that lives has it, as the turns of both would be mixed up.
     """
 
-    def __init__(self, servers: Servers, url: str, name: str | None) -> None:
-        if name is not None and not servers.claim(url, name):
+    def __init__(self, client: Client, url: str, name: str | None) -> None:
+        if name is not None and not client.servers.claim(url, name):
             raise BadReply(f"{BAD_REPLY}: it begins an episode by the name of one that lives")
-        self._servers, self._url, self._name = servers, url, name
+        self._client, self._servers, self._url, self._name = client, client.servers, url, name
         self._num_turns, self._is_over, self._is_judged = 0, False, False
-        servers.load(url, 1)
+        self._servers.load(url, 1)
 
     async def step(self, completion: str) -> Turn:
         """Ask for the turn of a completion."""
@@ -36,7 +41,7 @@ class ServedEpisode(RemoteEpisode):
             self._judge(str(fault))
             if isinstance(fault, EpisodeLost):
                 self._end()
-                self._release()
+                await self._leave_place(is_over=isinstance(fault, Gone))
             raise
         self._num_turns += 1
         if turn.done:
@@ -52,10 +57,7 @@ class ServedEpisode(RemoteEpisode):
         self._end()
         if self._num_turns:
             self._judge(None)
-        try:
-            await self._part(was_over)
-        finally:  # not before: a farewell would end another of that name
-            self._release()
+        await self._leave(was_over)
 
     @abstractmethod
     async def _answer(self, completion: str) -> Turn:
@@ -63,6 +65,16 @@ class ServedEpisode(RemoteEpisode):
 
     async def _part(self, is_over: bool) -> None:
         """Tell the server; `is_over`: it has ended the episode, or lost it."""
+
+    async def _leave(self, is_over: bool) -> None:
+        try:
+            await self._part(is_over)
+        finally:  # not before: a farewell would end another of that name
+            self._release()
+
+    async def _leave_place(self, is_over: bool) -> None:
+        """Leave beside everything else, and wait a moment for that: another is begun, which may want the place."""
+        await asyncio.wait([self._client.soon(self._leave(is_over))], timeout=LEAVE_S)
 
     def _judge(self, fault: str | None) -> None:
         if self._is_judged:

@@ -24,11 +24,11 @@ from environments.contracts import (
 )
 from environments.remote.client import FIRST_PAUSE_S, Client, Refused, Reply, Said, TimedOut, TokenRefused, Unanswered
 from environments.remote.contracts import Description, Protocol, TaskText
-from environments.remote.episode import ServedEpisode
+from environments.remote.episode import Gone, ServedEpisode
 
 PROTOCOL = 1
 REPEATS = 2  # of a turn at the same server, before the episode is begun elsewhere
-GONE = (404, 409, 410)  # of an episode: not known, another turn is due, over
+UNKNOWN, OTHER_TURN, OVER = 404, 409, 410  # of an episode that does not go on at its server
 DESCRIBE_S = 10.0
 OTHER_VERSION = "a server has another version now"
 
@@ -200,7 +200,7 @@ class EvergreenProtocol(Protocol):
         try:
             self._require_version(reply.version)
         except RemoteFault:
-            self._client.farewell_soon(url, f"/episodes/{quote(reply.episode)}")
+            self._client.soon(self._client.farewell(url, f"/episodes/{quote(reply.episode)}"))
             raise
         return EvergreenEpisode(self._client, url, reply.episode)
 
@@ -242,8 +242,8 @@ class EvergreenEpisode(ServedEpisode):
     """An episode at the server that began it."""
 
     def __init__(self, client: Client, url: str, name: str) -> None:
-        super().__init__(client.servers, url, name)
-        self._client, self._path = client, f"/episodes/{quote(name)}"
+        super().__init__(client, url, name)
+        self._path = f"/episodes/{quote(name)}"
         self._asked: dict[str, Any] | None = None  # the last call
 
     async def _answer(self, completion: str) -> Turn:
@@ -270,14 +270,17 @@ class EvergreenEpisode(ServedEpisode):
             try:
                 return await self._client.call(TurnReply, "POST", self._url, f"{self._path}/turns", body)
             except Refused as refused:
-                if refused.status in GONE:
-                    raise EpisodeLost(f"gone ({refused.status})") from None
-                raise
+                if refused.status not in (UNKNOWN, OTHER_TURN, OVER):
+                    raise
+                how = EpisodeLost if refused.status == OTHER_TURN else Gone
+                raise how(f"gone ({refused.status})") from None
             except TimedOut:
                 raise
             except Unanswered as unanswered:
                 is_long = unanswered.again_s > self._client.limits.retry_s
-                if repeat == REPEATS or is_long or str(unanswered) == "connection refused":
+                if str(unanswered) == "connection refused":
+                    raise Gone(str(unanswered)) from None
+                if repeat == REPEATS or is_long:
                     raise EpisodeLost(str(unanswered)) from None
                 await asyncio.sleep(max(pause, unanswered.again_s))
                 pause *= 2

@@ -203,8 +203,8 @@ class NemoGymEpisode(ServedEpisode):
     """
 
     def __init__(self, client: Client, url: str, cookies: dict[str, str], row: Mapping[str, Any], worth: Range) -> None:
-        super().__init__(client.servers, url, json.dumps(cookies, sort_keys=True))
-        self._client, self._cookies, self._row, self._worth = client, cookies, row, worth
+        super().__init__(client, url, json.dumps(cookies, sort_keys=True))
+        self._cookies, self._row, self._worth = cookies, row, worth
         self._tools, self._output = _tools(row), list[dict[str, Any]]()
 
     async def _answer(self, completion: str) -> Turn:

@@ -193,8 +193,8 @@ class OpenEnvEpisode(ServedEpisode):
     def __init__(
         self, client: Client, url: str, socket: aiohttp.ClientWebSocketResponse, options: OpenEnvOptions
     ) -> None:
-        super().__init__(client.servers, url, None)
-        self._client, self._socket, self._options = client, socket, options
+        super().__init__(client, url, None)
+        self._socket, self._options = socket, options
         self._return: float | None = None  # the sum of the rewards that came
 
     async def _answer(self, completion: str) -> Turn:

@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, RemoteFault, Turn
+from environments.remote.episode import LEAVE_S
 from environments.remote.event_loop import EventLoop
 from environments.remote.replay import RemotePlay
 from environments.scoring.jobs import ScoringJob, checked, raised, unscorable
 
 SWEEP_S = 5.0  # between two looks for episodes that nobody asks for
 CLOSE_S = 5.0  # for all farewells together
-LEAVE_S = 0.2  # for those that leave their places to an episode that begins
 
 
 @dataclass

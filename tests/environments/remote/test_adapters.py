@@ -24,7 +24,7 @@ from environments.remote.nemo_gym import split_calls
 from orchestrator.runs.api import run
 from orchestrator.runs.catalog import opened
 from tests.environments.checker.here import findings_here
-from tests.environments.remote.server import Server
+from tests.environments.remote.server import Server, wait_until
 
 UNHURRIED = {"timeout_s": 20.0, "retry_s": 20.0, "patience_s": 0}  # a slow machine changes no answer
 
@@ -324,6 +324,9 @@ def echoing(server):
                 await made.send_json({"type": "observation", "data": begun(asked["data"])})
                 continue
             said, text = said + 1, asked["data"].get("text")
+            if text == "bytes":
+                await made.send_bytes(b"{}")
+                continue
             if text == "hang up":
                 server.most -= 1
                 break
@@ -472,6 +475,15 @@ def test_trouble_of_openenv_is_told_apart(env):
         env.most = 0
         reason = turns_of(scorer, task, "1", name="d")[0].score.reason
         assert reason == "no server: busy (CAPACITY_REACHED)"
+
+
+def test_a_connection_that_is_given_up_is_closed(env):
+    env.most = 1
+    with scorer_of(env_source(env)) as scorer:
+        task = scorer._environments["guess"].task("low", 7)
+        (turn,) = turns_of(scorer, task, "bytes", name="a")
+        assert turn.score.reason == "episode lost: connection closed", "the others had a place each time"
+        wait_until(lambda: env.live == 0)
 
 
 def test_an_environment_without_seeds_is_refused(env):

@@ -563,6 +563,39 @@ def test_an_episode_that_is_lost_again_and_again_is_given_up(server):
         assert server.count("episodes") == 3
 
 
+@pytest.mark.parametrize("troubles", [[says(429)] * 3, [says(503)] * 3, [hangs_up] * 3, [says(409)]])
+def test_an_episode_that_is_given_up_leaves_its_place_to_the_one_begun_anew(server, troubles):
+    server.room = 1
+    server.next("turns", *troubles)
+    with scorer_of(source_of(server, retry_s=2.0)) as scorer:
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+        assert server.most == 1
+        assert server.count("close") >= 1
+
+
+def test_the_name_of_an_episode_that_is_given_up_is_not_given_again_before_its_farewell_is_answered(
+    server, monkeypatch
+):
+    gate = gated(server, monkeypatch)
+    server.next("turns", *[says(429)] * 3)
+
+    async def begins_under_one_name(request):
+        server.episodes["e1"] = {"answer": "short 0", "heard": [], "said": []}
+        return web.json_response({"episode": "e1", "version": "7"})
+
+    server.always("episodes", begins_under_one_name)
+    with scorer_of(source_of(server)) as scorer:
+        assert reason(scorer) == "bad reply: it begins an episode by the name of one that lives"
+        gate.set()
+
+
+def test_who_has_lost_an_episode_hears_no_farewell(server):
+    server.next("turns", says(404), says(410))
+    with scorer_of(source_of(server)) as scorer:
+        assert play(scorer, "a", "b", "short 0").score.value == 1.0
+    assert (server.count("episodes"), server.count("close")) == (3, 0)
+
+
 def test_a_token_that_is_refused_later_is_told_and_masked(server, monkeypatch):
     monkeypatch.setenv("GAME_TOKEN", "hush-hush")
     server.token = "hush-hush"
