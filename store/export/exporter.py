@@ -73,13 +73,14 @@ class Export:
 
     def add(self, reading: Reading, run: str, tell: Callable[[str], None] = lambda words: None) -> None:
         """Take all rows of a run, as they are now; of a run that goes on meanwhile, one moment of it."""
-        facts: dict[str, Any] = {**vars(reading.run(run)), "run": run, "host": _json(reading.host(run))}
-        facts["spec"] = _json(values_without_logins(reading.spec(run)))
-        made: dict[str, Iterable[Row]] = {
-            RUNS.name: [tuple(facts[column.name] for column in RUNS.columns)],
-            CARRY_OVER.name: ((run, *one) for one in carryover.of_course(reading.carry_over(run))),
-        }
         with open_rows(reading, run) as rows:
+            then = rows.reading
+            facts: dict[str, Any] = {**vars(then.run(run)), "run": run, "host": _json(then.host(run))}
+            facts["spec"] = _json(values_without_logins(then.spec(run)))
+            made: dict[str, Iterable[Row]] = {
+                RUNS.name: [tuple(facts[column.name] for column in RUNS.columns)],
+                CARRY_OVER.name: ((run, *one) for one in carryover.of_course(then.carry_over(run))),
+            }
             for table in TABLES:
                 output, found = self.outputs[table.name], made.get(table.name, ())
                 if table.source is not None:
@@ -89,8 +90,9 @@ class Export:
                     output.add(row)
                     if count % TOLD_EVERY == 0:
                         tell(f"{run}: {table.name}, {count:,} rows")
+            lost = what_is_missing(then.gaps(run))
         self.runs.append(run)
-        if lost := what_is_missing(reading.gaps(run)):
+        if lost:
             self.missing[run] = lost
 
 

@@ -6,15 +6,17 @@ planner thinks, and a run of any length takes the memory of a few thousand rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import ColumnElement
+from typing_extensions import override
 
 from store.ledger import Reading
 from store.ledger import tables as t
+from store.ledger.access import Access, Result
 
 Row = tuple[Any, ...]
 ROWS_AT_ONCE = 1000
@@ -23,7 +25,8 @@ ROWS_AT_ONCE = 1000
 class RunRows:
     """One run, open for reading all of it, as it was when the first row was read."""
 
-    def __init__(self, connection: sa.Connection, run_id: int) -> None:
+    def __init__(self, connection: sa.Connection, run_id: int, reading: Reading) -> None:
+        self.reading = reading  # answers as of that moment, too
         self._connection, self._run_id = connection, run_id
         self._names: dict[str, Mapping[int, Any]] = {}
 
@@ -54,11 +57,24 @@ class RunRows:
 @contextmanager
 def open_rows(reading: Reading, run: str) -> Iterator[RunRows]:
     """Open a run for reading all of it."""
-    run_id = reading.run_id(run)
     with reading.access.explaining("Reading"), reading.engine.connect() as connection:
         if connection.dialect.name == "postgresql":  # SQLite's reading transactions see one moment anyway
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        yield RunRows(connection, run_id)
+        then = Reading(reading.engine)
+        then.access = _OneMoment(connection)
+        yield RunRows(connection, then.run_id(run), then)
+
+
+class _OneMoment(Access):
+    """A ledger as a transaction sees it."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        super().__init__(connection.engine)
+        self._connection = connection
+
+    @override
+    def read(self, work: Callable[[sa.Connection], Result]) -> Result:
+        return work(self._connection)
 
 
 def _as_kept(column: sa.Column[Any]) -> ColumnElement[Any]:

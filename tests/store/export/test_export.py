@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ import pytest
 
 from store.export import exporter as exporting
 from store.export import new_export
+from store.export.rows import RunRows, open_rows
 from store.export.tables import TABLES
-from store.ledger import Ledger
+from store.ledger import Ledger, Reading
 from store.ledger.tables import visible
 from store.metrics import METRICS
 from tests.store.export.conftest import HOSTILE, RUNS
+from tests.store.report.runs import Shape, written
 
 NAMES = [table.name for table in TABLES]
 PARQUET = {"integer": "int64", "float": "double", "boolean": "bool"}
@@ -245,3 +249,22 @@ def test_tables_are_made_where_a_link_leads(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "elsewhere" / "folder" / f"{NAMES[0]}.csv").is_file()
+
+
+def test_facts_and_rows_of_a_run_that_goes_on_are_of_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path / 'evergreen.db'}") as ledger:
+        run = written(ledger, Shape(boundaries=1), "on")
+
+        @contextmanager
+        def opening(reading: Reading, name: str) -> Iterator[RunRows]:
+            ledger.set_status(run, "stopped")
+            with open_rows(reading, name) as rows:
+                ledger.set_status(run, "finished")
+                yield rows
+
+        monkeypatch.setattr(exporting, "open_rows", opening)
+        with new_export(tmp_path / "tables", ["parquet"]) as export:
+            export.add(ledger.reading, "on")
+    assert [row["status"] for row in rows_of(tmp_path / "tables", "runs")] == ["stopped"]
