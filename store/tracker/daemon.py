@@ -6,7 +6,9 @@ several places has a thread, a cursor and pauses of its own, so that one that is
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import threading
 import time
 import uuid
@@ -16,15 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from store.errors import LedgerAway, StoreError, TrackerError
-from store.files import write_text
 from store.ledger import Ledger
-from store.lock import holder, is_locked
+from store.lock import holder, is_locked, taking_turns, try_lock
 from store.run_status import status
 from store.tracker import places, sinks
 from store.tracker.artifacts import REPORT
 from store.tracker.outlets import Link, MlflowOutlet, Outlet, SinkOutlet, link_to
 from store.tracker.pages import Cursor, covered
-from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
+from store.tracker.record import POLL_S, MlflowRecord, Target, locked, mind_manners, speaking_of
 from store.tracker.sinks import Destination
 from store.tracker.sync import Say, Source, catch_up, is_complete
 
@@ -64,24 +65,32 @@ class TrackerJob:
 
 @contextmanager
 def turn(folder: Path, wait_s: float, goes_on: Callable[[], bool] = lambda: False) -> Iterator[Callable[[], bool]]:
-    """Take over the sending of a run; yields what says whether it has been taken over again.
+    """Take over the sending of a run; yields what says whether it has not been taken over again.
 
-    One process sends a run. The newest does: a resumed run's tracker must not wait for one whose MLflow is away. One
-    that waits in vain gives back what it asked for, so that the earlier one goes on; `goes_on`: see `locked`.
+    One process sends a run. The newest does: a resumed run's tracker must not wait for one whose MLflow is away. Who
+    sends lets go where another asks for it that began later. To ask is to hold a shared lock of the note, so that one
+    that waits in vain, or is killed, asks no more; `goes_on`: see `locked`.
     """
-    token = uuid.uuid4().hex
-    note = folder / TURN
-    earlier = note.read_text() if note.exists() else ""
-    write_text(note, token)
+    token, note, one_looks = uuid.uuid4().hex, folder / TURN, threading.Lock()
+
+    def is_mine() -> bool:
+        with one_looks:  # two threads' looks would take each other for somebody who asks
+            return note.read_text() == token or not _is_asked_for(note)
+
     with ExitStack() as held:
-        try:
+        with taking_turns(note, lambda: time.sleep(POLL_S), fcntl.LOCK_SH) as asking:
+            os.pwrite(asking, token.encode(), 0)  # in place, over another of its length: its lock is the file's
             what = f"the record of {folder.name}, which another tracker is sending"
             held.enter_context(locked(folder / LOCK, wait_s, what, goes_on))
-        except BaseException:
-            if note.read_text() == token:
-                write_text(note, earlier)
-            raise
-        yield lambda: note.read_text() == token
+        yield is_mine
+
+
+def _is_asked_for(note: Path) -> bool:
+    descriptor = os.open(note, os.O_RDONLY)
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def follow(job: TrackerJob, say: Say) -> None:

@@ -245,6 +245,39 @@ def test_a_turn_that_is_waited_for_in_vain_stays_with_who_has_it(tmp_path: Path)
         assert is_mine()
 
 
+def test_of_several_that_wait_in_vain_each_asks_for_itself_alone(tmp_path: Path) -> None:
+    heard = list[bool]()
+    second_asks = threading.Event()
+
+    def first_gives_up() -> bool:
+        second.start()
+        return not second_asks.wait(30)
+
+    def second_gives_up() -> bool:
+        second_asks.set()
+        first.join(30)
+        heard.append(is_mine())
+        return False
+
+    def ask(goes_on: Callable[[], bool]) -> None:
+        with pytest.raises(TrackerError, match="another tracker is sending"), turn(tmp_path, 0, goes_on):
+            pass
+
+    first, second = (threading.Thread(target=ask, args=[one]) for one in (first_gives_up, second_gives_up))
+    with turn(tmp_path, 1) as is_mine:
+        first.start()
+        first.join(30)
+        second.join(30)
+        assert heard == [False], "the second asked still"
+        assert is_mine()
+
+
+def test_who_was_killed_while_it_waited_asks_for_nothing(tmp_path: Path) -> None:
+    with turn(tmp_path, 1) as is_mine:
+        (tmp_path / daemon.TURN).write_text("0" * 32)
+        assert is_mine()
+
+
 def test_while_the_run_goes_on_its_tracker_waits_for_an_earlier_one(
     source_of: Copy, target: Target, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
