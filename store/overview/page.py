@@ -67,10 +67,11 @@ def render(found: Inventory, home: Path, path: Path, is_kept: bool = False) -> s
     drawing = Drawing(found.runs, home, path)
     lines = [drawing.line(run) for run in found.runs]
     of_study = by_key((line for line in lines if line.run.study), lambda line: line.run.study or "")
+    shown = Path(os.fsencode(home).decode(errors="replace"))  # a path need not be UTF-8, and a page is
     context = {
-        "title": f"{home.name} \u00b7 Evergreen runs",
-        "home": str(home),
-        "quoted_home": shlex.quote(str(home)),
+        "title": f"{shown.name} \u00b7 Evergreen runs",
+        "home": str(shown),
+        "quoted_home": shlex.quote(str(shown)),
         "standing": _standing(lines),
         "studies": [drawing.study(name, own, found.studies.get(name)) for name, own in of_study.items()],
         "lines": [line for line in lines if not line.run.study],
@@ -143,7 +144,7 @@ class Drawing:
         """Lead to a file, if it is there, from where the page is."""
         if not target.is_file():
             return None
-        return quote(Path(os.path.relpath(target, self._path.parent)).as_posix())
+        return quote(os.fsencode(Path(os.path.relpath(target, self._path.parent)).as_posix()))
 
 
 def _together(of: Sequence[Course]) -> Mapping[int, list[float]]:
@@ -167,7 +168,10 @@ def _server(tracker: str | None) -> str | None:
     """Give the address of MLflow's server, without a login; None where the record is in a database."""
     if not tracker or not tracker.startswith(("http://", "https://")):
         return None
-    parts = urlsplit(tracker)
+    try:
+        parts = urlsplit(tracker)
+    except ValueError:  # earlier versions took any
+        return None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_links_lead_to_what_is_there_from_where_the_page_is(ledger: Ledger, tmp_
     (tmp_path / "pages").mkdir()
     assert "../with/report.html" in page_of(ledger, tmp_path, tmp_path / "pages" / "mine.html").links
     assert "hush" not in render(Inventory(courses(ledger.reading), {}), tmp_path, tmp_path / "x.html")
+
+
+def test_a_home_whose_path_is_no_text_and_a_server_that_is_none_have_a_page(ledger: Ledger, tmp_path: Path) -> None:
+    home = tmp_path / os.fsdecode(b"h\xff")
+    (home / "one").mkdir(parents=True)
+    (home / "one" / "report.html").touch()
+    written(ledger, Shape(spec={"tracker": {"type": "mlflow", "uri": "http://[::1:5000"}}), "one")
+    page = tmp_path / "page.html"
+    overview.write(Inventory(courses(ledger.reading), {}), home, page)
+    assert set(Page(page.read_text("utf-8")).links) == {"h%FF/one/report.html"}
 
 
 def test_commands_can_be_pasted_for_a_home_with_a_space(ledger: Ledger, tmp_path: Path) -> None:
