@@ -63,3 +63,7 @@ class CannotFit(StoreError):
 
 class TrackerError(StoreError):
     """MLflow is away, or does not take what it is given."""
+
+
+class TrackerRefused(TrackerError):
+    """A tracker's own library will not do what it is asked, now or later."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -408,6 +409,25 @@ class Ledger(Section):
         return url
 
 
+def _names_a_place(uri: str) -> bool:
+    """Whether a server's URI has a host, and a port that can be; of a database's its driver sees to that."""
+    if not uri.startswith(("http://", "https://")):
+        return True
+    try:
+        parts = urlsplit(uri)
+        return parts.hostname is not None and parts.port != 0
+    except ValueError:  # brackets that do not close, a port beyond 65535
+        return False
+
+
+def _no_project_of_wandb(name: str) -> str | None:
+    """Say why Weights & Biases has no project of this name; None where it may."""
+    if found := [char for char in "/\\#?%:" if char in name]:
+        entity = "; the team is WANDB_ENTITY's" if found == ["/"] else ""
+        return f"the name of a W&B project holds none of / \\ # ? % :, and {name!r} has {' '.join(found)}{entity}"
+    return f"the name of a W&B project has 128 characters at most, not {len(name)}" if len(name) > 128 else None
+
+
 class Tracker(Section):
     """The record that people look at (docs/mlflow.md); `tracker: none` is a short form. May change on resume."""
 
@@ -436,6 +456,8 @@ class Tracker(Section):
         kinds: list[str] = [self.type, *self.also]
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
             raise refuse(f"also: {twice[0]} is named twice")
+        if "wandb" in kinds and (wrong := _no_project_of_wandb(self.experiment)) is not None:
+            raise refuse(f"experiment: {wrong}: name another, as `experiment: puzzles`")
         if self.type != "none" and "mlflow" not in kinds:
             for key in ("uri", "password_file"):
                 if getattr(self, key) is not None:
@@ -445,7 +467,7 @@ class Tracker(Section):
     @field_validator("uri")
     @classmethod
     def _uri_is_a_server_or_a_database(cls, uri: str | None) -> str | None:
-        if uri is not None and not uri.startswith(TRACKING):
+        if uri is not None and not (uri.startswith(TRACKING) and _names_a_place(uri)):
             raise refuse(
                 "an MLflow server or database is wanted, like http://localhost:5000 or sqlite:////data/mlflow.db, not "
                 f"{url_without_logins(uri)!r}"

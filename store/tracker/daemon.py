@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from store.errors import LedgerAway, StoreError, TrackerError
+from store.errors import LedgerAway, StoreError, TrackerError, TrackerRefused
 from store.ledger import Ledger
 from store.lock import holder, is_locked, taking_turns, try_lock
 from store.run_status import status
@@ -322,6 +322,8 @@ def _follow(source: Source, outlet: Outlet, is_mine: Callable[[], bool], say: Sa
             if is_over:
                 return
             time.sleep(LOOK_S)
+        except TrackerRefused:
+            raise
         except (TrackerError, LedgerAway) as away:
             outlet.drop()
             pauses.wait(away)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store.errors import TrackerError
+from store.errors import TrackerError, TrackerRefused
 from store.secrets import without_logins
 from store.tracker.names import MlflowValue
 from store.tracker.pages import OF_PICK, Cursor, Page
@@ -192,4 +192,10 @@ def _speaking_of(run: str) -> Iterator[None]:
         yield
     except (wandb.errors.Error, OSError, ValueError) as failed:
         words = without_logins(str(failed)).strip().partition("\n")[0][:300].rstrip(".")
-        raise TrackerError(f"Bringing Weights & Biases up to date with {run} failed: {words}.") from failed
+        said = f"Bringing Weights & Biases up to date with {run} failed: {words}."
+        if isinstance(failed, wandb.errors.UsageError):
+            remedy = (
+                f"`wandb login` logs in, and `evergreen resume {run} --set tracker.experiment=NAME` names a project"
+            )
+            raise TrackerRefused(f"{said} It is not tried again: {remedy}.") from failed
+        raise TrackerError(said) from failed

@@ -49,11 +49,35 @@ def test_each_alone_or_several_beside_each_other(tmp_path: Path) -> None:
         ({"also": ["mlflow"]}, "mlflow is named twice"),
         ({"type": "wandb", "uri": "http://h:1"}, "uri: this is MLflow's, and wandb does not read it"),
         ({"also": ["comet"]}, "not 'comet'"),
+        (
+            {"also": ["wandb"], "experiment": "team/puzzles"},
+            r"tracker: experiment: the name of a W&B project .* 'team/puzzles' has /; the team is WANDB_ENTITY's: name",
+        ),
+        ({"type": "wandb", "experiment": "a:b?"}, r"'a:b\?' has \? :: name another"),
+        ({"type": "wandb", "experiment": "a" * 129}, "has 128 characters at most, not 129"),
+        *(
+            ({"uri": uri}, f"not '{uri[:7]}")
+            for uri in ("http://[::1:5000", "http://h:99999", "https://", "http://h:x")
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(tracker: Any, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         load_spec({**alone(), "tracker": tracker})
+
+
+def test_a_name_that_only_a_project_of_wandb_cannot_have_is_an_experiment_of_mlflow(tmp_path: Path) -> None:
+    found = job({"experiment": "team/puzzles"}, tmp_path)
+    assert found is not None
+    assert found.target is not None
+    assert found.target.experiment == "team/puzzles"
+    with pytest.raises(SpecError, match=r"tracker: experiment: the name of a W&B project"):
+        load_spec({**alone(), "tracker": {"also": ["wandb"]}}, ["tracker.experiment=team/puzzles"])
+
+
+@pytest.mark.parametrize("uri", ["http://[::1]:5000", "https://me:a%2Fb@host/path", "databricks", "http://me:***@h"])
+def test_servers_are_named_by_host_and_port(uri: str) -> None:
+    assert load_spec({**alone(), "tracker": {"uri": uri}}).tracker.uri == uri
 
 
 def test_a_run_whose_tracker_is_not_installed_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

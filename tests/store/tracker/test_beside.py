@@ -230,6 +230,23 @@ def test_a_removed_run_goes_from_every_project_it_was_in(tmp_path: Path, monkeyp
     assert there == {"me/two/other", "me/three/uid"}
 
 
+@wandb
+def test_what_their_client_refuses_is_not_tried_again(source_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    def refuse(*_: object) -> int:
+        raise wandb.errors.UsageError("Invalid project name 'a/b'")
+
+    monkeypatch.setattr(wandb_runs, "_send", refuse)
+    monkeypatch.setattr(daemon, "GIVE_UP_S", -1.0)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    source, said = source_of(), list[str]()
+    to = Destination("wandb", str(source.folder.parent), "a/b")
+    with pytest.raises(TrackerError, match=r"It is not tried again.* --set tracker\.experiment=NAME"):
+        follow(TrackerJob(source.run, str(source.folder), source.url, None, (to,)), said.append)
+    assert not [text for text in said if "Trying again" in text]
+
+
 @tensorboard
 def test_params_tags_and_note_are_texts(source_of: Copy) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
