@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from store.records import (
     ArmRecord,
@@ -177,6 +177,19 @@ class _OfCell:
 @dataclass(frozen=True)
 class PickRow(PickRecord, _OfStage):
     """A decision: of a bandit about a slot of a batch, or of a scheduler at the steps done before its stage."""
+
+
+class ArmPath(NamedTuple):
+    """Where an arm's probability began, went and ended."""
+
+    bandit: str
+    arm: str
+    probability_start: float
+    probability_min: float
+    probability_max: float
+    probability_end: float
+    value_end: float | None
+    num_picks: int
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,8 @@ def _panel(data: ReportData, bandit: str, arms: Arms, colours: Mapping[str, str]
     own = [point for point in data.arms if point.bandit == bandit]
     steps = sorted({point.step for point in own})
     known = {(point.arm, point.step): point.probability for point in own}
-    last = {arm["arm"]: arm["probability_end"] for arm in arms if (arm["arm"], steps[-1]) in known}
-    shares = {
-        arm: [*((s, known.get((arm, s), 0.0)) for s in steps), (data.steps[1], last.get(arm, 0.0))] for arm in colours
-    }
+    last = {arm["arm"]: arm["probability_end"] for arm in arms}
+    shares = {arm: [*((s, known.get((arm, s), 0.0)) for s in steps), (data.steps[1], last[arm])] for arm in colours}
     ends = "; ".join(
         f"{arm['arm']} {number(arm['probability_start'])} to {number(arm['probability_end'])}" for arm in arms[:12]
     )

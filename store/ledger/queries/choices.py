@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from typing import Any
 
 from sqlalchemy import Double, Integer, and_, case, cast, func, or_, select
@@ -63,14 +64,20 @@ class ChoiceQueries(Queries):
         query = query.where(row.run_id == self.run_id(name))
         return self.fetch(query.group_by(*by).order_by(*by))
 
-    def arm_paths(self, name: str) -> Answers:
+    def arm_paths(self, name: str) -> list[q.ArmPath]:
         """Where every arm's probability began, went and ended, in the order in which arms appeared.
 
-        Picks are counted: what a bandit knows of an arm begins anew where the arm was in quarantine.
+        An arm that its bandit was without is at 0 there, as in quarantine: at the end, and in between, but not before
+        it joined. Picks are counted: what a bandit knows of an arm begins anew where the arm was in quarantine.
         """
         row, run_id = t.arm_state.c, self.run_id(name)
+        # asked first, so that arms are as new or newer where a run goes on; joined with them it takes far longer
+        of_bandits = select(row.bandit, row.step).where(row.run_id == run_id).distinct().order_by(row.step)
+        steps: dict[str, list[int]] = defaultdict(list)
+        for one in self.fetch(of_bandits):
+            steps[one.bandit].append(one.step)
         extremes = (
-            *(func.min(row.step).label("first"), func.max(row.step).label("last")),
+            *(func.min(row.step).label("first"), func.max(row.step).label("last"), func.count().label("num_steps")),
             func.min(row.probability).label("probability_min"),
             func.max(row.probability).label("probability_max"),
         )
@@ -88,11 +95,21 @@ class ChoiceQueries(Queries):
         num = picked.where(of.level.in_(("scheduler", "category", "flat"))).group_by(bandit, of.arm).subquery()
         source = source.outerjoin(num, and_(num.c.bandit == path.c.bandit, num.c.arm == path.c.arm))
         query = select(
+            *(path.c.first, path.c.last, path.c.num_steps),
             *(path.c.bandit, path.c.arm, begin.c.probability.label("probability_start")),
             *(path.c.probability_min, path.c.probability_max, end.c.probability.label("probability_end")),
             *(end.c.value.label("value_end"), func.coalesce(num.c.num_picks, 0).label("num_picks")),
         ).select_from(source)
-        return self.fetch(query.order_by(path.c.first, path.c.bandit, path.c.arm))
+        found = []
+        for first, last, num_steps, *of_arm in self.fetch(query.order_by(path.c.first, path.c.bandit, path.c.arm)):
+            arm = q.ArmPath(*of_arm)
+            own = steps[arm.bandit]
+            if own and last < own[-1]:
+                arm = arm._replace(probability_min=0.0, probability_end=0.0)
+            elif num_steps < len(own) - bisect_left(own, first):
+                arm = arm._replace(probability_min=0.0)
+            found.append(arm)
+        return found
 
     def scores(self, name: str) -> list[q.GroupScores]:
         """How every group of training was scored."""

@@ -9,6 +9,7 @@ import pytest
 
 from store.errors import UnknownMetric
 from store.ledger import Ledger
+from store.records import ArmRecord, EnvironmentRecord, RunRecord, StageRecord, StepRecord
 from tests.store.ledger import example
 
 
@@ -62,6 +63,33 @@ def test_arm_curves_and_paths_are_those_of_the_arms(ledger: Ledger, width: int) 
         assert path.value_end == own[-1].value
         chosen = [("*" if p.level in ("scheduler", "flat") else p.environment, p.arm) for p in read.picks("puzzles")]
         assert path.num_picks == chosen.count((path.bandit, path.arm)), "whatever a bandit still knows of"
+
+
+def test_an_arm_that_its_bandit_was_without_is_at_nothing_there(ledger: Ledger) -> None:
+    arms = {"always": (0.5, 0.4, 0.3, 0.6), "gone": (0.5, 0.6, None, None), "between": (0.2, None, None, 0.4)}
+    others = {"later": (None, None, 0.7, 0.3), "back and gone": (0.3, None, 0.4, None)}
+    environments = [EnvironmentRecord("words", "made_up", "1", False, {}, [])]
+    spec = {"curriculum": {"stages": 1, "stage": {"steps": 4}}}
+    of_run = ("rloo", "round_robin", "sec", spec, environments, {})
+    run = ledger.start_run(RunRecord("uid of gone", "gone", 7, "tiny", *of_run))
+    ledger.start_stage(run, StageRecord(1, "words", 0, 4, 0.0))
+    for step in range(1, 5):
+        own = [
+            ArmRecord("words", arm, shares[step - 1] or 0.0, None, 0)
+            for arm, shares in {**arms, **others}.items()
+            if shares[step - 1] is not None
+        ]
+        if step == 1:
+            own.append(ArmRecord("not asked again", "only", 1.0, None, 0))
+        ledger.record_step(run, StepRecord(step, 1, step, 0.5, 8, 8, arms=own))
+    assert {path.arm: tuple(path)[2:6] for path in ledger.reading.arm_paths("gone")} == {
+        "always": (0.5, 0.3, 0.6, 0.6),
+        "gone": (0.5, 0.0, 0.6, 0.0),
+        "between": (0.2, 0.0, 0.4, 0.4),
+        "later": (0.7, 0.3, 0.7, 0.3),
+        "back and gone": (0.3, 0.0, 0.4, 0.0),
+        "only": (1.0, 1.0, 1.0, 1.0),
+    }
 
 
 def test_arms_are_told_in_the_order_in_which_they_appeared(ledger: Ledger) -> None:
