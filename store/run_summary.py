@@ -276,10 +276,14 @@ def what_looking_cost(read: Reading, name: str, spec: Mapping[str, Any], seconds
         part["passes"] += row.passes
         part["seconds"] += row.seconds
     if inside := seconds.get("seconds_evaluate"):
-        tasks = [one for one in read.evaluations(name) if one.metric == f"{INTERIM}pass_1" and one.category is not None]
+        played: dict[tuple[int, str | None, str | None], float] = {}  # tasks: of some numbers only those scored count
+        for one in read.evaluations(name):
+            if one.category is not None:
+                place = one.step, one.environment, one.category
+                played[place] = max(one.n, played.get(place, 0))
         samples = spec["evaluate"]["samples"] + bool(spec["evaluate"].get("greedy"))
-        passes = samples * sum(one.n for one in tasks)
-        looks = len({one.step for one in tasks})
+        passes = samples * sum(played.values())
+        looks = len({step for step, _, _ in played})
         parts["inside stages"] = {"looks": looks, "passes": passes, "seconds": inside}
     planned = {section: (spec.get(section) or {}).get("share") for section in ("evaluate", "measure")}
     return {"training": training, "parts": parts, "shares": planned}

@@ -86,11 +86,14 @@ def what_was_kept(facts: Facts) -> str | None:
 
 
 def how_it_began(facts: Facts) -> str | None:
-    """Say what a warm start taught: held-out accuracy before the first step; None: there was none, or it goes on."""
-    warm, before = facts["warm_start"], facts["matrices"]["pass_1"].get("0")
-    if not warm or not before:
+    """Say what a warm start taught: held-out accuracy before the first step, where it could be scored.
+
+    None: there was no warm start, or it goes on, or nothing could be scored.
+    """
+    warm, before = facts["warm_start"], facts["matrices"]["pass_1"].get("0", {})
+    rates = [f"{number(value)} on {short(name)}" for name, value in before.items() if value is not None]
+    if not warm or not rates:
         return None
-    rates = [f"{number(value)} on {short(name)}" for name, value in before.items()]
     batches, where = f"{warm['num_batches']:,} supervised batches", listed(list(map(short, warm["environments"])))
     return f"After the warm start ({batches} on {where}), before the first step, held-out accuracy was {listed(rates)}."
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from store.ledger.queries import Reading
 from store.ledger.query_rows import MetricRow, StageRow
-from store.run_summary import acts_on_entropy, entropy_laws
+from store.run_summary import acts_on_entropy, entropy_laws, what_looking_cost
 
 PLAIN = {"estimator": "rloo", "shapers": [], "terms": ["kl"], "kl": 0.0, "controllers": []}
 STAGES = [StageRow(i, name, 10 * (i - 1), 10, 0.0, 10 * i, "budget", "", "") for i, name in ((1, "a"), (2, "b"))]
@@ -66,3 +68,18 @@ def test_in_flat_mode_all_stages_are_one() -> None:
 def test_something_may_act_on_entropy(objective: dict[str, Any]) -> None:
     assert acts_on_entropy(objective)
     assert not acts_on_entropy(PLAIN)
+
+
+def test_held_out_tasks_that_could_not_be_scored_were_played_and_cost_as_much() -> None:
+    def row(metric: str, category: str, n: int) -> MetricRow:
+        return MetricRow(2, metric, "book", category, None, n)
+
+    looks = [
+        row(f"eval_{name}", *of)
+        for name, n in (("pass_1", 0), ("entropy_token", 8))
+        for of in (("easy", n), ("hard", 8))
+    ]
+    read = SimpleNamespace(steps=lambda name: [], measurements=lambda name: [], evaluations=lambda name: looks)
+    spec = {"evaluate": {"samples": 4, "greedy": True}}
+    cost = what_looking_cost(cast(Reading, read), "a", spec, {"seconds_evaluate": 2.0})
+    assert cost["parts"]["inside stages"] == {"looks": 1, "passes": 5 * 16, "seconds": 2.0}
