@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from store.carryover import difference
 from store.ledger.queries import Reading
-from store.ledger.query_rows import StageRow
+from store.ledger.query_rows import StageRow, TaskSetRow
 
 RISE = 0.05  # of accuracy from before a stage to after it, above which something was learnt in it
 
@@ -17,12 +17,29 @@ Facts = dict[str, Any]
 def kept_beside(read: Reading, name: str, twin: str) -> Facts | None:
     """What a run and its twin made of the last environment that was new to each, of the stages that both have finished.
 
-    None until both have trained two environments, and in flat mode. Of a fork only its own stages count as the last.
+    None until both have trained two environments, and in flat mode, and where the two were measured on other held-out
+    tasks of it. Of a fork only its own stages count as the last.
     """
     done = {run: [stage for stage in read.stages(run) if stage.end_step is not None] for run in (name, twin)}
     until = min(len(stages) for stages in done.values())
     ours, theirs = (_last_new(read, run, stages[:until]) for run, stages in done.items())
-    return ours and theirs and {**ours, "twin": {"name": twin, **theirs}}
+    if ours is None or theirs is None:
+        return None
+    same, tasks = ours["environment"] == theirs["environment"], read.task_sets
+    if same and tasks_at(tasks(name), ours["environment"], ours["stage"]) != tasks_at(
+        tasks(twin), theirs["environment"], theirs["stage"]
+    ):
+        return None
+    return {**ours, "twin": {"name": twin, **theirs}}
+
+
+def tasks_at(sets: Iterable[TaskSetRow], environment: str, after_stage: int) -> frozenset[tuple[str, str]]:
+    """The tasks, by category, on which an environment was measured after a stage."""
+    return frozenset(
+        (one.category, one.sha256)
+        for one in sets
+        if one.environment == environment and one.purpose in ("own", "anchor") and one.first <= after_stage <= one.last
+    )
 
 
 def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | None:
@@ -31,7 +48,7 @@ def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | N
     Accuracy is held out, as the matrix has it after a stage: a mean over categories, so that it does not follow what a
     bandit picks, as accuracy in training does. The policy still learns if it is at least half of what it was on the
     first stage's environment after that stage, and rose by more than .05 since before its own; it no longer does if
-    neither holds, and `learns` is None in between.
+    neither holds, and `learns` is None in between, and where other tasks were measured before its stage.
     """
     new: dict[str, StageRow] = {}
     for stage in stages:
@@ -45,7 +62,9 @@ def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | N
     if (end := accuracy.get((last.environment, last.stage))) is None:
         return None
     first = accuracy.get((stages[0].environment, stages[0].stage))
-    rise = difference(accuracy.get((last.environment, last.stage - 1)), end)
+    sets = read.task_sets(name)
+    before, after = (tasks_at(sets, str(last.environment), stage) for stage in (last.stage - 1, last.stage))
+    rise = difference(accuracy.get((last.environment, last.stage - 1)), end) if before == after else None
     learns = None
     if first is not None and rise is not None and (end >= first / 2) == (rise > RISE):
         learns = rise > RISE

@@ -53,6 +53,9 @@ class Stub:
             for i, of in enumerate(self.runs[name].stages_, start=1)
         ]
 
+    def task_sets(self, name: str) -> list[Any]:
+        return []
+
     def matrix(self, name: str, metric: str, by_category: bool = True) -> list[Any]:
         assert metric == "pass_1"
         return [
@@ -138,6 +141,21 @@ def test_accuracy_is_that_by_which_runs_are_compared(ledger: Ledger) -> None:
         "the same run with objective grpo.",
     )
     assert facts(ledger, Path("runs/demo-grpo"), "demo-grpo")["kept"] is None
+
+
+def test_nothing_is_said_across_a_change_of_held_out_tasks(ledger: Ledger) -> None:
+    made = Made("changed", accuracy={"words": 0.8, "book": 0.7}, spec={"baseline": {"objective": "grpo"}})
+    twin = replace(made, name="changed-grpo", objective="grpo", baseline_of="changed", spec={})
+    own = replace(made, name="changed-too", other_from=2)  # from the end of the stage on book
+    written(ledger, made, twin, own, replace(twin, name="too-grpo", baseline_of="changed-too", other_from=2))
+    written(ledger, replace(made, name="alone", other_from=2), replace(twin, name="alone-grpo", baseline_of="alone"))
+    read = ledger.reading
+    whole, both = kept_beside(read, "changed", "changed-grpo"), kept_beside(read, "changed-too", "too-grpo")
+    assert whole is not None
+    assert both is not None
+    assert (whole["rise"], whole["learns"]) == (pytest.approx(0.35), True)
+    assert (both["rise"], both["learns"]) == (None, None)
+    assert kept_beside(read, "alone", "alone-grpo") is None
 
 
 def said(ours: float, theirs: float, learns: bool | None, **twin: Any) -> str:
