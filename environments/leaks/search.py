@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -203,12 +204,19 @@ def _matches(training: Sequence[_Task], held_out: Sequence[_Task], threshold: fl
 def _distinct(
     view: Callable[[Text], Hashes | None], tasks: Sequence[_Task], places: Sequence[int]
 ) -> list[tuple[Hashes, list[int]]]:
+    """Give the features of tasks, each once with the places of those that compare alike with any other task.
+
+    Equal features are not enough: across categories words of the template count, and only some signs are quantities.
+    """
     found: dict[tuple[object, bytes], tuple[Hashes, list[int]]] = {}
     for place in places:
         text = tasks[place].text
         features = view(text)
         if features is not None:
-            found.setdefault((text.kind, features.tobytes()), (features, []))[1].append(place)
+            compared = blake2b(digest_size=16)
+            for part in (features, text.counted, text.quantities):
+                compared.update(b"%d " % len(part) + part.tobytes())
+            found.setdefault((text.kind, compared.digest()), (features, []))[1].append(place)
     return list(found.values())
 
 

@@ -219,6 +219,21 @@ def test_all_environments_are_compared_with_each_other() -> None:
     assert (leak.training.environment, leak.held_out.environment, leak.how) == ("one", "two", "same text")
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize("side", ["anchor", "train"])
+def test_what_is_alike_but_for_words_of_its_template_is_compared_one_by_one(side: Pool, is_reversed: bool) -> None:
+    """The template of one category is what another category's task does not say."""
+    said, plain, other = "alpha beta gamma delta", "gamma alpha beta delta", "add now alpha beta gamma delta"
+    alike: list[Given] = [(plain, side), (other, side)]
+    first: list[Given] = [(f"solve please item{k} thing{k}", "train") for k in range(40)]
+    second: list[Given] = [(f"add now part{k} piece{k}", "train") for k in range(40)]
+    first.append((said, "train" if side == "anchor" else "anchor"))
+    leaks = find_leaks({"both": Book("both", {"a": first, "b": [*second, *(alike[::-1] if is_reversed else alike)]})})
+    (leak,) = leaks.leaks
+    assert (leak.how, leak.similarity) == ("other order", 1.0)
+    assert {leak.held_out.text, leak.training.text} == {said, plain}
+
+
 def test_a_closed_environment_is_left_out_and_named() -> None:
     text = asked(([48, 52, 76], 888))
     book = Book("book", {"all": [(text, "anchor")]}, closed=True)
