@@ -130,7 +130,7 @@ def lay_foundation(
     require_trackers(kinds_of(spec.tracker.model_dump()))
     if spec.guards.webhook is not None:
         url_from(spec.guards.webhook)
-    sources, environments = build_environments(spec, tell, folder)
+    sources, environments = build_environments(spec, tell, folder, begun)
     if not begun:  # what an earlier version began with may go on
         require_known_arms(spec.curriculum, trainable(environments))
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)

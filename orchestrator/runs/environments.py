@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from environments import ALL, Admission, Environment, EnvironmentSource, Pool, first_tasks, make_task
@@ -23,23 +23,30 @@ from store.sentences import listed
 
 VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary,
 MOST_VOCABULARY_TASKS = 64_000  # and in all categories of an environment
+ELSEWHERE = "mend it where the category comes from: the spec, its server, or the file of its slices or rows"
 REASONS = 10  # named where there is nothing to train on
 
 
 def build_environments(
-    spec: Spec, tell: Callable[[str], None] | None = None, folder: Path | None = None
+    spec: Spec,
+    tell: Callable[[str], None] | None = None,
+    folder: Path | None = None,
+    begun: Collection[str] = (),
 ) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
     """Build the environments; the sources build them again in other processes.
 
     `folder`: of the run that goes on, or of the one it comes from: its slices are taken from there.
+    `begun`: those that it was trained on; their categories are as they are, names that none begins with go on.
     """
     kept = None if folder is None else str(folder / SLICES)
     folder_of_spec = spec.resources.search_path
     sources = {name: section.source(name, folder_of_spec, kept) for name, section in spec.environments.items()}
     environments = {name: source.create(tell) for name, source in sources.items()}
     for name, environment in environments.items():
-        if is_user_code(sources[name].type) and (fault := categories_fault(environment)) is not None:
-            raise UserError(f"environment {name}: {fault}. `evergreen check-env` looks at everything else too")
+        is_own = is_user_code(sources[name].type)
+        if (is_own or name not in begun) and (fault := categories_fault(environment)) is not None:
+            remedy = ". `evergreen check-env` looks at everything else too" if is_own else f"; {ELSEWHERE}"
+            raise UserError(f"environment {name}: {fault}{remedy}")
         # an answer that hits an environment's limit must be scorable
         if environment.seconds >= spec.scoring.timeout_s:
             raise UserError(
