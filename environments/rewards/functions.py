@@ -19,6 +19,7 @@ from contextlib import redirect_stdout
 from numbers import Real
 from typing import Annotated, Any, SupportsFloat
 
+import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field
 
 from environments.contracts import TOLERANCE, EnvironmentFault, Score, bad_value
@@ -91,7 +92,7 @@ class FunctionReward(Reward):
                 return Score.unscorable(NOT_APPLIED)
         elif self._is_verl and isinstance(returned, Mapping):
             parts = returned.items()
-            components = {str(k): float(v) for k, v in parts if k != "score" and isinstance(v, Real)}
+            components = {str(k): float(v) for k, v in parts if k != "score" and isinstance(v, Real | np.bool_)}
             returned = returned.get("score")
         elif not self._is_verl and isinstance(returned, Score):
             return returned

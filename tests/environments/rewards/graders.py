@@ -15,7 +15,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None):
         "score": float(solution_str.endswith(ground_truth)),
         "length": len(solution_str),
         "source": data_source,
-        "hard": bool(extra_info and extra_info.get("hard")),
+        "hard": (extra_info or {}).get("hard", False),
     }
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from environments.contracts import Score
@@ -19,6 +20,8 @@ def test_verls_signature_gets_the_whole_reply_and_its_numbers_become_components(
     score = scored("compute_score", attempt("I say 4", "4", data_source="sums", extra_info={"hard": True}))
     assert score == Score(1.0, True, {"length": 7.0, "hard": 1.0})
     assert scored("compute_score", attempt("5")) == Score(0.0, False, {"length": 1.0, "hard": 0.0})
+    numpys = scored("compute_score", attempt("5", extra_info={"hard": np.bool_(True)}))
+    assert numpys == Score(0.0, False, {"length": 1.0, "hard": 1.0})
 
 
 def test_verls_older_signature_and_options_as_keyword_arguments():
