@@ -387,7 +387,7 @@ class RemoteEnvironment(Environment):
 
     lease_s: float = 300.0  # an episode that nobody asked for so long is closed
     episodes_at_once: int | None = None  # most that are played at the same time; None: as many as a batch has
-    is_needed: bool = True  # False: there are others to go on with, so tasks are not waited for long (`NoTasks`)
+    is_needed: bool = True  # False: tasks are not waited for long (`NoTasks`): there are others, or nothing is begun
     meanwhile: Callable[[], None] = staticmethod(lambda: None)  # called now and then by who waits long for its tasks
 
     @abstractmethod

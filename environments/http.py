@@ -67,7 +67,7 @@ class Config(Options):
     """Seconds that one call may take."""
     retry_s: float = Field(default=30.0, ge=0, le=86_400)
     """Seconds for which a call is made again, of any server, where none can be reached or all are busy; and for which
-    tasks are waited for by a run that has other environments to go on with."""
+    tasks are waited for by a run that has other environments to go on with, and by a check before anything runs."""
     patience_s: float = Field(default=600.0, ge=0, le=604_800)
     """Seconds for which tasks are waited for where no server answers and there is nothing else to train on."""
     concurrency: int = Field(default=256, ge=1, le=65_536)
@@ -211,9 +211,10 @@ class HttpEnvironment(RemoteEnvironment):
             except RemoteFault as fault:
                 is_away = str(fault).startswith("no server")
                 if not is_away or time.monotonic() > until:
+                    which = f": {waits}" if is_away and (waits := self.waits_for()) else ""
                     raise NoTasks(
                         f"environment {self.name}: task {start} of category {category!r} cannot be had of its servers"
-                        f" ({fault})",
+                        f" ({fault}){which}",
                         self.name,
                         None if is_away else category,
                         str(fault),
@@ -242,7 +243,7 @@ class HttpEnvironment(RemoteEnvironment):
     @cached_property
     def _description(self) -> Description:
         self._client.token()  # says so where its variable is not set
-        return self._loop.run(self._protocol.describe())
+        return self._loop.run(self._protocol.describe(), self.meanwhile)
 
     @cached_property
     def _loop(self) -> EventLoop:

@@ -25,6 +25,7 @@ from environments.contracts import (
     RemoteEnvironment,
 )
 from environments.display import shortened
+from environments.futures import Waiting
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
 from environments.slices.options import KEY, read_options
@@ -44,13 +45,18 @@ class EnvironmentSource:
     kept_slices: str | None = None  # the file in which a run keeps its slices, if it has begun
     episodes: Mapping[str, Any] = field(default_factory=dict)  # what the spec says of its episodes; no factory sees it
 
-    def create(self, tell: Callable[[str], None] | None = None) -> Environment:
-        """Build the environment; `tell` is called with how far it is where opening its data takes long.
+    def create(self, tell: Callable[[str], None] | None = None, *, is_patient: bool = True) -> Environment:
+        """Build the environment; `tell` hears how far opening its data is, and what keeps who asks for tasks waiting.
 
+        `is_patient`: tasks of servers that are away are waited for long, as by who would lose what is under way.
         Raises EnvironmentFault if the type is not there, its factory cannot be used, or what it made is no environment,
         pydantic.ValidationError if a built-in type refuses the options.
         """
         made = self.build()
+        if isinstance(made, RemoteEnvironment):
+            made.is_needed = is_patient
+            if tell is not None:
+                made.meanwhile = Waiting([made], tell)
         try:
             if tell is not None:
                 made.open(tell)

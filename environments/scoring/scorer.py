@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Self
 
 from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, Turn
 from environments.display import Tell
-from environments.futures import AGAIN_S, result_of
+from environments.futures import Waiting, result_of
 from environments.scoring.jobs import ScoringJob, play
 from environments.scoring.kept_episodes import KeptEpisodes
 from environments.scoring.pool import KillablePool, ScoringOptions, available_cores
@@ -50,7 +49,7 @@ class Scorer:
         self._told_of = set[str]()  # of these environments
         self._retries = Retries()
         self._pauses = set[threading.Timer]()  # before another try
-        self._tell, self._told_at, self._thread = tell, dict[str, float](), threading.get_ident()
+        self.tell_waiting = Waiting(environments.values(), tell)  # for who waits for turns
         for environment in environments.values():
             if isinstance(environment, RemoteEnvironment):
                 environment.meanwhile = self.tell_waiting
@@ -195,18 +194,6 @@ class Scorer:
             num, line = output.num_bytes, output.last_line()
             news.append(f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}")
         return news
-
-    def tell_waiting(self) -> None:
-        """Tell which servers keep it waiting, each environment's now and then; of another thread it is not heard."""
-        if threading.get_ident() != self._thread:
-            return
-        now = time.monotonic()
-        for name, environment in self._environments.items():
-            if not isinstance(environment, RemoteEnvironment) or now - self._told_at.get(name, -math.inf) < AGAIN_S:
-                continue
-            if (found := environment.waits_for()) is not None:
-                self._told_at[name] = now
-                self._tell(f"{name} waits: {found}")
 
     def close(self) -> None:
         """End the processes and whatever they started, and episodes in servers; another job would start them anew."""

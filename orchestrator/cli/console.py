@@ -20,6 +20,7 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 from rich.text import Text
 
+from environments.futures import AGAIN_S
 from orchestrator.errors import UserError
 from orchestrator.os_signals import exit_code_of
 from store.files import replaces, try_place
@@ -106,13 +107,13 @@ def print_json(data: Any) -> None:
 
 
 def every_few_seconds(subject: str) -> Callable[[str], None]:
-    """Make a function that prints some of what it is told on stderr: progress, for people who wait."""
+    """Make a function that prints some of what it is told on stderr, the same seldom: progress, for people who wait."""
     said, said_at = "", time.monotonic()
 
     def tell(words: str) -> None:
         nonlocal said, said_at
-        if words != said and time.monotonic() - said_at > PROGRESS_S:
-            said, said_at = words, time.monotonic()
+        if (now := time.monotonic()) - said_at > (PROGRESS_S if words != said else AGAIN_S):
+            said, said_at = words, now
             err.print(Text(plain(f"{subject}{words} ...")))
 
     return tell

@@ -66,9 +66,10 @@ def play(
     targets = find_targets(spec, environment, overrides or [])
     folder = None if run is None else _folder(run, home, targets)
     with ExitStack() as stack:
-        environments = built(targets.sources, every_few_seconds(""))
+        tell = every_few_seconds("")
+        environments = built(targets.sources, tell)
         options = None if targets.spec is None else targets.spec.scoring
-        scorer = stack.enter_context(Scorer(list(targets.sources), environments, options))
+        scorer = stack.enter_context(Scorer(list(targets.sources), environments, options, tell))
         stack.enter_context(leaving("stopped; what scored is ended"))
         if policy is None:
             play_as_a_person(list(environments.values()), scorer, seed, tasks, targets.turn_budget)

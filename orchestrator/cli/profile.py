@@ -185,7 +185,7 @@ def _played_without(
         for one in targets.sources
     ]
     environments = built(whole, tell)
-    with Scorer(whole, environments, None if targets.spec is None else targets.spec.scoring) as scorer:
+    with Scorer(whole, environments, None if targets.spec is None else targets.spec.scoring, tell) as scorer:
         return scripted_profile(
             list(environments.values()), scorer, policy, options, seed, text, tell, targets.turn_budget
         )

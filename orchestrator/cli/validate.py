@@ -142,7 +142,7 @@ def plan_on(spec: Spec, name: str | None, looking: LookingPlan) -> GpuPlan:
         gpu = gpu_here(here.name, here.total_memory)
     else:
         gpu = gpu_named(name or "h100")
-    _, environments = build_environments(spec)
+    _, environments = build_environments(spec, is_patient=False)
     sample = tokenizer_sample(spec.policy, environments)
     reader, prompts = load_prompt_reader(spec.policy, sample, is_needed=False), dict[str, PromptLengths]()
     if reader is not None:
@@ -196,7 +196,7 @@ def look_for_leaks(spec: Spec, threshold: float) -> Leaks:
 
     tell = every_few_seconds("leaks: ")
     with leaving("stopped while looking for leaks"):
-        _, environments = build_environments(spec, tell)
+        _, environments = build_environments(spec, tell, is_patient=False)
         return find_leaks(environments, threshold, tell)
 
 

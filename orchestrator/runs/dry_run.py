@@ -148,7 +148,7 @@ def make_plan(
     from policies.models.description import load_prompt_reader, weights_fault
 
     evaluate, runs = spec.evaluate, with_twin(spec)
-    _, environments = build_environments(spec, tell)
+    _, environments = build_environments(spec, tell, is_patient=False)
     for one in runs:
         refuse_unusable(one, environments, tell)
     require_quick(environments)

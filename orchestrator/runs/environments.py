@@ -32,16 +32,19 @@ def build_environments(
     tell: Callable[[str], None] | None = None,
     folder: Path | None = None,
     begun: Collection[str] = (),
+    *,
+    is_patient: bool = True,
 ) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
     """Build the environments; the sources build them again in other processes.
 
     `folder`: of the run that goes on, or of the one it comes from: its slices are taken from there.
     `begun`: those that it was trained on; their categories are as they are, names that none begins with go on.
+    `tell`, `is_patient`: see `EnvironmentSource.create`.
     """
     kept = None if folder is None else str(folder / SLICES)
     folder_of_spec = spec.resources.search_path
     sources = {name: section.source(name, folder_of_spec, kept) for name, section in spec.environments.items()}
-    environments = {name: source.create(tell) for name, source in sources.items()}
+    environments = {name: source.create(tell, is_patient=is_patient) for name, source in sources.items()}
     for name, environment in environments.items():
         is_own = is_user_code(sources[name].type)
         if (is_own or name not in begun) and (fault := categories_fault(environment)) is not None:

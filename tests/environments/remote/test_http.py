@@ -437,22 +437,35 @@ def test_who_waits_long_for_a_server_hears_which_and_why(server, monkeypatch):
         assert reason(scorer) == "timed out after 1 s (`timeout_s`)"
         assert heard == [f"game waits: {server.url} has not answered for 0 s"], "once in a while"
         heard.clear()
-        scorer._told_at.clear()
+        scorer.tell_waiting._told_at.clear()
         server.stop()
         monkeypatch.setattr(environments["game"]._client, "limits", clients.Limits(1.0, 0.5, 8))
         assert reason(scorer, name="another").startswith("no server: ")
         assert heard[0].startswith(f"game waits: {server.url} does not answer (")
         heard.clear()
-        scorer._told_at.clear()
+        scorer.tell_waiting._told_at.clear()
         with pytest.raises(NoTasks):
             environments["game"].task("long", 0)
         assert heard[0].startswith(f"game waits: {server.url} does not answer (")
         heard.clear()
-        scorer._told_at.clear()
+        scorer.tell_waiting._told_at.clear()
         beside = threading.Thread(target=scorer.tell_waiting)
         beside.start()
         beside.join()
         assert heard == [], "watchers are called in one thread"
+
+
+@pytest.mark.parametrize("slices", [None, {"by": "length"}])
+def test_who_asks_for_tasks_before_there_is_a_run_hears_what_they_wait_for(server, monkeypatch, slices):
+    monkeypatch.setattr("environments.futures.LONG_S", 0.05)
+    heard, server.page = list[str](), 1
+    options = {"retry_s": 0.5} | ({} if slices is None else {"slices": slices})
+    server.next("tasks", says(503))
+    game = source_of(server, **options).create(heard.append)
+    server.always("tasks", says(503))
+    with pytest.raises(NoTasks, match=rf"\(no server: .*\): {server.url} does not answer \(unavailable \(503\)\)$"):
+        game.task("long", 9)
+    assert heard[0].startswith(f"game waits: {server.url} does not answer (")
 
 
 def test_of_many_servers_that_are_waited_for_some_are_named(monkeypatch):

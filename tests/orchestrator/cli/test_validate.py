@@ -14,6 +14,7 @@ from orchestrator.cli.validate import print_plan
 from orchestrator.runs.dry_run import make_plan
 from orchestrator.spec import load_spec
 from tests.conftest import Evergreen
+from tests.environments.remote.server import Server, says, short_run
 from tests.orchestrator.specs import EXAMPLES, REPOSITORY
 from tests.shares import slow
 
@@ -50,6 +51,22 @@ def test_a_plan_fits_a_screen(name: str) -> None:
     lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) < 24 - 2, "with the command above and the prompt below"
     assert max(map(len, lines)) <= 80
+
+
+def test_tasks_of_servers_that_are_away_are_not_waited_for_long(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("environments.http.WAIT_S", 0.01)
+    with Server() as server:
+        spec = tmp_path / "away.yaml"
+        given = short_run("game", {"urls": [server.url], "retry_s": 0.2, "patience_s": 5})
+        spec.write_text(yaml.safe_dump(given))
+        server.always("tasks", says(503))
+        refused = evergreen("validate", spec)
+        assert refused.exit_code == 2
+        assert "environment game: task " in refused.stderr
+        assert f"{server.url} does not answer (unavailable (503))" in refused.stderr
+        assert server.count("tasks") < 20, "for `retry_s`, not for `patience_s`"
 
 
 def test_tasks_to_train_on_and_held_out_are_counted(evergreen: Evergreen) -> None:
