@@ -48,7 +48,8 @@ class Scorer:
         self._long: dict[str, float] = {}  # environments of which a job took long in the trainer: seconds
         self._told_of = set[str]()  # of these environments
         self._retries = Retries()
-        self._pauses = set[threading.Timer]()  # before another try
+        self._pauses: dict[threading.Timer, Future[Turn]] = {}  # before another try, and whom it is for
+        self._is_closing, self._pauses_lock = False, threading.Lock()  # timers and first tries end in other threads
         self.tell_waiting = Waiting(environments.values(), tell)  # for who waits for turns
         for environment in environments.values():
             if isinstance(environment, RemoteEnvironment):
@@ -117,7 +118,7 @@ class Scorer:
             elif is_last or not self._retries.is_worth(job, found.result()):
                 settled.set_result(found.result())
             else:
-                self._after_pause(partial(take, job), partial(settle, is_last=True))
+                self._after_pause(settled, partial(take, job), partial(settle, is_last=True))
 
         take(job).add_done_callback(settle)
         return settled
@@ -140,15 +141,24 @@ class Scorer:
         if remote:
             self._remote.end(remote)
 
-    def _after_pause(self, submit: Callable[[], Future[Turn]], settle: Callable[[Future[Turn]], None]) -> None:
+    def _after_pause(
+        self, settled: Future[Turn], submit: Callable[[], Future[Turn]], settle: Callable[[Future[Turn]], None]
+    ) -> None:
         def go_on() -> None:
-            self._pauses.discard(pause)
-            submit().add_done_callback(settle)
+            with self._pauses_lock:  # held while it is submitted, so that what closes afterwards ends that too
+                if self._pauses.pop(pause, None) is None:
+                    return  # closed meanwhile
+                again = submit()
+            again.add_done_callback(settle)
 
         pause = threading.Timer(PAUSE_S, go_on)
         pause.daemon = True
-        self._pauses.add(pause)
-        pause.start()
+        with self._pauses_lock:
+            if not self._is_closing:
+                self._pauses[pause] = settled
+                pause.start()
+                return
+        settled.cancel()
 
     def _turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
         remote = {
@@ -196,13 +206,19 @@ class Scorer:
         return news
 
     def close(self) -> None:
-        """End the processes and whatever they started, and episodes in servers; another job would start them anew."""
-        for pause in list(self._pauses):
+        """End the processes and whatever they started, and episodes in servers; what is under way is cancelled.
+
+        Another job would start them anew.
+        """
+        with self._pauses_lock:
+            pauses, self._pauses, self._is_closing = self._pauses, {}, True
+        for pause, settled in pauses.items():
             pause.cancel()
-        self._pauses.clear()
+            settled.cancel()
         self._pool.close()
         self._remote.close()
         self._kept.clear()
+        self._is_closing = False
 
     def __enter__(self) -> Self:
         return self

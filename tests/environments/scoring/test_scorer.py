@@ -308,6 +308,19 @@ def test_closing_gives_up_what_is_under_way():
         assert scorer.turns(jobs_of(OBEDIENT, "hopeless"))[0].score.value is not None
 
 
+def test_closing_gives_up_what_waits_for_another_try():
+    with scorer_of(OBEDIENT) as scorer:
+        under_way = scorer.submit(*jobs_of(OBEDIENT, "crashing"))
+        while not scorer._pauses:
+            assert not under_way.done()
+            time.sleep(0.01)
+        (pause,) = scorer._pauses
+        scorer.close()
+        assert under_way.cancelled()
+        pause.function()  # its time was over as it was cancelled
+        assert scorer._pool._thread is None, "nothing is begun anew"
+
+
 def test_a_process_builds_an_environment_before_its_first_job_and_outside_its_limit(tmp_path):
     (tmp_path / "marked.py").write_text(
         "import os, time\nfrom pathlib import Path\nfrom tests.environments import fakes\n"
