@@ -20,7 +20,8 @@ from orchestrator.spec import Spec
 from orchestrator.tallies import MOST_CUT_OFF
 from policies.learner import UpdateReport
 from policies.model_facts import END_REMEDY
-from store.ledger.query_rows import EventRow, TaskSetRow
+from store.kept import tasks_at
+from store.ledger.query_rows import CellRow, EventRow, TaskSetRow
 from store.records import DECISION, CellRecord, EventRecord, HoldoutRecord, MetricRecord
 from store.sentences import COLLAPSED
 
@@ -170,6 +171,19 @@ def end_of_stage(at: Progress) -> list[EventRecord]:
         return []
     steps = f"{at.stage_step} of at most {at.steps_per_stage} steps"
     return [EventRecord(DECISION, f"stage {at.stage}: {at.environment} ends after {steps}: {at.stop_reason}")]
+
+
+def on_same_tasks(before: Iterable[CellRow], sets: Sequence[TaskSetRow], now: Iterable[HoldoutRecord]) -> list[CellRow]:
+    """Choose what was measured on the tasks that are held out now: of others it is not the same course."""
+    held_out = defaultdict[str | None, set[tuple[str, str]]](set)
+    for record in now:
+        if record.purpose in ("anchor", "own"):
+            held_out[record.environment].add((record.category, record.sha256))
+    return [
+        cell
+        for cell in before
+        if cell.environment and tasks_at(sets, cell.environment, cell.after_stage) == held_out[cell.environment]
+    ]
 
 
 def of_entropy(before: Sequence[CellRecord], found: Sequence[CellRecord]) -> list[EventRecord]:

@@ -72,6 +72,7 @@ class RunRecorder:
         self._saved_at = time.monotonic()
         self._report_due_at = self._saved_at + FIRST_REPORT  # by the same clock
         self._report_is_behind = saved is not None  # a boundary that the page does not tell yet, or may not
+        self._held_out: list[HoldoutRecord] = []  # what boundaries measure from here on
         self._outbox: list[outbox.Record] = []  # what is being recorded
         self._writer, self._copier = CheckpointWriter(folder), copier
         self._copy()
@@ -84,7 +85,8 @@ class RunRecorder:
 
     def record_holdouts(self, parts: Components) -> None:
         """Tell which tasks every category is evaluated on."""
-        self.ledger.record_holdouts(self.run, all_holdouts(parts))
+        self._held_out = all_holdouts(parts)
+        self.ledger.record_holdouts(self.run, self._held_out)
 
     def restore_stage(self, parts: Components, at: Progress) -> None:
         """Enter the start of the stage that goes on, if a lost ledger took it along: what comes is of that stage."""
@@ -164,9 +166,10 @@ class RunRecorder:
     def record_boundary(self, at: Progress, found: Findings, earned: StageReward, watch: Stopwatch) -> None:
         """A boundary is done: one transaction."""
         decisions = [EventRecord(DECISION, f"stage {at.stage}: {earned.why}")] if earned.why else []
-        matrix, name = self.ledger.reading.matrix, self.run.name
+        read, name = self.ledger.reading, self.run.name
         of = ("entropy_token", "pass_1") if at.stage else ()
-        before = [cell for metric in of for cell in matrix(name, metric, by_category=False)]
+        before = [cell for metric in of for cell in read.matrix(name, metric, by_category=False)]
+        before = events.on_same_tasks(before, read.task_sets(name) if before else (), self._held_out)
         record = replace(
             _boundary(at, found, watch),
             events=[*found.events, *events.of_entropy(before, found.cells), *decisions],

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
-from orchestrator.recording.events import of_entropy, raise_alarms
-from store.records import CellRecord, MetricRecord
+from orchestrator.recording.events import of_entropy, on_same_tasks, raise_alarms
+from store.ledger.query_rows import CellRow, TaskSetRow
+from store.records import CellRecord, HoldoutRecord, MetricRecord
 
 
 def step(
@@ -142,6 +145,18 @@ def test_entropy_far_above_its_start_without_a_gain_is_an_alarm(
     raised = [of_entropy([cell for own in rows[:stage] for cell in own], rows[stage]) for stage in range(len(rows))]
     assert [len(one) for one in raised] == alarms
     assert all("become noise" in event.text for one in raised for event in one)
+
+
+def test_entropy_on_other_held_out_tasks_is_no_course() -> None:
+    def found(entropy: float, after_stage: int) -> list[CellRow]:
+        return [CellRow(**asdict(cell), after_stage=after_stage, eval_config="") for cell in boundary(entropy, 0.0)]
+
+    before, sets = [*found(1.45, 0), *found(1.5, 1)], [TaskSetRow("words", "easy", "anchor", "a", 0, 1)]
+    same, other = ([HoldoutRecord("words", "easy", "anchor", sha256, 8)] for sha256 in "ab")
+    assert len(of_entropy(on_same_tasks(before, sets, same), boundary(3.5, 0.0))) == 1
+    assert of_entropy(on_same_tasks(before, sets, other), boundary(3.5, 0.0)) == []
+    sets = [TaskSetRow("words", "easy", "anchor", "b", 0, 0), TaskSetRow("words", "easy", "anchor", "a", 1, 1)]
+    assert on_same_tasks(before, sets, same) == before[2:]
 
 
 def test_silence_of_an_environment_is_told_once_though_other_stages_come_between() -> None:
