@@ -22,6 +22,7 @@ from environments.contracts import (
     Episode,
     Flaw,
     LazyTask,
+    NoTasks,
     Pool,
     RemoteEnvironment,
     RemoteEpisode,
@@ -150,7 +151,12 @@ class SlicedEnvironment(Environment):
         rows = self._of(category)
         if not 0 <= index < len(rows):
             raise EnvironmentFault(f"{self.name}: slice {category!r} has no task {index}, only {len(rows)}")
-        made = self.inside.task(rows[index].category, rows[index].index)
+        try:
+            made = self.inside.task(rows[index].category, rows[index].index)
+        except NoTasks as missing:
+            if missing.category is not None:  # of which nobody outside knows
+                missing.category = category
+            raise
         if made.key != rows[index].key:
             raise EnvironmentFault(
                 f"{self.name}: task {made.index} of {made.category!r} is not the one that slice {category!r} was made "

@@ -136,6 +136,18 @@ def test_tasks_that_cannot_be_had_are_a_fault(server):
     assert none.value.category == "long", "the server answers: others of its categories may have tasks"
 
 
+def test_tasks_that_a_slice_cannot_have_are_told_by_its_name(server, monkeypatch):
+    monkeypatch.setattr("environments.http.MOST_KEPT", 1)
+    server.page = 1
+    game = source_of(server, retry_s=0, slices={"by": "length"}).create()
+    category = game.categories[0].name
+    server.next("tasks", says(503), writes(b"<html>"), writes(b"<html>"))
+    for told in (None, category):
+        with pytest.raises(NoTasks) as none:
+            game.task(category, 0)
+        assert (none.value.environment, none.value.category) == ("game", told)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
