@@ -12,7 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import ColumnElement
-from typing_extensions import override
 
 from store.ledger import Reading
 from store.ledger import tables as t
@@ -72,7 +71,6 @@ class _OneMoment(Access):
         super().__init__(connection.engine)
         self._connection = connection
 
-    @override
     def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         return work(self._connection)
 
