@@ -4,8 +4,8 @@
     URL/<run>/checkpoints/<name>/...              the files of a checkpoint, its manifest last
 
 A checkpoint without a manifest is none: whoever reads the place never takes half a one for whole. Copies are made by a
-thread, the newest first; one that fails is tried again, and never costs the run. What the run deletes here is deleted
-there, and nothing else is.
+thread, the newest first; one that fails is tried again, and never costs the run. Checkpoints that the run does not keep
+are deleted there, those of a course that it left too; nothing else is.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class CheckpointCopier:
         self._place, self._run_folder = CopyPlace(url, folder.name), folder
         try:
             self._begin()
-            self._there = {name for name in self._place.checkpoints() if self._is_as_here(name)}
+            found = set(self._place.checkpoints())
+            self._there = {name for name in found if self._is_as_here(name)}
+            self._others = found - self._there  # of an earlier process; none here, or another by now
         except Exception as error:  # of whatever library knows the place
             if isinstance(error, HomeError):
                 raise
@@ -127,9 +129,9 @@ class CheckpointCopier:
             self._place.put(slices, identity.SLICES)
 
     def _is_as_here(self, name: str) -> bool:
-        """Whether a copy holds what the checkpoint of its name does, if there is one here."""
+        """Whether a copy holds what the checkpoint of its name does."""
         own, path = self._run_folder / FOLDER / name / MANIFEST, f"{FOLDER}/{name}/{MANIFEST}"
-        return not own.is_file() or own.read_bytes() == self._place.read(path)
+        return own.is_file() and own.read_bytes() == self._place.read(path)
 
     @property
     def newest(self) -> str | None:
@@ -137,12 +139,11 @@ class CheckpointCopier:
         return max(self._there, key=_place, default=None)
 
     def want(self, names: Sequence[str], thin: Sequence[str] = ()) -> None:
-        """Have these checkpoints there, the newest first, some thin; older ones, and those wanted before, go."""
+        """Have these checkpoints there, the newest first, some thin; all others go, once these are there."""
         with self._changed:
-            newest = max(map(_place, names), default=(0, ""))
-            older = {name for name in self._there if _place(name) < newest}  # an earlier process may have left them
-            self._doomed |= (set(self._wanted) | older) - set(names)
+            self._doomed |= {*self._wanted, *self._there, *self._others}
             self._doomed -= set(names)
+            self._others.clear()
             self._wanted, self._thin = list(names), set(thin)
             self._changed.notify_all()
 
@@ -154,6 +155,13 @@ class CheckpointCopier:
             self._doomed.add(name)
             self._dropped.add(name)
             self._changed.notify_all()
+
+    def go_back_to(self, name: str) -> None:
+        """Have every later copy deleted: the run leaves that course, and may make others of the same names."""
+        with self._changed:
+            later = [one for one in self._there | self._others if _place(one) > _place(name)]
+            for one in later:
+                self.drop(one)
 
     def take_news(self) -> list[str]:
         """Say what failed, and that it is mended, since the last time."""

@@ -97,6 +97,7 @@ class RunSession:
         if (variable := spec.guards.webhook) is not None:
             self.watcher = Watchers([watcher, Webhook(url_from(variable), watcher)])
         ledger.patience.tell = lambda text: self.watcher.event([text])
+        self._newest: CheckpointRecord | None = None  # which the run goes on from
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
         self._diverged: Sequence[CheckpointRecord] = ()  # whole checkpoints that the run goes back behind
         self._told: Collection[str] = ()  # texts of events, before this process
@@ -290,9 +291,8 @@ class RunSession:
         aside = [checkpoints.put_aside(self.folder / one.folder) for one in self._diverged]
         is_before = progress.awaits_intervention
         self.ledger.rewind(run, progress.step, progress.num_boundaries, is_before_intervening=is_before)
-        if copier is not None:
-            for one in self._diverged:
-                copier.drop(Path(one.folder).name)
+        if copier is not None and self._newest is not None:
+            copier.go_back_to(Path(self._newest.folder).name)
         outbox.forget(self.folder)
         if not aside:
             return []
@@ -334,6 +334,7 @@ class RunSession:
         refuse_exchanged(self.folder, [one.record for one in skipped])
         self._diverged = [one.record for one in skipped if one.reason == stop_reasons.NOT_FINITE]
         self._outbox = self._outbox if record in found else None
+        self._newest = record
         events += [
             EventRecord(
                 "checkpoint passed over",

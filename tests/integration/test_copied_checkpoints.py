@@ -49,6 +49,17 @@ def test_where_a_folder_is_gone_resume_says_from_where_it_can_be_had(tmp_path: P
     assert orchestrator.resume("words", home=tmp_path / "home", copy=copy).status == "finished"
 
 
+def test_a_checkpoint_that_is_made_again_is_copied_again(tmp_path: Path) -> None:
+    assert orchestrator.run(copied(tmp_path), home=tmp_path / "home", until_step=4).status == "stopped"
+    newest = newest_checkpoint(tmp_path / "home", "words")
+    copy = tmp_path / "words" / "checkpoints" / newest.name
+    for one in (newest, copy):
+        (one / "weights" / "model.safetensors").write_bytes(b"of another course")
+    assert orchestrator.resume("words", home=tmp_path / "home", until_step=4).status == "stopped"
+    assert newest_checkpoint(tmp_path / "home", "words") == newest
+    checkpoints.verify(copy, checkpoints.describe(newest.parent.parent, newest.name).sha256)
+
+
 def test_a_fork_that_an_environment_joins_is_copied_with_it(finished: Path, tmp_path: Path) -> None:
     """Its first checkpoint is its parent's, and replaced under the same name."""
     joining = f"environments.maze={{type: {FAKE}, in_process: true, categories: [easy]}}"

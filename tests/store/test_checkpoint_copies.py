@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -131,17 +132,54 @@ def test_what_is_deleted_or_thinned_here_is_there_too_and_nothing_else(
     assert (folder / "mine").is_dir()
 
 
-def test_what_an_earlier_process_did_not_get_to_delete_goes_and_what_is_newer_stays(run: Path, there: Path) -> None:
+def test_what_an_earlier_process_left_goes_once_what_is_wanted_is_there(run: Path, there: Path) -> None:
     first = CheckpointCopier(f"flaky://{there}", run)
     names = [save(run, step) for step in (1_000_000, 999_999, 30)]
     first.want(names)
     assert finish(first) == []
     first.close()
+    shutil.rmtree(run / "checkpoints" / names[0])
     second = CheckpointCopier(f"flaky://{there}", run)
     second.want([names[1]])
-    wait_for(lambda: not (there / "words" / "checkpoints" / names[2]).exists())
-    assert CopyPlace(f"flaky://{there}", "words").checkpoints() == names[:2]
+    wait_for(lambda: CopyPlace(f"flaky://{there}", "words").checkpoints() == [names[1]])
     second.close()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_run_that_goes_back_leaves_no_copy_of_the_course_it_left(run: Path, there: Path, is_gone: bool) -> None:
+    first = CheckpointCopier(f"flaky://{there}", run)
+    names = [save(run, step) for step in (30, 20, 10)]
+    first.want(names)
+    assert finish(first) == []
+    first.close()
+    for name in names[:2]:
+        if is_gone:
+            shutil.rmtree(run / "checkpoints" / name)
+    second = CheckpointCopier(f"flaky://{there}", run)
+    second.go_back_to(names[2])
+    wait_for(lambda: CopyPlace(f"flaky://{there}", "words").checkpoints() == names[2:])
+    save(run, 20, content=1)
+    second.want(names[1:])
+    assert finish(second) == []
+    second.close()
+    checkpoints.verify(there / "words" / "checkpoints" / names[1], checkpoints.describe(run, names[1]).sha256)
+
+
+def test_without_a_checkpoint_here_the_copies_stay_until_there_is_one_of_the_new_course(run: Path, there: Path) -> None:
+    first = CheckpointCopier(f"flaky://{there}", run)
+    names = [save(run, step) for step in (20, 10)]
+    first.want(names)
+    assert finish(first) == []
+    first.close()
+    shutil.rmtree(run / "checkpoints")
+    second = CheckpointCopier(f"flaky://{there}", run)
+    assert CopyPlace(f"flaky://{there}", "words").checkpoints() == names
+    save(run, 10, content=1)
+    second.want(names[1:])
+    assert finish(second) == []
+    wait_for(lambda: CopyPlace(f"flaky://{there}", "words").checkpoints() == names[1:])
+    second.close()
+    checkpoints.verify(there / "words" / "checkpoints" / names[1], checkpoints.describe(run, names[1]).sha256)
 
 
 def test_what_is_replaced_by_another_of_its_name_is_copied_anew_also_when_its_copy_is_under_way(
