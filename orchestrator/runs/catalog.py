@@ -27,7 +27,8 @@ from store.lock import request_stop as ask_to_stop
 from store.secrets import url_without_logins
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
-LEDGER = re.compile(r"^ledger:.*(?:\n[ \t].*)*", re.MULTILINE)  # its section there
+# its section there, with the blank lines and comments of whoever edited it
+LEDGER = re.compile(r"^ledger:.*(?:\n(?:[ \t#].*|\r?$))*", re.MULTILINE)
 LEDGER_KEYS = ("url", "password_file")
 
 

@@ -60,3 +60,9 @@ def test_a_run_that_its_ledger_on_postgresql_does_not_know_is_a_stray(home: Path
     written(f"ledger: {{url: '{url}'}}")(home / "other" / "spec.yaml")
     assert ledger_url(Home(home), "other") == url
     assert is_stray(Home(home), parsed_url(url), home / "other", known=[])
+
+
+@pytest.mark.parametrize("between", ["", "\n", "\r\n", "# moved\n", "  # moved\n\n"])
+def test_a_ledger_is_found_in_a_spec_that_was_edited(home: Path, between: str) -> None:
+    written(f"seed: 0\nledger:\n{between}  url: sqlite:////elsewhere.db\n\nname: other\n")(home / "other" / "spec.yaml")
+    assert ledger_url(Home(home), "other") == "sqlite:////elsewhere.db"
