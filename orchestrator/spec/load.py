@@ -20,6 +20,7 @@ from orchestrator.spec.echo import cut, listed, shown, without_long_texts
 from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec
 from orchestrator.spec.twin import sections_of, settings_of
+from policies.objectives.config import SHORT
 
 OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
 METHODS = {**METHOD_SECTIONS, "selection": "selections", "teacher": "teachers"}  # where a method stands, by key
@@ -99,6 +100,8 @@ def _check_twin(spec: Spec, document: Document, folder: str | None) -> None:
         twin = Spec.model_validate(raw, context={"search_path": folder})
     except ValidationError as error:
         raise SpecError(_explain(error, Spec, raw, place)) from error
+    if switches := [f"{place(path)}{why}" for path, why in _switches(raw, twin.model_dump(mode="json", by_alias=True))]:
+        raise SpecError(listed(switches))
     if spec.baseline == type_of(spec.curriculum.bandit):
         remedy = "remove `baseline` (`--set baseline=null`), or change `curriculum.bandit`"
         why = f"{spec.baseline} is the run's own bandit: {remedy}"
@@ -120,14 +123,22 @@ def _switches(raw: Any, checked: Any, path: Path_ = ()) -> Iterator[tuple[Path_,
         if isinstance(checked, int | float) and not isinstance(checked, bool):
             words = "true, yes and on" if raw else "false, no and off"
             yield path, f"a number is wanted, not {shown(raw)}, as YAML reads {words}"
+    elif isinstance(checked, dict) and _is_short_for_of(raw, checked):
+        yield from _switches(raw, checked["of"], path)
     elif isinstance(raw, dict):
         one = checked[0] if isinstance(checked, list) and len(checked) == 1 else checked  # which may stand for its list
         if isinstance(one, dict):
             for key, value in raw.items():
-                yield from _switches(value, one.get(key), (*path, key))
+                yield from _switches(value, one.get(key, one.get(SHORT.get(key, key))), (*path, key))
     elif isinstance(raw, list) and isinstance(checked, list) and len(raw) == len(checked):
         for place, value in enumerate(raw):
             yield from _switches(value, checked[place], (*path, place))
+
+
+def _is_short_for_of(raw: Any, checked: Mapping[str, Any]) -> bool:
+    """Whether a list, or its one entry, stands for a section `{of: list}`."""
+    is_short = isinstance(raw, list) or (isinstance(raw, dict) and not raw.keys() <= checked.keys())
+    return is_short and isinstance(checked.get("of"), list)
 
 
 def name_from(path: Path) -> str:

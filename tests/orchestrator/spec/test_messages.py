@@ -231,6 +231,21 @@ WRONG = {
         "clip_high: yes",
         "line 17: objective.clip_high: a number is wanted, not True, as YAML reads true, yes and on",
     ),
+    "a switch for a number in a list that stands for a section": (
+        "seed: 0",
+        'guards: [{when: "loss > 1", steps: on}]',
+        "line 2: guards.0.steps: a number is wanted, not True",
+    ),
+    "a switch for a number in the one entry of such a list": (
+        "seed: 0",
+        "measure: {type: samples, distinct_tokens: on}",
+        "line 2: measure.distinct_tokens: a number is wanted, not True",
+    ),
+    "a switch for a number in a short form": (
+        "{preset: repo_r, clip_high: 0.3}",
+        "{preset: repo_adaptive, controller: {type: band, high: on}}",
+        "line 17: objective.controller.high: a number is wanted, not True",
+    ),
 }
 
 

@@ -89,6 +89,7 @@ WRONG = {
     ),
     "a preset that is not there": ({"objective": "grppo"}, "baseline.objective.preset: there is no preset `grppo`"),
     "a bad value": ({"curriculum.stage.replay": 2}, "baseline.curriculum.stage.replay: input should be less than 1"),
+    "a switch for a number": ({"learner.lr": True}, "baseline.learner.lr: a number is wanted, not True"),
     "a field of none": ({"curriculum.stage.replay.share": 0}, "replay.share: 'replay' is not a section"),
     "a whole section": (
         {"curriculum": {"stage": {"replay": 0}}},
