@@ -223,9 +223,12 @@ class Outcomes:
         """
         known = self.components
         if not known:
+            here = sorted({self.arms[place].partition("/")[0] for place in self.arm_B.unique().tolist()})  # type: ignore[no-untyped-call]
+            own = ", ".join(f"{name}: rloo" for name in here)
             raise ObjectiveError(
-                f"`{option}` weighs components of the score, and no score of this step has any: take an environment "
-                "whose scores do, or an estimator that reads the reward"
+                f"`{option}` weighs components of the score, and no score of {', '.join(here)} has any: take an "
+                "objective that reads the reward there, in a new run or a fork, for example "
+                f"`objective: {{by: {{{own}}}}}`"
             )
         lacking = {name for name, value_B in known.items() if bool(value_B.isnan().any())}
         wanted = list(names) or list(known)

@@ -101,8 +101,9 @@ def test_a_component_that_a_score_lacks_is_named_with_those_there_are(names: dic
 
 
 def test_scores_without_components_are_refused() -> None:
-    with pytest.raises(ObjectiveError, match="no score of this step has any"):
-        weighted.create(weighted.Config()).apply(outcomes([1, 0]), memory())
+    some = outcomes([1, 0], arm_B=torch.tensor([1, 2]), arms=("judged/easy", "book/4", "book/5"))
+    with pytest.raises(ObjectiveError, match=r"no score of book has any: .* `objective: \{by: \{book: rloo\}\}`"):
+        weighted.create(weighted.Config()).apply(some, memory())
 
 
 def test_weights_move_by_influence() -> None:
