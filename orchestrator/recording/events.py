@@ -177,7 +177,7 @@ def on_same_tasks(before: Iterable[CellRow], sets: Sequence[TaskSetRow], now: It
     """Choose what was measured on the tasks that are held out now: of others it is not the same course."""
     held_out = defaultdict[str | None, set[tuple[str, str]]](set)
     for record in now:
-        if record.purpose in ("anchor", "own"):
+        if record.purpose in ("anchor", "own") and record.num_items:
             held_out[record.environment].add((record.category, record.sha256))
     return [
         cell

@@ -152,7 +152,8 @@ def test_entropy_on_other_held_out_tasks_is_no_course() -> None:
         return [CellRow(**asdict(cell), after_stage=after_stage, eval_config="") for cell in boundary(entropy, 0.0)]
 
     before, sets = [*found(1.45, 0), *found(1.5, 1)], [TaskSetRow("words", "easy", "anchor", "a", 0, 1)]
-    same, other = ([HoldoutRecord("words", "easy", "anchor", sha256, 8)] for sha256 in "ab")
+    none = HoldoutRecord("words", "rare", "anchor", "c", 0)  # measured nowhere
+    same, other = ([HoldoutRecord("words", "easy", "anchor", sha256, 8), none] for sha256 in "ab")
     assert len(of_entropy(on_same_tasks(before, sets, same), boundary(3.5, 0.0))) == 1
     assert of_entropy(on_same_tasks(before, sets, other), boundary(3.5, 0.0)) == []
     sets = [TaskSetRow("words", "easy", "anchor", "b", 0, 0), TaskSetRow("words", "easy", "anchor", "a", 1, 1)]
