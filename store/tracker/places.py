@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from store.files import write_text
@@ -16,10 +17,11 @@ _IN_HOME = "./"  # begins the name of a database in the home folder
 
 
 def remember(folder: Path, target: Target) -> None:
-    """Keep a place before anything is sent there."""
+    """Keep a place before anything is sent there, if the run's folder is there and can be written to."""
     known, place = _kept(folder), [_name(folder, target), target.experiment]
     if place not in known:
-        write_text(folder / FILE, json.dumps([*known, place]))
+        with suppress(OSError):
+            write_text(folder / FILE, json.dumps([*known, place]))
 
 
 def earlier(folder: Path, now: Target | None) -> list[Target]:
