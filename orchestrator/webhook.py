@@ -23,8 +23,8 @@ from typing_extensions import override
 
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
-from orchestrator.posting import WITHOUT_REDIRECTS
 from orchestrator.progress import Progress
+from orchestrator.redirects import WITHOUT_REDIRECTS
 from store.records import StepRecord
 
 TIMEOUT_S, WAITS_S = 10.0, (1.0, 4.0)  # of a try; before the second and the third

@@ -7,9 +7,9 @@ from abc import abstractmethod
 
 from environments.contracts import EpisodeLost, RemoteEpisode, RemoteFault, Turn
 from environments.remote.client import BAD_REPLY, BadReply, Client
+from environments.remote.replay import LEAVE_S
 
 NO_SCORE = "no score"
-LEAVE_S = 0.2  # for those that leave their places to an episode that begins
 
 
 class Gone(EpisodeLost):

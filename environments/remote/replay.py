@@ -19,6 +19,8 @@ from environments.contracts import (
 )
 from environments.remote.event_loop import EventLoop
 
+LEAVE_S = 0.2  # for those that leave their places to an episode that begins
+
 # Why the episode was lost in whose place one is begun; None: it is the first.
 LOST: ContextVar[EpisodeLost | None] = ContextVar("LOST", default=None)
 

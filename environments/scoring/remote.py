@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from environments.contracts import Environment, EnvironmentFault, RemoteEnvironment, RemoteFault, Turn
-from environments.remote.episode import LEAVE_S
 from environments.remote.event_loop import EventLoop
-from environments.remote.replay import RemotePlay
+from environments.remote.replay import LEAVE_S, RemotePlay
 from environments.scoring.jobs import ScoringJob, checked, raised, unscorable
 
 SWEEP_S = 5.0  # between two looks for episodes that nobody asks for

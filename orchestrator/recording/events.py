@@ -76,14 +76,10 @@ def of_changed_tasks(before: Sequence[TaskSetRow], now: Iterable[HoldoutRecord])
     last: dict[tuple[str, str], int] = defaultdict(int)
     for one in before:
         last[one.environment, one.purpose] = max(last[one.environment, one.purpose], one.last)
-    measured, held_out = defaultdict[tuple[str, str], set[Any]](set), defaultdict[tuple[str, str], set[Any]](set)
+    measured, held_out = defaultdict[tuple[str, str], set[Any]](set), _held_out(now)
     for one in before:
         if one.last == last[one.environment, one.purpose]:
             measured[one.environment, one.purpose].add((one.category, one.sha256))
-    for record in now:
-        if record.num_items == 0:  # a category without held-out tasks is measured nowhere
-            continue
-        held_out[record.environment, record.purpose].add((record.category, record.sha256))
     changed = {of[0]: last[of] for of, tasks in measured.items() if of in held_out and held_out[of] != tasks}
     return [
         EventRecord(
@@ -94,6 +90,15 @@ def of_changed_tasks(before: Sequence[TaskSetRow], now: Iterable[HoldoutRecord])
         )
         for name, after in sorted(changed.items())
     ]
+
+
+def _held_out(now: Iterable[HoldoutRecord]) -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """Arrange tasks by environment and purpose: categories with their hashes, but those that are measured nowhere."""
+    found = defaultdict[tuple[str, str], set[tuple[str, str]]](set)
+    for record in now:
+        if record.num_items:
+            found[record.environment, record.purpose].add((record.category, record.sha256))
+    return found
 
 
 def _left_out(name: str, environment: Environment, before: Mapping[str, int]) -> EventRecord:
@@ -175,14 +180,12 @@ def end_of_stage(at: Progress) -> list[EventRecord]:
 
 def on_same_tasks(before: Iterable[CellRow], sets: Sequence[TaskSetRow], now: Iterable[HoldoutRecord]) -> list[CellRow]:
     """Choose what was measured on the tasks that are held out now: of others it is not the same course."""
-    held_out = defaultdict[str | None, set[tuple[str, str]]](set)
-    for record in now:
-        if record.purpose in ("anchor", "own") and record.num_items:
-            held_out[record.environment].add((record.category, record.sha256))
+    held_out = {name: tasks for (name, purpose), tasks in _held_out(now).items() if purpose in ("anchor", "own")}
     return [
         cell
         for cell in before
-        if cell.environment and tasks_at(sets, cell.environment, cell.after_stage) == held_out[cell.environment]
+        if cell.environment
+        and tasks_at(sets, cell.environment, cell.after_stage) == held_out.get(cell.environment, set())
     ]
 
 

@@ -167,8 +167,8 @@ class RunRecorder:
         """A boundary is done: one transaction."""
         decisions = [EventRecord(DECISION, f"stage {at.stage}: {earned.why}")] if earned.why else []
         read, name = self.ledger.reading, self.run.name
-        of = ("entropy_token", "pass_1") if at.stage else ()
-        before = [cell for metric in of for cell in read.matrix(name, metric, by_category=False)]
+        of = read.matrices(name, ("entropy_token", "pass_1"), by_category=False) if at.stage else {}
+        before = [cell for cells in of.values() for cell in cells]
         before = events.on_same_tasks(before, read.task_sets(name) if before else (), self._held_out)
         record = replace(
             _boundary(at, found, watch),

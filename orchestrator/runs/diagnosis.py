@@ -20,8 +20,8 @@ from typing import Any, Literal
 from environments.contracts import EnvironmentFault
 from environments.slices.slice_file import read_kept_slices
 from orchestrator.errors import UserError
-from orchestrator.posting import WITHOUT_REDIRECTS
 from orchestrator.recording import outbox
+from orchestrator.redirects import WITHOUT_REDIRECTS
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
 from orchestrator.runs.kept_spec import kept_spec

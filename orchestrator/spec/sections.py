@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -409,17 +408,6 @@ class Ledger(Section):
         return url
 
 
-def _names_a_place(uri: str) -> bool:
-    """Whether a server's URI has a host, and a port that can be; of a database's its driver sees to that."""
-    if not uri.startswith(("http://", "https://")):
-        return True
-    try:
-        parts = urlsplit(uri)
-        return parts.hostname is not None and parts.port != 0
-    except ValueError:  # brackets that do not close, a port beyond 65535
-        return False
-
-
 def _no_project_of_wandb(name: str) -> str | None:
     """Say why Weights & Biases has no project of this name; None where it may."""
     if found := [char for char in "/\\#?%:" if char in name]:
@@ -467,7 +455,10 @@ class Tracker(Section):
     @field_validator("uri")
     @classmethod
     def _uri_is_a_server_or_a_database(cls, uri: str | None) -> str | None:
-        if uri is not None and not (uri.startswith(TRACKING) and _names_a_place(uri)):
+        from policies.samplers.serving.server_list import SCHEMES, has_host_and_port  # vLLM's servers are named alike
+
+        is_broken = uri is not None and uri.startswith(SCHEMES) and not has_host_and_port(uri)
+        if uri is not None and (is_broken or not uri.startswith(TRACKING)):  # of a database's its driver sees to that
             raise refuse(
                 "an MLflow server or database is wanted, like http://localhost:5000 or sqlite:////data/mlflow.db, not "
                 f"{url_without_logins(uri)!r}"

@@ -18,7 +18,7 @@ def valid(urls: Sequence[str]) -> list[str]:
     """Give URLs without slashes at their ends. Raises ValueError: one is no URL of a server, or is there twice."""
     seen = dict[tuple[object, ...], str]()
     for url in urls:
-        if not url.startswith(SCHEMES) or not _has_host_and_port(url):
+        if not url.startswith(SCHEMES) or not has_host_and_port(url):
             raise ValueError(f"a server is named like {EXAMPLE}, not {url!r}")
         place = _place(url)
         if place in seen:
@@ -34,7 +34,8 @@ def _place(url: str) -> tuple[object, ...]:
     return host, parts.port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
 
 
-def _has_host_and_port(url: str) -> bool:
+def has_host_and_port(url: str) -> bool:
+    """Whether a server's URL names a host, and no port that cannot be."""
     try:
         parts = urlsplit(url)
         return parts.hostname is not None and parts.port != 0

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -347,3 +349,8 @@ def test_after_a_build_a_score_still_has_its_limits():
         scorer.turns([*jobs_of(OBEDIENT, "hopeless"), *jobs_of(PATIENT, "hopeless")])
         scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "greedy", "hanging", "hopeless"))]
     assert scores == [Score.unscorable("out of memory"), Score.unscorable("timed out"), Score.of(0.0)]
+
+
+def test_who_scores_without_servers_loads_no_client_of_theirs() -> None:
+    code = "import sys, environments.scoring.scorer; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
