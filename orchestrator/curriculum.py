@@ -157,6 +157,8 @@ class Curriculum:
         parts, at, watch = self.parts, self.at, Stopwatch()
         due = [one for one in parts.measurements if one.is_due(at) and parts.looking.includes(one.name, at.stage)]
         found = self._measure(due, watch)
+        if self.at.stage == 0:
+            parts.spec.objective.expect_components(found.components)
         earned = parts.choice.end_stage(self.at, found.scores)
         if self.at.stage > 0:
             parts.cross_boundary()
@@ -187,6 +189,7 @@ class Curriculum:
             return
         watch = Stopwatch()
         found = self._measure([measurement.of(names) for measurement in self.parts.measurements], watch)
+        self.parts.spec.objective.expect_components(found.components)
         self._set_entropy_baseline(found)
         self.parts.choice.join(found.scores)
         looks = self.parts.choice.look(self.at, found.cells, found.items)

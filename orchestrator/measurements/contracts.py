@@ -39,6 +39,8 @@ class Findings:
     measurements: Sequence[MeasurementRecord] = ()  # what looking cost
     entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
     scores: Mapping[str, float] = field(default_factory=dict)  # by environment: what a scheduler may look at
+    # by environment that is trained on: names of the parts that any of its scores has; not where none could be scored
+    components: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @staticmethod
     def joined(found: Sequence[Findings]) -> Findings:
@@ -55,6 +57,7 @@ class Findings:
             measurements=[cost for one in found for cost in one.measurements],
             entropies={name: value for one in found for name, value in one.entropies.items()},
             scores={name: value for one in found for name, value in one.scores.items()},
+            components={name: names for one in found for name, names in one.components.items()},
         )
 
 

@@ -152,6 +152,7 @@ class Evaluation(Measurement):
             },
             queries=[HoldoutQueryRecord(name, None, split, "scheduler", value) for name, split, value in shown],
             scores={name: value for name, _, value in shown},
+            components=self._components(played),
         )
 
     def _looks(self, anchors: HeldOut, selects: HeldOut) -> list[Look]:
@@ -220,6 +221,16 @@ class Evaluation(Measurement):
             **limits,
             **({} if player.sampler.entropy == "exact" else {"entropy": player.sampler.entropy}),
         }
+
+    def _components(self, played: Sequence[Group]) -> dict[str, frozenset[str]]:
+        """Name the components of the scores, by environment that has categories to train on."""
+        found: dict[str, frozenset[str]] = {}
+        for group in played:
+            environment = self.environments[group.task.environment]
+            if group.scored and any(category.trainable for category in environment.categories):
+                here = (sample.score.components for sample in group.scored)
+                found[environment.name] = found.get(environment.name, frozenset()).union(*here)
+        return found
 
     def _cell(self, name: str, category: str, metric: str, groups: Sequence[Group]) -> CellRecord:
         """Mean over the items; the standard error is that of the mean over items."""

@@ -11,7 +11,7 @@ Importing and validating it does not load torch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -37,7 +37,7 @@ from environments.user_code import in_full
 from policies.objectives import compatibility, registry
 from policies.objectives.entropy_reading import Mode
 from policies.objectives.errors import ObjectiveError, unknown
-from policies.objectives.parts import Controller, Kind, PartModule
+from policies.objectives.parts import Controller, Kind, PartModule, expect_components
 from policies.objectives.presets import DEFAULT, PRESETS
 
 
@@ -280,6 +280,17 @@ class ObjectiveConfig(Section):
         """Say what the objectives of these environments cannot have in common."""
         used = {id(one): one for one in map(self.of, environments)}
         return list(compatibility.clashes([one._resolved() for one in used.values()]))
+
+    def expect_components(self, scores: Mapping[str, Collection[str]]) -> None:
+        """Raise `ObjectiveError` for an environment whose scores lack the components that its objective weighs.
+
+        `scores`: by environment, the components that any of its scores has; those without scores are not there.
+        """
+        for environment, known in scores.items():
+            own = self.of(environment)
+            for module in own.modules():
+                if option := module.info.components:
+                    expect_components(known, own.options.get(option, ()), option, [environment])
 
     @property
     def every(self) -> dict[str, ObjectiveConfig]:

@@ -136,6 +136,7 @@ class PartInfo:
 
     # of a reward map or an estimator: how many tokens an answer has, or numbers of each: one that is masked has none
     reads_tokens: bool = False
+    components: str | None = None  # of these: its option that names the components of the score that it weighs
     compares_groups: bool = True  # of an estimator: advantages compare samples inside a group
     learns_from_even_groups: bool = False  # of an estimator: also from groups without spread
     subtracts: bool = False  # of a shaper: from the advantage, which therefore must not be weighed yet
@@ -222,28 +223,43 @@ class Outcomes:
         `ObjectiveError` when a sample lacks one: a missing component is not a 0.
         """
         known = self.components
-        if not known:
-            here = sorted({self.arms[place].partition("/")[0] for place in self.arm_B.unique().tolist()})  # type: ignore[no-untyped-call]
-            own = ", ".join(f"{name}: rloo" for name in here)
-            raise ObjectiveError(
-                f"`{option}` weighs components of the score, and no score of {', '.join(here)} has any: take an "
-                "objective that reads the reward there, in a new run or a fork, for example "
-                f"`objective: {{by: {{{own}}}}}`"
-            )
+        here = {self.arms[place].partition("/")[0] for place in self.arm_B.unique().tolist()}  # type: ignore[no-untyped-call]
+        expect_components(known, names, option, sorted(here))
         lacking = {name for name, value_B in known.items() if bool(value_B.isnan().any())}
         wanted = list(names) or list(known)
         for name in wanted:
-            complete = ", ".join(other for other in known if other not in lacking) or "none"
-            have = f"components that every score has: {complete}; all: {', '.join(known)}"
-            if name not in known:
-                raise ObjectiveError(f"no score has a component `{name}` ({have}): change `{option}`")
             if name in lacking:
+                complete = ", ".join(other for other in known if other not in lacking) or "none"
+                have = f"components that every score has: {complete}; all: {', '.join(known)}"
                 places = self.arm_B[known[name].isnan()].unique().tolist()  # type: ignore[no-untyped-call]
                 arms = ", ".join(self.arms[place] for place in places)
                 raise ObjectiveError(
-                    f"scores of {arms} have no component `{name}` ({have}): name in `{option}` those that all arms have"
+                    f"scores of {arms} have no component `{name}` ({have}): name in `{option}` those that all arms "
+                    "have, or give the others an objective of their own (`objective: {by: ...}`)"
                 )
         return {name: known[name] for name in wanted}
+
+
+def expect_components(
+    known: Collection[str], names: Collection[str], option: str, environments: Collection[str]
+) -> None:
+    """Raise `ObjectiveError` where no score of these environments has a component that `option` weighs.
+
+    `known`: components that any of their scores has. `names`: those that the option names; none: all that there are.
+    """
+    here, own = ", ".join(environments), ", ".join(f"{name}: rloo" for name in environments)
+    instead = (
+        f"an objective that reads the reward there, in a new run or a fork, for example `objective: {{by: {{{own}}}}}`"
+    )
+    if not known:
+        raise ObjectiveError(
+            f"`{option}` weighs components of the score, and no score of {here} has any: take {instead}"
+        )
+    if unknown := [name for name in names if name not in known]:
+        raise ObjectiveError(
+            f"no score of {here} has a component `{unknown[0]}` (all that there are: {', '.join(sorted(known))}): "
+            f"change `{option}`, or take {instead}"
+        )
 
 
 @dataclass(frozen=True)

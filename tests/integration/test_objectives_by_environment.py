@@ -12,7 +12,8 @@ import orchestrator
 from orchestrator.errors import SpecError
 from orchestrator.runs.catalog import opened
 from orchestrator.spec.load import load_spec
-from tests.integration.runs import component, ending, told
+from policies.objectives.errors import ObjectiveError
+from tests.integration.runs import component, ending, series, told
 from tests.orchestrator.specs import FAKE, small
 
 BY = {"easy": {"preset": "dapo", "max_length": 3}, "hard": {"preset": "repo_r"}}
@@ -69,6 +70,25 @@ def test_a_fork_may_give_environments_objectives_and_those_begin(tmp_path: Path)
     assert set(component(tmp_path, "child", "objective")["objective"]["by"]) == {"easy", "hard", "other"}
     begun = [event["text"] for event in told(tmp_path, "child")["events"] if event["kind"] == "begins anew"]
     assert begun == ["begins anew after the fork: the objective's controllers"]
+
+
+def test_scores_without_the_components_that_an_objective_weighs_are_told_before_the_first_step(tmp_path: Path) -> None:
+    """Of an environment at the start, and of one that joins at a fork."""
+    judged = spec("parent")["environments"]["easy"]
+    plain = {**judged, "character": "noisy"}
+    weighed = {**spec("parent", objective="weighted"), "environments": {"judged": judged, "plain": plain}}
+    with pytest.raises(ObjectiveError, match=r"no score of plain has any: .* `objective: \{by: \{plain: rloo\}\}`"):
+        orchestrator.run({**weighed, "name": "refused"}, home=tmp_path)
+    assert not series(tmp_path, "refused", "reward")
+    unknown = {"preset": "weighted", "by": {"plain": "rloo"}, "weighted_components": {"tone": 1.0}}
+    with pytest.raises(ObjectiveError, match="no score of judged has a component `tone`"):
+        orchestrator.run({**weighed, "name": "unknown", "objective": unknown}, home=tmp_path)
+    parent = {**weighed, "environments": {"judged": judged}}
+    assert orchestrator.run(parent, home=tmp_path, until_step=4).status == "stopped"
+    with pytest.raises(ObjectiveError, match="no score of plain has any"):
+        orchestrator.fork("parent", 1, home=tmp_path, spec={**weighed, "name": "joined"})
+    mended = {**weighed, "name": "mended", "objective": {"preset": "weighted", "by": {"plain": "rloo"}}}
+    assert orchestrator.fork("parent", 1, home=tmp_path, spec=mended).status == "finished"
 
 
 def test_an_environment_that_joins_with_an_objective_leaves_the_entropy_at_the_start_of_others(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ from policies.objectives.parts import (
 )
 
 SOURCE = "arXiv 2310.04373"
-INFO = PartInfo(missing="no code was read: momentum, start and bound of the multipliers are ours")
+INFO = PartInfo(
+    missing="no code was read: momentum, start and bound of the multipliers are ours", components="constrained_targets"
+)
 
 
 class Config(PartOptions):

@@ -45,6 +45,7 @@ INFO = PartInfo(
     missing="the rate: the released scripts have .01 or .1, ours is 1; and theirs weighs a step by the weights that "
     "the same step moved, ours by those of the step before",
     memory_of=("weighted_components",),
+    components="weighted_components",
 )
 
 

@@ -31,6 +31,7 @@ SOURCE = "arXiv 2509.11452"
 INFO = PartInfo(
     missing="where the multiplier enters; the point is that of the training samples, not of a validation",
     memory_of=("hypervolume_components",),
+    components="hypervolume_components",
 )
 Point = Sequence[float]
 

@@ -80,8 +80,11 @@ def test_the_kl_takes_what_the_components_leave_token_by_token() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"tidy": 1.0}, "no score has a component `tidy`"),
-        ({"short": 1.0}, "scores of b have no component `short`"),
+        (
+            {"tidy": 1.0},
+            r"no score of a, b has a component `tidy` \(all that there are: right, short\).* \{a: rloo, b: rloo\}",
+        ),
+        ({"short": 1.0}, "scores of b have no component `short`.*every score has: right"),
     ],
 )
 def test_a_component_that_a_score_lacks_is_named_with_those_there_are(names: dict[str, float], message: str) -> None:
@@ -96,7 +99,7 @@ def test_a_component_that_a_score_lacks_is_named_with_those_there_are(names: dic
         weighted.create(weighted.Config(weighted_components=names)),
     ]
     for part in parts:
-        with pytest.raises(ObjectiveError, match=message + ".*every score has: right"):
+        with pytest.raises(ObjectiveError, match=message):
             part.apply(some, memory())
 
 
