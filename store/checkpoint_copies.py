@@ -14,7 +14,7 @@ import json
 import posixpath
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from store import checkpoints, identity
@@ -27,6 +27,7 @@ from store.sentences import listed
 SPEC_FILE = "spec.yaml"  # in a run's folder
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0  # between two attempts, doubled after each that fails
 PATIENCE_S = 600.0  # at a run's end, for what is not copied yet, since the last file that was
+DELETING_S = 60.0  # then for what is not deleted yet: it costs room there, and no run waits long for that
 
 Tell = Callable[[str], None]
 
@@ -62,15 +63,18 @@ class CopyPlace:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._files.get_file(self._at(path), str(file))
 
-    def checkpoints(self) -> list[str]:
-        """Name the whole checkpoints, the newest first."""
+    def begun_checkpoints(self) -> list[str]:
+        """Name the checkpoints of which something is there, the newest first."""
         self._files.invalidate_cache()
         folder = self._at(FOLDER)
         if not self._files.exists(folder):
             return []
-        names = [posixpath.basename(one.rstrip("/")) for one in self._files.ls(folder, detail=False)]
-        whole = [name for name in names if self.exists(f"{FOLDER}/{name}/{MANIFEST}")]
-        return sorted(whole, key=_place, reverse=True)
+        names = {posixpath.basename(one.rstrip("/")) for one in self._files.ls(folder, detail=False)}
+        return sorted((name for name in names if _place(name)[0] >= 0), key=_place, reverse=True)
+
+    def checkpoints(self) -> list[str]:
+        """Name the whole checkpoints, the newest first."""
+        return [name for name in self.begun_checkpoints() if self.exists(f"{FOLDER}/{name}/{MANIFEST}")]
 
     def exists(self, path: str) -> bool:
         """Whether there is something."""
@@ -93,9 +97,9 @@ class CheckpointCopier:
         self._place, self._run_folder = CopyPlace(url, folder.name), folder
         try:
             self._begin()
-            found = set(self._place.checkpoints())
+            found = self._place.begun_checkpoints()
             self._there = {name for name in found if self._is_as_here(name)}
-            self._others = found - self._there  # of an earlier process; none here, or another by now
+            self._others = set(found) - self._there  # of an earlier process; half a one, none here, or another by now
         except Exception as error:  # of whatever library knows the place
             if isinstance(error, HomeError):
                 raise
@@ -131,7 +135,7 @@ class CheckpointCopier:
     def _is_as_here(self, name: str) -> bool:
         """Whether a copy holds what the checkpoint of its name does."""
         own, path = self._run_folder / FOLDER / name / MANIFEST, f"{FOLDER}/{name}/{MANIFEST}"
-        return own.is_file() and own.read_bytes() == self._place.read(path)
+        return own.is_file() and self._place.exists(path) and own.read_bytes() == self._place.read(path)
 
     @property
     def newest(self) -> str | None:
@@ -170,21 +174,34 @@ class CheckpointCopier:
         return news
 
     def finish(self, tell: Tell, patience_s: float = PATIENCE_S) -> None:
-        """Wait until all is there, as long as something gets done now and then; what is missing is in the news."""
+        """Wait until all is there and nothing else is, as long as something gets done now and then.
+
+        What is missing, or too much, is in the news.
+        """
         with self._changed:
             if self._open():
                 tell(f"copying checkpoints to {self._place.url}")
-            until = time.monotonic() + patience_s
-            num_done = self._num_done
-            while self._open() and (left_s := until - time.monotonic()) > 0:
-                self._changed.wait(left_s)
-                if self._num_done != num_done:
-                    num_done, until = self._num_done, time.monotonic() + patience_s
+            self._wait_while(self._open, patience_s)
+            if not self._open():
+                self._wait_while(lambda: self._doomed or self._thinnable(), min(patience_s, DELETING_S))
+            why = self._fault or "it takes too long"
             if missing := self._open():
                 self._news.append(
-                    f"{len(missing)} checkpoints are not at {self._place.url} ({listed(missing)}): "
-                    f"{self._fault or 'it takes too long'}. A resume goes on with them"
+                    f"{len(missing)} checkpoints are not at {self._place.url} ({listed(missing)}): {why}. A resume "
+                    "goes on with them"
                 )
+            elif self._doomed:
+                self._news.append(
+                    f"{len(self._doomed)} checkpoints that the run does not keep are still at {self._place.url} "
+                    f"({listed(sorted(self._doomed, key=_place))}): {why}. Delete them there"
+                )
+
+    def _wait_while(self, is_open: Callable[[], Collection[str]], patience_s: float) -> None:
+        until, num_done = time.monotonic() + patience_s, self._num_done
+        while is_open() and (left_s := until - time.monotonic()) > 0:
+            self._changed.wait(left_s)
+            if self._num_done != num_done:
+                num_done, until = self._num_done, time.monotonic() + patience_s
 
     def close(self) -> None:
         """Begin nothing further."""

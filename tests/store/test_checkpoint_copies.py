@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -29,6 +30,8 @@ class Flaky(LocalFileSystem):
     cachable = False
     refuses: int = 0  # so many writes fail
     tears = False  # writes half of a file, without a word
+    deletes_s = 0.0  # what a deletion takes
+    keeps = False  # deletes nothing
     gate = threading.Event()  # no write goes on before
 
     @classmethod
@@ -45,6 +48,12 @@ class Flaky(LocalFileSystem):
             Flaky.tears = False
             Path(rpath).write_bytes(Path(rpath).read_bytes()[:-1])
 
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        if Flaky.keeps:
+            raise PermissionError("403 Forbidden")
+        time.sleep(Flaky.deletes_s)
+        super().rm(path, recursive, maxdepth)
+
 
 fsspec.register_implementation("flaky", Flaky, clobber=True)
 
@@ -52,7 +61,7 @@ fsspec.register_implementation("flaky", Flaky, clobber=True)
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_copies, "FIRST_PAUSE_S", 0.01)
-    Flaky.refuses, Flaky.tears = 0, False
+    Flaky.refuses, Flaky.tears, Flaky.deletes_s, Flaky.keeps = 0, False, 0.0, False
     Flaky.gate.set()
 
 
@@ -143,6 +152,34 @@ def test_what_an_earlier_process_left_goes_once_what_is_wanted_is_there(run: Pat
     second.want([names[1]])
     wait_for(lambda: CopyPlace(f"flaky://{there}", "words").checkpoints() == [names[1]])
     second.close()
+
+
+def test_half_a_copy_that_a_killed_process_left_goes_too(run: Path, there: Path) -> None:
+    left = there / "words" / "checkpoints" / "step-000030" / "weights"
+    left.mkdir(parents=True)
+    (left / "model").write_bytes(b"half")
+    copier = CheckpointCopier(f"flaky://{there}", run)
+    copier.want([save(run, 40)])
+    assert finish(copier) == []
+    assert not left.parent.exists()
+    copier.close()
+
+
+def test_the_end_waits_for_deletions_and_tells_of_those_that_fail(
+    run: Path, there: Path, copier: CheckpointCopier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copier.want([save(run, 10), save(run, 20)])
+    assert finish(copier) == []
+    Flaky.deletes_s = 0.1
+    copier.want(["step-000020"])
+    assert finish(copier) == []
+    assert CopyPlace(f"flaky://{there}", "words").begun_checkpoints() == ["step-000020"]
+    Flaky.keeps = True
+    copier.want([save(run, 30)])
+    monkeypatch.setattr(checkpoint_copies, "DELETING_S", 0.2)
+    failed, kept = finish(copier)
+    assert "is tried again: 403 Forbidden" in failed
+    assert re.search(r"1 checkpoints that the run does not keep are still at .* \(step-000020\): 403 Forbidden", kept)
 
 
 @pytest.mark.parametrize("is_gone", [False, True])

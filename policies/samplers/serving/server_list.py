@@ -38,8 +38,8 @@ def has_host_and_port(url: str) -> bool:
     """Whether a server's URL names a host, and no port that cannot be."""
     try:
         parts = urlsplit(url)
-        return parts.hostname is not None and parts.port != 0
-    except ValueError:  # brackets that do not close, a port beyond 65535
+        return bool((parts.hostname or "").encode("idna")) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port beyond 65535, two dots in a row, a label of 64 characters
         return False
 
 

@@ -164,11 +164,18 @@ class SupervisedServers:
             tell(f"{self.launch.url} ended ({self._reason()}); it is started again in {self._pause_s:.0f} s")
         if self._ended_at is not None and now >= self._ended_at + self._pause_s:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # no folder for its log, no memory for a process: the others play on
+                self._ended_at = now
+                tell(f"{self.launch.url} cannot be started ({error}); it is tried again in {self._pause_s:.0f} s")
 
     def _reason(self) -> str:
         """Find why it ended: the first error that it wrote since it was started; those after it are of its end."""
-        text = self.launch.log.read_bytes()[self._log_from :].decode(errors="replace")
+        try:
+            text = self.launch.log.read_bytes()[self._log_from :].decode(errors="replace")
+        except OSError as error:  # somebody cleaned up
+            return f"its log cannot be read: {error}"
         lines = [line.strip() for line in text.splitlines() if line.strip() and "WARNING" not in line]
         errors = [found[0] for found in map(TELLS_WHY.search, lines) if found]
         return (errors or lines[-1:] or ["it wrote nothing"])[0][:300]

@@ -153,6 +153,7 @@ def test_tasks_that_a_slice_cannot_have_are_told_by_its_name(server, monkeypatch
     [
         ({}, "either `urls`, a list, or `urls_file`"),
         ({"urls": ["ftp://somewhere"]}, "named like http://127.0.0.1:8400"),
+        ({"urls": ["http://games..cluster"]}, "named like http://127.0.0.1:8400"),
         ({"urls": ["http://me:secret@host"]}, "token_env: NAME"),
         ({"urls": ["http://me:secret@host:99999"]}, "token_env: NAME"),
         ({"urls": ["http://me:se/secret@host"]}, "token_env: NAME"),

@@ -112,7 +112,9 @@ def test_certificates_are_not_for_addresses(tmp_path: Path) -> None:
         ServerList([], tmp_path / "servers", every_address=True).read()
 
 
-@pytest.mark.parametrize("url", ["http://a:99999", "http://[::1", "http://:80", "a:80"])
+@pytest.mark.parametrize(
+    "url", ["http://a:99999", "http://[::1", "http://:80", "a:80", "http://gpu..cluster", f"http://{64 * 'a'}"]
+)
 def test_what_names_no_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="a server is named like"):
         valid([url])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,25 @@ def test_a_server_that_ends_is_started_again_after_a_pause_that_grows(
     assert told == [
         f"{url} ended (EngineDeadError: as it was told); it is started again in {pause} s" for pause in ("0", "0")
     ]
+
+
+def test_a_server_whose_log_is_gone_is_started_again(
+    launch: Callable[..., Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that cannot be started, as its log has no folder, is tried again: the others play on."""
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.25)
+    (folder := tmp_path / "logs").mkdir()
+    told: list[str] = []
+    with running([replace(launch(), log=folder / "log")]) as (server,):
+        wait_for(server.is_ready)
+        (folder / "log").unlink()
+        folder.rmdir()
+        server.send(signal.SIGKILL)
+        wait_for(lambda: server.watch(told.append) or len(told) == 2)  # type: ignore[misc]
+        folder.mkdir()
+        wait_for(lambda: server.watch(told.append) or len(workers(tmp_path)) == 2)  # type: ignore[misc]
+    assert "its log cannot be read" in told[0]
+    assert "cannot be started" in told[1]
 
 
 def test_a_server_that_does_not_start_says_why(launch: Callable[..., Launch]) -> None:
