@@ -41,6 +41,7 @@ class RemotePlays:
         self._environments = environments
         self._loop: EventLoop | None = None  # made by the first job
         self._live: dict[tuple[str, str], _Live] = {}
+        self._turns: set[asyncio.Task[Turn]] = set()  # under way
         self._farewells: dict[asyncio.Task[None], str] = {}  # with their environments
 
     def submit(self, job: ScoringJob) -> Future[Turn]:
@@ -52,7 +53,7 @@ class RemotePlays:
         if self._loop is None:
             self._loop = EventLoop("remote episodes")
             self._loop.submit(self._sweep())
-        return self._loop.submit(self._turn(job))
+        return self._loop.submit(self._begin(job))
 
     def end(self, jobs: Sequence[ScoringJob]) -> None:
         """Close the episodes of these jobs, beside everything else; those that are not known are none of ours."""
@@ -60,12 +61,19 @@ class RemotePlays:
             self._loop.submit(self._end([(job.task.environment, job.episode) for job in jobs]))
 
     def close(self) -> None:
-        """Close all episodes, cancel the turns that are under way, and end the thread; `submit` would begin anew."""
+        """Cancel the turns that are under way, close all episodes, and end the thread; `submit` would begin anew."""
         loop, self._loop = self._loop, None
         if loop is None:
             return
         loop.run(self._close_all())
         loop.close()
+
+    async def _begin(self, job: ScoringJob) -> Turn:
+        """Take a turn in a task of its own, to be cancelled before its episode is closed."""
+        turn = asyncio.get_running_loop().create_task(self._turn(job))
+        self._turns.add(turn)
+        turn.add_done_callback(self._turns.discard)
+        return await turn
 
     async def _turn(self, job: ScoringJob) -> Turn:
         environment = self._environments[job.task.environment]
@@ -88,6 +96,10 @@ class RemotePlays:
             raise
         except Exception as error:  # a remote environment of the user's own may raise anything
             turn = raised(error)
+        except asyncio.CancelledError:
+            if live is not None and not job.episode:  # the others are known, and closed when they are over
+                self._part_with(live)
+            raise
         if live is not None:
             live.asked_at = time.monotonic()
             if turn.done or not job.episode:
@@ -128,9 +140,12 @@ class RemotePlays:
                 self._part_with(live)
 
     async def _close_all(self) -> None:
+        for turn in self._turns:
+            turn.cancel()
+        if self._turns:
+            await asyncio.wait(self._turns, timeout=CLOSE_S)
         for live in self._live.values():
-            if not live.lock.locked():
-                self._part_with(live)
+            self._part_with(live)
         self._live.clear()
         if self._farewells:
             await asyncio.wait(self._farewells, timeout=CLOSE_S)

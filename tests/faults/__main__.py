@@ -40,7 +40,7 @@ def main() -> int:
             case = interrupt(setting(number, folder), folder, random.Random(f"{asked.seed} {number}"))
             cases.append(case)
             tell(case, f"--seed {asked.seed} --case {number}")
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # the tracker of a process that was killed may still be ending
             number += 1
             if asked.case is not None:
                 break

@@ -416,6 +416,20 @@ def test_what_nobody_ends_is_closed_by_its_lease_or_at_the_end(server, monkeypat
     assert not [one for one in server.episodes.values() if len(one["heard"]) == 1]
 
 
+def test_at_the_end_episodes_whose_turns_are_under_way_are_closed_too_and_no_server_is_to_blame(server):
+    with scorer_of(source_of(server)) as scorer:
+        play(scorer, "a")
+        server.always("turns", sleeps)
+        task = scorer._environments["game"].task("short", 0)
+        others = [ScoringJob(task, ("a",), name) for name in ("second", "", "")]
+        turns = [scorer._remote.submit(job) for job in (ScoringJob(task, ("a", "b"), "an episode"), *others)]
+        wait_until(lambda: server.count("turns") == 5)
+        servers = scorer._environments["game"]._client.servers
+    assert all(turn.cancelled() for turn in turns)
+    assert server.count("close") == 4
+    assert servers.pick() == server.url, "it is not set aside"
+
+
 def test_what_is_begun_anew_after_its_lease_goes_as_it_did_or_is_unscorable(server, monkeypatch):
     monkeypatch.setattr("environments.scoring.remote.SWEEP_S", 0.05)
     server.lease_s = 0.1
