@@ -10,6 +10,7 @@ are deleted there, those of a course that it left too; nothing else is.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 import threading
@@ -19,8 +20,9 @@ from pathlib import Path
 
 from store import checkpoints, identity
 from store.checkpoints import FOLDER, MANIFEST, OPTIMIZER
-from store.errors import HomeError
+from store.errors import CheckpointError, HomeError
 from store.files import new_folder
+from store.records import CheckpointRecord
 from store.secrets import url_without_logins, without_logins
 from store.sentences import listed
 
@@ -161,7 +163,7 @@ class CheckpointCopier:
             self._changed.notify_all()
 
     def go_back_to(self, name: str) -> None:
-        """Have every later copy deleted: the run leaves that course, and may make others of the same names."""
+        """Have every later copy deleted, at "" all: the run leaves that course, and may use their names again."""
         with self._changed:
             later = [one for one in self._there | self._others if _place(one) > _place(name)]
             for one in later:
@@ -317,6 +319,24 @@ def fetch(url: str, run: str, folder: Path, tell: Tell) -> list[str]:
         if not found:
             raise HomeError(f"no checkpoint of {run} at {place.url} is whole")
     return found
+
+
+def fetch_back(url: str, run_folder: Path, record: CheckpointRecord) -> bool:
+    """Put a run's checkpoint that is damaged or lost back from its copy; whether that is whole and the one recorded.
+
+    Raises HomeError: the place cannot be read.
+    """
+    place, folder = CopyPlace(url, run_folder.name), run_folder / record.folder
+    manifest = f"{FOLDER}/{folder.name}/{MANIFEST}"
+    try:
+        if not place.exists(manifest) or hashlib.sha256(place.read(manifest)).hexdigest() != record.sha256:
+            return False
+        _fetch_checkpoint(place, folder.name, folder)
+    except CheckpointError:  # damaged there as well
+        return False
+    except Exception as error:  # of whatever library knows the place
+        raise HomeError(f"{place.url} cannot be read: {_said(error)}") from error
+    return True
 
 
 def _fetch_checkpoint(place: CopyPlace, name: str, folder: Path) -> None:

@@ -67,6 +67,7 @@ class Skipped:
 
     record: CheckpointRecord
     reason: str
+    is_whole: bool = False  # its files are those that were written
 
 
 @dataclass(frozen=True)
@@ -224,11 +225,13 @@ def newest_valid(
     """
     skipped = []
     for record in records:
+        is_whole = False
         try:
             verify(run_folder / record.folder, record.sha256)
+            is_whole = True
             also(run_folder / record.folder)
         except CheckpointError as wrong:
-            skipped.append(Skipped(record, str(wrong)))
+            skipped.append(Skipped(record, str(wrong), is_whole))
         else:
             return record, skipped
     return None, skipped

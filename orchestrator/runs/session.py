@@ -37,9 +37,9 @@ from orchestrator.spec import Spec
 from orchestrator.webhook import Webhook, url_from
 from policies.errors import NonFiniteLogits
 from store import checkpoints, identity, overview
-from store.checkpoint_copies import CheckpointCopier
-from store.checkpoints import WEIGHTS, OpenCheckpoint
-from store.errors import CheckpointError, LedgerAway, StoreError
+from store.checkpoint_copies import CheckpointCopier, fetch_back
+from store.checkpoints import WEIGHTS, OpenCheckpoint, Skipped
+from store.errors import CheckpointError, HomeError, LedgerAway, StoreError
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
@@ -291,8 +291,8 @@ class RunSession:
         aside = [checkpoints.put_aside(self.folder / one.folder) for one in self._diverged]
         is_before = progress.awaits_intervention
         self.ledger.rewind(run, progress.step, progress.num_boundaries, is_before_intervening=is_before)
-        if copier is not None and self._newest is not None:
-            copier.go_back_to(Path(self._newest.folder).name)
+        if copier is not None:
+            copier.go_back_to("" if self._newest is None else Path(self._newest.folder).name)
         outbox.forget(self.folder)
         if not aside:
             return []
@@ -332,6 +332,9 @@ class RunSession:
         diverged = stop_reasons.last_divergence(told)
         record, skipped = stop_reasons.newest_healthy(self.folder, records, diverged)
         refuse_exchanged(self.folder, [one.record for one in skipped])
+        if fetched := self._fetched_back(skipped):
+            events.append(fetched)
+            record, skipped = stop_reasons.newest_healthy(self.folder, records, diverged)
         self._diverged = [one.record for one in skipped if one.reason == stop_reasons.NOT_FINITE]
         self._outbox = self._outbox if record in found else None
         self._newest = record
@@ -361,6 +364,25 @@ class RunSession:
             text = f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
             events.append(EventRecord("resumed", text))
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED, MAY_BE), events
+
+    def _fetched_back(self, skipped: Sequence[Skipped]) -> EventRecord | None:
+        """Put the newest damaged checkpoint back from its copy, if one is whole: going on without would delete that."""
+        url = self.spec.checkpoint.copy_to
+        damaged = [one for one in skipped if not one.is_whole]
+        if url is None or not damaged:
+            return None
+        try:
+            fetched = next((one for one in damaged if fetch_back(url, self.folder, one.record)), None)
+        except HomeError as error:
+            raise UserError(
+                f"the checkpoint of step {damaged[0].record.step} is not whole ({damaged[0].reason}), and whether its "
+                f"copy is cannot be said: {error}. Make that place reachable and resume again; "
+                "`--set checkpoint.copy_to=null` goes on from an older one, and leaves the copies alone"
+            ) from error
+        if fetched is None:
+            return None
+        text = f"the checkpoint of step {fetched.record.step} is back from its copy: {fetched.reason}"
+        return EventRecord("copies", text)
 
     def _find_outbox(self) -> tuple[list[CheckpointRecord], list[EventRecord]]:
         """Find the checkpoint that the ledger does not know, if its records fit what the ledger holds."""

@@ -12,8 +12,9 @@ import orchestrator
 from orchestrator.errors import SpecError, UserError
 from orchestrator.spec import load_spec
 from store import checkpoints
+from store.checkpoint_copies import CopyPlace
 from store.errors import HomeError
-from tests.integration.runs import At, Killed, kill, newest_checkpoint, told
+from tests.integration.runs import At, Killed, ending, kill, newest_checkpoint, told
 from tests.orchestrator.specs import FAKE, small
 
 
@@ -58,6 +59,41 @@ def test_a_checkpoint_that_is_made_again_is_copied_again(tmp_path: Path) -> None
     assert orchestrator.resume("words", home=tmp_path / "home", until_step=4).status == "stopped"
     assert newest_checkpoint(tmp_path / "home", "words") == newest
     checkpoints.verify(copy, checkpoints.describe(newest.parent.parent, newest.name).sha256)
+
+
+@pytest.mark.parametrize("damage", ["weights", "all"])
+def test_what_is_damaged_here_is_put_back_from_its_copy(tmp_path: Path, damage: str) -> None:
+    """A run that went on behind it would have its copies deleted, the only good ones."""
+    assert orchestrator.run(copied(tmp_path / "other"), home=tmp_path / "whole").status == "finished"
+    home = tmp_path / "home"
+    assert orchestrator.run(copied(tmp_path / "there"), home=home, until_step=5).status == "stopped"
+    newest = newest_checkpoint(home, "words")
+    if damage == "all":
+        shutil.rmtree(newest.parent)
+    else:
+        for one in newest.parent.iterdir():
+            (one / "weights" / "model.safetensors").write_bytes(b"damaged by a disk")
+    assert orchestrator.resume("words", home=home).status == "finished"
+    texts = [event["text"] for event in told(home, "words")["events"]]
+    (text,) = [one for one in texts if "is back from its copy" in one]
+    assert "of step 5" in text
+    assert ending(home, "words") == ending(tmp_path / "whole", "words")
+
+
+def test_a_copy_that_cannot_be_looked_at_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(place: CopyPlace, path: str) -> bool:
+        raise PermissionError("403 Forbidden")
+
+    home, there = tmp_path / "home", tmp_path / "there"
+    assert orchestrator.run(copied(there), home=home, until_step=3).status == "stopped"
+    newest = newest_checkpoint(home, "words")
+    (newest / "weights" / "model.safetensors").write_bytes(b"damaged by a disk")
+    with monkeypatch.context() as patched:
+        patched.setattr(CopyPlace, "exists", refuse)
+        with pytest.raises(UserError, match=r"step 3 is not whole .* 403 Forbidden. Make that place reachable"):
+            orchestrator.resume("words", home=home)
+    checkpoints.verify(there / "words" / "checkpoints" / newest.name)
+    assert orchestrator.resume("words", home=home).status == "finished"
 
 
 def test_a_fork_that_an_environment_joins_is_copied_with_it(finished: Path, tmp_path: Path) -> None:
