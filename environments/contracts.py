@@ -171,6 +171,19 @@ class LazyTask(Task):
         return Task, (self.environment, self.category, self.index, self.messages, self.answer, self.data)
 
 
+def question_and_truth(task: Task) -> str:
+    """Identify what is measured: a task's content key, with a digest of its data and of the reply that it came with.
+
+    A corrected truth under the same prompt is another task to be measured on. What works its reply out when asked
+    (`LazyTask`) is known by its data alone, and without data or reply by its key.
+    """
+    reply = None if isinstance(task, LazyTask) else task.answer
+    if reply is None and not task.data:
+        return task.key
+    truth = json.dumps([dict(task.data), reply], skipkeys=True, default=lambda value: type(value).__name__)
+    return f"{task.key} {hashlib.sha256(truth.encode()).hexdigest()}"
+
+
 @dataclass(frozen=True)
 class Score:
     """What a verifier found, or why it could not tell. Unscorable is never zero."""

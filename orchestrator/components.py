@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from environments import Environment, Task
+from environments.contracts import question_and_truth
+from environments.slices.environment import unsliced
 from orchestrator.choosing.choice import Choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.interventions import Interventions
@@ -56,9 +58,13 @@ class Components:
     @cached_property
     def task_sets(self) -> Mapping[str, Mapping[str, str]]:
         """A digest of the held-out tasks of every environment, by pool."""
+        return self.identified_by(question_and_truth)
+
+    def identified_by(self, identify: Callable[[Task], str]) -> Mapping[str, Mapping[str, str]]:
+        """Digest the held-out tasks of every environment, by pool, with what tells one from another."""
 
         def digest(tasks: Mapping[str, Sequence[Task]]) -> str:
-            keys = {category: [task.key for task in own] for category, own in tasks.items()}
+            keys = {category: [identify(unsliced(task)) for task in own] for category, own in tasks.items()}
             return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
 
         return {pool: {name: digest(own) for name, own in tasks.items()} for pool, tasks in self.held_out.items()}

@@ -112,11 +112,15 @@ def restore(
 def _on_other_tasks(parts: Components, before: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     """Name the environments whose held-out tasks are not those of a checkpoint, by pool.
 
-    A fork may look at fewer pools.
+    A fork may look at fewer pools. Checkpoints of earlier versions know tasks by their prompts alone.
     """
-    now = parts.task_sets
+    now, by_prompt = parts.task_sets, parts.identified_by(lambda task: task.key)
     return {
-        pool: [name for name, digest in own.items() if name in now[pool] and digest != now[pool][name]]
+        pool: [
+            name
+            for name, digest in own.items()
+            if name in now[pool] and digest not in (now[pool][name], by_prompt[pool][name])
+        ]
         for pool, own in before.items()
         if pool in now
     }

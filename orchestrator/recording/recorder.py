@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from environments import Task
+from environments.contracts import question_and_truth
+from environments.slices.environment import unsliced
 from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import by_pick, mean_of
 from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
@@ -29,6 +32,7 @@ from store import checkpoints, report
 from store.checkpoint_copies import CheckpointCopier
 from store.home import Home
 from store.ledger import Ledger, RunHandle
+from store.ledger.query_rows import TaskSetRow
 from store.ledger.rows import MAX_ARMS
 from store.records import (
     DECISION,
@@ -85,7 +89,7 @@ class RunRecorder:
 
     def record_holdouts(self, parts: Components) -> None:
         """Tell which tasks every category is evaluated on."""
-        self._held_out = all_holdouts(parts)
+        self._held_out = all_holdouts(parts, self.ledger.reading.task_sets(self.run.name))
         self.ledger.record_holdouts(self.run, self._held_out)
 
     def restore_stage(self, parts: Components, at: Progress) -> None:
@@ -376,23 +380,32 @@ class RunRecorder:
         self.watcher.event([event.text for event in happened if event.kind not in NEWS])
 
 
-def all_holdouts(parts: Components) -> list[HoldoutRecord]:
-    """Say which tasks a run is measured on at its boundaries, in every pool."""
-    return [
-        one
-        for pool, held_out in parts.held_out.items()
-        for one in holdouts(held_out, {n: "own" if parts.environments[n].closed else pool for n in held_out})
-    ]
+def all_holdouts(parts: Components, before: Iterable[TaskSetRow]) -> list[HoldoutRecord]:
+    """Say which tasks a run is measured on at its boundaries, in every pool.
+
+    `before`: those that it was measured on so far. Earlier versions knew tasks by their prompts alone: what one of them
+    recorded stays what it is called.
+    """
+    known = {(one.environment, one.category, one.purpose, one.sha256) for one in before}
+    found = []
+    for pool, held_out in parts.held_out.items():
+        purposes = {name: "own" if parts.environments[name].closed else pool for name in held_out}
+        by_prompt = holdouts(held_out, purposes, lambda task: task.key)
+        for old, new in zip(by_prompt, holdouts(held_out, purposes), strict=True):
+            found.append(old if (old.environment, old.category, old.purpose, old.sha256) in known else new)
+    return found
 
 
-def holdouts(held_out: HeldOut, purposes: Mapping[str, str]) -> list[HoldoutRecord]:
+def holdouts(
+    held_out: HeldOut, purposes: Mapping[str, str], identify: Callable[[Task], str] = question_and_truth
+) -> list[HoldoutRecord]:
     """Say by hash which tasks every category is measured on, and what for."""
     return [
         HoldoutRecord(
             name,
             category,
             purposes[name],
-            hashlib.sha256("".join(task.key for task in tasks).encode()).hexdigest(),
+            hashlib.sha256("".join(identify(unsliced(task)) for task in tasks).encode()).hexdigest(),
             len(tasks),
         )
         for name, by_category in held_out.items()

@@ -94,7 +94,7 @@ class TaskSetRow:
     environment: str
     category: str
     purpose: str  # as a `HoldoutRecord` has it
-    sha256: str  # of the task keys
+    sha256: str  # of what tells the tasks: prompts, and truths where they came with them
     first: int  # after which stage
     last: int
 

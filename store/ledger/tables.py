@@ -225,7 +225,7 @@ holdout = _table(
     _to(_ENVIRONMENT),
     _to(_CATEGORY),
     _has("purpose", Text),  # "anchor", "select", "final"; "own" for a closed environment
-    _has("sha256", Text),  # of the task keys
+    _has("sha256", Text),  # of what tells the tasks: prompts, and truths where they came with them
     _has("num_items", Integer),
     UniqueConstraint("environment_id", "category_id", "purpose", "sha256"),
 )

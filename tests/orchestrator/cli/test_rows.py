@@ -191,21 +191,25 @@ def test_a_run_remembers_what_it_left_out_and_a_resumed_one_that_its_data_change
     assert "environment one was 1+" in said["not bitwise"]
 
 
+HELD_OUT = [{"question": f"{n} + 2?", "answer": str(n + 2)} for n in range(12)]
+
+
+@pytest.mark.parametrize("others", [MORE[:12], [{**row, "answer": "9"} for row in HELD_OUT]], ids=["rows", "answers"])
 def test_a_run_resumed_or_forked_on_other_held_out_rows_says_that_numbers_are_of_other_tasks(
-    tmp_path: Path, evergreen: Evergreen
+    tmp_path: Path, evergreen: Evergreen, others: list[dict[str, str]]
 ) -> None:
-    home, held_out = tmp_path / "home", [{"question": f"{n} + 2?", "answer": str(n + 2)} for n in range(12)]
+    home = tmp_path / "home"
 
     def warnings(name: str) -> list[str]:
         events = json.loads(evergreen("show", name, "--events", "--json", "--home", home).stdout)
         return [event["text"] for event in events if event["text"].startswith("the held-out tasks of ")]
 
-    write_jsonl(tmp_path / "test.jsonl", held_out)
+    write_jsonl(tmp_path / "test.jsonl", HELD_OUT)
     assert evergreen("run", spec(tmp_path, 0, holdout="test.jsonl"), "--home", home, "--until-step", 1).exit_code == 75
     write_jsonl(tmp_path / "train.jsonl", sums(41))  # the same tasks are held out
     assert evergreen("resume", "sums", "--home", home, "--until-step", 2).exit_code == 75
     assert warnings("sums") == []
-    write_jsonl(tmp_path / "test.jsonl", MORE[:12])
+    write_jsonl(tmp_path / "test.jsonl", others)
     for until_step in (3, 4):  # once only
         evergreen("resume", "sums", "--home", home, "--until-step", until_step)
     assert evergreen("resume", "sums", "--home", home).exit_code == 0
