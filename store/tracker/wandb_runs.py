@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,6 @@ def forget(to: Destination, run: str, kept: Kept) -> bool:
 
 
 def _send(to: Destination, folder: Path, delivery: Delivery, kept: Kept) -> int:
-    import wandb
-
     run = _opened(to, delivery.portrait, kept)
     num_values, is_whole = 0, True
     written = Path(run.settings.sync_dir)
@@ -97,7 +95,7 @@ def _send(to: Destination, folder: Path, delivery: Delivery, kept: Kept) -> int:
         run.summary["evergreen.status"] = delivery.status
     finally:
         run.finish(exit_code=int(delivery.status in ("failed", "killed")))
-        wandb.teardown()  # their service has written the last rows of an offline run once it has ended, not before
+    _end_service()
     if kept.mode == "offline" and not is_whole:
         shutil.rmtree(written, ignore_errors=True)
         return 0
@@ -181,6 +179,16 @@ def _mode() -> str:
     return MODES.get(mode, mode)
 
 
+def _end_service() -> None:
+    """End their service: it has written the last rows of an offline run only then."""
+    import wandb
+
+    try:
+        wandb.teardown()
+    except SystemExit as ended:  # the service failed; this process goes on
+        raise OSError(f"their service ended with {ended.code}") from ended
+
+
 @contextmanager
 def _speaking_of(run: str) -> Iterator[None]:
     """Turn what their client raises into a `TrackerError` that names the run."""
@@ -190,8 +198,12 @@ def _speaking_of(run: str) -> Iterator[None]:
 
     try:
         yield
-    except (wandb.errors.Error, OSError, ValueError) as failed:
-        words = without_logins(str(failed)).strip().partition("\n")[0][:300].rstrip(".")
+    except BaseException as failed:
+        with suppress(Exception):
+            _end_service()  # one that was killed answers no later pass either: that begins another
+        if not isinstance(failed, OSError | ValueError) and type(failed).__module__.partition(".")[0] != "wandb":
+            raise
+        words = without_logins(str(failed) or type(failed).__name__).strip().partition("\n")[0][:300].rstrip(".")
         said = f"Bringing Weights & Biases up to date with {run} failed: {words}."
         if isinstance(failed, wandb.errors.UsageError):
             remedy = (

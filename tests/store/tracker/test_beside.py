@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ KINDS = [
 each = pytest.mark.parametrize("kind", KINDS)
 tensorboard = pytest.mark.skipif(missing("tensorboard") is not None, reason="needs tensorboard")
 wandb = pytest.mark.skipif(missing("wandb") is not None, reason="needs wandb")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 both = pytest.mark.skipif(any(map(missing, sinks.KINDS)), reason="needs wandb and tensorboard")
 
 
@@ -366,8 +367,40 @@ def of_wandb(home: Path) -> list[int]:
     return found
 
 
+@wandb
+@needs_proc
+def test_a_pass_after_their_service_was_killed_begins_another(source_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, rows = source_of(), wandb_runs._rows
+
+    def killing(page: pages.Page) -> Iterator[tuple[int, dict[str, float]]]:
+        (service,) = of_wandb(source.folder.parent)
+        os.kill(service, signal.SIGKILL)
+        return rows(page)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(wandb_runs, "_rows", killing)
+        with pytest.raises(TrackerError, match="Weights & Biases up to date with small failed"):
+            send(source, "wandb")
+    send(source, "wandb")
+    assert held(source, "wandb") == expected(source)
+
+
+@wandb
+def test_what_a_service_of_theirs_ends_with_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+    from wandb.sdk.mailbox import MailboxClosedError
+
+    monkeypatch.setattr(wandb, "teardown", lambda: sys.exit(-9))
+    with pytest.raises(TrackerError, match="their service ended with -9"), wandb_runs._speaking_of("small"):
+        wandb_runs._end_service()
+    with pytest.raises(TrackerError, match="nobody listens"), wandb_runs._speaking_of("small"):
+        raise MailboxClosedError("nobody listens")
+    with pytest.raises(KeyError), wandb_runs._speaking_of("small"):
+        raise KeyError("ours")
+
+
 @both
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@needs_proc
 @pytest.mark.slow
 def test_a_killed_process_takes_their_service_along_and_loses_nothing(source_of: Copy) -> None:
     going_on = as_if_killed_after(source_of(), 5, 2)
