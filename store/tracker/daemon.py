@@ -100,36 +100,51 @@ def follow(job: TrackerJob, say: Say) -> None:
     with turn(folder, TURN_S, lambda: holder(folder) is not None) as is_mine:
         outlets: list[Outlet] = [MlflowOutlet(job.target, folder)] if job.target is not None else []
         outlets += map(SinkOutlet, job.also)
-        failures: list[Exception] = []
-
-        def follow_one(outlet: Outlet) -> None:
-            try:
-                _follow_to(outlet, job, is_mine, say)
-            except Exception as failed:  # told when all have ended
-                failures.append(failed)
-
-        threads = [threading.Thread(target=follow_one, args=[one], name=OUTLET, daemon=True) for one in outlets[1:]]
-        for thread in threads:
-            thread.start()
-        for outlet in outlets[:1]:
-            follow_one(outlet)
-        for thread in threads:
-            _join(thread, is_mine)
-        if not is_mine():
-            say(_TAKEN_OVER)
+        failures = _follow_to_all(outlets, job, is_mine, say)
         for failed in failures[1:]:
             say(f"gave up: {failed}")
         if failures:
             raise failures[0]
 
 
-def _join(thread: threading.Thread, is_mine: Callable[[], bool]) -> None:
-    """Wait for a place that is being sent to; once another tracker has taken over, not for long."""
-    while thread.is_alive():
-        wanted = is_mine()
-        thread.join(LOOK_S if wanted else LET_GO_S)
-        if not wanted and thread.is_alive():
+def _follow_to_all(
+    outlets: Sequence[Outlet], job: TrackerJob, is_mine: Callable[[], bool], say: Say
+) -> list[Exception]:
+    """Keep several places up to date until the run is over or another tracker takes over; gives what failed.
+
+    A place that stopped for another tracker is begun again where that one was killed, or waited in vain, before all
+    had let go.
+    """
+    failures: list[Exception] = []
+    done: set[Outlet] = set()
+    threads: dict[Outlet, threading.Thread] = {}
+
+    def follow_one(outlet: Outlet) -> None:
+        try:
+            if not _follow_to(outlet, job, is_mine, say):
+                return
+        except Exception as failed:  # told when all have ended
+            failures.append(failed)
+        done.add(outlet)
+
+    asked_at: float | None = None
+    while True:
+        at_work = [outlet for outlet, thread in threads.items() if thread.is_alive()]  # looked at before `done`
+        left = [outlet for outlet in outlets if outlet not in done]
+        if not left and not at_work:
+            return failures
+        if is_mine():
+            asked_at = None
+            for outlet in left:
+                if outlet not in at_work:
+                    threads[outlet] = threading.Thread(target=follow_one, args=[outlet], name=OUTLET, daemon=True)
+                    threads[outlet].start()
+        elif not at_work:
+            say(_TAKEN_OVER)
+            return failures
+        elif time.monotonic() > (asked_at := asked_at or time.monotonic()) + LET_GO_S:
             raise TrackerError(f"{_TAKEN_OVER}, and what is under way did not end in {LET_GO_S:.0f} s.")
+        threads[(at_work or left)[0]].join(LOOK_S)
 
 
 def send_now(job: TrackerJob, say: Say) -> Link | None:
@@ -288,8 +303,11 @@ class _Pauses:
         self._num_failures = 0
 
 
-def _follow_to(outlet: Outlet, job: TrackerJob, is_mine: Callable[[], bool], say: Say) -> None:
-    """Keep one place up to date until the run is over. Raises `TrackerError` when it gives up."""
+def _follow_to(outlet: Outlet, job: TrackerJob, is_mine: Callable[[], bool], say: Say) -> bool:
+    """Keep one place up to date until the run is over; False if another tracker asks for the run before that.
+
+    Raises `TrackerError` when it gives up.
+    """
     folder = Path(job.folder)
     pauses = _Pauses(folder, is_mine, say)
     while is_mine():
@@ -299,11 +317,18 @@ def _follow_to(outlet: Outlet, job: TrackerJob, is_mine: Callable[[], bool], say
             pauses.wait(away)
             continue
         with opened as ledger:
-            _follow(Source(ledger, job.run, folder), outlet, is_mine, say, pauses)
-        return
+            return _follow(Source(ledger, job.run, folder), outlet, is_mine, say, pauses)
+    return False
 
 
-def _follow(source: Source, outlet: Outlet, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
+def _follow(source: Source, outlet: Outlet, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> bool:
+    is_whole = True
+
+    def is_wanted() -> bool:
+        nonlocal is_whole
+        is_whole = is_whole and is_mine()
+        return is_whole
+
     seen: tuple[Cursor, str, int | None] | None = None
     rest_until = 0.0
     while is_mine():
@@ -315,15 +340,19 @@ def _follow(source: Source, outlet: Outlet, is_mine: Callable[[], bool], say: Sa
                 now = until, stands, report.stat().st_mtime_ns if report.is_file() else None
                 is_over = stands != "running"
                 if now != seen and (is_over or time.monotonic() >= rest_until):
-                    num_values = outlet.send(source, is_mine)
+                    is_whole = True
+                    num_values = outlet.send(source, is_wanted)
+                    if not is_whole:
+                        return False
                     say(f"{outlet.says}{num_values} values sent, up to step {until.step}; the run is {stands}")
                     seen, rest_until = now, time.monotonic() + outlet.rest_s
                     pauses.end()
             if is_over:
-                return
+                return True
             time.sleep(LOOK_S)
         except TrackerRefused:
             raise
         except (TrackerError, LedgerAway) as away:
             outlet.drop()
             pauses.wait(away)
+    return False

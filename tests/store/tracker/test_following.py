@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from store.tracker import daemon
 from store.tracker.daemon import LOCK, TrackerJob, follow, send_all, send_now, turn
 from store.tracker.outlets import Link
 from store.tracker.record import MANNERS, MlflowRecord, Target
+from store.tracker.sinks import Destination
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker import moody_server
 from tests.store.tracker.conftest import Copy
@@ -276,6 +279,43 @@ def test_who_was_killed_while_it_waited_asks_for_nothing(tmp_path: Path) -> None
     with turn(tmp_path, 1) as is_mine:
         (tmp_path / daemon.TURN).write_text("0" * 32)
         assert is_mine()
+
+
+class Place:
+    """An outlet that notes of each pass whether it was wanted to the end."""
+
+    says, rest_s = "", 0.0
+
+    def __init__(self) -> None:
+        self.passes = list[bool]()
+
+    def speaking(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def send(self, source: Source, is_mine: Callable[[], bool]) -> int:
+        self.passes.append(all([is_mine(), is_mine()]))
+        return 1
+
+    def drop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("at_look", [1, 2, 3, 4])
+def test_who_asked_and_was_killed_before_all_places_saw_it_ends_none(
+    source_of: Copy, target: Target, impatient: None, monkeypatch: pytest.MonkeyPatch, at_look: int
+) -> None:
+    mlflow, beside, looks = Place(), Place(), count(1)
+
+    @contextmanager
+    def turn_that_is_asked_for_once(*_: object) -> Iterator[Callable[[], bool]]:
+        yield lambda: threading.current_thread().name != daemon.OUTLET or next(looks) != at_look
+
+    monkeypatch.setattr(daemon, "turn", turn_that_is_asked_for_once)
+    monkeypatch.setattr(daemon, "MlflowOutlet", lambda *_: mlflow)
+    monkeypatch.setattr(daemon, "SinkOutlet", lambda *_: beside)
+    to = Destination("tensorboard", "nowhere", "x")
+    follow(replace(job(source_of(), target), also=(to,)), lambda text: None)
+    assert (mlflow.passes[-1], beside.passes[-1]) == (True, True)
 
 
 def test_while_the_run_goes_on_its_tracker_waits_for_an_earlier_one(
