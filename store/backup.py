@@ -1,9 +1,10 @@
 """A copy of a home folder that was whole at one moment, taken while runs go on; and a home made of it again.
 
 The copy is laid out as a home is, with `backup.json` beside. Databases are copied by SQLite's own backup, which sees
-whole transactions. Checkpoints never change once they are there, so each is copied once and compared with its
-checksums; the databases come after them, and what they name that came meanwhile is fetched, until the newest checkpoint
-of every run is here. Only then do they take the place of earlier copies: until that moment an earlier backup stays one.
+whole transactions. Checkpoints never change once they are there, so each is copied once; every backup compares the copy
+with its checksums and makes it again where it has changed. The databases come after them, and what they name that came
+meanwhile is fetched, until the newest checkpoint of every run is here. Only then do they take the place of earlier
+copies: until that moment an earlier backup stays one.
 """
 
 from __future__ import annotations
@@ -178,12 +179,13 @@ def _in_use(folder: Path) -> RunBusy:
 
 def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[str, list[str]]:
     """Copy runs, and databases aside, until what the ledger names is here; when that was, and what is damaged."""
+    whole: set[Path] = set()  # copies of checkpoints that were read by now: once a backup
     for number in range(ROUNDS):
         damaged = []
         for run in _runs(home):
             tell(run.name)
             try:
-                found = _copy_run(run, target / run.name)
+                found = _copy_run(run, target / run.name, whole)
             except OSError as failed:
                 if _is_run(run):
                     raise _cannot_copy(run, target / run.name, failed) from failed
@@ -193,23 +195,26 @@ def _whole_copy(home: Path, target: Path, databases: Path, tell: Tell) -> tuple[
         for name in DATABASES:
             if (home / name).is_file():
                 _copy_database(home / name, databases / name)
-        lacking, now = _lacking(home, target, _newest(databases)), _newest(home)
+        lacking, now = _lacking(home, target, _newest(databases), whole), _newest(home)
         # what the home's own ledger still names as the newest, and does not have, nobody is about to write
-        there = {run for run, own in lacking.items() if _is_run(home / run) and _is_there(home / run, own)}
+        there = {run for run, own in lacking.items() if _is_run(home / run) and _is_there(home / run, own, set())}
         is_lost = {run for run, own in lacking.items() if now.get(run) == own and run not in there}
         if is_lost == lacking.keys():
+            for lost, newest in lacking.items():
+                if newest is not None:
+                    _drop_damaged(target / lost / newest)
             return at, sorted({*damaged, *(f"{run}/{lacking[run]}" for run in is_lost)})
         time.sleep(min(1.0, 0.05 * number))
     raise HomeError(f"{home} changes faster than it can be copied: {', '.join(lacking)} again and again.")
 
 
-def _copy_run(run: Path, target: Path) -> list[str]:
+def _copy_run(run: Path, target: Path, whole: set[Path]) -> list[str]:
     """Copy a run's folder; what is deleted meanwhile is left out. Names the checkpoints that are damaged."""
     make_folder(target, run)
     make_folder(target / checkpoints.FOLDER, run)
     damaged = []
     for checkpoint in _checkpoints(run):
-        if not _copy_checkpoint(checkpoint, target / checkpoints.FOLDER / checkpoint.name):
+        if not _copy_checkpoint(checkpoint, target / checkpoints.FOLDER / checkpoint.name, whole):
             damaged.append(f"{run.name}/{checkpoints.FOLDER}/{checkpoint.name}")
     for entry in sorted(run.iterdir()):
         if entry.name == identity.REMOVING:
@@ -221,23 +226,27 @@ def _copy_run(run: Path, target: Path) -> list[str]:
     return damaged
 
 
-def _copy_checkpoint(checkpoint: Path, mine: Path) -> bool:
+def _copy_checkpoint(checkpoint: Path, mine: Path, whole: set[Path]) -> bool:
     """Copy a checkpoint as it is by then, if it still is; False: it is damaged in the home.
+
+    A copy that was made earlier stays if its checksums still hold.
 
     Raises HomeError, also for one that may not be read.
     """
     while (before := _state(checkpoint)) is not None:
         try:
-            if not _same(checkpoint, mine):
+            if not (_same(checkpoint, mine) and _is_whole(mine, whole)):
                 with new_folder(mine) as aside:
                     copy_content(checkpoint, aside)
                     checkpoints.verify(aside)
+                whole.add(mine)
             return True
         except (OSError, CheckpointError) as failed:
             damage = _damage(checkpoint)
             if _state(checkpoint) != before:  # replaced, thinned or deleted meanwhile
                 continue
             if damage is not None and not isinstance(damage.__cause__, PermissionError):
+                _drop_damaged(mine)
                 return False
             raise _cannot_copy(checkpoint, mine, failed) from failed
     return True
@@ -263,6 +272,23 @@ def _damage(checkpoint: Path) -> CheckpointError | None:
     return None
 
 
+def _is_whole(mine: Path, whole: set[Path]) -> bool:
+    """Whether the checksums of a copy hold; one that is among `whole` is not read again."""
+    if mine not in whole and _damage(mine) is None:
+        whole.add(mine)
+    return mine in whole
+
+
+def _drop_damaged(mine: Path) -> None:
+    """Delete a copy that is damaged where the home has no better one: beside it nothing could be restored.
+
+    One that cannot be read stays: another time it may be.
+    """
+    damage = _damage(mine) if mine.is_dir() else None
+    if damage is not None and not isinstance(damage.__cause__, OSError):
+        shutil.rmtree(mine)
+
+
 def _same(checkpoint: Path, mine: Path) -> bool:
     """Whether a checkpoint is here already, as far as the home still has it."""
     ours, theirs = mine / checkpoints.MANIFEST, checkpoint / checkpoints.MANIFEST
@@ -280,17 +306,17 @@ def _forget_deleted(run: Path, target: Path) -> None:
             shutil.rmtree(mine)
 
 
-def _lacking(home: Path, target: Path, newest: Mapping[str, str | None]) -> dict[str, str | None]:
+def _lacking(home: Path, target: Path, newest: Mapping[str, str | None], whole: set[Path]) -> dict[str, str | None]:
     """Name the runs of the copied ledger that are not here whole, with their newest checkpoints.
 
     A run without a folder, here and in the home, is lost to both.
     """
     found = {run: own for run, own in newest.items() if (target / run).is_dir() or _is_run(home / run)}
-    return {run: own for run, own in found.items() if not _is_there(target / run, own)}
+    return {run: own for run, own in found.items() if not _is_there(target / run, own, whole)}
 
 
-def _is_there(run: Path, newest: str | None) -> bool:
-    return run.is_dir() if newest is None else _damage(run / newest) is None
+def _is_there(run: Path, newest: str | None, whole: set[Path]) -> bool:
+    return run.is_dir() if newest is None else _is_whole(run / newest, whole)
 
 
 def _newest(home: Path) -> dict[str, str | None]:

@@ -22,7 +22,8 @@ def backup(folder: FOLDER, home: Home = DEFAULT_HOME) -> None:
     """Copy a home into a folder while its runs go on, or bring such a copy up to date.
 
     The copy is of one moment: ledger, MLflow's database, and the checkpoints that they name, each compared with its
-    checksums. A second time only what is new is copied; runs that were removed from the home stay in the copy.
+    checksums. A second time what is new is copied, and what no longer is as it was copied; runs that were removed
+    from the home stay in the copy.
     Databases of servers (PostgreSQL, MLflow) are not in it: they have backups of their own.
     """
     place = HomeFolder(home, create=False)

@@ -123,6 +123,48 @@ def test_a_disk_that_refuses_a_checkpoint_ends_the_backup_in_words(
     checkpoints.verify(refused)
 
 
+def rot(checkpoint: Path) -> None:
+    """Change a byte of a checkpoint behind everybody's back."""
+    state = checkpoint / "optimizer" / "state.bin"
+    state.write_bytes(b"?" + state.read_bytes()[1:])
+
+
+@pytest.mark.parametrize("step", [1, 2])  # 2: the newest
+def test_a_copy_that_has_changed_on_the_backup_s_disk_is_made_again(
+    tmp_path: Path, little: LittleHome, step: int
+) -> None:
+    little.begin("one", 1, 2)
+    back_up(little.path, tmp_path / "copy")
+    rot(tmp_path / "copy" / "one" / "checkpoints" / f"step-{step:06}")
+    assert back_up(little.path, tmp_path / "copy").damaged == ()
+    restore(tmp_path / "copy", tmp_path / "again")
+
+
+@pytest.mark.parametrize("happens", ["damaged", "missing"])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_copy_that_has_changed_does_not_stay_where_the_home_has_no_better_one(
+    tmp_path: Path, little: LittleHome, step: int, happens: str
+) -> None:
+    folder = little.begin("one", 1, 2) / "checkpoints" / f"step-{step:06}"
+    back_up(little.path, tmp_path / "copy")
+    rot(tmp_path / "copy" / "one" / "checkpoints" / folder.name)
+    if happens == "damaged":
+        rot(folder)
+    else:
+        shutil.rmtree(folder)
+    is_told = happens == "damaged" or step == 2
+    assert back_up(little.path, tmp_path / "copy").damaged == ((f"one/checkpoints/{folder.name}",) if is_told else ())
+    restore(tmp_path / "copy", tmp_path / "again")
+
+
+def test_a_whole_copy_stays_where_the_home_s_checkpoint_is_damaged(tmp_path: Path, little: LittleHome) -> None:
+    folder = little.begin("one", 1, 2) / "checkpoints" / "step-000002"
+    back_up(little.path, tmp_path / "copy")
+    rot(folder)
+    assert back_up(little.path, tmp_path / "copy").damaged == ()
+    restore(tmp_path / "copy", tmp_path / "again")
+
+
 def test_a_disk_that_refuses_another_file_is_told_so_too(tmp_path: Path, little: LittleHome) -> None:
     (little.begin("one", 1) / "report.html").write_bytes(b"x" * 3_000_000)
     with no_file_beyond(2_000_000), pytest.raises(HomeError, match=r"one/report\.html: File too large"):
