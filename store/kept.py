@@ -7,7 +7,7 @@ from typing import Any
 
 from store.carryover import difference
 from store.ledger.queries import Reading
-from store.ledger.query_rows import StageRow, TaskSetRow
+from store.ledger.query_rows import StageRow, TaskSetRow, by_key
 
 RISE = 0.05  # of accuracy from before a stage to after it, above which something was learnt in it
 
@@ -40,6 +40,18 @@ def tasks_at(sets: Iterable[TaskSetRow], environment: str, after_stage: int) -> 
         for one in sets
         if one.environment == environment and one.purpose in ("own", "anchor") and one.first <= after_stage <= one.last
     )
+
+
+def on_other_tasks(
+    ours: Iterable[TaskSetRow], theirs: Iterable[TaskSetRow], places: Iterable[tuple[str, int]]
+) -> set[tuple[str, int]]:
+    """Of environments after stages, those that two runs measured on different tasks; not where one of them did not."""
+    found, sides = set(), [by_key(sets, lambda one: one.environment) for sets in (ours, theirs)]
+    for name, after in places:
+        tasks, others = (tasks_at(side.get(name, ()), name, after) for side in sides)
+        if tasks and others and tasks != others:
+            found.add((name, after))
+    return found
 
 
 def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | None:

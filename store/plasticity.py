@@ -14,8 +14,9 @@ from typing import Any
 
 from store import carryover
 from store.carryover import NUM_ERRORS, Matrices
+from store.kept import tasks_at
 from store.ledger.queries import Reading
-from store.ledger.query_rows import NetworkRow, by_key
+from store.ledger.query_rows import NetworkRow, TaskSetRow, by_key
 from store.probes import ProbeCurve, ProbeResult, probes_of
 from store.turnover import Turnover
 
@@ -158,17 +159,26 @@ class Transfer:
         return self.bound is not None and abs(self.change) > self.bound
 
 
-def transfers(found: Matrices) -> list[Transfer]:
+def transfers(found: Matrices, sets: Iterable[TaskSetRow] = ()) -> list[Transfer]:
     """What a stage on i changed on j, averaged over the visits to i; nothing in flat mode.
+
+    Left out are visits after which j was measured on other held-out tasks than before, of which `sets` tell.
 
     A change is carried beyond the two-sided normal quantile at `ALPHA` / m, of the m changes on other environments.
     """
     names = list(dict.fromkeys(name for _, name in found.accuracy))
+    own = by_key(sets, lambda one: one.environment)
+
+    def is_alike(name: str, i: int) -> bool:
+        before, after = (tasks_at(own.get(name, ()), name, at) for at in (i - 1, i))
+        return before == after
+
     made = []
     for trained in dict.fromkeys(found.trained):
         visits = [i for i, name in enumerate(found.trained, start=1) if name == trained]
         for changed in names:
-            known = [(i, change) for i in visits if (change := found.change(changed, i - 1, i)) is not None]
+            changes = {i: found.change(changed, i - 1, i) for i in visits if is_alike(changed, i)}
+            known = [(i, change) for i, change in changes.items() if change is not None]
             if known:
                 ends = [found.errors.get((at, changed)) for i, _ in known for at in (i - 1, i)]
                 errors = _known(ends)
@@ -237,7 +247,7 @@ def read_plasticity(read: Reading, name: str, found: Matrices) -> PlasticityFact
         answers,
         entropy_carried(found, fixed),
         read.turnover(name),
-        transfers(found),
+        transfers(found, read.task_sets(name)),
         _interventions(read, name),
     )
 

@@ -14,7 +14,7 @@ from store import carryover, checkpoints, plasticity
 from store.carryover import Matrices
 from store.errors import CannotFit
 from store.home import Home
-from store.kept import kept_beside
+from store.kept import kept_beside, on_other_tasks, tasks_at
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.queries.runs import matrices_of
@@ -95,6 +95,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     matrices = {metric: _matrix(of) for metric, of in cells.items()}
     begun = read.stages(name)
     seconds = read.sums(name, [f"seconds_{part}" for part in (*PARTS, "evaluate")])
+    sets = read.task_sets(name)
     measured = matrices_of(cells["pass_1"], cells["entropy_token"], begun, read.journeys(name))
     return {
         "name": name,
@@ -103,7 +104,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "parent": {"name": run.parent, "after_stage": run.parent_stage} if run.parent else None,
         "study": {"name": run.study, "setting": run.setting} if run.study else None,
         "baseline_of": run.baseline_of,
-        "baseline": None if twin is None else _beside(read, twin, spec, matrices["pass_1"]),
+        "baseline": None if twin is None else _beside(read, name, twin, spec, matrices["pass_1"]),
         "kept": None if twin is None else kept_beside(read, name, twin),
         "model": run.model,
         "objective": run.objective,
@@ -117,7 +118,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "planned_stages": spec["curriculum"]["stages"],
         "num_boundaries": run.num_boundaries,
         "missing": what_is_missing(read.gaps(name)),
-        "changed_tasks": changed_tasks(read.task_sets(name)),
+        "changed_tasks": changed_tasks(sets),
         "seconds": {
             **{part: seconds.get(f"seconds_{part}", 0.0) for part in PARTS},
             "evaluate": sum(boundary.seconds for boundary in read.boundaries(name))
@@ -131,7 +132,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
             {"stage": stage, "environment": name, **carryover.of_switch(measured, stage)}
             for stage, name in enumerate(measured.trained, start=1)
         ],
-        "laws": [] if acts_on_entropy(objective) else entropy_laws(matrices, begun, read.evaluations(name)),
+        "laws": [] if acts_on_entropy(objective) else entropy_laws(matrices, begun, read.evaluations(name), sets),
         "looking": what_looking_cost(read, name, spec, seconds),
         "plasticity": plasticity.as_facts(plasticity.read_plasticity(read, name, measured)),
         "stages": [asdict(stage) for stage in begun],
@@ -215,12 +216,16 @@ Point = tuple[float | None, float | None]  # entropy, accuracy
 
 
 def entropy_laws(
-    matrices: Mapping[str, Matrix], stages: Sequence[StageRow], inside: Sequence[MetricRow]
+    matrices: Mapping[str, Matrix],
+    stages: Sequence[StageRow],
+    inside: Sequence[MetricRow],
+    sets: Sequence[TaskSetRow] = (),
 ) -> list[Facts]:
     """What accuracy entropy bought: a law for every stage and its environment, of the evaluations in and around it.
 
     In flat mode all stages are one, for every environment. Where a law's conditions do not hold its numbers are None,
-    and `why_not` says which; where there are too few points to fit any there is no entry.
+    and `why_not` says which; so they are where held-out tasks, of which `sets` tell, changed on the way. Where there
+    are too few points to fit any there is no entry.
     """
     from store.entropy_law import fit  # loads numpy, which `ls` does without
 
@@ -235,9 +240,11 @@ def entropy_laws(
         with suppress(CannotFit):
             law = fit([h for h, _ in points], [r for _, r in points])
             numbers = {**asdict(law), "ceiling": law.ceiling, "rise": law.rise(points[-1][0])}
-            if law.why_not is not None:
+            at = (tasks_at(sets, name, after) for after in range(own[0].stage - 1, own[-1].stage + 1))
+            why_not = "its held-out tasks changed on the way" if len(set(filter(None, at))) > 1 else law.why_not
+            if why_not is not None:
                 numbers = {**dict.fromkeys(numbers), "num_points": law.num_points}
-            found.append({"stage": stage, "environment": name, **numbers, "why_not": law.why_not})
+            found.append({"stage": stage, "environment": name, **numbers, "why_not": why_not})
     return found
 
 
@@ -362,11 +369,18 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measur
     return found
 
 
-def _beside(read: Reading, twin: str, spec: Mapping[str, Any], accuracy: Matrix) -> Facts:
-    """Compare a run with its twin, at the last boundary that both have measured."""
+def _beside(read: Reading, name: str, twin: str, spec: Mapping[str, Any], accuracy: Matrix) -> Facts:
+    """Compare a run with its twin, at the last boundary that both have measured.
+
+    Environments that they measured on different held-out tasks are named there instead; and where they did so anywhere,
+    the entropy that the twin carried is none to compare with.
+    """
     other = _matrix(read.matrix(twin, "pass_1"))
     both = sorted(accuracy.keys() & other.keys(), key=int)
     ours, theirs = (accuracy[both[-1]], other[both[-1]]) if both else ({}, {})
+    places = [(one, int(i)) for i in both for one in accuracy[i]]
+    apart = on_other_tasks(read.task_sets(name), read.task_sets(twin), places)
+    other_tasks = [one for one in ours if (one, int(both[-1])) in apart]
     bandit, settings = read.run(twin).bandit, spec.get("baseline")
     settings = settings if isinstance(settings, Mapping) else {"curriculum.bandit": bandit}
     return {
@@ -374,10 +388,14 @@ def _beside(read: Reading, twin: str, spec: Mapping[str, Any], accuracy: Matrix)
         "bandit": bandit,
         "settings": settings,
         "settings_in_words": settings_in_words(settings),
-        "entropy_carried": plasticity.carried(read, twin),
+        "entropy_carried": None if apart else plasticity.carried(read, twin),
         "after_stage": int(both[-1]) if both else None,
         "accuracy": theirs,
-        "accuracy_change": {name: carryover.difference(theirs.get(name), value) for name, value in ours.items()},
+        "accuracy_change": {
+            one: None if one in other_tasks else carryover.difference(theirs.get(one), value)
+            for one, value in ours.items()
+        },
+        "other_tasks": other_tasks,
     }
 
 

@@ -286,17 +286,24 @@ def what_is_lost(facts: Facts) -> str | None:
 
 
 def beside_the_baseline(facts: Facts) -> str | None:
-    """Say how accurate the run is beside its twin; None without one. One pair proves nothing."""
+    """Say how accurate the run is beside its twin, where both measured the same tasks; None without a twin.
+
+    One pair proves nothing.
+    """
     twin = facts["baseline"]
     if twin is None:
         return None
     changes = {name: change for name, change in twin["accuracy_change"].items() if change is not None}
     who = f"{twin['name']}, the same run with {twin['settings_in_words']}"
-    if not changes or not twin["after_stage"]:
+    other = listed(list(map(short, twin["other_tasks"])))
+    if not (changes or other) or not twin["after_stage"]:
         return f"Nothing to compare yet with {who}."
     order = sorted(changes, key=lambda name: -abs(changes[name]))
     after = num(int(twin["after_stage"]), "stage")
-    return f"After {after}, accuracy beside {who}: {_with(order, changes)}. One pair of runs proves nothing."
+    if not changes:
+        return f"After {after}, accuracy cannot be compared with {who}: other held-out tasks were measured of {other}."
+    left_out = f"; not of {other}, where other held-out tasks were measured" if other else ""
+    return f"After {after}, accuracy beside {who}: {_with(order, changes)}{left_out}. One pair of runs proves nothing."
 
 
 def what_went_wrong(facts: Facts) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from store import floors, run_summary
+from store.kept import on_other_tasks
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.query_rows import MetricRow
@@ -20,12 +21,15 @@ SLOTS_READ = 4  # kept completions of a category, at most
 
 
 class Twin:
-    """The same run with other settings, as far as it has come."""
+    """The same run with other settings, as far as it has come, and as far as both measured the same held-out tasks."""
 
-    def __init__(self, read: Reading, name: str, curve_width: int) -> None:
+    def __init__(self, read: Reading, name: str, run: str, curve_width: int) -> None:
         self.name = name
         self.boundaries = read.boundaries(name)
-        self.accuracy = read.matrix(name, "pass_1")
+        cells = read.matrix(name, "pass_1")
+        places = {(cell.environment, cell.after_stage) for cell in cells if cell.environment is not None}
+        others = on_other_tasks(read.task_sets(run), read.task_sets(name), places)
+        self.accuracy = [cell for cell in cells if (cell.environment, cell.after_stage) not in others]
         self.curves = read.curves(name, CURVES, curve_width)
         self.samplings = read.samplings(name)
 
@@ -65,7 +69,7 @@ class ReportData:
         ends = sorted({boundary.after_stage for boundary in (*self.boundaries[:1], *self.boundaries[-1:])})
         self.samples = read.boundary_samples(name, ends, SLOTS_READ) if ends else []
         twin = read.baseline(name)
-        self.twin = None if twin is None else Twin(read, twin, self.curve_width)
+        self.twin = None if twin is None else Twin(read, twin, name, self.curve_width)
 
     def between(self, metric: str) -> list[MetricRow]:
         """What evaluations inside stages found of what boundaries call `metric`."""

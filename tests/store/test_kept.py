@@ -15,8 +15,9 @@ from store.kept import kept_beside
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.plasticity import carried
+from store.report.report_data import ReportData
 from store.run_summary import facts, settings_in_words
-from store.sentences import in_words, what_carried, what_was_kept
+from store.sentences import beside_the_baseline, in_words, what_carried, what_was_kept
 from tests.store.comparison.runs import Made, written
 from tests.store.plasticity_runs import plastic
 
@@ -156,6 +157,38 @@ def test_nothing_is_said_across_a_change_of_held_out_tasks(ledger: Ledger) -> No
     assert (whole["rise"], whole["learns"]) == (pytest.approx(0.35), True)
     assert (both["rise"], both["learns"]) == (None, None)
     assert kept_beside(read, "alone", "alone-grpo") is None
+
+
+@pytest.mark.parametrize("is_twin", [True, False])  # whose tasks changed
+def test_a_run_is_not_subtracted_from_a_twin_on_other_held_out_tasks(
+    ledger: Ledger, tmp_path: Path, is_twin: bool
+) -> None:
+    who = f"edited-{is_twin}"
+    made = Made(who, accuracy={"words": 0.8, "book": 0.7}, spec={"baseline": {"objective": "grpo"}})
+    twin = replace(made, name=f"{who}-grpo", baseline_of=who, accuracy={"words": 0.6, "book": 0.1}, spec={})
+    edited = replace(twin if is_twin else made, other_from=2)
+    written(ledger, *((made, edited) if is_twin else (edited, twin)))
+    found = facts(ledger, tmp_path, who)
+    beside = found["baseline"]
+    assert beside["accuracy_change"] == {"words": pytest.approx(0.2), "book": None}
+    assert (beside["other_tasks"], beside["entropy_carried"]) == (["book"], None)
+    assert beside_the_baseline(found) == (
+        f"After 2 stages, accuracy beside {who}-grpo, the same run with objective grpo: words +.20; not of book, where "
+        "other held-out tasks were measured. One pair of runs proves nothing."
+    )
+    shown = ReportData(ledger, tmp_path, who).twin
+    assert shown is not None
+    of_wholes = [(cell.environment, cell.after_stage) for cell in shown.accuracy if cell.category is None]
+    assert sorted(of_wholes) == [("book", 0), ("book", 1), ("words", 0), ("words", 1), ("words", 2)]
+
+
+def test_where_all_held_out_tasks_are_others_nothing_is_compared(ledger: Ledger, tmp_path: Path) -> None:
+    made = Made("one", accuracy={"book": 0.7}, spec={"baseline": {"objective": "grpo"}})
+    written(ledger, made, replace(made, name="one-grpo", tasks="2", baseline_of="one", spec={}))
+    assert beside_the_baseline(facts(ledger, tmp_path, "one")) == (
+        "After 2 stages, accuracy cannot be compared with one-grpo, the same run with objective grpo: other held-out "
+        "tasks were measured of book."
+    )
 
 
 def said(ours: float, theirs: float, learns: bool | None, **twin: Any) -> str:

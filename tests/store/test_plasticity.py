@@ -12,6 +12,7 @@ import pytest
 
 from store.carryover import Matrices
 from store.ledger import Ledger
+from store.ledger.query_rows import TaskSetRow
 from store.plasticity import entropy_carried, first_and_last, lost_share, transfers
 from store.run_summary import facts
 from store.sentences import how_trainable, what_carried, what_was_lost
@@ -77,6 +78,14 @@ def test_a_transfer_is_the_mean_over_visits_and_carried_beyond_chance() -> None:
     unknown = transfers(Matrices(accuracy, {}, {}, ["a", "b", "a"]))
     assert not any(one.is_carried for one in unknown)
     assert transfers(Matrices(accuracy, {}, errors, [None, None, None])) == []
+
+
+def test_a_stage_in_which_held_out_tasks_changed_is_no_visit() -> None:
+    accuracy = {(0, "b"): 0.1, (1, "b"): 0.2, (2, "b"): 0.2, (3, "b"): 0.9}
+    found = Matrices(accuracy, {}, dict.fromkeys(accuracy, 0.05), ["a", "b", "a"])
+    sets = [TaskSetRow("b", "easy", "anchor", sha256, *at) for sha256, at in (("old", (0, 2)), ("new", (3, 3)))]
+    (helped,) = [one for one in transfers(found, sets) if one.trained == "a"]
+    assert (helped.num_visits, helped.change) == (1, pytest.approx(0.1))
 
 
 def test_the_more_changes_there_are_the_more_is_chance() -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from store.ledger.queries import Reading
-from store.ledger.query_rows import MetricRow, StageRow
+from store.ledger.query_rows import MetricRow, StageRow, TaskSetRow
 from store.run_summary import acts_on_entropy, entropy_laws, what_looking_cost
 
 PLAIN = {"estimator": "rloo", "shapers": [], "terms": ["kl"], "kl": 0.0, "controllers": []}
@@ -42,6 +42,24 @@ def test_a_law_is_of_a_stage_and_its_environment() -> None:
     assert (law["stage"], law["environment"], law["num_points"], law["why_not"]) == (1, "a", 9, None)
     assert law["ceiling"] == pytest.approx(0.45)
     assert law["rise"] == pytest.approx(0.45 - _accuracy(0.2, 0.45))
+
+
+@pytest.mark.parametrize("stages", [STAGES[:1], [StageRow(1, None, 0, 10, 0.0, 10, "budget", "", "")]])
+def test_there_is_no_law_across_a_change_of_held_out_tasks(stages: list[StageRow]) -> None:
+    def law(*sets: TaskSetRow) -> dict[str, Any]:
+        found = entropy_laws(_boundaries(), stages, _inside(range(2, 9), "a", 0.45), sets)
+        return next(law for law in found if law["environment"] == "a")
+
+    def of(sha256: str, first: int, last: int, name: str = "a") -> TaskSetRow:
+        return TaskSetRow(name, "easy", "anchor", sha256, first, last)
+
+    changed = law(of("old", 0, 0), of("new", 1, 2))
+    assert (changed["why_not"], changed["ceiling"]) == ("its held-out tasks changed on the way", None)
+    for elsewhere in (
+        (of("old", 0, 1), of("new", 2, 2)),
+        (of("old", 0, 2), of("old", 0, 0, "b"), of("new", 1, 2, "b")),
+    ):
+        assert law(*elsewhere)["why_not"] is None
 
 
 def test_where_its_conditions_do_not_hold_there_are_no_numbers_but_the_reason() -> None:
