@@ -17,7 +17,7 @@ from store.carryover import NUM_ERRORS, Matrices
 from store.kept import tasks_at
 from store.ledger.queries import Reading
 from store.ledger.query_rows import NetworkRow, TaskSetRow, by_key
-from store.probes import ProbeCurve, ProbeResult, probes_of
+from store.probes import AT_END, ProbeCurve, ProbeResult, probes_of
 from store.turnover import Turnover
 
 INTERVENED = "intervened"  # the split of what was measured once more after an intervention
@@ -67,9 +67,10 @@ class ComparedProbe:
     num_diverged: int  # copies that are not among them
     level: float | None  # None: not looked at before the first step
     base_level: float | None  # None: the base has no such probe
+    is_at_end: bool  # whether gains are those at the end, as of random labels, and not of the whole curve
     gain: float | None  # None: nothing was trained, or every copy diverged
     base_gain: float | None
-    gain_ratio: float | None  # of random labels that of the end; None: the base, or one that gains next to nothing
+    gain_ratio: float | None  # of the two; None: the base, or one that gains next to nothing
     interval: Ends | None  # of the ratio, over the seeds; None: fewer than two
     area_ratio: float | None
 
@@ -113,8 +114,9 @@ def compared_probes(results: Iterable[ProbeResult]) -> list[ComparedProbe]:
                 one.num_diverged,
                 one.level,
                 one.base_level,
-                one.gain if is_trained else None,
-                one.base.gain if one.base and one.base.has_start and len(one.base.steps) > 1 else None,
+                one.kind in AT_END,
+                one.curve.told_gain(one.kind) if is_trained and one.gain is not None else None,
+                one.base.told_gain(one.kind) if one.base and one.base.has_start and len(one.base.steps) > 1 else None,
                 ratio,
                 _over_seeds(one.kind, pairs) if ratio is not None else None,
                 against.auc_ratio if against is not None and is_trained else None,
@@ -129,8 +131,7 @@ def _over_seeds(kind: str, pairs: Sequence[tuple[ProbeCurve, ProbeCurve]]) -> En
         return None
     from store.intervals import ratio_interval  # loads numpy and scipy, which most runs do without
 
-    is_end = kind == "random_labels"
-    gains, bases = ([one.end_gain if is_end else one.gain for one in side] for side in zip(*pairs, strict=True))
+    gains, bases = ([one.told_gain(kind) for one in side] for side in zip(*pairs, strict=True))
     ends = ratio_interval(gains, bases)
     return ends.low, ends.high
 
@@ -285,7 +286,8 @@ def first_and_last(found: Facts) -> list[Summary]:
             rows.append(Summary(f"{what} at its start", last["base_level"], last["level"], probe=probe))
             if last["gain"] is not None or last["num_diverged"]:
                 ends = (last["base_gain"], last["gain"], 0, last["gain_ratio"], last["interval"])
-                what = f"gain, {last['num_diverged']} diverged" if last["num_diverged"] else "gain"
+                what = "gain at the end" if last["is_at_end"] else "gain"
+                what += f", {last['num_diverged']} diverged" if last["num_diverged"] else ""
                 rows.append(Summary(what, *ends, probe=probe))
     for name, title in IN_SHORT.items():
         layers = found["network"].get(name)

@@ -36,6 +36,7 @@ HEADLINE = {
     "random_labels": "end_gain_ratio",
     "linear": "end_level",
 }
+AT_END = frozenset(kind for kind, ratio_of in HEADLINE.items() if ratio_of == "end_gain_ratio")
 GAIN_RATIO = "probe_gain_ratio"  # as conditions call it
 TRAINABILITY = ("rl", "supervised")  # kinds whose gain ratio may stand for the run, the first that there is
 THRESHOLD = 0.5  # of the base's end gain: steps are counted until a curve is so far
@@ -89,6 +90,10 @@ class ProbeCurve:
     def end_gain(self) -> float:
         """How far the end is above the start, or a loss below chance."""
         return self.origin - self.end if self.is_loss else self.end - self.origin
+
+    def told_gain(self, kind: str) -> float:
+        """The gain that stands beside the ratio that a kind is judged by: at the end, or the area."""
+        return self.end_gain if kind in AT_END else self.gain
 
     def steps_to(self, level: float) -> float | None:
         """After how many steps it first reaches a level, between two looks on the line that joins them; None: never."""

@@ -230,7 +230,8 @@ def _probe(row: Facts) -> str:
         f"{seeds}, no interval" if row["interval"] is None else f"{' to '.join(map(number, row['interval']))}, {seeds}"
     )
     level = f"{start} {number(row['level'])}, the base at {number(row['base_level'])}"
-    return f"{number(row['gain_ratio'])} on {probe_name(row)} ({ends}; {level})"
+    at_end = " at the end" if row["is_at_end"] else ""
+    return f"{number(row['gain_ratio'])}{at_end} on {probe_name(row)} ({ends}; {level})"
 
 
 def probe_name(row: Facts) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from store.ledger.query_rows import ProbePointRow, ProbeRow
-from store.plasticity import compared_probes
+from store.plasticity import compared_probes, first_and_last
 from store.probes import ProbeCurve, Trainability, compared, probes_of
-from store.sentences import how_trainable
+from store.sentences import how_trainable, number
 
 STEPS = (0, 5, 10, 15, 20)
 NOW, BASE = (0.20, 0.30, 0.40, 0.45, 0.50), (0.10, 0.25, 0.40, 0.50, 0.55)
@@ -192,6 +192,29 @@ def test_seeds_that_did_not_diverge_are_averaged_and_compared() -> None:
 def test_a_base_that_diverged_leaves_the_curve_without_comparison() -> None:
     (result,) = probed({("rl", "b", 0, 0, "p"): BASE[:2], ("rl", "b", 1, 0, "p"): NOW}).at(1)
     assert (result.num_diverged, result.curve.values, result.against_base) == (0, NOW, None)
+
+
+def test_of_random_labels_the_gains_told_are_those_whose_ratio_is_told() -> None:
+    """Its area may be below chance while its end is above: gain, base's gain and ratio then have different signs."""
+    chance = math.log(10)
+    curves = {
+        ("random_labels", "b", stage, seed, "p"): tuple(value + 0.01 * seed for value in own)
+        for stage, own in ((0, (2.4, 2.0, 1.3)), (6, (6.0, 4.0, 2.0)))
+        for seed in (0, 1)
+    }
+    _, row = compared_probes(probed(curves, chance).results)
+    assert (row.gain, row.base_gain) == (pytest.approx(chance - 2.005), pytest.approx(chance - 1.305))
+    assert row.gain_ratio == pytest.approx(row.gain / row.base_gain)
+    assert row.interval is not None
+    assert row.interval[0] < row.gain_ratio < row.interval[1]
+    nothing: dict[str, Any] = {"network": {}, "entropy_fixed": {}, "drift": {}, "answers": {}}
+    assert [one.what for one in first_and_last({**nothing, "trainability": [asdict(row)]})] == [
+        "loss at its start",
+        "gain at the end",
+    ]
+    told = how_trainable([asdict(row)])
+    assert told is not None
+    assert f"{number(row.gain_ratio)} at the end on random labels b" in told
 
 
 def test_without_its_first_look_a_curve_has_neither_level_nor_gain() -> None:
