@@ -39,23 +39,25 @@ def pass_at_k(data: ReportData) -> str | None:
 
 
 def answer_rows(data: ReportData) -> list[dict[str, Any]]:
-    """What the samples say of every environment: at the first boundary that measured it, and at the last."""
+    """What the samples say of every environment: at the first boundary that measured it, and at the last.
+
+    What these two did not measure is not filled from others: support is against a base that played the same tasks, and
+    nothing is known of it after these changed.
+    """
     found = data.facts["plasticity"]["answers"]
     told = [one for one in ("entropy_answer", pass_at_k(data), "distinct") if one]
     rows = []
     for name in data.environments if found else ():
-        ends = {metric_name: _ends(table, name) for metric_name, table in found.items()}
-        kept, reached = (ends.get(f"support_{what}_base", (None, None))[1] for what in ("kept", "found"))
-        if ends["entropy_answer"] != (None, None):
-            values = [end for one in told for end in ends.get(one, (None, None))]
+        boundaries = sorted((i for i, row in found["entropy_answer"].items() if name in row), key=int)
+        ends = [boundaries[at] for at in (0, -1) if boundaries]
+        values = [found.get(one, {}).get(i, {}).get(name) for one in told for i in ends]
+        if any(value is not None for value in values[:2]):
+            reached, kept = (
+                found.get(f"support_{what}_base", {}).get(ends[-1], {}).get(name) for what in ("found", "kept")
+            )
             lost = None if kept is None else 1 - kept
             rows.append({"name": name, "ends": values, "found": reached, "lost": lost})
     return rows
-
-
-def _ends(table: Mapping[str, Mapping[str, float | None]], name: str) -> tuple[float | None, float | None]:
-    values = [table[i][name] for i in sorted(table, key=int) if name in table[i]] or [None]
-    return values[0], values[-1]
 
 
 # --- probes ---

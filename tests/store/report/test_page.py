@@ -427,6 +427,20 @@ def test_what_the_samples_say_is_a_table_of_both_ends(ledger: Ledger, name: Call
     assert (row.what, row.first, row.last) == ("entropy of the answers to a task, nats", 0.5, 0.4)
 
 
+def test_what_the_last_boundary_did_not_measure_of_samples_is_a_dash(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    """Support against a base that played other tasks is not known: what it was before they changed is not "now"."""
+
+    def cells(after_stage: int) -> dict[str, list[CellRecord]]:
+        values = {"entropy_answer": 0.5 + after_stage, "distinct": 0.3}
+        values |= {"support_found_base": 0.25, "support_kept_base": 0.0, "pass_8": 0.7} if after_stage == 1 else {}
+        return {"cells": [CellRecord("book", None, metric, value, None, 8, 4) for metric, value in values.items()]}
+
+    page = Page(render(ledger, tmp_path, written(ledger, Shape(more=cells), name()).name))
+    assert page.tables["answers"][2:] == [["book", ".50", "3.50", "-", "-", ".30", ".30", "-", "-"]]
+
+
 @pytest.mark.parametrize(("k", "told"), [(None, "pass_16"), ([2, 32], "pass_32")])
 def test_the_largest_k_that_was_measured_is_told(
     ledger: Ledger, name: Callable[[], str], k: list[int] | None, told: str
