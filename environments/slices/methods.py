@@ -49,7 +49,9 @@ def read_tasks(environment: Environment, most: int, tell: Tell) -> list[ReadTask
     return found
 
 
-def _read(environment: Environment, places: Mapping[str, range], seen: set[str], tell: Tell) -> Iterator[ReadTask]:
+def _read(
+    environment: Environment, places: Mapping[str, Sequence[int]], seen: set[str], tell: Tell
+) -> Iterator[ReadTask]:
     """Read tasks at places of categories, each problem once; `seen` are those that were read already."""
     report, num = Throttle(tell), len(seen)
     for category, indices in places.items():
@@ -212,17 +214,16 @@ def found_again(environment: Environment, kept: Slices, options: SliceOptions, t
     """Find an assignment's tasks by content key in data that has changed since.
 
     They are looked for until all are found or the data ends; of a category that never ends only the first tasks are
-    read. Those that are not found stay named as missing, for the data may come back. New tasks among the first
-    `options.tasks` are in `rest`, if there is one, up to `options.tasks` in all.
-    Raises EnvironmentFault where none of the tasks is there any more.
+    read, and those at the places that the assignment names. Those that are not found stay named as missing, for the
+    data may come back. New tasks among the first `options.tasks` are in `rest`, if there is one, up to `options.tasks`
+    in all. Raises EnvironmentFault where none of the tasks is there any more.
     """
     known, seen = {row.key: row for row in kept.named}, set[str]()
     shares = _shares(environment, options.tasks)
     first = list(_read(environment, {name: range(share) for name, share in shares.items()}, seen, tell))
     found = [one for one in first if one.task.key in known]
     lost = known.keys() - {one.task.key for one in found}
-    further = {name: range(share, environment.size(name) or share) for name, share in shares.items()}
-    for one in _read(environment, further, seen, tell) if lost else ():
+    for one in _read(environment, _further(environment, kept, shares), seen, tell) if lost else ():
         if one.task.key in lost:
             found.append(one)
             lost.discard(one.task.key)
@@ -244,6 +245,19 @@ def found_again(environment: Environment, kept: Slices, options: SliceOptions, t
         rows.append(SliceRow(one.task.key, name, one.task.category, one.task.index, one.pool, *played))
     missing = [row for row in kept.named if row.key in lost]
     return replace(kept, version=environment.version, rows=rows, missing=missing)
+
+
+def _further(environment: Environment, kept: Slices, shares: Mapping[str, int]) -> Mapping[str, Sequence[int]]:
+    """Say where an assignment's tasks may be behind the first of each category."""
+    had: dict[str, set[int]] = {name: set() for name in shares}
+    for row in kept.named:
+        if row.index >= shares.get(row.category, math.inf):
+            had[row.category].add(row.index)
+    places = dict[str, Sequence[int]]()
+    for name, share in shares.items():
+        size = environment.size(name)
+        places[name] = sorted(had[name]) if size is None else range(share, size)
+    return places
 
 
 def _by_pass_rate(environment: Environment, given: Slices, tasks: Sequence[ReadTask], options: SliceOptions) -> Slices:

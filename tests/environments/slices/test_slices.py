@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from environments import (
     ALL,
     Admission,
+    Category,
     Environment,
     EnvironmentFault,
     EnvironmentSource,
+    Score,
     Scorer,
     ScoringJob,
     Task,
@@ -32,7 +34,7 @@ from environments import (
 from environments.checker import check
 from environments.slices.clusters import group_texts
 from environments.slices.environment import SlicedEnvironment, unsliced
-from environments.slices.methods import by_number, by_share, num_unread, read_tasks
+from environments.slices.methods import by_number, by_share, found_again, num_unread, read_tasks, split
 from environments.slices.options import read_options
 from environments.slices.slice_file import SliceRow, Slices, read_kept_slices, read_slices, text_of
 from tests.environments.checker.here import findings_here
@@ -426,6 +428,38 @@ def test_slices_of_data_that_is_gone_and_tasks_that_changed_under_one_version_ar
     made = rotated(tmp_path, kept, (tmp_path / "rows.jsonl").read_text(), options)
     with pytest.raises(EnvironmentFault, match=r"is not the one that slice .* was made of, though the version is"):
         made.task(moved.slice, 0)
+
+
+class Asked(Environment):
+    """Categories of questions that never end, of several lengths."""
+
+    name, closed, scores_in_process, seconds = "asked", False, True, 0.0
+
+    def __init__(self, version: str, *names: str) -> None:
+        self.version, self.names = version, names
+
+    @property
+    def categories(self) -> list[Category]:
+        return [Category(name) for name in self.names]
+
+    def size(self, category: str) -> int | None:
+        return None
+
+    def task(self, category: str, index: int) -> Task:
+        text = f"{category} {index:04}{'?' * (index % 3)}"
+        return Task(self.name, category, index, ({"role": "user", "content": text},), str(index))
+
+    def score(self, task: Task, completion: str) -> Score:
+        return Score.of(float(completion == task.answer))
+
+
+@pytest.mark.parametrize(("names", "num"), [(("old", "new", "newer"), 60), (("old",), 20)])
+def test_tasks_of_a_category_that_never_ends_are_found_where_they_were(names: tuple[str, ...], num: int) -> None:
+    """Also those behind the first that are read since others joined, or since fewer are read."""
+    before = split(Asked("1", "old"), read_options({"by": "length", "tasks": 60}), None, lambda text: None)
+    options = read_options({"by": "length", "tasks": num})
+    again = found_again(Asked("2", *names), before, options, lambda text: None)
+    assert (again.digest, again.missing) == (before.digest, [])
 
 
 WHOLE = Slices("mine", "1", "x", ("a",), [SliceRow("k", "a", "all", 0, None, 1, 2)]).text()
