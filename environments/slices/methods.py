@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -203,9 +204,9 @@ def _as_given(environment: Environment, given: Slices, tasks: Sequence[ReadTask]
     """Take a file's slices by content key; tasks that it does not name are in `rest`."""
     names = (*given.names, *([] if REST in given.names else [REST]))
     places = {name: place for place, name in enumerate(names)}
-    of_key = {row.key: places[row.slice] for row in given.rows}
-    labels = np.array([of_key.get(one.task.key, places[REST]) for one in tasks], np.int64)
-    _require_known(environment, given, [one for one in tasks if one.task.key in of_key])
+    rows = _rows_of(tasks, given)
+    _require_known(environment, given, rows)
+    labels = np.array([places[REST if row is None else row.slice] for row in rows], np.int64)
     nodes = [tuple(given.nodes.get(name, (len(given.names),))) for name in names] if given.nodes else []
     return made_of(environment, given.method, tasks, Groups(labels, names, tuple(nodes)), given.policy)
 
@@ -218,33 +219,56 @@ def found_again(environment: Environment, kept: Slices, options: SliceOptions, t
     data may come back. New tasks among the first `options.tasks` are in `rest`, if there is one, up to `options.tasks`
     in all. Raises EnvironmentFault where none of the tasks is there any more.
     """
-    known, seen = {row.key: row for row in kept.named}, set[str]()
-    shares = _shares(environment, options.tasks)
-    first = list(_read(environment, {name: range(share) for name, share in shares.items()}, seen, tell))
-    found = [one for one in first if one.task.key in known]
-    lost = known.keys() - {one.task.key for one in found}
+    shares, seen = _shares(environment, options.tasks), set[str]()
+    lost = Counter(row.key for row in kept.named)
+    found, new = list[ReadTask](), list[ReadTask]()
+    for one in _read(environment, {name: range(share) for name, share in shares.items()}, seen, tell):
+        (found if lost[one.task.key] > 0 else new).append(one)
+        lost[one.task.key] -= 1
+    lost = +lost  # of which some are not found yet
     for one in _read(environment, _further(environment, kept, shares), seen, tell) if lost else ():
         if one.task.key in lost:
             found.append(one)
-            lost.discard(one.task.key)
+            lost[one.task.key] -= 1
+            if not lost[one.task.key]:
+                del lost[one.task.key]
             if not lost:
                 break
     if not found:
         raise EnvironmentFault(
-            f"{environment.name}: the run's slices name {len(known):,} tasks, and its data has none of them any more: "
-            "bring the data back, or begin a new run with it"
+            f"{environment.name}: the run's slices name {len(kept.named):,} tasks, and its data has none of them any "
+            "more: bring the data back, or begin a new run with it"
         )
     if REST in kept.names:
-        new = [one for one in first if one.task.key not in known]
         found += new[: max(0, options.tasks - len(found))]
     order = {name: place for place, name in enumerate(shares)}
-    rows = []
-    for one in sorted(found, key=lambda one: (order[one.task.category], one.task.index)):
-        before = known.get(one.task.key)
+    found.sort(key=lambda one: (order[one.task.category], one.task.index))
+    left, rows = {key: iter(own) for key, own in _by_key(kept.named).items()}, list[SliceRow]()
+    for one in found:
+        before = next(left.get(one.task.key, iter(())), None)
         name, *played = (REST, None, None) if before is None else (before.slice, before.correct, before.samples)
         rows.append(SliceRow(one.task.key, name, one.task.category, one.task.index, one.pool, *played))
-    missing = [row for row in kept.named if row.key in lost]
+    missing = [row for own in left.values() for row in own]
     return replace(kept, version=environment.version, rows=rows, missing=missing)
+
+
+def _by_key(rows: Iterable[SliceRow]) -> dict[str, list[SliceRow]]:
+    """Gather rows by content key: of tasks with one conversation in the order in which they are read."""
+    found: dict[str, list[SliceRow]] = {}
+    for row in rows:
+        found.setdefault(row.key, []).append(row)
+    return found
+
+
+def _rows_of(tasks: Iterable[ReadTask], given: Slices) -> list[SliceRow | None]:
+    """Find the tasks' rows in a file; of more tasks with one conversation than it has rows, the last row is theirs."""
+    by_key, nums = _by_key(given.rows), Counter[str]()
+    found = list[SliceRow | None]()
+    for one in tasks:
+        own = by_key.get(one.task.key)
+        found.append(own[min(nums[one.task.key], len(own) - 1)] if own else None)
+        nums[one.task.key] += 1
+    return found
 
 
 def _further(environment: Environment, kept: Slices, shares: Mapping[str, int]) -> Mapping[str, Sequence[int]]:
@@ -261,19 +285,25 @@ def _further(environment: Environment, kept: Slices, shares: Mapping[str, int]) 
 
 
 def _by_pass_rate(environment: Environment, given: Slices, tasks: Sequence[ReadTask], options: SliceOptions) -> Slices:
-    shares = {row.key: row.correct / row.samples for row in given.rows if row.samples and row.correct is not None}
-    if not shares:
+    shares = [_share(row) for row in _rows_of(tasks, given)]
+    if all(_share(row) is None for row in given.rows):
         raise EnvironmentFault(
             f"{environment.name}: {options.file} has no pass rates: `evergreen profile` writes them where "
             "a policy plays"
         )
-    _require_known(environment, given, [one for one in tasks if one.task.key in shares])
-    found = np.array([shares.get(one.task.key, np.nan) for one in tasks])
+    _require_known(environment, given, shares)
+    found = np.array([np.nan if share is None else share for share in shares])
     return made_of(environment, "pass_rate", tasks, by_share(found, options.count), given.policy)
 
 
-def _require_known(environment: Environment, given: Slices, known: Sequence[ReadTask]) -> None:
-    if not known:
+def _share(row: SliceRow | None) -> float | None:
+    """Give a task's pass rate; None: it was not played."""
+    return row.correct / row.samples if row and row.samples and row.correct is not None else None
+
+
+def _require_known(environment: Environment, given: Slices, known: Iterable[object]) -> None:
+    """Refuse a file that knows nothing of any task that was read."""
+    if all(one is None for one in known):
         raise EnvironmentFault(
             f"{environment.name}: its file of slices names {len(given.rows):,} tasks and none of those read: it "
             "was made of other data or other prompts; profile this environment again, or read more `tasks`"

@@ -462,6 +462,51 @@ def test_tasks_of_a_category_that_never_ends_are_found_where_they_were(names: tu
     assert (again.digest, again.missing) == (before.digest, [])
 
 
+@pytest.mark.parametrize("method", ["file", "pass_rate"])
+def test_tasks_with_one_conversation_have_slices_of_their_own(tmp_path: Path, method: str) -> None:
+    """The environment tells them apart by what it wants; content keys do not."""
+    inside = EnvironmentSource("book", "codebook", {"categories": {"4": 4}, "repeats": True}).create()
+    tasks = [one.task for one in read_tasks(inside, 100, lambda text: None)]
+    assert len({task.key for task in tasks}) < len(tasks)
+    names = ("pass-50-100", "pass-00-50")
+    given = [SliceRow(one.key, names[k % 2], "4", one.index, None, 1 - k % 2, 1) for k, one in enumerate(tasks)]
+    (tmp_path / "slices.jsonl").write_text(Slices("book", "1", "mine", names, given).text())
+    options = read_options({"by": method, "file": "slices.jsonl", "count": 2})
+    made = split(inside, options, str(tmp_path), lambda text: None)
+    assert [(row.index, row.slice) for row in made.rows] == [(row.index, row.slice) for row in given]
+    again = found_again(inside, made, options, lambda text: None)
+    assert (again.rows, again.missing) == (made.rows, [])
+
+
+class Ambiguous(Asked):
+    """One conversation that asks several things."""
+
+    def __init__(self, *answers: str) -> None:
+        super().__init__("2", "all")
+        self.answers = answers
+
+    def size(self, category: str) -> int | None:
+        return len(self.answers)
+
+    def task(self, category: str, index: int) -> Task:
+        return Task(self.name, category, index, ({"role": "user", "content": "?"},), self.answers[index])
+
+    def distinct(self, task: Task) -> str:
+        return f"{task.key} {task.answer}"
+
+
+@pytest.mark.parametrize(("num", "found", "missing"), [(1, ["one"], ["two"]), (3, ["one", "two", "rest"], [])])
+def test_of_tasks_with_one_conversation_there_may_be_fewer_or_more(
+    num: int, found: list[str], missing: list[str]
+) -> None:
+    inside = Ambiguous(*"abc"[:num])
+    key = inside.task("all", 0).key
+    rows = [SliceRow(key, name, "all", index, "train") for index, name in enumerate(("one", "two"))]
+    kept = Slices("asked", "1", "mine", ("one", "two", "rest"), rows)
+    again = found_again(inside, kept, read_options({"by": "length"}), lambda text: None)
+    assert ([row.slice for row in again.rows], [row.slice for row in again.missing]) == (found, missing)
+
+
 WHOLE = Slices("mine", "1", "x", ("a",), [SliceRow("k", "a", "all", 0, None, 1, 2)]).text()
 
 
