@@ -232,7 +232,7 @@ class Client:
         except NO_ANSWER as error:
             raise self._no_answer(url, error, timeout_s) from None
         if status in UNAVAILABLE:
-            raise self._unanswered(url, f"unavailable ({status})", again_s)
+            raise self.unanswered(url, f"unavailable ({status})", again_s)
         self.servers.answered(url)
         if status == BUSY:
             raise self._busy(url, again_s)
@@ -300,7 +300,7 @@ class Client:
             await asyncio.sleep(wait_s)
 
     async def socket(self, url: str, path: str) -> aiohttp.ClientWebSocketResponse:
-        """Open a WebSocket at a server; raises Unanswered, or Refused."""
+        """Open a WebSocket at a server, which is no answer of it yet; raises Unanswered, or Refused."""
         token = self.token()
         try:
             async with asyncio.timeout(self.limits.timeout_s):
@@ -314,7 +314,7 @@ class Client:
         except aiohttp.WSServerHandshakeError as error:
             again_s = _seconds(error.headers.get("Retry-After") if error.headers else None)
             if error.status in UNAVAILABLE:
-                raise self._unanswered(url, f"unavailable ({error.status})", again_s) from None
+                raise self.unanswered(url, f"unavailable ({error.status})", again_s) from None
             self.servers.answered(url)
             if error.status == BUSY:
                 raise self._busy(url, again_s) from None
@@ -323,7 +323,6 @@ class Client:
             raise Refused(error.status, "no WebSocket") from None
         except NO_ANSWER as error:
             raise self._no_answer(url, error) from None
-        self.servers.answered(url)
         return opened
 
     async def farewell(self, url: str, path: str) -> None:
@@ -367,17 +366,18 @@ class Client:
         self.servers.unanswered(url, cause)
         return TimedOut(cause)
 
-    def _no_answer(self, url: str, error: Exception, timeout_s: float | None = None) -> Unanswered:
-        if isinstance(error, TimeoutError):  # first: aiohttp's are connection errors too
-            is_connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
-            return self.timed_out(url, CONNECT_S if is_connecting else timeout_s)
-        return self._unanswered(url, _cause(error))
-
-    def _unanswered(self, url: str, cause: str, again_s: float = 0.0) -> Unanswered:
+    def unanswered(self, url: str, cause: str, again_s: float = 0.0) -> Unanswered:
+        """Note that there was no answer, for a cause that may pass."""
         self.servers.unanswered(url, cause)
         if again_s:
             self.servers.rest(url, again_s, cause)
         return Unanswered(cause, again_s)
+
+    def _no_answer(self, url: str, error: Exception, timeout_s: float | None = None) -> Unanswered:
+        if isinstance(error, TimeoutError):  # first: aiohttp's are connection errors too
+            is_connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
+            return self.timed_out(url, CONNECT_S if is_connecting else timeout_s)
+        return self.unanswered(url, _cause(error))
 
     def _busy(self, url: str, again_s: float) -> Busy:
         if again_s:

@@ -42,7 +42,6 @@ from environments.remote.client import (
     Reply,
     Said,
     TokenRefused,
-    Unanswered,
     expected,
 )
 from environments.remote.contracts import Description, Protocol, TaskText
@@ -159,7 +158,7 @@ class OpenEnvProtocol(Protocol):
                 raise RemoteFault(BEGINS_OTHERWISE)
         except EpisodeLost as lost:
             await episode.close()
-            raise Unanswered(str(lost)) from None
+            raise self._client.unanswered(url, str(lost)) from None
         except BaseException:
             await episode.close()
             raise
@@ -226,6 +225,7 @@ class OpenEnvEpisode(ServedEpisode):
             raise BadReply(f"{BAD_REPLY}: longer than {MOST_BYTES // 2**20} MiB, or no WebSocket's")
         if heard.type is not aiohttp.WSMsgType.TEXT:
             raise EpisodeLost("connection closed")
+        self._client.servers.answered(self._url)
         said = str(heard.data).encode()
         said_kind = self._client.read(_Kind, said).type
         if said_kind == "error":

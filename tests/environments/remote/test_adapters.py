@@ -289,7 +289,7 @@ def test_what_is_no_resources_server_is_refused(tmp_path):
 def echoing(server):
     """A game over OpenEnv's routes: say the number that the seed hides, at most three times."""
     server.resets, server.live, server.most, server.trouble = [], 0, 64, "boom"
-    server.sent_to = None
+    server.sent_to, server.hangs_up = None, False
 
     def begun(data):
         server.resets.append(data)
@@ -317,7 +317,7 @@ def echoing(server):
         seed, said = 0, 0
         async for heard in made:
             asked = json.loads(heard.data) if heard.type is WSMsgType.TEXT else {"type": "close"}
-            if asked["type"] == "close":
+            if asked["type"] == "close" or server.hangs_up:
                 break
             if asked["type"] == "reset":
                 seed = asked["data"]["seed"]
@@ -520,6 +520,21 @@ def test_episodes_are_begun_where_a_server_still_has_the_environment(env, gym, t
             assert played == [said] * 12
             (news,) = scorer.take_news()
             assert news.startswith(f"count: {stranger.url} is set aside: 3 failures in a row, the last: refused: 404")
+
+
+def test_a_server_that_takes_connections_and_hangs_up_is_set_aside(env):
+    """Its plain routes may do well: the tasks came from it."""
+    with Server(echoing) as other:
+        source = env_source(env)
+        source.options["urls"] = [env.url, other.url]
+        with scorer_of(source) as scorer:
+            task = scorer._environments["guess"].task("low", 7)
+            env.hangs_up = True
+            played = [turns_of(scorer, task, "7", name=f"row {i}")[-1].score.value for i in range(6)]
+            assert played == [1.0] * 6
+            why = "3 failures in a row, the last: connection closed"
+            assert scorer.take_news() == [f"guess: {env.url} is set aside: {why}"]
+            wait_until(lambda: env.live == 0)
 
 
 def test_the_checker_finds_no_error_in_either(env, gym, tmp_path, monkeypatch):
