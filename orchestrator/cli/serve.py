@@ -107,6 +107,11 @@ def urls_here(spec: Spec) -> list[str]:
             f"none of sampler.urls is on this host ({', '.join(sampler.urls)}): servers are started for addresses like "
             "http://127.0.0.1:8321 only, since they ask nobody who he is"
         )
+    if secure := [url for url in here if urlsplit(url).scheme == "https"]:
+        raise UserError(
+            f"sampler.urls: {secure[0]}: the servers that are started here speak http, on an address that only this "
+            "host reaches: name it with http://, or put what speaks https before it and list that in sampler.urls_file"
+        )
     return here
 
 

@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from policies.samplers.serving.client import SWAP_S, Server, ServerFault
+from policies.samplers.serving.client import SWAP_S, RequestRefused, Server, ServerFault
 
 JOIN_S = 120.0  # for all ranks to come
+LEAVE_S = 60.0  # for the learner's end to end
 BUFFER_BYTES, NUM_BUFFERS = 2**29, 2  # tensors travel together, about so many bytes at a time
 
 NamedTensors = Sequence[tuple[str, Tensor]]
@@ -85,12 +86,13 @@ class WeightGroup:
         """End the group, also one that is broken; servers that answer are in none and in no update afterwards."""
         members, end, self.members, self._end = self.members, self._end, (), None
         if end is not None:
-            await _in_thread(end.leave)
+            with suppress(Exception):  # what is broken may refuse to end, or never do so: files are left
+                await asyncio.wait_for(_in_thread(end.leave), LEAVE_S)
         await asyncio.gather(*map(_let_go, members))
 
 
 async def _let_go(server: Server) -> None:
-    with suppress(ServerFault):  # it is brought up later, or left out
+    with suppress(ServerFault, RequestRefused):  # it is brought up later, or left out
         await server.leave_group()
 
 

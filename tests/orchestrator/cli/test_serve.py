@@ -98,6 +98,12 @@ def test_servers_elsewhere_are_not_started_here(evergreen: Evergreen, tmp_path: 
     assert "none of sampler.urls is on this host (http://10.0.0.7:8321)" in done.stderr
 
 
+def test_servers_here_speak_http(evergreen: Evergreen, tmp_path: Path) -> None:
+    done = evergreen("serve", spec(tmp_path, type="vllm_server", urls=["https://127.0.0.1:8321"]))
+    assert done.exit_code == 2
+    assert "https://127.0.0.1:8321: the servers that are started here speak http" in done.stderr
+
+
 def test_without_vllm_it_says_how_to_get_it(
     evergreen: Evergreen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

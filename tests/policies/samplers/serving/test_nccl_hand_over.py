@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,33 @@ def test_what_hangs_is_given_up(
     (news,) = sampler.take_news()
     assert "not done in 0 s: " in news
     assert able[0].url in news
+    require_played(sampler)
+    assert num_handed(able) == [(1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_broken_group_that_cannot_be_ended_is_given_up(
+    make: Make, able: list[FakeServer], ends: list[InMemoryEnd], monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    left = threading.Event()
+
+    def leave(end: InMemoryEnd) -> None:
+        if not hangs:
+            raise RuntimeError("NCCL error: unhandled system error")
+        left.wait(20)
+
+    def send(end: InMemoryEnd, tensors: Any) -> None:
+        raise RuntimeError("NCCL error: remote process exited")
+
+    sampler = make(hand_over="nccl")
+    monkeypatch.setattr(weight_group, "LEAVE_S", 0.3)
+    with monkeypatch.context() as patched:
+        patched.setattr(InMemoryEnd, "send", send)
+        patched.setattr(InMemoryEnd, "leave", leave)
+        learn(sampler)
+        left.set()
+    (news,) = sampler.take_news()
+    assert "remote process exited" in news
     require_played(sampler)
     assert num_handed(able) == [(1, 1), (1, 1)]
 
