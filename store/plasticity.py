@@ -323,10 +323,13 @@ def lost_share(turnover: Iterable[Turnover]) -> float | None:
 def entropy_carried(found: Matrices, fixed: Table) -> Facts | None:
     """How much of its entropy at the start an environment still has on arrival, over the stages after the first.
 
-    On fixed texts where they were measured, else on what the policy wrote. The interval is over the stages.
+    On fixed texts where enough arrivals have them, else on what the policy wrote: the network may have been read at few
+    boundaries. The interval is over the stages.
     """
-    rows = {(int(i), name): value for i, row in fixed.items() for name, value in row.items()}
-    shares = carryover.carried(Matrices(found.accuracy, rows, {}, found.stages) if rows else found)
+    frozen, written = _carried_on_frozen(found, fixed), carryover.carried(found)
+    num_frozen, num_written = (len(_known(shares)) for shares in (frozen, written))
+    is_frozen = num_frozen > 0 and num_frozen >= min(FEWEST_STAGES, num_written)
+    shares = frozen if is_frozen else written
     known = _known(shares)
     mean = carryover.geometric_mean(shares)
     if mean is None:
@@ -337,14 +340,22 @@ def entropy_carried(found: Matrices, fixed: Table) -> Facts | None:
 
         ends = t_interval([math.log(share) for share in known])
         interval = (math.exp(ends.low), math.exp(ends.high))
-    return {"metric": FIXED if rows else "entropy_token", "mean": mean, "interval": interval, "num_stages": len(known)}
+    return {
+        "metric": FIXED if is_frozen else "entropy_token",
+        "mean": mean,
+        "interval": interval,
+        "num_stages": len(known),
+    }
 
 
 def fixed_carried(read: Reading, name: str, found: Matrices) -> float | None:
     """The same mean on frozen answers; None where they were not read, or no stage after the first is measured."""
-    fixed = _tables(read, name, [FIXED])[FIXED]
-    carried = entropy_carried(found, fixed) if fixed else None
-    return None if carried is None else float(carried["mean"])
+    return carryover.geometric_mean(_carried_on_frozen(found, _tables(read, name, [FIXED])[FIXED]))
+
+
+def _carried_on_frozen(found: Matrices, fixed: Table) -> list[float | None]:
+    rows = {(int(i), name): value for i, row in fixed.items() for name, value in row.items()}
+    return carryover.carried(Matrices(found.accuracy, rows, {}, found.stages))
 
 
 def carried(read: Reading, name: str) -> Facts | None:

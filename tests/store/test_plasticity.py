@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -60,6 +60,15 @@ def test_entropy_carried_is_over_stages_and_has_an_interval_from_three_on() -> N
     few = entropy_carried(Matrices({}, entropy, {}, ["a"] * 3), {})
     assert few is not None
     assert few["interval"] is None
+
+
+@pytest.mark.parametrize(("read", "metric"), [((0, 4), "entropy_token"), (range(5), "entropy_fixed")])
+def test_where_few_arrivals_have_frozen_answers_it_is_what_the_policy_wrote(read: Sequence[int], metric: str) -> None:
+    fixed = {str(i): {"a": 0.9**i} for i in read}
+    carried = entropy_carried(Matrices({}, {(i, "a"): 0.5**i for i in range(5)}, {}, ["a"] * 4), fixed)
+    assert carried is not None
+    assert (carried["metric"], carried["num_stages"]) == (metric, 3)
+    assert carried["mean"] == pytest.approx({"entropy_token": 0.5, "entropy_fixed": 0.9}[metric] ** 2)
 
 
 def test_a_share_of_nothing_is_a_stage_of_the_mean() -> None:
