@@ -265,11 +265,15 @@ def as_facts(found: PlasticityFacts) -> Facts:
 
 @dataclass(frozen=True)
 class Summary:
-    """A number at the first boundary that has it and at the last, for a few lines."""
+    """A number at the first boundary that has it and at the last, for a few lines.
+
+    Of several environments it is their mean, of those that both boundaries have.
+    """
 
     what: str
     first: float | None  # None: unknown, or one boundary has it
     last: float | None
+    last_stage: int  # that the last boundary comes after
     first_stage: int | None = 0  # that the first boundary comes after; None: one boundary has it
     ratio: float | None = None  # last over first
     interval: Ends | None = None  # of the ratio, over the seeds of a probe
@@ -281,11 +285,11 @@ def first_and_last(found: Facts) -> list[Summary]:
     rows = []
     for (kind, task), own in by_key(found["trainability"], lambda row: (row["kind"], row["task"])).items():
         last, probe = own[-1], {"kind": kind, "task": task}
-        if last["after_stage"]:
+        if at := last["after_stage"]:
             what = "loss" if last["metric"].endswith("loss") else "score"
-            rows.append(Summary(f"{what} at its start", last["base_level"], last["level"], probe=probe))
+            rows.append(Summary(f"{what} at its start", last["base_level"], last["level"], at, probe=probe))
             if last["gain"] is not None or last["num_diverged"]:
-                ends = (last["base_gain"], last["gain"], 0, last["gain_ratio"], last["interval"])
+                ends = (last["base_gain"], last["gain"], at, 0, last["gain_ratio"], last["interval"])
                 what = "gain at the end" if last["is_at_end"] else "gain"
                 what += f", {last['num_diverged']} diverged" if last["num_diverged"] else ""
                 rows.append(Summary(what, *ends, probe=probe))
@@ -299,18 +303,30 @@ def first_and_last(found: Facts) -> list[Summary]:
         (found["drift"].get("kl_base"), KL),
         (found["answers"].get("entropy_answer"), "entropy of the answers to a task, nats"),
     ):
-        values = {int(i): fmean(known) for i, row in (table or {}).items() if (known := _known(row.values()))}
+        values = _of_the_same(table or {})
         if values:
             rows.append(_ends(title, values))
     return rows
 
 
+def _of_the_same(table: Table) -> dict[int, float]:
+    """Means at the first and the last boundary, over the environments that both have; of none, at the last alone."""
+    known = {int(i): {name: v for name, v in row.items() if v is not None} for i, row in table.items()}
+    known = {i: row for i, row in known.items() if row}
+    if not known:
+        return {}
+    first, last = known[min(known)], known[max(known)]
+    if not (both := first.keys() & last.keys()):
+        return {max(known): fmean(last.values())}
+    return {i: fmean(known[i][name] for name in sorted(both)) for i in (min(known), max(known))}
+
+
 def _ends(what: str, values: Mapping[int, float | None]) -> Summary:
     """Sum up what was measured after these stages."""
     first, last = min(values), max(values)
-    return (
-        Summary(what, None, values[last], None) if first == last else Summary(what, values[first], values[last], first)
-    )
+    if first == last:
+        return Summary(what, None, values[last], last, None)
+    return Summary(what, values[first], values[last], last, first)
 
 
 def lost_share(turnover: Iterable[Turnover]) -> float | None:

@@ -238,7 +238,7 @@ def _plasticity(story: Mapping[str, Any]) -> Iterator[Table]:
     rows = plasticity.first_and_last(story["plasticity"])
     if not rows:
         return
-    made = table("Plasticity", "", "first measured", "", "now", "now / first")
+    made = table("Plasticity", "", "first measured", "", "last", "last / first")
     for row in rows:
         name = probe_name(row.probe) + ", " if row.probe else ""
         beside = "" if row.ratio is None else number(row.ratio)
@@ -246,7 +246,8 @@ def _plasticity(story: Mapping[str, Any]) -> Iterator[Table]:
             beside += f" ({number(row.interval[0])} to {number(row.interval[1])})"
         first = ("", "") if row.first_stage is None else (when(row.first_stage), _compact(row.first))
         arrow = "" if row.first_stage is None else "-> "
-        made.add_row(Text(name + row.what), *first, f"{arrow}{_compact(row.last)}", beside)
+        earlier = "" if row.last_stage == story["num_boundaries"] - 1 else f" {when(row.last_stage)}"
+        made.add_row(Text(name + row.what), *first, f"{arrow}{_compact(row.last)}{earlier}", beside)
     yield made
 
 

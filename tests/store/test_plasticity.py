@@ -161,6 +161,15 @@ def test_each_number_names_the_boundary_that_had_it_first(found: dict[str, Any])
     assert kl.first == pytest.approx(0.08)
 
 
+def test_ends_are_means_over_the_environments_that_both_have(found: dict[str, Any]) -> None:
+    drift = {"1": {"a": 1.0, "b": 3.0, "gone": 9.0}, "2": {"a": 1.0}, "4": {"a": 2.0, "b": 4.0, "late": 0.1}}
+    row = first_and_last({**found["plasticity"], "drift": {"kl_base": drift}})[-1]
+    assert (row.first, row.last, row.first_stage, row.last_stage) == (2.0, 3.0, 1, 4)
+    drift = {"1": {"gone": 9.0}, "4": {"late": 0.1}}
+    row = first_and_last({**found["plasticity"], "drift": {"kl_base": drift}})[-1]
+    assert (row.first, row.last, row.first_stage, row.last_stage) == (None, 0.1, None, 4)
+
+
 def test_what_one_boundary_measured_is_one_value(found: dict[str, Any]) -> None:
     once = {"6": found["plasticity"]["drift"]["kl_base"]["6"]}
     row = first_and_last({**found["plasticity"], "drift": {"kl_base": once}})[-1]

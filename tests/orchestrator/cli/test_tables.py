@@ -15,6 +15,7 @@ from store.ledger import Ledger
 from store.records import EventRecord
 from store.run_summary import facts
 from tests.shares import share
+from tests.store.plasticity_runs import plastic
 from tests.store.report import runs
 
 HEADS = ("retained", "carried", "tokens an answer", "relative forgetting", "P(improvement)", "seeds for 80 %")
@@ -109,3 +110,18 @@ def test_a_long_run_is_told_on_a_screen_and_whole_if_that_is_asked_for(
     for what in (*names, *(f" {k}  book" for k in range(1, stages + 1)), *(f"incident {k}" for k in range(80))):
         assert what in whole
     assert "--all" not in whole
+
+
+def test_a_number_that_is_not_of_the_last_boundary_says_of_which_it_is(tmp_path: Path) -> None:
+    with Ledger.open("sqlite://") as ledger:
+        story = {**facts(ledger, tmp_path, plastic(ledger, "plastic").name), "digest": None}
+    drift = story["plasticity"]["drift"]["kl_base"]
+    story["plasticity"]["drift"] = {"kl_base": {stage: drift[stage] for stage in ("1", "3")}}
+    console = Console(file=io.StringIO(), width=200)
+    print_story(console, story)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    (kl,) = [line for line in lines if "KL to the base" in line]
+    assert re.search(r"after stage 1 +\.08 +-> \.24 after stage 3$", kl.rstrip())
+    (entropy,) = [line for line in lines if "entropy on frozen answers, nats" in line]
+    assert not re.search(r"-> \S+ after", entropy)
