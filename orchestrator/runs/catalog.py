@@ -27,7 +27,7 @@ from store.lock import request_stop as ask_to_stop
 from store.secrets import url_without_logins
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
-# its section there, with the blank lines and comments of whoever edited it
+# its section there as we write it, with the blank lines and comments of whoever edited it
 LEDGER = re.compile(r"^ledger:.*(?:\n(?:[ \t#].*|\r?$))*", re.MULTILINE)
 LEDGER_KEYS = ("url", "password_file")
 
@@ -108,10 +108,16 @@ def _ledger_section(home: Home, run: str) -> Mapping[str, Any]:
     own = home.run_folder(run) / SPEC_FILE
     # those of a study begin with its name
     spec = own if own.is_file() else next(iter(sorted(home.path.glob(f"{escape(run)}.*/{SPEC_FILE}"))), None)
+    if spec is None:
+        return {}
     try:
+        text = spec.read_text("utf-8")
         # the whole of it takes ten times as long, and there may be thousands of runs
-        block = LEDGER.search(spec.read_text("utf-8")) if spec else None
-        return {} if spec is None or block is None else _parsed(block[0], spec).get("ledger") or {}
+        with suppress(UserError):
+            if block := LEDGER.search(text):
+                return _parsed(block[0], spec).get("ledger") or {}
+        # as others write YAML it may stand otherwise
+        return _parsed(text, spec).get("ledger") or {} if "ledger" in text else {}
     except (OSError, ValueError, UserError):
         return {}
 

@@ -66,3 +66,19 @@ def test_a_run_that_its_ledger_on_postgresql_does_not_know_is_a_stray(home: Path
 def test_a_ledger_is_found_in_a_spec_that_was_edited(home: Path, between: str) -> None:
     written(f"seed: 0\nledger:\n{between}  url: sqlite:////elsewhere.db\n\nname: other\n")(home / "other" / "spec.yaml")
     assert ledger_url(Home(home), "other") == "sqlite:////elsewhere.db"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffledger: {url: 'URL'}\n",
+        "\"ledger\": {url: 'URL'}\n",
+        "ledger : {url: 'URL'}\n",
+        "ledger: {\nurl: 'URL'\n}\n",
+        "{ledger: {url: 'URL'}}",
+        "name: &where URL\nledger: {url: *where}\n",
+    ],
+)
+def test_a_ledger_is_found_however_a_spec_is_written(home: Path, text: str) -> None:
+    written(text.replace("URL", "sqlite:////elsewhere.db"))(home / "other" / "spec.yaml")
+    assert ledger_url(Home(home), "other") == "sqlite:////elsewhere.db"
