@@ -125,7 +125,7 @@ def test_the_bandit_is_a_sampler_of_verl() -> None:
     names: dict[str, Any] = {"AbstractCurriculumSampler": AbstractCurriculumSampler}
     exec(blocks("verl", "python")[1], names)
     data = [{"data_source": name} for name in PASS_RATES for _ in range(400)]
-    sampler, rng = names["BanditSampler"](data, None), np.random.default_rng(1)
+    sampler, rng = names["BanditSampler"](data, {"train_batch_size": 8}), np.random.default_rng(1)
     drawn = list[str]()
     indices = iter(sampler)
     for step in range(len(sampler) // 8):
@@ -248,6 +248,9 @@ def test_the_bandit_is_a_task_sampler_of_prime_rl(prime_rl: dict[str, Any]) -> N
     assert sampler.metrics() == before, "what failed says nothing"
     sampler.observe(failed)
     assert sampler.metrics() == before, "nor does what was not drawn"
+    for _ in range(100):
+        sampler.observe([Episode(next(sampler), [Trace(0.0, has_error=True)], ok=False)])
+    assert len(sampler.bandit.state()["pending"]) <= 32, "what failed is waited for no more"
 
 
 def test_its_state_goes_on_where_it_was_with_groups_in_flight(prime_rl: dict[str, Any]) -> None:
