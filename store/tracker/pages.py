@@ -121,10 +121,17 @@ class HistoryPages:
         Rows that a lost ledger took along are no other history: what was sent of them is all that is left.
         """
         now = position(sent.step, sent.num_boundaries, self.steps, self.boundaries)
+        if now == sent:
+            return True
         lost = self.read.gaps(self.run.name)
         has_step = now.step_at == sent.step_at or lost.has_step(sent.step)
         has_boundary = now.boundary_at == sent.boundary_at or lost.has_boundary(sent.num_boundaries - 1)
         return has_step and has_boundary
+
+    def further(self, one: Cursor, other: Cursor) -> Cursor:
+        """Give the further of two positions, with the times that its rows have now."""
+        step, num_boundaries = max(one.step, other.step), max(one.num_boundaries, other.num_boundaries)
+        return position(step, num_boundaries, self.steps, self.boundaries)
 
     def pages(self, sent: Cursor, until: Cursor) -> Iterator[Page]:
         """Cut what comes after one position, up to another, into pages."""

@@ -31,6 +31,7 @@ POLL_S = 0.1  # between two tries of a lock
 MAKING_S = 120.0  # for another process to make the database, which takes ten
 
 KIND, UID, CURSOR = "evergreen.kind", "evergreen.run_uid", "evergreen.cursor"
+REACH = "evergreen.reach"  # tag, set before a pass's first value: values may be there up to this position
 _AWAY = {  # errors of the HTTP library, which MLflow wraps
     "RetryError": "it answers with errors only",
     "ConnectionError": "nobody answers there",

@@ -54,6 +54,7 @@ class Kept:
 
     uid: str = ""
     cursor: Cursor = field(default_factory=Cursor)
+    reach: Cursor = field(default_factory=Cursor)  # at a server, values may be there up to this position
     status: str = ""  # of the run, when it was last told
     file: str = ""  # the event file, or the folder of an offline run
     num_bytes: int = 0  # of the event file that are certain
@@ -67,7 +68,8 @@ class Kept:
         """Read it from a run's folder; where nothing readable is, nothing was sent."""
         try:
             raw = json.loads((folder / f"{kind}.json").read_text())
-            return cls(**{**raw, "cursor": Cursor(**raw["cursor"])})
+            places = {"cursor": Cursor(**raw["cursor"]), "reach": Cursor(**raw.get("reach", {}))}
+            return cls(**{**raw, **places})
         except (OSError, TypeError, ValueError, KeyError):
             return cls()
 
@@ -140,7 +142,7 @@ def catch_up(
     """Send what a place lacks; returns the number of values. Raises `TrackerError`."""
     kept, row = Kept.read(folder, to.kind), read.run(run)
     history, until = HistoryPages(read, row), covered(read, run)
-    is_new = kept.uid != row.uid or not history.has(kept.cursor)
+    is_new = kept.uid != row.uid or not (history.has(kept.cursor) and history.has(kept.reach))
     if is_new:
         generation = kept.generation + 1 if kept.uid == row.uid else 1
         file = kept.file if kept.uid == row.uid else ""

@@ -15,7 +15,7 @@ from store.secrets import url_without_logins
 from store.tracker import artifacts, names, places
 from store.tracker.names import Spec, milliseconds
 from store.tracker.pages import Cursor, HistoryPages, Page, covered
-from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
+from store.tracker.record import CURSOR, REACH, MlflowRecord, MlflowRun
 
 Say = Callable[[str], None]
 
@@ -63,7 +63,8 @@ def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool]
     """Send what the record lacks. Stops between two pages when it is no longer wanted.
 
     Whatever fails, the next pass goes on where the cursor is. It moves after the values, so a page may be sent
-    twice; MLflow keeps one of equal points.
+    twice; MLflow keeps one of equal points. The reach is set before them: where the run has another history up to there
+    since, some of the points may be the old one's, and the record is made anew.
     """
     places.remember(source.folder, record.target)
     return _SyncPass(source, record).run(is_wanted)
@@ -112,11 +113,13 @@ class _SyncPass:
     def _curriculum(self) -> MlflowRun:
         """Find or make the curriculum's run; the record of a history that was rewritten since is made anew."""
         run = self.history.run
-        own = {names.HASH: names.config_hash(self.spec)}
         entry = self.record.curriculum(run.uid)
-        if entry is not None and not self.history.has(_cursor(entry)):
+        reach = Cursor() if entry is None else Cursor.from_tag(entry.tags.get(REACH))  # earlier versions set none
+        if entry is not None and not (self.history.has(_cursor(entry)) and self.history.has(reach)):
             self.record.forget(entry)
-            entry = None
+            entry, reach = None, Cursor()
+        reach = self.history.further(reach, self.until)
+        own = {names.HASH: names.config_hash(self.spec), REACH: reach.as_tag()}
         if entry is None:
             note = names.note(run, self.spec)
             tags = {**names.tags(run, self.source.url), "mlflow.note.content": note, **own}

@@ -2,8 +2,9 @@
 
 A pass opens the run, logs, and closes it; only then the cursor moves. A row's number depends on the run's step and the
 kind of row alone, so that a row that is sent again has the number that it had: their client takes numbers that rise,
-and drops others. Offline, a pass writes a folder with the whole run, and the one before it goes: `wandb sync`
-replaces a run by what a folder holds, it does not add folders up.
+and drops others. Rows of a pass that was killed stay there, so how far they may go is noted before it. Offline, a pass
+writes a folder with the whole run, and the one before it goes: `wandb sync` replaces a run by what a folder holds, it
+does not add folders up.
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ def send(to: Destination, folder: Path, delivery: Delivery) -> int:
         if _has_moved(to, kept) and kept.project not in kept.earlier:
             kept = replace(kept, earlier=(*kept.earlier, kept.project))
         kept = replace(kept, mode=mode, project=to.project, cursor=Cursor() if begins else kept.cursor)
+        if mode == "online":
+            kept = replace(kept, reach=delivery.history.further(kept.reach, delivery.until))
+            kept.write(folder, to.kind)
         return _send(to, folder, delivery, kept)
 
 

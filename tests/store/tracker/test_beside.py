@@ -211,6 +211,28 @@ def test_a_run_goes_whole_into_another_project(source_of: Copy, monkeypatch: pyt
 
 
 @wandb
+def test_rows_of_a_killed_pass_are_not_kept_at_their_server_where_the_run_goes_back(
+    source_of: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries, deleted = list[tuple[bool, int]](), list[str]()
+
+    def die(to: Destination, folder: Path, delivery: Delivery, kept: Kept) -> int:
+        deliveries.append((delivery.is_new, kept.generation))
+        raise Killed
+
+    monkeypatch.setattr(wandb_runs, "_mode", lambda: "online")
+    monkeypatch.setattr(wandb_runs, "_send", die)
+    monkeypatch.setattr(wandb_runs, "_delete", lambda project, id: deleted.append(id))
+    source = source_of()
+    for change in (lambda: None, lambda: None, lambda: rewrite_steps(source, 5)):
+        change()
+        with pytest.raises(Killed):
+            send(source, "wandb")
+    assert deliveries == [(True, 1), (False, 1), (True, 2)]
+    assert deleted == [source.read.run("small").uid]
+
+
+@wandb
 def test_a_removed_run_goes_from_every_project_it_was_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 

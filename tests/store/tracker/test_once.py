@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from store.records import (
 )
 from store.tracker import pages
 from store.tracker.pages import position
-from store.tracker.record import MlflowRecord, Target
+from store.tracker.record import REACH, MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.shares import share
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, ms, names, num_rows, series
+from tests.store.tracker.test_covered import as_if_killed_after
 
 ALL = ["01 book (small)", "02 noise (small)", "03 numbers (small)", "small"]
 REWRITTEN = "2027-01-01T00:00:00.000+00:00"
@@ -52,6 +54,14 @@ def rewrite_steps(source: Source, after: int) -> None:
     """As if the run had gone back and done these steps again."""
     with source.ledger.engine.begin() as connection:
         connection.execute(update(t.step).where(t.step.c.step > after).values(created_at=REWRITTEN))
+
+
+def go_back(source: Source, to: int) -> None:
+    """As if the run had gone back to this step and done other steps from there on."""
+    rewrite_steps(source, after=to)
+    with source.ledger.engine.begin() as connection:
+        metric = t.step_metric.c
+        connection.execute(update(t.step_metric).where(metric.step > to).values(value=metric.value + 1))
 
 
 def join(source: Source) -> None:
@@ -168,6 +178,67 @@ def test_a_crash_anywhere_leaves_every_value_single(
     catch_up(source, MlflowRecord(target))
     assert everything(target) == everything(other)
     assert num_rows(target) == num_rows(other)
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "change"),
+    share(
+        [
+            ("move_cursor", 2, partial(go_back, to=5)),
+            ("move_cursor", 1, partial(go_back, to=3)),
+            ("write", 3, partial(go_back, to=3)),
+            ("write", 6, partial(go_back, to=5)),
+            ("attach", 1, join),
+            ("begin", 4, partial(go_back, to=5)),
+        ],
+        3,
+    ),
+)
+def test_a_crash_before_the_run_goes_back_leaves_no_mixture(
+    source_of: Copy,
+    target: Target,
+    other: Target,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    number: int,
+    change: Callable[[Source], None],
+) -> None:
+    """The values of a page are there, the cursor is still before them, and what they tell of changes."""
+    source, record = source_of(), MlflowRecord(target)
+    monkeypatch.setattr(pages, "PAGE", 4)
+    monkeypatch.setattr(record, method, killed_at(getattr(record, method), number))
+    with pytest.raises(Killed):
+        catch_up(source, record)
+    change(source)
+    for place in (target, other):
+        catch_up(source, MlflowRecord(place))
+    assert everything(target) == everything(other)
+
+
+def test_a_pass_that_goes_less_far_forgets_no_reach(
+    source_of: Copy, target: Target, other: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest checkpoint went after a pass to there was killed; only then the run goes back."""
+    source, record = source_of(), MlflowRecord(target)
+    monkeypatch.setattr(record, "move_cursor", killed_at(record.move_cursor, 1))
+    with pytest.raises(Killed):
+        catch_up(source, record)
+    catch_up(as_if_killed_after(source, 5, 2), MlflowRecord(target))
+    go_back(source, to=5)
+    source.ledger.set_status(source.ledger.open_run("small"), "finished")
+    for place in (target, other):
+        catch_up(source, MlflowRecord(place))
+    assert everything(target) == everything(other)
+
+
+def test_a_record_of_an_earlier_version_goes_on(source_of: Copy, target: Target, other: Target) -> None:
+    source = source_of()
+    record = MlflowRecord(target)
+    entry = catch_up(as_if_killed_after(source_of(), 5, 2), record).entry
+    record.client.delete_tag(entry.id, REACH)
+    assert catch_up(source, record).entry.id == entry.id
+    catch_up(source, MlflowRecord(other))
+    assert everything(target) == everything(other)
 
 
 def test_a_history_rewritten_behind_the_cursor_is_sent_anew(source_of: Copy, target: Target) -> None:
