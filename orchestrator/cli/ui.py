@@ -51,15 +51,22 @@ def ui(
     place = HomeFolder(home, create=False)
     if run is not None:
         existing(place, run)
-    found = jobs(place, run)
+    refused = list[str]()
+
+    def refuse(text: str) -> None:
+        refused.append(text)
+        problem(text)
+
+    found = jobs(place, run, refuse if run is None else None)
     if not found:
-        what = f"{run} has no tracker" if run else f"no run in {place.path} has a tracker"
+        other = "other " if refused else ""
+        what = f"{run} has no tracker" if run else f"no {other}run in {place.path} has a tracker"
         raise UserError(f"{what}: `tracker: mlflow` in a spec, or `evergreen resume RUN --set tracker=mlflow`")
     loading = "; loading MLflow takes some seconds" if any(job.target for job in found) else ""
     out.print(f"Bringing the record up to date{loading}.")
-    links = send_all(found, lambda text: out.print(f"  {text}", markup=False), problem)
+    links = send_all(found, lambda text: out.print(f"  {text}", markup=False), refuse)
     if catch_up_only:
-        raise typer.Exit(OUR_FAULT if len(links) < len(found) else 0)
+        raise typer.Exit(OUR_FAULT if refused else 0)
     newest_first = sorted(links, key=lambda job: (Path(job.folder) / SPEC_FILE).stat().st_mtime, reverse=True)
     shown = {job.target: link for job in newest_first if job.target is not None and (link := links[job])}
     kinds = {to.kind for job in found for to in job.also}

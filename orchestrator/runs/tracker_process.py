@@ -23,6 +23,7 @@ from store.sentences import listed
 from store.tracker.daemon import TrackerJob
 from store.tracker.record import Target, is_server
 from store.tracker.sinks import Destination, missing
+from store.tracker.sync import Say
 
 WAIT_S = 30.0  # at a run's end
 LOG = "tracker.log"  # in the run's folder
@@ -52,18 +53,36 @@ def require_trackers(kinds: Iterable[str]) -> None:
             raise UserError(f"tracker: {remedy}; or name another, as by `--set tracker=none`")
 
 
-def jobs(home: Home, only: str | None = None) -> list[TrackerJob]:
-    """Find every run of a home that has a tracker, or one run, by the spec in the ledger, else that in its folder."""
+def jobs(home: Home, only: str | None = None, refuse: Say | None = None) -> list[TrackerJob]:
+    """Find every run of a home that has a tracker, or one run, by the spec in the ledger, else that in its folder.
+
+    A run of which nothing tells where its record goes is told by `refuse`, and does not keep the others; without
+    `refuse` it raises UserError or StoreError.
+    """
     specs = sorted(home.path.glob(f"{only or '*'}/{SPEC_FILE}"))
     known: Mapping[str, Sections] = {}
     with suppress(StoreError), Ledger.open(home.ledger_url, create=False) as ledger:
         known = ledger.reading.all_specs(None if only is None else [only])
-    found = (
-        job_of(known.get(path.parent.name) or sections_of(path), home, path.parent.name)
-        for path in specs
-        if is_run(path.parent)
-    )
+    found = list[TrackerJob | None]()
+    for path in specs:
+        name = path.parent.name
+        try:
+            if is_run(path.parent):
+                found.append(job_of(known.get(name) or _sections_of(path), home, name))
+        except (UserError, StoreError) as error:
+            if refuse is None:
+                raise
+            refuse(f"{name}: {error}")
     return [job for job in found if job is not None]
+
+
+def _sections_of(spec: Path) -> Sections:
+    """Read a run's spec from its folder, where its tracker's section may have been edited to anything."""
+    found = sections_of(spec)
+    tracker = found.get("tracker") or {}
+    if not isinstance(tracker, Mapping) or not isinstance(tracker.get("uri"), str | None):
+        raise UserError(f"{spec} is not the spec of a run: it names no tracker")
+    return found
 
 
 class TrackerProcess:

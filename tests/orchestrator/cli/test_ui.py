@@ -110,6 +110,29 @@ def test_a_run_that_cannot_be_caught_up_is_named_and_does_not_stop_the_others(ho
     assert len(names(target_in(home))) == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ledger: [\n", "spec.yaml cannot be read"),
+        ("tracker: mlflow\n", "it names no tracker"),
+        ("tracker: {type: mlflow, uri: 5}\n", "it names no tracker"),
+        ("tracker: {type: mlflow}\nledger: {url: 'postgresql://u@127.0.0.1:1/db', password_file: /gone}\n", "/gone"),
+    ],
+)
+def test_a_run_whose_spec_cannot_be_used_is_named_and_does_not_stop_the_others(
+    home: Path, evergreen: Evergreen, text: str, said: str
+) -> None:
+    (home / "odd").mkdir()
+    (home / "odd" / "spec.yaml").write_text(text)
+    set_uri(home, "small", "http://127.0.0.1:9")  # which is quick
+    result = evergreen("ui", "--catch-up-only", "--home", home)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: odd: ")
+    assert said in result.stderr
+    assert "flat: " in result.stdout
+    assert evergreen("ui", "odd", "--home", home).exit_code == 2
+
+
 def test_of_a_server_the_address_is_told(home: Path, evergreen: Evergreen) -> None:
     set_uri(home, "flat", "http://127.0.0.1:9")
     result = evergreen("ui", "flat", "--home", home)
