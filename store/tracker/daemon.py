@@ -74,8 +74,9 @@ def turn(folder: Path, wait_s: float, goes_on: Callable[[], bool] = lambda: Fals
     token, note, one_looks = uuid.uuid4().hex, folder / TURN, threading.Lock()
 
     def is_mine() -> bool:
-        with one_looks:  # two threads' looks would take each other for somebody who asks
+        with one_looks, suppress(FileNotFoundError):  # two threads' looks would take each other for somebody who asks
             return note.read_text() == token or not _is_asked_for(note)
+        return True  # the run's folder is gone: nobody can ask
 
     with ExitStack() as held:
         with taking_turns(note, lambda: time.sleep(POLL_S), fcntl.LOCK_SH) as asking:
@@ -86,7 +87,7 @@ def turn(folder: Path, wait_s: float, goes_on: Callable[[], bool] = lambda: Fals
 
 
 def _is_asked_for(note: Path) -> bool:
-    descriptor = os.open(note, os.O_RDONLY)
+    descriptor = os.open(note, os.O_RDWR)  # where a home is on NFS, a lock against all others wants a file to write to
     try:
         return not try_lock(descriptor)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -245,6 +246,14 @@ def test_a_turn_that_is_waited_for_in_vain_stays_with_who_has_it(tmp_path: Path)
     with turn(tmp_path, 1) as is_mine:
         with pytest.raises(TrackerError, match="another tracker is sending"), turn(tmp_path, 0):
             pass
+        assert is_mine()
+
+
+def test_where_the_folder_of_a_run_is_gone_nobody_can_ask(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with turn(folder, 1) as is_mine:
+        shutil.rmtree(folder)
         assert is_mine()
 
 
