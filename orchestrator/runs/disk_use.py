@@ -28,7 +28,7 @@ class DiskUse:
     num_boundaries: int  # checkpoints of them that stay; where the policy is changed there is one before, one after
     num_periodic: int  # checkpoints that stay besides, at most
     keep: int  # of a run's periodic ones, as the spec says
-    ledger_bytes: int
+    ledger_bytes: int  # at most, where groups are played again
     holds_ledger: bool  # whether the ledger is in the home
     free_bytes: int
     place: Path
@@ -41,7 +41,7 @@ class DiskUse:
         is_thinned = whole is not None and spec.checkpoint.thins(whole)
         num_older = sum(one.num_boundaries - num_newest(one) for one in runs)
         num_boundaries = sum(one.num_boundaries for one in runs)
-        num_groups = sum(one.curriculum.num_steps * one.step.groups for one in runs)
+        num_groups = sum(one.curriculum.num_steps * one.step.groups * max(one.rounds.values()) for one in runs)
         num_items = num_boundaries * items_of(spec, environments)
         place = home.absolute()
         while not place.exists():

@@ -76,7 +76,7 @@ class DryRun:
 
     stages: str
     steps: int
-    episodes: int  # at most, where groups are of several sizes
+    episodes: int  # at most, where groups are of several sizes or are played again
     evaluations: str
     parameters: int | None  # None: the model's size is not known here
     checkpoint_bytes: int | None
@@ -106,6 +106,8 @@ class DryRun:
             equals = ", older boundaries weights only:" if is_thinned else " ="
             saved += f" of {size_in_words(each)} ({self.parameters:,} weights){equals} {size_in_words(total)}"
         fewest = "" if self.fewest_episodes is None else f"{self.fewest_episodes:,} to "
+        about = "about" if self.fewest_episodes is None else "up to"
+        of_ledger = f"{about} {size_in_words(self.ledger_bytes)}"
         lines = [
             f"plan: {self.stages}",
             f"      {self.steps:,} steps, {fewest}{self.episodes:,} episodes; {self.evaluations}",
@@ -114,7 +116,7 @@ class DryRun:
             *([f"changes: {self.changes}"] if self.changes else []),
             *([f"costs: {self.costs}"] if self.costs else []),
             *self._aside(),
-            f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; {size_in_words(self.free_bytes)} free",
+            f"disk: {saved}, ledger {of_ledger}; {size_in_words(self.free_bytes)} free",
         ]
         lines += [line for one in self.left_out for line in one.lines()]
         lines += [f"note: {text}" for text in self.remarks]
@@ -178,10 +180,8 @@ def make_plan(
     num_tasks, num_select = evaluated_tasks(spec, environments, pools)
     num_plays = evaluate.samples * (sum(num_tasks.values()) + sum(num_select.values()))
     looking, unknown = plan_costs(spec, environments, num_tasks, num_select, prompts or ALL, size)
-    fewest, most = (
-        sum(one.curriculum.num_steps * one.step.groups * extreme(one.group_sizes.values()) for one in runs)
-        for extreme in (min, max)
-    )
+    fewest = sum(one.curriculum.num_steps * one.step.groups * min(one.group_sizes.values()) for one in runs)
+    most = sum(one.curriculum.num_steps * one.step.groups * _most_of_place(one) for one in runs)
     return DryRun(
         stages=_stages(spec),
         steps=sum(one.curriculum.num_steps for one in runs),
@@ -220,6 +220,12 @@ def make_plan(
         changes=_changes(spec),
         fewest_episodes=fewest if fewest < most else None,
     )
+
+
+def _most_of_place(spec: Spec) -> int:
+    """Count the episodes of a place in the batch, at most."""
+    rounds = spec.rounds
+    return max(size * rounds[name] for name, size in spec.group_sizes.items())
 
 
 def _small_categories(pools: Iterable[EnvironmentPools], groups: int) -> Iterator[str]:

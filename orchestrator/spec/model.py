@@ -164,6 +164,15 @@ class Spec(Section):
         return {name: one.episodes.group_size or self.step.group_size for name, one in self.environments.items()}
 
     @property
+    def rounds(self) -> dict[str, int]:
+        """How often a place of a batch is played at most, another task each time, by environment."""
+        return {name: self._rounds_of(self.objective.of(name)) for name in self.environments}
+
+    def _rounds_of(self, objective: ObjectiveConfig) -> int:
+        plans = [one for one in objective.modules("plans") if one.info.plan == "drops_even_groups"]
+        return max((one.create(objective.options_of(one)).rounds for one in plans), default=1)
+
+    @property
     def budgets(self) -> Budgets:
         """What limits the episodes of each environment."""
         own = {name: one.episodes for name, one in self.environments.items() if one.episodes.budgets}

@@ -45,6 +45,16 @@ def test_a_plan_says_of_how_many_episodes_the_groups_of_each_environment_are() -
     assert made.trains.endswith("up to 20 tokens an episode")
 
 
+def test_a_plan_counts_the_groups_that_are_played_again() -> None:
+    once = plan(small())
+    made = plan(small(), "objective=dapo", "objective.dynamic_sampling_rounds=5")
+    assert (made.fewest_episodes, made.episodes) == (9 * 4 * 4, 5 * 9 * 4 * 4)
+    assert made.ledger_bytes > once.ledger_bytes
+    assert "9 steps, 144 to 720 episodes; " in "\n".join(made.lines())
+    assert ", ledger up to " in "\n".join(made.lines())
+    assert ", ledger about " in "\n".join(once.lines())
+
+
 def test_a_plan_says_replay_only_where_there_is_something_to_replay() -> None:
     assert plan(alone()).stages.endswith("a headroom bandit each")
 
