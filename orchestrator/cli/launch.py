@@ -17,7 +17,7 @@ import typer
 from orchestrator.cli.console import err
 from orchestrator.cli.options import DEFAULT_HOME, Home, Set, SpecFile
 from orchestrator.errors import UserError
-from orchestrator.runs.cluster_jobs import ClusterJob
+from orchestrator.runs.cluster_jobs import PODS_HOME, ClusterJob
 from orchestrator.spec import Spec, load_spec
 from policies.errors import PolicyError
 
@@ -39,6 +39,7 @@ SUBMIT = {Cluster.slurm: ["sbatch"], Cluster.kubernetes: ["kubectl", "apply", "-
 
 
 def launch(
+    context: typer.Context,
     spec: SpecFile,
     on: Annotated[Cluster, typer.Option(help="Who runs the job.")],
     overrides: Set = None,
@@ -74,6 +75,8 @@ def launch(
     if idle := [name for name, value in others.items() if value is not None]:
         whose = "Kubernetes" if on is Cluster.slurm else "SLURM"
         raise UserError(f"{', '.join(idle)}: only jobs of {whose} have that, and this is --on {on.value}; leave it out")
+    if on is Cluster.kubernetes and _is_typed(context, "home"):
+        raise UserError(f"--home: pods keep their runs in {PODS_HOME}, on the volume claim; leave it out")
     if nodes > 1:
         size = nodes * max(gpus, 1)
         ranks = load_spec(spec, [*given, "resources.replicas=1"]).resources.ranks  # replicas are those of `size` ranks
@@ -124,6 +127,12 @@ def launch(
     err.print((done.stdout + done.stderr).strip(), markup=False, highlight=False)
     if done.returncode:
         raise UserError(f"`{shlex.join(submit)}` did not take the job, see above; --dry-run prints it")
+
+
+def _is_typed(context: typer.Context, option: str) -> bool:
+    """Whether an option stands in the command, which its default and its variable do not."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_more_ranks_than_gpus(spec: Spec, gpus: int) -> None:

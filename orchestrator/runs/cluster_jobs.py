@@ -28,6 +28,8 @@ KILLED_BY_SIGNAL = 128  # a shell's exit codes from here on, and those of `srun`
 MEETING_PORT = 29500  # of pods, which have an address each
 SAVING_S = GRACE_S - 20  # that torchrun leaves its processes between the signal and their kill
 WORKSPACE = "/workspace"  # of a container: the volume with the home, and with the files that a spec names
+PODS_HOME = f"{WORKSPACE}/runs"
+SEARCH_PATH = "resources.search_path"  # named by an override, it is a folder of the pod
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -123,9 +125,9 @@ exit "$code"
 
         Several machines are pods that torchrun starts ranks in; they meet in the first, which a Service makes known.
         """
-        command = self._command(
-            "evergreen", f"/spec/{self.name}.yaml", f"{WORKSPACE}/runs", f"resources.search_path={WORKSPACE}"
-        )
+        is_said = any(one.partition("=")[0].strip() == SEARCH_PATH for one in self.overrides)
+        search = () if is_said else (f"{SEARCH_PATH}={WORKSPACE}",)
+        command = self._command("evergreen", f"/spec/{self.name}.yaml", PODS_HOME, *search)
         if self.nodes > 1:
             layout = ("--nnodes", str(self.nodes), "--nproc-per-node", str(self.ranks))
             own = ("--node-rank", "$(JOB_COMPLETION_INDEX)")

@@ -196,6 +196,19 @@ def test_a_job_of_kubernetes_begins_again_after_75_and_not_after_a_mistake() -> 
     )
 
 
+def test_a_pod_looks_for_files_where_it_is_told_to(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))  # of this machine, which is no mistake
+    job = ["launch", written(tmp_path, alone()), "--on", "kubernetes", "--image", "i", "--claim", "c", "--dry-run"]
+    shown = evergreen(*job, "--set", f"resources.search_path={tmp_path}")
+    assert shown.exit_code == 0, shown.stderr
+    *_, batch = yaml.safe_load_all(shown.stdout)
+    (container,) = batch["spec"]["template"]["spec"]["containers"]
+    said = [word for word in container["command"] if word.startswith("resources.search_path=")]
+    assert said == [f"resources.search_path={tmp_path}"]
+
+
 def test_of_several_machines_in_kubernetes_torchrun_starts_the_ranks_of_each(tmp_path: Path) -> None:
     _, service, job = yaml.safe_load_all(replace(JOB, nodes=3).kubernetes("seed: 3\n", "me/evergreen:1", "volume"))
     assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["parallelism"]) == ("Indexed", 3, 3)
@@ -300,6 +313,10 @@ def test_replicas_are_those_of_the_ranks_that_machines_make(tmp_path: Path, ever
         (
             ["--on", "kubernetes", "--image", "i", "--claim", "c", "--set", "name=a_b", "--dry-run"],
             "Kubernetes takes names of a to z",
+        ),
+        (
+            ["--on", "kubernetes", "--image", "i", "--claim", "c", "--home", "/elsewhere", "--dry-run"],
+            "--home: pods keep their runs in /workspace/runs",
         ),
         (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.ranks=3"], "2 machines make 4"),
         (["--on", "slurm", "--nodes", "2", "--gpus", "2", "--set", "resources.replicas=3"], "4 ranks cannot be 3"),
