@@ -97,7 +97,8 @@ def compare(
         require_place(file / "comparison.html" if file.is_dir() else file, "comparison")
     with opened(home, names[0]) as (place, ledger):
         comparison = comparisons.compare(ledger.reading, place, request)
-        target = file / comparisons.file_name(comparison.name) if file is not None and file.is_dir() else file
+        other = None if metric is None or comparison.is_primary else comparison.metric
+        target = file / comparisons.file_name(comparison.name, other) if file is not None and file.is_dir() else file
         if target is not None:
             write_page(target, "comparison", lambda path: comparisons.write(ledger.reading, comparison, path))
     print_json(comparisons.facts(comparison)) if as_json else print_comparison(comparison)

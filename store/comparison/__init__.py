@@ -9,6 +9,7 @@ curves.py  page.py   one HTML page
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -33,10 +34,15 @@ def facts(comparison: Comparison) -> dict[str, Any]:
     return {**plain, "standing": sentences.how_registered(comparison)}
 
 
-def file_name(name: str) -> str:
-    """Name the page of a comparison, where only its folder is given."""
+def file_name(name: str, metric: str | None = None) -> str:
+    """Name the page of a comparison, where only its folder is given; `metric`: it is not by what its study registered.
+
+    A name that a file's cannot tell from others, as one of other letters, has a hash with it.
+    """
     slug = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-")
-    return f"comparison-{slug[:LONGEST_SLUG]}.html"
+    if len(slug) > LONGEST_SLUG or not name.isascii():
+        slug = f"{slug[:LONGEST_SLUG]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".strip("-")
+    return f"comparison-{slug}{'' if metric is None else f'-{metric}'}.html"
 
 
 def write(reading: Reading, comparison: Comparison, path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import orchestrator
+from store import comparison as comparisons
 from store.home import Home
 from store.ledger import Ledger
 from tests.conftest import Evergreen
@@ -84,6 +85,16 @@ def test_the_page_goes_where_it_is_asked_for(home: Path, tmp_path: Path, evergre
     assert "Evergreen comparison" in (tmp_path / "page.html").read_text("utf-8")
     evergreen("compare", *NAMES, "-o", tmp_path, "--home", home)
     assert (tmp_path / "comparison-rloo-and-repo.html").is_file()
+
+
+def test_a_page_by_another_metric_leaves_that_of_the_study_alone(
+    home: Path, tmp_path: Path, evergreen: Evergreen
+) -> None:
+    for metric in ("train_accuracy", "entropy"):  # the first is the registered one
+        evergreen("compare", "trio", "--metric", metric, "-o", tmp_path, "--home", home)
+    assert {path.name for path in tmp_path.iterdir()} >= {"comparison-trio.html", "comparison-trio-entropy.html"}
+    others = {comparisons.file_name(name) for name in ("日本", "日本語", 81 * "a", 82 * "a")}
+    assert len(others) == 4
 
 
 def test_nothing_is_written_unasked(home: Path, evergreen: Evergreen) -> None:
