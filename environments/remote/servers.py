@@ -37,9 +37,7 @@ def require_urls(urls: Sequence[str]) -> None:
             named = bool((parts.hostname or "").encode("idna"))
             usable = parts.scheme in ("http", "https") and named and parts.port != 0
             has_user = "@" in parts.netloc
-        except (
-            ValueError
-        ):  # brackets that do not close, a port beyond 65535, two dots in a row, a label of 64 characters
+        except ValueError:  # brackets that do not close, a port beyond 65535, two dots in a row in a name
             usable, has_user = False, "@" in url
         if has_user or (not usable and "@" in url):
             raise ValueError("a URL holds a user or a password: name a variable that holds a token, `token_env: NAME`")
