@@ -58,9 +58,9 @@ class Components:
     @cached_property
     def task_sets(self) -> Mapping[str, Mapping[str, str]]:
         """A digest of the held-out tasks of every environment, by pool."""
-        return self.identified_by(question_and_truth)
+        return self.task_sets_by(question_and_truth)
 
-    def identified_by(self, identify: Callable[[Task], str]) -> Mapping[str, Mapping[str, str]]:
+    def task_sets_by(self, identify: Callable[[Task], str]) -> Mapping[str, Mapping[str, str]]:
         """Digest the held-out tasks of every environment, by pool, with what tells one from another."""
 
         def digest(tasks: Mapping[str, Sequence[Task]]) -> str:

@@ -114,7 +114,7 @@ def _on_other_tasks(parts: Components, before: Mapping[str, Mapping[str, str]]) 
 
     A fork may look at fewer pools. Checkpoints of earlier versions know tasks by their prompts alone.
     """
-    now, by_prompt = parts.task_sets, parts.identified_by(lambda task: task.key)
+    now, by_prompt = parts.task_sets, parts.task_sets_by(lambda task: task.key)
     return {
         pool: [
             name

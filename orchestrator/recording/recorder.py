@@ -87,10 +87,11 @@ class RunRecorder:
             self.ledger.record_event(self.run, at.step, event)
         self._tell(happened)
 
-    def record_holdouts(self, parts: Components) -> None:
-        """Tell which tasks every category is evaluated on."""
-        self._held_out = all_holdouts(parts, self.ledger.reading.task_sets(self.run.name))
+    def record_holdouts(self, parts: Components, before: Iterable[TaskSetRow]) -> Sequence[HoldoutRecord]:
+        """Tell which tasks every category is evaluated on; `before`: see `all_holdouts`. Returns what was told."""
+        self._held_out = all_holdouts(parts, before)
         self.ledger.record_holdouts(self.run, self._held_out)
+        return self._held_out
 
     def restore_stage(self, parts: Components, at: Progress) -> None:
         """Enter the start of the stage that goes on, if a lost ledger took it along: what comes is of that stage."""

@@ -20,7 +20,7 @@ from orchestrator.recording import events as run_events
 from orchestrator.recording import outbox
 from orchestrator.recording.checkpoint import THINNED, restore
 from orchestrator.recording.outbox import Outbox
-from orchestrator.recording.recorder import RunRecorder, all_holdouts
+from orchestrator.recording.recorder import RunRecorder
 from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.rollout.task_supply import check_supply
 from orchestrator.runs import stop_reasons
@@ -250,10 +250,9 @@ class RunSession:
                     prompts = run_events.of_prompts(progress.too_long, foundation.prompts)
                     recorder.record_events(progress, [event for event in prompts if event.text not in self._told])
                     before = self.ledger.reading.task_sets(run.name)
-                    changed = run_events.of_changed_tasks(before, all_holdouts(parts, before))
+                    changed = run_events.of_changed_tasks(before, recorder.record_holdouts(parts, before))
                     recorder.record_events(progress, [event for event in changed if event.text not in self._told])
                     recorder.restore_stage(parts, progress)
-                    recorder.record_holdouts(parts)
                     parts.interventions.require_origins(progress)
                     curriculum = Curriculum(parts, recorder, progress)
                     try:
@@ -286,7 +285,7 @@ class RunSession:
         Returns what is to be told of that.
         """
         if self._outbox is not None:
-            recorder.record_holdouts(parts)
+            recorder.record_holdouts(parts, self.ledger.reading.task_sets(run.name))
             self._outbox.tell(self.ledger, run, self.folder)
         # first: once the ledger has forgotten why, a resume would take them for the newest
         aside = [checkpoints.put_aside(self.folder / one.folder) for one in self._diverged]
@@ -372,6 +371,7 @@ class RunSession:
         damaged = [one for one in skipped if not one.is_whole]
         if url is None or not damaged:
             return None
+        self.watcher.opening("fetching a checkpoint that is not whole here from its copy")
         try:
             fetched = next((one for one in damaged if fetch_back(url, self.folder, one.record)), None)
         except HomeError as error:

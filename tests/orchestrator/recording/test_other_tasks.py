@@ -29,14 +29,14 @@ BEFORE = {"anchor": {"book": "a", "maze": "b"}, "select": {"book": "c"}}
 )
 def test_a_pool_that_is_not_looked_at_any_more_is_no_change(now: dict[str, Any], others: dict[str, list[str]]) -> None:
     parts: Any = SimpleNamespace(
-        task_sets=now, identified_by=lambda identify: {pool: {"book": "z", "maze": "z"} for pool in now}
+        task_sets=now, task_sets_by=lambda identify: {pool: {"book": "z", "maze": "z"} for pool in now}
     )
     assert _on_other_tasks(parts, BEFORE) == others
 
 
 def test_what_earlier_versions_knew_by_prompt_alone_is_no_change() -> None:
     now = {pool: dict.fromkeys(own, "of prompt and truth") for pool, own in BEFORE.items()}
-    parts: Any = SimpleNamespace(task_sets=now, identified_by=lambda identify: BEFORE)
+    parts: Any = SimpleNamespace(task_sets=now, task_sets_by=lambda identify: BEFORE)
     assert _on_other_tasks(parts, BEFORE) == {"anchor": [], "select": []}
 
 
