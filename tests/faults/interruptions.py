@@ -31,6 +31,7 @@ from store.tracker.record import Target
 from tests.faults.settings import Setting
 from tests.integration.processes import Process
 from tests.integration.runs import Ending, ending
+from tests.linux_processes import everyone
 from tests.orchestrator.specs import Raw, written
 from tests.store.tracker.content import series
 
@@ -194,12 +195,10 @@ def _points(home: Path, run: str) -> dict[str, list[tuple[int, float]]]:
 def kill_tracker(process: Process, after_s: float) -> bool:
     """Kill the process that sends a run's numbers, if there is one after so long."""
     time.sleep(after_s)
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has just ended
-            words = (entry / "cmdline").read_bytes()
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"store.tracker" in words and parent == process.pid:
-                os.kill(int(entry.name), signal.SIGKILL)
+    for one in everyone():
+        if one.parent == process.pid and any(b"store.tracker" in word for word in one.words):
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(one.pid, signal.SIGKILL)
                 return True
     return False
 

@@ -16,8 +16,8 @@ import yaml
 from orchestrator.runs.api import run
 from orchestrator.runs.catalog import opened
 from tests.integration.runs import series, told
+from tests.linux_processes import any_running, below
 from tests.orchestrator.specs import FAKE, REPOSITORY, Raw, small
-from tests.policies.samplers.serving.fakes import is_alive
 
 pytestmark = pytest.mark.vllm
 
@@ -85,19 +85,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert starting.startswith(f"Starting vLLM for {url};")
         assert f"{url}  ready after" in ready
         assert f"run {spec}" in how_to_go_on
-        processes = below(serve.pid)
+        processes = [one.pid for one in below(serve.pid)]
         assert len(processes) >= 4, "a guard, the server, its engine, a worker"
         yield url
         serve.terminate()
         assert serve.wait(60) == 0
-    assert not [process for process in processes if is_alive(process)]
-
-
-def below(process: int) -> list[int]:
-    """List the processes that a process started, and theirs."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
-    children = [int(word) for word in found.stdout.split()]
-    return children + [other for child in children for other in below(child)]
+    assert not any_running(processes)
 
 
 @pytest.mark.timeout(900)

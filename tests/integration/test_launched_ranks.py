@@ -30,7 +30,8 @@ from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
 from tests.integration.runs import Ending, ending, newest_checkpoint, told
-from tests.integration.test_ranks import followers_of, is_gone, kill_when_noted, spec, wait_until
+from tests.integration.test_ranks import followers_of, kill_when_noted, spec, wait_until
+from tests.linux_processes import any_running, children_of
 from tests.orchestrator.runs.slurm_commands import install, program
 from tests.orchestrator.specs import REPOSITORY, alone, written
 from tests.shares import slow
@@ -430,7 +431,7 @@ def test_what_ends_a_launched_run_is_gone_on_with(tmp_path: Path, file: Path, wh
             os.kill(max(workers), signal.SIGKILL)
         start = time.monotonic()
         said = agent.communicate(timeout=60)[0]
-        wait_until(lambda: all(map(is_gone, workers)), 10)
+        wait_until(lambda: not any_running(workers), 10)
         assert time.monotonic() - start < 15
     if how == "SIGTERM to torchrun":
         assert "stopped" in said
@@ -478,11 +479,6 @@ def free_job() -> str:
             tried.bind(("127.0.0.1", 20_000 + number % 20_000))
             return str(number)
     raise AssertionError("no port is free")
-
-
-def children_of(process: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True).stdout
-    return [int(one) for one in found.split()]
 
 
 @pytest.mark.parametrize("how", [slow("beats"), "is_silent", slow("works")])

@@ -27,6 +27,7 @@ from tests.integration import stalled_rank
 from tests.integration.forked_followers import forked_followers
 from tests.integration.processes import Process, evergreen
 from tests.integration.runs import At, Ending, Killed, choices, ending, kill, newest_checkpoint, told
+from tests.linux_processes import any_running, below
 from tests.orchestrator.specs import APART, REPOSITORY, alone, small, written
 from tests.shares import slow
 
@@ -214,24 +215,9 @@ def test_another_number_of_ranks_or_replicas_goes_on_and_says_that_bits_differ(
     assert max(float((there[name] - here[name]).abs().max()) for name in here) < 1e-4
 
 
-def processes_below(process: int) -> dict[int, list[bytes]]:
-    """Find all processes that one has started, and those that they have: the words of their commands."""
-    parents, words = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words[int(folder.name)] = (folder / "cmdline").read_bytes().split(b"\0")
-            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    found = [process]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return {one: words[one] for one in found[1:]}
-
-
 def followers_of(process: int) -> list[int]:
     """Find the processes below one that follow it."""
-    return [one for one, words in processes_below(process).items() if b"policies.follower" in words]
+    return [one.pid for one in below(process) if b"policies.follower" in one.words]
 
 
 def wait_until(holds: Any, seconds: float = 60) -> None:
@@ -239,14 +225,6 @@ def wait_until(holds: Any, seconds: float = 60) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def is_gone(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return True
-    return state == "Z"
 
 
 def evergreen_stalled(rank: int, moment: str, note: Path, *words: object) -> None:
@@ -266,12 +244,12 @@ def kill_when_noted(note: Path, *begun: Process) -> list[bytes]:
     wait_until(lambda: note.exists() or not all(one.is_going() for one in begun))
     assert note.exists(), [one.output.read_text() for one in begun]
     first = [one.pid for one in begun if one.pid is not None]
-    below = {child: words for one in first for child, words in processes_below(one).items()}
-    every, killed = [*first, *below], int(note.read_text())
+    started = [child for one in first for child in below(one)]
+    every, killed = [*first, *(child.pid for child in started)], int(note.read_text())
     assert killed in every
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: all(map(is_gone, every)), 10)
-    return [word for words in below.values() for word in words]
+    wait_until(lambda: not any_running(every), 10)
+    return [word for child in started for word in child.words]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes as Linux lists them")
@@ -421,7 +399,7 @@ def test_a_signal_to_all_processes_as_they_start_stops_the_run_which_goes_on(
         for one in every:
             os.kill(one, signal.SIGTERM)
         exit_code, said = run.end()
-        wait_until(lambda: all(map(is_gone, every)), 10)
+        wait_until(lambda: not any_running(every), 10)
     finally:
         if run.is_going():
             run.signal(signal.SIGKILL)

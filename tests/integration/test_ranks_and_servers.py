@@ -18,7 +18,8 @@ import yaml
 
 from tests.integration.runs import told
 from tests.integration.test_engines import curriculum
-from tests.integration.test_ranks import followers_of, is_gone, wait_until
+from tests.integration.test_ranks import followers_of, wait_until
+from tests.linux_processes import any_running, everyone
 from tests.orchestrator.specs import REPOSITORY
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1500)]
@@ -61,14 +62,10 @@ def serving(file: Path, urls: list[str], tmp_path: Path) -> Iterator[None]:
 def server_at(url: str) -> int:
     """Find the process that serves a URL."""
     port = url.rpartition(":")[2].encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        is_server = words[1:3] == [b"-m", b"vllm.entrypoints.openai.api_server"]
-        if is_server and words[words.index(b"--port") + 1] == port:
-            return int(folder.name)
+    for one in everyone():
+        is_server = one.words[1:3] == (b"-m", b"vllm.entrypoints.openai.api_server")
+        if is_server and one.words[one.words.index(b"--port") + 1] == port:
+            return one.pid
     raise AssertionError(f"nothing serves {url}")
 
 
@@ -102,7 +99,7 @@ def test_a_server_and_a_rank_are_killed_and_the_run_ends_all_the_same(
         start = time.monotonic()
         said = run.communicate(timeout=120)[0]
         took = time.monotonic() - start
-        wait_until(lambda: all(map(is_gone, others)), 10)
+        wait_until(lambda: not any_running(others), 10)
         assert "rank 1 has ended with -9" in said
         assert took < 10, "it is noticed by the next update, behind what is being played"
         assert newest(home) < STEPS

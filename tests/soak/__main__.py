@@ -34,6 +34,7 @@ from scipy import stats
 
 from store.files import ASIDE
 from tests.faults.interruptions import differences, tracked_differences
+from tests.linux_processes import ProcessFacts, below
 from tests.orchestrator.specs import APART, Raw, small, written
 
 RESUMABLE = 75
@@ -86,7 +87,7 @@ class Watched:
             self.seconds.append(time.monotonic() - began)
             self.megabytes.append(resident / 1024)
             self.files.append(num_files)
-            self.processes.append(1 + len(below(pid)))
+            self.processes.append(1 + len(seen_below(pid)))
 
     def slope(self, values: Sequence[float]) -> tuple[float, float, float]:
         """Growth an hour of a number, and its 95 % interval, after the warm-up."""
@@ -101,33 +102,20 @@ class Watched:
 
 
 OF_FAULTS = ("event ledger away", "event checkpoint passed over")  # what only the run has that they befell
-_SEEN: dict[int, str] = {}  # every process that was ever below a command of ours, and when it began
+_SEEN: dict[int, int] = {}  # every process that was ever below a command of ours, and when it began
 
 
-def below(pid: int) -> list[int]:
-    """Find a process's children, theirs and so on; all are remembered."""
-    children, began = dict[int, list[int]](), dict[int, str]()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
-            began[int(entry.name)] = fields[19]
-    found, new = [], [pid]
-    while new:
-        new = [child for one in new for child in children.get(one, [])]
-        found += new
-    _SEEN.update({one: began[one] for one in (pid, *found) if one in began})
+def seen_below(pid: int) -> list[ProcessFacts]:
+    """Find a process's children, theirs and so on; all are remembered, and it too."""
+    found = below(pid)
+    _SEEN.update({one.pid: one.begun for one in (*found, ProcessFacts.of(pid)) if one is not None})
     return found
 
 
 def still_there() -> list[int]:
     """Find processes of ours that have not ended, whoever their parents are now."""
-    found = []
-    for pid, began in _SEEN.items():
-        with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            found += [pid] * (fields[19] == began and fields[0] != "Z")
-    return found
+    now = ((ProcessFacts.of(pid), begun) for pid, begun in _SEEN.items())
+    return [one.pid for one, begun in now if one is not None and one.begun == begun]
 
 
 def begun(words: Words, log: Path) -> subprocess.Popen[bytes]:
@@ -140,12 +128,8 @@ def begun(words: Words, log: Path) -> subprocess.Popen[bytes]:
 
 def one_of(pid: int, word: bytes, rng: random.Random) -> int | None:
     """Draw one of the processes below whose command line has a word."""
-    found = []
-    for other in below(pid):
-        with suppress(OSError):
-            if word in Path(f"/proc/{other}/cmdline").read_bytes():
-                found.append(other)
-    return rng.choice(sorted(found)) if found else None
+    found = sorted(one.pid for one in seen_below(pid) if any(word in given for given in one.words))
+    return rng.choice(found) if found else None
 
 
 # --- faults: each takes the trainer's process and the home, and says whether it happened ---
@@ -253,7 +237,7 @@ def disturbed(folder: Path, home: Path, stages: int, rng: random.Random) -> tupl
         while process.poll() is None:
             calm = time.monotonic() + rng.expovariate(1 / MEAN_CALM_S)
             while process.poll() is None and time.monotonic() < calm:
-                below(process.pid)
+                seen_below(process.pid)
                 time.sleep(0.2)
             if not (home / "cut" / "spec.yaml").exists():
                 continue

@@ -12,6 +12,7 @@ import pytest
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import check, examine
 from tests.environments.checker.here import bad
+from tests.linux_processes import any_running, children_of
 from tests.shares import share
 
 QUICK = ScoringOptions(timeout_s=0.3)
@@ -66,19 +67,6 @@ def test_options_that_cannot_be_sent_are_a_finding():
     assert "its options cannot be sent to the scoring processes" in found.sentence
 
 
-def processes_of(process: int) -> list[int]:
-    """Processes that this one started and that still run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except FileNotFoundError:  # it has just ended
-            continue
-        if int(parent) == process and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_stopped_or_killed_it_leaves_no_process(how, code):
@@ -86,13 +74,13 @@ def test_stopped_or_killed_it_leaves_no_process(how, code):
     words = ["check-env", bad("none").type, "--set", "fault=hangs_when_built"]
     asking = subprocess.Popen([sys.executable, "-c", main, *words], cwd=Path(__file__).parents[3])
     deadline = time.monotonic() + 60
-    while not (processes := processes_of(asking.pid)) and time.monotonic() < deadline:
+    while not (processes := children_of(asking.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.2)
     os.kill(asking.pid, how)
     assert asking.wait(30) == code
     deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in processes) and time.monotonic() < deadline:
+    while any_running(processes) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes
-    assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
+    assert not any_running(processes)

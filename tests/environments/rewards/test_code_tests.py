@@ -15,6 +15,7 @@ from environments.rewards import Attempt, make_reward
 from environments.rewards.sandbox import CHILD, SandboxLimits, holds, isolation, printed
 from tests.environments.rewards.scoring import judge, worth
 from tests.environments.scoring.test_scorer import scorer_of
+from tests.linux_processes import everyone
 from tests.shares import share
 
 QUICK = {"type": "code_tests", "timeout_s": 1.0, "limit_s": 5.0}
@@ -112,18 +113,9 @@ def test_an_unkind_program_fails_its_test_and_leaves_nothing_behind(name):
     assert not running() - before
 
 
-def running(child: Path = CHILD) -> set[str]:
-    """Processes that come from a restricted one, by id."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes()
-            except OSError:  # it has ended meanwhile
-                continue
-            if str(child).encode() in words:
-                found.add(entry.name)
-    return found
+def running(child: Path = CHILD) -> set[int]:
+    """Processes that come from a restricted one."""
+    return {one.pid for one in everyone() if any(str(child).encode() in word for word in one.words)}
 
 
 def test_an_endless_loop_is_nought_in_a_worker_too_and_not_unscorable():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from environments import EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
+from tests.linux_processes import any_running, below
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -26,28 +27,6 @@ if __name__ == "__main__":
     with Scorer([source], {"fake": fake}, ScoringOptions(workers=2, timeout_s=600)) as scorer:
         scorer.turns([ScoringJob(fake.task("easy", i), (sys.argv[3],)) for i in range(2)])
 """
-
-
-def running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # gone, before or while its file is read
-        return False
-
-
-def below(process):
-    """Processes that descend from one."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    found, newest = set(), {process}
-    while newest:
-        newest = {pid for pid, parent in parents.items() if parent in newest}
-        found |= newest
-    return found
 
 
 def wait_until(fact, seconds=10.0):
@@ -77,11 +56,11 @@ def test_what_a_score_started_ends_with_its_process(tmp_path, what, ending, scor
         (turn,) = scorer.turns([ScoringJob(leaving.task("easy", 0), (f"{what} {ending}",))])
         assert turn.score == score
         if ending != "well":
-            assert wait_until(lambda: not any(map(running, noted(tmp_path / "notes"))))
+            assert wait_until(lambda: not any_running(noted(tmp_path / "notes")))
     pids = noted(tmp_path / "notes")
     times = 2 if score.reason == "crashed" else 1  # its only crash is tried once more
     assert len(pids) == (20 if what == "forked" else times)
-    assert not any(map(running, pids))
+    assert not any_running(pids)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +82,7 @@ def test_an_ended_trainer_leaves_no_process(tmp_path, how, what):
     num_processes = 4 if " " not in what else 6  # two sessions of leader and worker, and what is left there
     assert wait_until(lambda: len(below(trainer.pid)) >= num_processes, 60)
     time.sleep(0.3)  # the workers are stuck now
-    pids = below(trainer.pid)
+    pids = [one.pid for one in below(trainer.pid)]
     trainer.send_signal(how)
     trainer.wait(20)
-    assert wait_until(lambda: not any(map(running, pids)), 5)
+    assert wait_until(lambda: not any_running(pids), 5)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Evergreen
+from tests.linux_processes import children_of
 from tests.shares import share
 
 QUICK = ("--seeds", 3, "--steps", 20, "--workers", 1)
@@ -161,9 +162,8 @@ def test_mistakes_are_told_in_words(evergreen: Evergreen, words: tuple[object, .
 
 def _wait_for_children(pid: int, num_children: int) -> None:
     """Wait until the workers were begun, one more for what Python keeps beside them; at most ten seconds."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
     for _ in range(200):
-        if listed.exists() and len(listed.read_text().split()) >= num_children:
+        if len(children_of(pid)) >= num_children:
             break
         time.sleep(0.05)
     time.sleep(0.5)

@@ -360,11 +360,3 @@ _SPOILT = {
     "nan": lambda choice: _last_logprob(choice, float("nan")),
     "no ids": lambda choice: choice.pop("token_ids"),
 }
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent does not."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -16,7 +16,8 @@ import pytest
 from policies.errors import PolicyError
 from policies.samplers.serving import supervisor
 from policies.samplers.serving.supervisor import Launch, running, vllm_command
-from tests.policies.samplers.serving.fakes import FakeServer, is_alive
+from tests.linux_processes import any_running
+from tests.policies.samplers.serving.fakes import FakeServer
 
 SERVER = """
 import subprocess, sys
@@ -68,7 +69,7 @@ def test_servers_and_their_workers_end_with_the_block(
         assert server.wait_until_ready() < 20
     assert not server.is_ready()
     (worker,) = workers(tmp_path)
-    wait_for(lambda: not is_alive(worker))
+    wait_for(lambda: not any_running([worker]))
 
 
 def test_a_server_of_this_host_is_not_asked_by_way_of_a_proxy(
@@ -97,7 +98,7 @@ def test_a_server_that_ends_is_started_again_after_a_pause_that_grows(
             )
             wait_for(lambda times=times: server.watch(told.append) or len(told) == times)  # type: ignore[misc]
             wait_for(lambda times=times: server.watch(told.append) or len(workers(tmp_path)) == times + 1)  # type: ignore[misc]
-            wait_for(lambda times=times: not is_alive(workers(tmp_path)[times - 1]))  # type: ignore[misc]
+            wait_for(lambda times=times: not any_running(workers(tmp_path)[times - 1 : times]))  # type: ignore[misc]
     url = server.launch.url
     assert told == [
         f"{url} ended (EngineDeadError: as it was told); it is started again in {pause} s" for pause in ("0", "0")
@@ -170,7 +171,7 @@ with running([Launch({one.url!r}, {list(one.command)!r}, Path({str(one.log)!r}))
     os.kill(watcher.pid, signal.SIGKILL)
     watcher.wait()
     (worker,) = workers(tmp_path)
-    wait_for(lambda: not is_alive(worker))
+    wait_for(lambda: not any_running([worker]))
 
 
 def test_the_command_says_what_training_needs(tmp_path: Path) -> None:
