@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import distributions
+from ipaddress import IPv4Address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -100,8 +102,7 @@ def urls_here(spec: Spec) -> list[str]:
             f"sampler.urls_file: {sampler.urls_file} lists servers that somebody else starts and ends; `serve` starts "
             "those that `sampler.urls` lists"
         )
-    hosts = [(url, urlsplit(url).hostname or "") for url in sampler.urls]
-    here = [url for url, host in hosts if host == "localhost" or host.startswith("127.")]
+    here = [url for url in sampler.urls if _is_loopback(urlsplit(url).hostname or "")]
     if not here:
         raise UserError(
             f"none of sampler.urls is on this host ({', '.join(sampler.urls)}): servers are started for addresses like "
@@ -112,7 +113,19 @@ def urls_here(spec: Spec) -> list[str]:
             f"sampler.urls: {secure[0]}: the servers that are started here speak http, on an address that only this "
             "host reaches: name it with http://, or put what speaks https before it and list that in sampler.urls_file"
         )
+    ports = Counter(map(supervisor.port_of, here))
+    if shared := [port for port, count in ports.items() if count > 1]:
+        raise UserError(
+            f"sampler.urls: {ports[shared[0]]} servers of this host have port {shared[0]}: give each a port of its own"
+        )
     return here
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or IPv4Address(host).is_loopback
+    except ValueError:  # a name, perhaps one that begins like an address
+        return False
 
 
 def require_vllm() -> None:

@@ -87,6 +87,8 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             f"`--baseline {request.baseline}` has no meaning with `--pairs all`, which compares every setting with "
             "every other: leave one of them out."
         )
+    if request.last is not None and request.last < 1:
+        raise ComparisonError(f"`--last {request.last}`: give the number of steps at each stage's end, 1 or more.")
     gathered = runs.gather(reading, home, request.names, request.by)
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")

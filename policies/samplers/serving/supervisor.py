@@ -102,7 +102,7 @@ def running(launches: Sequence[Launch]) -> Iterator[list[SupervisedServers]]:
         with closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port_of(launch.url)))
+                probe.bind((urlsplit(launch.url).hostname, port_of(launch.url)))
             except OSError as taken:
                 raise PolicyError(
                     f"no server can listen at {launch.url}: {taken.strerror}. End what does, or name another port in "

@@ -92,10 +92,18 @@ def test_only_a_spec_that_plays_on_servers_has_any(evergreen: Evergreen, tmp_pat
     assert "plays with transformers, which needs no servers" in done.stderr
 
 
-def test_servers_elsewhere_are_not_started_here(evergreen: Evergreen, tmp_path: Path) -> None:
-    done = evergreen("serve", spec(tmp_path, type="vllm_server", urls=["http://10.0.0.7:8321"]))
+@pytest.mark.parametrize("host", ["10.0.0.7", "127.example.org"])
+def test_servers_elsewhere_are_not_started_here(evergreen: Evergreen, tmp_path: Path, host: str) -> None:
+    done = evergreen("serve", spec(tmp_path, type="vllm_server", urls=[f"http://{host}:8321"]))
     assert done.exit_code == 2
-    assert "none of sampler.urls is on this host (http://10.0.0.7:8321)" in done.stderr
+    assert f"none of sampler.urls is on this host (http://{host}:8321)" in done.stderr
+
+
+def test_servers_of_one_port_at_several_addresses_are_refused(evergreen: Evergreen, tmp_path: Path) -> None:
+    urls = ["http://127.0.0.1:8321", "http://127.0.0.2:8321", "http://127.0.0.1:8322"]
+    done = evergreen("serve", spec(tmp_path, type="vllm_server", urls=urls))
+    assert done.exit_code == 2
+    assert "sampler.urls: 2 servers of this host have port 8321: give each a port of its own" in done.stderr
 
 
 def test_servers_here_speak_http(evergreen: Evergreen, tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_train_accuracy_is_of_the_environment_that_the_stage_trains_over_its_las
     assert scores(found) == {"rloo": [round(0.4 * share, 6)], "repo": [round(0.6 * share, 6)]}
 
 
+@pytest.mark.parametrize("last", [0, -5])
+def test_no_steps_at_the_end_are_none_to_compare(ledger: Ledger, compare: Compare, fresh: Fresh, last: int) -> None:
+    runs = eight(ledger, [0.2], fresh())
+    with pytest.raises(ComparisonError, match=rf"`--last {last}`: give the number of steps"):
+        compare(*runs, metric="train_accuracy", last=last)
+
+
 def test_a_stage_that_ended_early_gives_its_own_last_steps(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a", lengths=(4, 2)), Made(f"{x}b", 0, "repo", lengths=(2, 4), training=0.8))
