@@ -29,6 +29,7 @@ from environments.futures import Waiting
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
 from environments.slices.options import KEY, read_options
+from environments.surroundings import forks_ended
 from environments.user_code import code_digest, is_user_code, raised, uncallable, unknown_options
 
 CALLING = "factory(name, **options) and returns an Environment"
@@ -107,10 +108,11 @@ class EnvironmentSource:
 
     def _build(self) -> Environment:
         config = validate(self.type, self.options)
-        if config is None:
-            made = self._from_factory()
-        else:
-            made = registry.module_of(ENVIRONMENTS, self.type).create(self.name, config.within(self.search_path))
+        with forks_ended():
+            if config is None:
+                made = self._from_factory()
+            else:
+                made = registry.module_of(ENVIRONMENTS, self.type).create(self.name, config.within(self.search_path))
         if not isinstance(made, Environment):
             raise self._fault(f"the factory returned {type(made).__name__}, not an environments.Environment")
         return made

@@ -1,4 +1,4 @@
-"""What foreign code may not leave behind: global generators lent to it and given back, imports that change nothing.
+"""What foreign code may not leave behind: global generators, which are lent to it, imports' traces, forks of a process.
 
 Games and graders draw from `random` and `numpy.random`; what they draw must follow from their task, and nobody else's
 numbers may.
@@ -42,6 +42,20 @@ class OwnRandomState:
             self._states = random.getstate(), np.random.get_state()
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+@contextmanager
+def forks_ended() -> Iterator[None]:
+    """End a fork of this process that foreign code within made, where it comes out: it would go on as this one does.
+
+    A child that computes apart may raise, return or call `sys.exit`, and would then answer or train beside its parent.
+    """
+    own = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            os._exit(1)
 
 
 def generator_states() -> dict[str, object]:

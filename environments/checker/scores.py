@@ -26,6 +26,7 @@ from environments.options import FRAMES
 from environments.remote.replay import BlockingEpisode
 from environments.scoring import ScoringJob
 from environments.scoring.jobs import NO_REPLY, play
+from environments.surroundings import forks_ended
 
 REFERENCE, EMPTY, NOUGHT = "the reference answer", "an empty reply", "a bare 0"
 OTHER, SEVERAL, PROMPT = "another task's answer", "several answers at once", "the prompt itself"
@@ -201,7 +202,9 @@ class _Round:
             words = f"scores {_result(first)} in this process, {_result(elsewhere)} in a scoring process"
             find(self._context, "score-elsewhere", words, trial)
         if first.score is None or not str(first.score.reason).startswith("raised "):
-            for fault in form_faults(self._context.environment.start(trial.task).step(trial.completion)):
+            with forks_ended():
+                returned = self._context.environment.start(trial.task).step(trial.completion)
+            for fault in form_faults(returned):
                 find(self._context, "score-form", f"has no score in form: {fault}", trial)
 
 
@@ -411,9 +414,10 @@ def _check_turns(context: CheckContext, task: Task, other: Task, script: Iterato
             _report_unscorable(context, task, number, replayed.score.reason)
             return _trouble(replayed.score.reason) is None
         beside = context.environment.start(other)
-        with suppress(Exception):  # it is played itself, or like it
+        with suppress(Exception), forks_ended():  # it is played itself, or like it
             beside.step(reply)  # which changes nothing for the one under way
-        played = episode.step(reply)
+        with forks_ended():
+            played = episode.step(reply)
         _check_repeated(context, task, number, episode, played)
         if number > 1:  # the check of scores looks at first turns
             for fault in form_faults(played):

@@ -22,7 +22,7 @@ from environments.contracts import (
 )
 from environments.display import brief
 from environments.scoring.kept_episodes import KeptEpisode, KeptEpisodes
-from environments.surroundings import GeneratorWatch
+from environments.surroundings import GeneratorWatch, forks_ended
 from environments.user_code import own_place
 
 LONGEST_REASON = 500  # characters that are kept
@@ -76,10 +76,11 @@ def play(environment: Environment, job: ScoringJob, kept: KeptEpisodes | None = 
 def _played(environment: Environment, job: ScoringJob, known: KeptEpisode | None) -> tuple[Turn, Episode | None]:
     """Take the new turn, of the episode that is known or of a new one; None for the episode if that failed."""
     try:
-        episode, num_heard = (environment.start(job.task), 0) if known is None else (known.episode, len(known.heard))
-        for completion in job.completions[num_heard:-1]:
-            episode.step(completion)
-        return checked(episode.step(job.completions[-1])), episode
+        with forks_ended():
+            episode = environment.start(job.task) if known is None else known.episode
+            for completion in job.completions[0 if known is None else len(known.heard) : -1]:
+                episode.step(completion)
+            return checked(episode.step(job.completions[-1])), episode
     except (EnvironmentFault, KeyboardInterrupt):
         raise
     except MemoryError:

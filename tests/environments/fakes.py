@@ -87,6 +87,19 @@ def _lying(task: Task, completion: str) -> Score:
     return Score.of(1.0)
 
 
+def _forking(task: Task, completion: str) -> Score:
+    """Have a child compute apart, which then raises, returns or calls `sys.exit`, as the completion says."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return Score.of(1.0)
+    if completion.endswith("raises"):
+        raise ValueError("computed apart")
+    if completion.endswith("exits"):
+        sys.exit(0)
+    return Score.of(0.0)
+
+
 def _seeing(task: Task, completion: str) -> Score:
     """Tell which environment variables are seen."""
     return Score.of(1.0, **dict.fromkeys(os.environ, 1.0))
@@ -136,6 +149,7 @@ BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "silent": lambda task, completion: None,
     "printing": _printing,
     "lying": _lying,
+    "forking": _forking,
     "seeing": _seeing,
     "asking_for_a_key": _asking_for_a_key,
     "long_winded": lambda task, completion: Score.unscorable("\x1b[2J\r\u202eno\0 " + "x" * 10**6),

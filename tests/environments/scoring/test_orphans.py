@@ -63,6 +63,33 @@ def test_what_a_score_started_ends_with_its_process(tmp_path, what, ending, scor
     assert not any_running(pids)
 
 
+FORKING = """
+from environments import EnvironmentSource, Scorer, ScoringJob, ScoringOptions
+
+source = EnvironmentSource("fake", "tests.environments.fakes:create", {"character": "obedient"})
+fake = source.create()
+with Scorer([source], {"fake": fake}, ScoringOptions(isolation="none")) as scorer:
+    jobs = [ScoringJob(fake.task("easy", 0), (f"forking {how}",)) for how in ("raises", "returns", "exits")]
+    print([turn.score.value for turn in scorer.turns(jobs)], flush=True)
+"""
+
+
+def test_a_child_of_a_score_that_comes_back_in_this_process_ends():
+    found = subprocess.run(
+        [sys.executable, "-c", FORKING], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert (found.stdout, found.stderr, found.returncode) == ("[1.0, 1.0, 1.0]\n", "", 0)
+
+
+def test_a_child_of_a_score_that_comes_back_in_a_worker_ends_and_answers_nothing():
+    source = EnvironmentSource("fake", "tests.environments.fakes:create", {"character": "obedient"})
+    fake, said = source.create(), ["forking raises", "hopeless", "forking returns", "generous", "forking exits"] * 3
+    with Scorer([source], {"fake": fake}, ScoringOptions(workers=1, timeout_s=5)) as scorer:
+        turns = scorer.turns([ScoringJob(fake.task("easy", i), (words,)) for i, words in enumerate(said)])
+    assert [turn.score for turn in turns] == [Score.of(float(words != "hopeless")) for words in said]
+
+
 @pytest.mark.parametrize(
     ("how", "what"),
     [
