@@ -14,7 +14,7 @@ from store.ledger.query_rows import RunRow, StudyRow
 from store.records import ENDED
 
 Course = Mapping[int, float | None]  # after stage -> value
-_Cells = Mapping[int, Mapping[str, float | None]]  # after stage -> environment -> value
+Cells = Mapping[int, Mapping[str, float | None]]  # after stage -> environment -> value
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def courses(read: Reading, only: Collection[str] | None = None) -> list[RunCours
                 **vars(run),
                 planned_stages=curriculum["stages"],
                 planned_steps=max(steps.get(run.name, 0) + left * curriculum["stage"]["steps"], run.num_steps),
-                accuracy=_means(cells[run.name, "pass_1"]),
+                accuracy=course_of_means(cells[run.name, "pass_1"]),
                 entropy=_shares(cells[run.name, "entropy_token"]),
                 end=ends.get(run.name),
                 tracker=_tracker(specs[run.name].get("tracker")),
@@ -67,13 +67,13 @@ def courses(read: Reading, only: Collection[str] | None = None) -> list[RunCours
     return found
 
 
-def _means(cells: _Cells) -> Course:
+def course_of_means(cells: Cells) -> Course:
     """The mean of the environments; one that a boundary left out is there as it was measured last."""
     known = {stage: [value for value in row.values() if value is not None] for stage, row in _as_last_seen(cells)}
     return {stage: fmean(values) if values else None for stage, values in known.items()}
 
 
-def _shares(cells: _Cells) -> Course:
+def _shares(cells: Cells) -> Course:
     """Every environment beside its own first value: one that joined at a fork has a later first one."""
     first: dict[str, float | None] = {}
     for row in cells.values():
@@ -84,7 +84,7 @@ def _shares(cells: _Cells) -> Course:
     }
 
 
-def _as_last_seen(cells: _Cells) -> Iterator[tuple[int, Mapping[str, float | None]]]:
+def _as_last_seen(cells: Cells) -> Iterator[tuple[int, Mapping[str, float | None]]]:
     """All environments at every boundary, in order: a mean over those alone that it measured would jump with them."""
     seen: dict[str, float | None] = {}
     for stage in sorted(cells):

@@ -14,6 +14,7 @@ import numpy as np
 from store.comparison.result import Comparison
 from store.comparison.scores import ScoredSetting
 from store.comparison.statistics import Floats
+from store.courses import Course, course_of_means
 from store.ledger.queries import Reading
 from store.ledger.query_rows import StageRow, by_key
 from store.plasticity import curves_of
@@ -123,16 +124,18 @@ def _trained(
 
 
 def _measured(reading: Reading, settings: Sequence[ScoredSetting], axis: Axis, metric: str) -> Curves:
-    """At every boundary the mean over the environments that the run measured there."""
+    """At every boundary the mean over a run's environments; one that it left out there is as it was measured last."""
     curves: dict[str, list[SeedRange]] = {setting.label: [] for setting in settings}
     for setting in settings:
-        runs: list[dict[int, list[float]]] = [{} for _ in setting.runs]
-        for run, found in zip(setting.runs, runs, strict=True):
+        courses = list[Course]()
+        for run in setting.runs:
+            cells: dict[int, dict[str, float | None]] = {}
             for cell in reading.matrix(run.run, metric):
-                if cell.category is None and cell.value is not None:
-                    found.setdefault(cell.after_stage, []).append(cell.value)
+                if cell.category is None:
+                    cells.setdefault(cell.after_stage, {})[cell.environment] = cell.value
+            courses.append(course_of_means(cells))
         for after, x in enumerate(axis.edges):
-            means = [[float(np.mean(found[after]))] for found in runs if after in found]
+            means = [[mean] for course in courses if (mean := course.get(after)) is not None]
             curves[setting.label] += _over_seeds(np.array([x]), np.array(means))
     return curves
 

@@ -41,6 +41,7 @@ class Made:
     status: str = "finished"
     items: int = 8  # evaluated a category
     tasks: str = "1"  # which ones
+    looked_at: Mapping[int, Sequence[str]] = field(default_factory=dict)  # at a boundary; others look at everything
     other_from: int | None = None  # after which stage others of book are evaluated, until the end
     member: MemberRecord | None = None
     baseline_of: str | None = None
@@ -177,6 +178,7 @@ def _boundary(made: Made, after_stage: int, step: int) -> BoundaryRecord:
     cells = [
         CellRecord(name, category, metric, value, 0.02, made.items, 4)
         for name, accuracy in made.accuracy.items()
+        if name in made.looked_at.get(after_stage, made.accuracy)
         for category in (None, "easy")
         for metric, value in (
             ("pass_1", None if accuracy is None else share * accuracy),

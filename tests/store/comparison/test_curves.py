@@ -42,6 +42,21 @@ def test_held_out_numbers_stand_at_the_boundaries(ledger: Ledger, compare: Compa
     assert [p.mean for p in drawn.held_out_entropy["rloo"]] == pytest.approx([2, 1.5, 1])
 
 
+def test_what_a_boundary_left_out_is_there_as_it_was_measured_last(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    """Otherwise a mean over those alone that it measured would jump with them: .4 instead of .2."""
+    x = fresh()
+    accuracy = {"book": 0.2, "words": 0.8}
+    written(
+        ledger,
+        *(Made(f"{x}{of}", 0, of, accuracy=accuracy, looked_at={1: ["words"]}) for of in ("rloo", "repo")),
+    )
+    drawn = read_curves(ledger.reading, compare(f"{x}rloo", f"{x}repo"))
+    assert [p.mean for p in drawn.held_out["rloo"]] == pytest.approx([0, (0 + 0.4) / 2, 0.5])
+    assert [p.mean for p in drawn.held_out_entropy["rloo"]] == pytest.approx([2, (2 + 1.5) / 2, 1])
+
+
 def test_stages_of_different_lengths_are_read_at_the_same_shares(
     ledger: Ledger, compare: Compare, fresh: Fresh
 ) -> None:
