@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from environments.boxes import Box
 from environments.display import Tell
+from environments.fingerprints import fingerprint
 
 Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 ROLES = ("system", "user", "assistant")  # of a task's messages
@@ -150,6 +151,9 @@ class Task:
         return key_of(canonical(self.messages))
 
 
+ORIGIN = "sliced from"  # in a sliced task's data: its category and index in the environment inside
+
+
 class LazyTask(Task):
     """A task whose reference reply is worked out once, when it is asked for: it can cost a second.
 
@@ -174,14 +178,13 @@ class LazyTask(Task):
 def question_and_truth(task: Task) -> str:
     """Identify what is measured: a task's content key, with a digest of its data and of the reply that it came with.
 
-    A corrected truth under the same prompt is another task to be measured on. What works its reply out when asked
-    (`LazyTask`) is known by its data alone, and without data or reply by its key.
+    A corrected truth under the same prompt is another task to be measured on; where a slice has a task from does not
+    matter. What works its reply out when asked (`LazyTask`) is known by its data alone, and without data or reply by
+    its key.
     """
     reply = None if isinstance(task, LazyTask) else task.answer
-    if reply is None and not task.data:
-        return task.key
-    truth = json.dumps([dict(task.data), reply], skipkeys=True, default=lambda value: type(value).__name__)
-    return f"{task.key} {hashlib.sha256(truth.encode()).hexdigest()}"
+    data = {name: value for name, value in task.data.items() if name != ORIGIN}
+    return task.key if reply is None and not data else f"{task.key} {fingerprint([data, reply])}"
 
 
 @dataclass(frozen=True)

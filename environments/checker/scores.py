@@ -19,9 +19,10 @@ from typing import cast
 import numpy as np
 
 from environments.checker.findings import CheckContext, Severity, error_text, quoted
-from environments.checker.tasks import conversation_fault, fingerprint, message_fault, task_fingerprints
+from environments.checker.tasks import conversation_fault, message_fault, task_fingerprints
 from environments.contracts import BAD_VALUE, CORRECT_AT, REPLYING, Episode, RemoteFault, Score, Task, Turn
 from environments.display import clean
+from environments.fingerprints import fingerprint
 from environments.options import FRAMES
 from environments.remote.replay import BlockingEpisode
 from environments.scoring import ScoringJob

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pickle
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import FrozenInstanceError
 from statistics import median
-from typing import Any, TypeGuard
-
-import numpy as np
+from typing import TypeGuard
 
 from environments.checker.findings import CheckContext, Prints, error_text, quoted
 from environments.contracts import ROLES, TOOLS, Environment, Message, Task
+from environments.fingerprints import fingerprint
 
 SLOW_MS = 500.0
 HEAVY_BYTES = 2**20
 FAILED = object()  # in place of a task that could not be made
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in a `repr`
 PARTS = ("conversation", "answer", "data")  # of a task, as `task_fingerprints` gives them
 LONG_TOKEN = 8  # characters: few tokens of common vocabularies are longer
 
@@ -174,25 +169,3 @@ def check_budget(context: CheckContext) -> None:
 def task_fingerprints(task: Task) -> list[str]:
     """Fingerprint the conversation (with its key), the answer and the data of a task."""
     return [fingerprint((task.key, task.messages)), fingerprint(task.answer), fingerprint(task.data)]
-
-
-def fingerprint(value: Any) -> str:
-    """Hash any value by its content, in any process and however hashes are seeded; 16 hex digits."""
-    return hashlib.sha256(json.dumps(_canonical(value)).encode()).hexdigest()[:16]
-
-
-def _canonical(value: Any) -> Any:
-    """Reduce a value to nested lists of strings in an order that follows from the content alone."""
-    if value is None or isinstance(value, str | int | float | complex | bytes):
-        return [type(value).__name__, repr(value)]
-    if isinstance(value, Mapping):
-        return ["map", sorted(([_canonical(k), _canonical(v)] for k, v in value.items()), key=json.dumps)]
-    if isinstance(value, set | frozenset):
-        return ["set", sorted((_canonical(item) for item in value), key=json.dumps)]
-    if isinstance(value, list | tuple):
-        return ["list", [_canonical(item) for item in value]]
-    if isinstance(value, np.ndarray):
-        return ["array", str(value.dtype), list(value.shape), _canonical(value.tolist())]
-    if getattr(value, "__dict__", None) and not callable(value):
-        return [type(value).__qualname__, _canonical(vars(value))]
-    return [type(value).__qualname__, ADDRESS.sub("", repr(value))]

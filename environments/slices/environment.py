@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.contracts import (
+    ORIGIN,
     Category,
     Environment,
     EnvironmentFault,
@@ -37,7 +38,6 @@ from environments.slices.slice_file import SliceRow, Slices, read_kept_slices
 
 TRAINED = (None, "train")  # the pools that are trained on; None: all its tasks are
 ALIKE = {"length": "all prompts are as long", "column": "all have the same number"}  # why a method made one slice
-ORIGIN = "sliced from"  # in a task's data: its category and index in the environment inside
 
 
 class SlicedEnvironment(Environment):
@@ -164,7 +164,9 @@ class SlicedEnvironment(Environment):
             )
         data = {**made.data, ORIGIN: [made.category, made.index]}
         fields: dict[str, Any] = {"environment": self.name, "category": category, "index": index}
-        return LazyTask(made.key, lambda: made.answer, **fields, messages=made.messages, data=data)
+        if isinstance(made, LazyTask):
+            return LazyTask(made.key, lambda: made.answer, **fields, messages=made.messages, data=data)
+        return replace(made, **fields, data=data)
 
     def pool(self, task: Task) -> Pool | None:
         """As of the environment inside."""

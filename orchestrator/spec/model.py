@@ -588,6 +588,13 @@ class Spec(Section):
                 raise refuse(f"{key}: {name} is of {asked[1]} samples of a task, and evaluate.samples is {samples}")
             if name.startswith("own_") and not any(isinstance(one, UserOptions) for one in self.measure.of):
                 raise refuse(f"{key}: {name} is of a measurement of your own, and `measure` names none")
+            is_of_evaluation = name in evaluated or by == "samples"
+            if is_of_evaluation and condition.environment is None and self.evaluate.share is not None:
+                raise refuse(
+                    f"{key}: {name} is of all environments, and evaluate.share leaves some out of boundaries, so that "
+                    f"training would follow what is looked at: remove `share`, or say `{name} on ENVIRONMENT`, which "
+                    "is asked where that is measured"
+                )
             if condition.environment is not None and condition.environment not in self.environments:
                 known = list(self.environments)
                 raise refuse(

@@ -336,6 +336,17 @@ def test_what_cannot_be_honoured_is_refused_when_the_spec_is_read(intervention: 
     assert message in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["pass_1", "entropy_token", "pass_2"])
+def test_a_mean_over_all_environments_decides_nothing_where_boundaries_leave_some_out(name: str) -> None:
+    spec = treated("shared", {"type": "redo", "when": f"{name} < 1"}, measure="samples")
+    orchestrator.load_spec(spec)
+    spec["evaluate"]["share"] = 0.2
+    with pytest.raises(SpecError, match=f"{name} is of all environments, and evaluate.share leaves some out"):
+        orchestrator.load_spec(spec)
+    spec["curriculum"]["boundary"]["interventions"][0]["when"] = f"{name} on one < 1"
+    orchestrator.load_spec(spec)
+
+
 def test_a_condition_may_ask_for_the_trainability(tmp_path: Path) -> None:
     probe = {"type": "probe", "steps": 2, "eval_every": 1, "batch": 2}
     spec = treated("asks", {"type": "reset_optimizer", "when": "probe_gain_ratio < .5"}, stages=2)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from environments.checker.findings import quoted
-from environments.checker.tasks import fingerprint
 from environments.display import clean
+from environments.fingerprints import fingerprint
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from environments import (
     pool_of,
 )
 from environments.checker import check
+from environments.contracts import question_and_truth
 from environments.slices.clusters import group_texts
 from environments.slices.environment import SlicedEnvironment, unsliced
 from environments.slices.methods import by_number, by_share, found_again, num_unread, read_tasks, split
@@ -76,6 +77,14 @@ def test_what_a_small_category_leaves_larger_ones_have(tmp_path: Path, most: int
     split = {**options, "slices": {"by": "length", "count": 3, "tasks": most}}
     remarks = EnvironmentSource("mine", "rows", split, str(tmp_path)).create().remarks
     assert (f"; {unread} others were not read" in remarks[-1]) == bool(unread)
+
+
+def test_what_is_measured_is_told_by_its_truth_in_a_slice_too_and_not_by_its_place() -> None:
+    options = {"size": 40, "slices": {"by": "length", "count": 2}}
+    environment = EnvironmentSource("fake", "tests.environments.fakes:create", options).create()
+    task = environment.task(environment.categories[0].name, 3)
+    assert question_and_truth(task) == question_and_truth(unsliced(task))
+    assert question_and_truth(task) != question_and_truth(replace(task, answer="a corrected one"))
 
 
 def everything(environment: Environment) -> dict[str, tuple[str, str | None, str]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from environments import Task
@@ -62,3 +64,18 @@ def test_a_truth_that_is_no_json_is_told_by_what_is() -> None:
     odd = [replace(task(1, "2"), data={"truth": 1, "judge": object(), (1, 2): 3}) for _ in range(2)]
     assert question_and_truth(odd[0]) == question_and_truth(odd[1])
     assert question_and_truth(odd[0]) != question_and_truth(replace(odd[0], data={"truth": 2}))
+
+
+@pytest.mark.parametrize(
+    ("truth", "corrected"),
+    [
+        (np.int64(1), np.int64(2)),
+        (np.arange(2), np.arange(3)),
+        ({1, 2}, {1, 3}),
+        (Decimal(1), Decimal(2)),
+        (b"1", b"2"),
+    ],
+)
+def test_a_corrected_truth_of_any_kind_is_another_task(truth: Any, corrected: Any) -> None:
+    one, other = (question_and_truth(replace(task(1, None), data={"truth": x})) for x in (truth, corrected))
+    assert one != other
