@@ -148,6 +148,10 @@ class Choice(ABC):
         """Pick the next stage's environment; no pick in flat mode."""
         return self.scheduler.next_environment() if self.scheduler else StageChoice(None)
 
+    def upcoming(self) -> list[str]:
+        """Name the environment of the next stage, where a fixed order says it."""
+        return self.scheduler.upcoming() if self.scheduler else []
+
     def look(self, at: Progress, cells: Sequence[CellRecord], items: Sequence[ItemRecord]) -> list[HoldoutQueryRecord]:
         """Let a rule of replay see what a boundary measured; give its looks, none where there is no such rule."""
         return []

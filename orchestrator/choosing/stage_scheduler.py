@@ -14,6 +14,7 @@ from orchestrator.progress import Progress
 from orchestrator.schedulers.clusters import ClusteredScheduler
 from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 from orchestrator.schedulers.rewards import Scores, StageOutcome, rewards_of
+from orchestrator.schedulers.sequence import Sequence as FixedOrder
 from orchestrator.spec.sections import Stage
 from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
@@ -80,6 +81,11 @@ class StageScheduler:
         if why == "chosen" and not clusters:
             text += f" ({self._of_each(probabilities, values)})"
         return StageChoice(pick, text, probabilities, is_news=why is not None)
+
+    def upcoming(self) -> list[str]:
+        """Name the environment of the next stage where the order is fixed, and nothing is drawn."""
+        known = self.scheduler.probabilities() if isinstance(self.scheduler, FixedOrder) else {}
+        return [name for name, probability in known.items() if probability == 1.0]
 
     def _of_cluster(self, cluster: str, pick: Pick, clusters: Mapping[str, float], is_new: bool) -> str:
         """Say how a cluster and its environment were picked: the pick's probability is the product."""

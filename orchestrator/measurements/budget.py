@@ -55,21 +55,17 @@ class EvaluationPlan:
         """Whether every boundary has all environments."""
         return self.panel >= len(self.environments)
 
-    def at(self, boundary: int, visited: Collection[str]) -> list[str]:
-        """Name what the boundary after a stage evaluates; `visited` had a stage by then."""
+    def at(self, boundary: int, visited: Collection[str], upcoming: Collection[str] = ()) -> list[str]:
+        """Name what the boundary after a stage evaluates; `visited` had a stage by then, `upcoming` has the next."""
         if self.is_full or boundary in (0, self.last):
             return list(self.environments)
-        chosen = {*visited, *self.turn(boundary), *self.upcoming(boundary)}
+        chosen = {*visited, *self.turn(boundary), *upcoming}
         return [name for name in self.environments if name in chosen]
 
     def turn(self, boundary: int) -> list[str]:
         """Name the panel of a boundary: the next ones of the list, begun again at its end."""
         names, start = self.environments, boundary * self.panel
         return [names[(start + i) % len(names)] for i in range(self.panel)]
-
-    def upcoming(self, boundary: int) -> list[str]:
-        """Name the environment that the next stage trains, where that is fixed."""
-        return [self.order[boundary % len(self.order)]] if self.order else []
 
     @property
     def between(self) -> str:
@@ -82,7 +78,8 @@ class EvaluationPlan:
         """Give the cost of every boundary, at most: where a scheduler chooses, it chose the most expensive ones."""
         costs = []
         for boundary in range(self.last + 1):
-            names = self.at(boundary, self.order[:boundary])
+            upcoming = [self.order[boundary % len(self.order)]] if self.order else []
+            names = self.at(boundary, self.order[:boundary], upcoming)
             rest = sorted((passes[name] for name in self.environments if name not in names), reverse=True)
             unknown = boundary if self.has_stages and not self.order else 0
             costs.append(sum(passes[name] for name in names) + sum(rest[:unknown]))

@@ -64,8 +64,13 @@ class Evaluation(Measurement):
         plan: EvaluationPlan | None = None,
         keeps_answers: bool = False,
         lengths: Lengths = MappingProxyType({}),
+        upcoming: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """`plan`: which environments a boundary has; None: all. `lengths`: of their samples; none: all alike."""
+        """`plan`: which environments a boundary has; None: all. `lengths`: of their samples; none: all alike.
+
+        `upcoming`: names what a fixed order trains next, which the plan wants to know.
+        """
+        self._upcoming = upcoming
         self.section, self.environments, self.plan, self.keeps_answers = section, environments, plan, keeps_answers
         self.lengths = {name: lengths.get(name, 1.0) for name in environments}
         self.anchors, self.selects = held_out["anchor"], held_out.get("select")
@@ -89,7 +94,7 @@ class Evaluation(Measurement):
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        names = self.anchors if self.plan is None else self.plan.at(at.stage, at.visited)
+        names = self.anchors if self.plan is None else self.plan.at(at.stage, at.visited, self._upcoming())
         anchors = {name: self.anchors[name] for name in names}
         own_selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
         self.passes = self._cost(anchors, own_selects)

@@ -236,7 +236,7 @@ def put_together(
     keeps_answers = any(registry.type_of(one) == "samples" for one in spec.measure.of)
     trained = list(trainable(environments))
     lengths = sample_lengths(spec, environments, trained)
-    evaluation = Evaluation(spec.evaluate, environments, held_out, None, keeps_answers, lengths)
+    evaluation = Evaluation(spec.evaluate, environments, held_out, None, keeps_answers, lengths, choice.upcoming)
     around = Surroundings(spec, environments, held_out, evaluation, learner, weights_of)
     measurements = [make_measurement(one, around) for one in spec.measure.of]
     selects = {n: own for n, own in held_out.get("select", {}).items() if not environments[n].closed}
@@ -268,7 +268,12 @@ def put_together(
         ),
         aftermath=Aftermath(
             Evaluation(
-                spec.evaluate, environments, {"anchor": held_out["anchor"]}, looking.evaluation, lengths=lengths
+                spec.evaluate,
+                environments,
+                {"anchor": held_out["anchor"]},
+                looking.evaluation,
+                lengths=lengths,
+                upcoming=choice.upcoming,
             ),
             next((one for one in measurements if isinstance(one, Network)), None),
         ),

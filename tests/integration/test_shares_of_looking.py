@@ -100,6 +100,13 @@ def test_what_no_boundary_of_a_lost_ledger_measured_is_not_taken_for_new(tmp_pat
     assert seen(tmp_path, "part") == {"2": SEEN["2"]}
 
 
+def test_a_fork_with_another_order_measures_what_that_trains_next(tmp_path: Path) -> None:
+    run(spec("part"), [HERE, *SHARE], home=tmp_path, until_step=3)
+    other = "curriculum.scheduler={type: sequence, order: [noise, numbers, book]}"
+    fork("part", 1, overrides=[other, "name=forked"], home=tmp_path, until_step=5)
+    assert seen(tmp_path, "forked")["2"] == {"book", "noise", "numbers"}, "noise had a stage, numbers has the next"
+
+
 def test_a_fork_of_a_fork_has_joined_what_its_parent_was_killed_before_measuring(tmp_path: Path) -> None:
     run(alone(steps=1), home=tmp_path)
     joins = ["environments.more={type: codebook, categories: {'2': 2}, keys: 6}", "checkpoint.background=false"]

@@ -105,8 +105,9 @@ def test_what_had_a_stage_is_always_evaluated_and_others_in_turn() -> None:
 def test_a_fixed_order_has_what_comes_next_so_that_its_arrival_is_measured() -> None:
     made = spec(scheduler={"type": "sequence", "order": ["h", "e", "h"]}, evaluate={"share": 0.01})
     evaluation = plan(made).evaluation
-    assert evaluation.upcoming(1) == ["e"]
-    assert "e" in evaluation.at(1, ["h"])
+    assert "e" in evaluation.at(1, ["h"], ["e"])
+    assert "e" not in evaluation.at(1, ["h"])
+    assert evaluation.planned(dict.fromkeys(NAMES, 1.0))[1] == 4, "it, what had a stage, and two in turn"
     assert plan(spec(scheduler="round_robin", evaluate={"share": 0.01})).evaluation.order == NAMES
 
 
