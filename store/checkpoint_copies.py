@@ -324,11 +324,13 @@ def fetch(url: str, run: str, folder: Path, tell: Tell) -> list[str]:
 def fetch_back(url: str, run_folder: Path, record: CheckpointRecord) -> bool:
     """Put a run's checkpoint that is damaged or lost back from its copy; whether that is whole and the one recorded.
 
-    Raises HomeError: the place cannot be read.
+    Raises HomeError: the place cannot be read, or has nothing of a run that was copied to it, as a disk's that is away.
     """
     place, folder = CopyPlace(url, run_folder.name), run_folder / record.folder
     manifest = f"{FOLDER}/{folder.name}/{MANIFEST}"
     try:
+        if not place.exists(identity.FILE):
+            raise FileNotFoundError(f"nothing of {run_folder.name} is there")
         if not place.exists(manifest) or hashlib.sha256(place.read(manifest)).hexdigest() != record.sha256:
             return False
         _fetch_checkpoint(place, folder.name, folder)

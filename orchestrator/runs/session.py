@@ -369,7 +369,8 @@ class RunSession:
         """Put the newest damaged checkpoint back from its copy, if one is whole: going on without would delete that."""
         url = self.spec.checkpoint.copy_to
         damaged = [one for one in skipped if not one.is_whole]
-        if url is None or not damaged:
+        kept = self.ledger.reading.spec(self.spec.name).get("checkpoint") or {}
+        if url is None or not damaged or kept.get("copy_to") is None:  # nothing was copied before
             return None
         self.watcher.opening("fetching a checkpoint that is not whole here from its copy")
         try:

@@ -96,6 +96,24 @@ def test_a_copy_that_cannot_be_looked_at_is_not_given_up(tmp_path: Path, monkeyp
     assert orchestrator.resume("words", home=home).status == "finished"
 
 
+def test_an_empty_place_is_not_taken_for_one_without_a_copy(tmp_path: Path) -> None:
+    """Its disk may be away: the run would go on behind the damage, and have the copy deleted once that is back."""
+    home, there = tmp_path / "home", tmp_path / "there"
+    assert orchestrator.run(copied(there), home=home, until_step=3).status == "stopped"
+    newest = newest_checkpoint(home, "words")
+    (newest / "weights" / "model.safetensors").write_bytes(b"damaged by a disk")
+    there.rename(tmp_path / "away")
+    there.mkdir()
+    with pytest.raises(UserError, match=r"nothing of words is there. Make that place reachable"):
+        orchestrator.resume("words", home=home)
+    elsewhere = [f"checkpoint.copy_to=file://{tmp_path / 'new'}"]
+    with pytest.raises(UserError, match="nothing of words is there"):
+        orchestrator.resume("words", overrides=elsewhere, home=home)
+    assert orchestrator.resume("words", overrides=["checkpoint.copy_to=null"], home=home, until_step=4).reason
+    assert orchestrator.resume("words", overrides=elsewhere, home=home).status == "finished"
+    checkpoints.verify(tmp_path / "away" / "words" / "checkpoints" / newest.name)
+
+
 def test_a_fork_that_an_environment_joins_is_copied_with_it(finished: Path, tmp_path: Path) -> None:
     """Its first checkpoint is its parent's, and replaced under the same name."""
     joining = f"environments.maze={{type: {FAKE}, in_process: true, categories: [easy]}}"
