@@ -184,7 +184,7 @@ def assemble(
         if not foundation.is_resumed:
             warm_started(policy, environments, foundation.prompts, spec, home, watcher, stop)
             if spec.policy.adapter is not None:
-                seed = random_streams.integer(spec.seed, "policy")
+                seed = random_streams.integer(spec.seed, "policy", "adapters")
                 policy.put_adapters(spec.policy.adapter, seed, has_own_base=not spec.begins_as_named)
         watcher.phase("finding the held-out tasks")
         held_out: dict[str, HeldOut] = {

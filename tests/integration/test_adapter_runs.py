@@ -14,14 +14,16 @@ from transformers import AutoModelForCausalLM
 
 import orchestrator
 from orchestrator.errors import SpecError
+from orchestrator.runs import assembly
 from orchestrator.spec import load_spec
 from policies import adapters
 from policies.config import BASE
+from policies.policy import Policy
 from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import At, Killed, ending, kill, newest_checkpoint, series
 from tests.integration.test_model_families import saved
-from tests.orchestrator.specs import small
+from tests.orchestrator.specs import alone, small
 from tests.shares import slow
 
 
@@ -153,3 +155,24 @@ def test_merging_below_the_reference_of_the_start_is_refused(tmp_path: Path, eve
     own = spec(tmp_path, "merge", objective={"preset": "grpo", "kl": 0.01})
     with pytest.raises(SpecError, match="merging them moves the model"):
         orchestrator.run(own, home=tmp_path)
+
+
+def test_new_weights_and_new_adapters_are_of_streams_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn from one, the adapters told what the weights are."""
+    seeds: dict[str, int] = {}
+    load, put = assembly.load_policy, Policy.put_adapters
+
+    def loaded(*args: Any, seed: int, **options: Any) -> Policy:
+        seeds["weights"] = seed
+        return load(*args, seed=seed, **options)
+
+    def adapted(policy: Policy, config: Any, seed: int, **options: Any) -> None:
+        seeds["adapters"] = seed
+        put(policy, config, seed, **options)
+
+    monkeypatch.setattr(assembly, "load_policy", loaded)
+    monkeypatch.setattr(Policy, "put_adapters", adapted)
+    orchestrator.run({**alone(stages=1, steps=1), "policy": {"model": "tiny", "adapter": 4}}, home=tmp_path)
+    assert len(seeds) == len({*seeds.values()}) == 2
