@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from store.comparison.result import Comparison
 from store.comparison.scores import ScoredSetting
 from store.comparison.statistics import Floats
-from store.courses import Course, course_of_means
+from store.courses import Cells, course_of_means
 from store.ledger.queries import Reading
 from store.ledger.query_rows import StageRow, by_key
 from store.plasticity import curves_of
 from store.probes import probes_of
 
 MAX_POINTS = 96  # of a curve
+HELD_OUT = ("pass_1", "entropy_token")  # metrics that are read at boundaries
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ class SettingCurves:
     axis: Axis
     training: Curves  # accuracy of the environment that a stage trains
     entropy: Curves  # its token entropy
-    held_out: Curves  # accuracy at boundaries, mean over the environments
+    held_out: Curves  # accuracy at boundaries, mean over `environments`
     held_out_entropy: Curves
+    environments: Sequence[str]  # that are compared: all runs have them, with the same held-out tasks
+    num_environments: int  # that any of the runs has
     probes: Sequence[ProbeCurves]
 
 
@@ -79,12 +83,20 @@ def read_curves(reading: Reading, comparison: Comparison) -> SettingCurves:
         axis = Axis([0.0, *(float(stage.start_step + _steps_done(stage)) for stage in most)], names, True)
     else:
         axis = Axis([float(i) for i in range(len(most) + 1)], names, False)
+    cells = {run: {metric: _cells(reading, run, metric) for metric in HELD_OUT} for run in stages}
+    known = [{name for row in own["pass_1"].values() for name in row} for own in cells.values()]
+    asked = comparison.strata if comparison.stratum == "environment" else comparison.carry_over.environments
+    shared = [
+        name for name in comparison.carry_over.environments if name in asked and all(name in own for own in known)
+    ]
     return SettingCurves(
         axis,
         training=_trained(reading, settings, stages, axis, "accuracy"),
         entropy=_trained(reading, settings, stages, axis, "entropy_token"),
-        held_out=_measured(reading, settings, axis, "pass_1"),
-        held_out_entropy=_measured(reading, settings, axis, "entropy_token"),
+        held_out=_measured(cells, "pass_1", shared, settings, axis),
+        held_out_entropy=_measured(cells, "entropy_token", shared, settings, axis),
+        environments=shared,
+        num_environments=len({*chain(*known)}),
         probes=_probes(reading, settings),
     )
 
@@ -123,17 +135,34 @@ def _trained(
     return curves
 
 
-def _measured(reading: Reading, settings: Sequence[ScoredSetting], axis: Axis, metric: str) -> Curves:
-    """At every boundary the mean over a run's environments; one that it left out there is as it was measured last."""
+def _cells(reading: Reading, run: str, metric: str) -> dict[int, dict[str, float | None]]:
+    """What a run measured of its environments, after every stage."""
+    cells: dict[int, dict[str, float | None]] = {}
+    for cell in reading.matrix(run, metric, by_category=False):
+        if cell.environment is not None:
+            cells.setdefault(cell.after_stage, {})[cell.environment] = cell.value
+    return cells
+
+
+def _measured(
+    cells: Mapping[str, Mapping[str, Cells]],
+    metric: str,
+    environments: Sequence[str],
+    settings: Sequence[ScoredSetting],
+    axis: Axis,
+) -> Curves:
+    """At every boundary the mean over environments; one that it left out is there as it was measured last."""
     curves: dict[str, list[SeedRange]] = {setting.label: [] for setting in settings}
     for setting in settings:
-        courses = list[Course]()
-        for run in setting.runs:
-            cells: dict[int, dict[str, float | None]] = {}
-            for cell in reading.matrix(run.run, metric):
-                if cell.category is None:
-                    cells.setdefault(cell.after_stage, {})[cell.environment] = cell.value
-            courses.append(course_of_means(cells))
+        courses = [
+            course_of_means(
+                {
+                    after: {name: value for name, value in row.items() if name in environments}
+                    for after, row in cells[run.run][metric].items()
+                }
+            )
+            for run in setting.runs
+        ]
         for after, x in enumerate(axis.edges):
             means = [[mean] for course in courses if (mean := course.get(after)) is not None]
             curves[setting.label] += _over_seeds(np.array([x]), np.array(means))

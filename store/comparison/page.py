@@ -16,7 +16,7 @@ from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
 from store.report import charts, templates
 from store.sampling import sampling_in_words
-from store.sentences import num, number, probe_name, signed
+from store.sentences import listed, num, number, probe_name, signed
 
 RANGES = 5  # settings whose seeds' ranges are drawn
 OPEN = 3  # groups of matrices that are unfolded
@@ -210,10 +210,12 @@ def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[charts.Cha
     training, held_out = series(drawn.training, {}), series(drawn.held_out, drawn.held_out, math.inf)
     entropy = series(drawn.entropy, drawn.held_out_entropy)
     unit = "steps" if drawn.axis.is_in_steps else "stage" if len(edges) == 2 else "stages"
+    shared, every = len(drawn.environments), drawn.num_environments
+    mean = "the environments" if shared == every else f"{listed(drawn.environments)}, {shared} of {every} environments"
     made = []
     for title, of, most, css in (
         ("Training accuracy, of the environment being trained", training, 1.0, "tall wide"),
-        ("Held-out accuracy, mean of the environments", held_out, 1.0, "tall"),
+        (f"Held-out accuracy, mean of {mean}", held_out, 1.0, "tall"),
         ("Entropy, nats a token", entropy, math.inf, "tall"),
     ):
         tops = [most for one in of for _, _, most in one.ranges]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from store.comparison.curves import read_curves
+from store.comparison.curves import SettingCurves, read_curves
 from store.ledger import Ledger
 from tests.store.comparison.conftest import Compare
 from tests.store.comparison.runs import Made, written
@@ -55,6 +56,25 @@ def test_what_a_boundary_left_out_is_there_as_it_was_measured_last(
     drawn = read_curves(ledger.reading, compare(f"{x}rloo", f"{x}repo"))
     assert [p.mean for p in drawn.held_out["rloo"]] == pytest.approx([0, (0 + 0.4) / 2, 0.5])
     assert [p.mean for p in drawn.held_out_entropy["rloo"]] == pytest.approx([2, (2 + 1.5) / 2, 1])
+
+
+def test_held_out_lines_are_of_the_environments_that_are_compared(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    """Not of one that a run lacks, nor of one whose held-out tasks differ, nor of one that is not asked for."""
+    x, more = fresh(), {"book": 0.4, "words": 0.6, "maze": 1.0}
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", accuracy=more), Made(f"{x}c", 0, "grpo", other_from=0))
+
+    def drawn(*names: str, **asked: Any) -> SettingCurves:
+        return read_curves(ledger.reading, compare(*(f"{x}{name}" for name in names), **asked))
+
+    found = drawn("a", "b", metric="accuracy")
+    assert (found.environments, found.num_environments) == (["book", "words"], 3)
+    assert [curve[-1].mean for curve in found.held_out.values()] == pytest.approx([0.5, 0.5])
+    found = drawn("a", "b", environments=["words"])
+    assert (found.environments, found.held_out["rloo"][-1].mean) == (["words"], pytest.approx(0.6))
+    found = drawn("a", "c", metric="train_accuracy")
+    assert (found.environments, found.held_out["rloo"][-1].mean) == (["words"], pytest.approx(0.6))
 
 
 def test_stages_of_different_lengths_are_read_at_the_same_shares(
