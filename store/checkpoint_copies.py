@@ -82,6 +82,10 @@ class CopyPlace:
         """Whether there is something."""
         return bool(self._files.exists(self._at(path)))
 
+    def is_here(self, run_folder: Path) -> bool:
+        """Whether the place is a run's own folder on this machine."""
+        return "file" in self._files.protocol and Path(self._folder).resolve() == run_folder.resolve()
+
     def remove(self, path: str) -> None:
         """Delete a file or a folder, if there is one."""
         if self.exists(path):
@@ -119,6 +123,10 @@ class CheckpointCopier:
         self._thread.start()
 
     def _begin(self) -> None:
+        if self._place.is_here(self._run_folder):
+            raise HomeError(
+                f"checkpoint.copy_to: {self._place.url} is the run's own folder: name one on another disk or machine"
+            )
         own = identity.read(self._run_folder)
         if self._place.exists(identity.FILE):
             there = json.loads(self._place.read(identity.FILE))

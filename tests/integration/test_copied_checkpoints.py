@@ -128,6 +128,13 @@ def test_a_fork_that_an_environment_joins_is_copied_with_it(finished: Path, tmp_
         checkpoints.verify(there / one.name, checkpoints.describe(outcome.folder, one.name).sha256)
 
 
+def test_a_run_is_not_copied_onto_itself(tmp_path: Path) -> None:
+    with pytest.raises(HomeError, match="is the run's own folder: name one on another disk"):
+        orchestrator.run(copied(tmp_path), home=tmp_path)
+    overrides = [f"checkpoint.copy_to=file://{tmp_path / 'there'}"]
+    assert orchestrator.resume("words", overrides=overrides, home=tmp_path).status == "finished"
+
+
 def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path) -> None:
     with pytest.raises(HomeError, match=r"checkpoint\.copy_to: s3://bucket/runs: Install s3fs"):
         orchestrator.run(small("words", checkpoint={"copy_to": "s3://bucket/runs"}), home=tmp_path / "home")
