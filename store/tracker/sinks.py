@@ -141,7 +141,9 @@ def catch_up(
 ) -> int:
     """Send what a place lacks; returns the number of values. Raises `TrackerError`."""
     kept, row = Kept.read(folder, to.kind), read.run(run)
-    history, until = HistoryPages(read, row), covered(read, run)
+    # In this order: what a checkpoint covers meanwhile is in the history and not sent yet, never the other way round.
+    until = covered(read, run)
+    history = HistoryPages(read, row)
     is_new = kept.uid != row.uid or not (history.has(kept.cursor) and history.has(kept.reach))
     if is_new:
         generation = kept.generation + 1 if kept.uid == row.uid else 1

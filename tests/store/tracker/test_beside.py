@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -88,6 +89,43 @@ def test_only_what_a_checkpoint_covers_is_sent_and_the_rest_later(source_of: Cop
         assert max(at for points in wanted.values() for at, _ in points) <= step
     send(source, kind)
     assert held(source, kind) == expected(source)
+
+
+@each
+def test_a_checkpoint_that_comes_while_a_pass_begins_starts_no_history_anew(
+    source_of: Copy, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of()
+    partly = as_if_killed_after(source_of(), 4, 2)
+    partly.ledger.rewind(partly.ledger.open_run(partly.run), 4, 2)
+
+    class Growing:
+        """A ledger that has more after the first look at it."""
+
+        def __init__(self) -> None:
+            self.now = partly.read
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.now, name)
+
+    growing = Growing()
+
+    def then_grows(look: Callable[..., Any]) -> Callable[..., Any]:
+        def looked(*args: Any) -> Any:
+            found = look(*args)
+            growing.now = source.read
+            return found
+
+        return looked
+
+    with monkeypatch.context() as patched:
+        for name in ("HistoryPages", "covered"):
+            patched.setattr(sinks, name, then_grows(getattr(sinks, name)))
+        home = source.folder.parent
+        assert catch_up(at(home, kind), cast(Any, growing), source.run, source.folder, source.url, lambda: True) > 0
+    send(source, kind)
+    assert held(source, kind) == expected(source)
+    assert Kept.read(source.folder, kind).generation == 1
 
 
 @each
