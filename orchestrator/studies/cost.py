@@ -197,7 +197,8 @@ class _Clock(Callback):
 def rehearse(study: Study) -> MeasuredTime:
     """Run the study's first setting and seed for ten steps in a home that is then deleted; nobody else hears of it.
 
-    The estimate of a whole run: its warm start, its first evaluation for every boundary, its mean step for every step.
+    The estimate of a whole run: its warm start, its first evaluation for every boundary, its mean step for every step,
+    and for every evaluation inside a stage the mean one, or, where none was reached, the first evaluation's share.
     Early steps may be slower than later ones, where answers become shorter, or faster, where they become longer.
     """
     from orchestrator.runs.api import run
@@ -213,7 +214,11 @@ def rehearse(study: Study) -> MeasuredTime:
         with Ledger.open(sqlite_url(Path(home) / "evergreen.db"), create=False) as ledger:
             step_s = fmean(step.seconds for step in ledger.reading.steps(outcome.name))
             boundary_s = fmean(boundary.seconds for boundary in ledger.reading.boundaries(outcome.name))
+            found = [row.value or 0.0 for row in ledger.reading.series(outcome.name, "seconds_evaluate")]
+    is_all = spec.evaluate.every_on == "all" or spec.curriculum.mode == "flat"
+    inside_s = fmean(found) if found else boundary_s / (1 if is_all else len(spec.environments))
     seconds = clock.warm_start_s + boundary_s * (spec.curriculum.stages + 1) + step_s * num_steps(spec)
+    seconds += inside_s * num_interim(spec)
     key = hash_of(planned.setting.spec)
     measured_on = f"a rehearsal of {STEPS} steps"
     return MeasuredTime({key: [seconds]}, {key: num_steps(spec)}, measured_on, measured_on)
