@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import create_engine, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -326,6 +327,26 @@ def make_database(target: Target) -> None:
         else:
             with closing(sqlite3.connect(path, timeout=20)) as database:
                 switch_to_wal(database)
+                _keep_files_here(database, target)
+
+
+def _keep_files_here(database: sqlite3.Connection, target: Target) -> None:
+    """Have the database of a home that was moved, copied or restored name its own folder for files.
+
+    MLflow keeps absolute places: files would be written over those of the home that it came from.
+    """
+    here, find = target.artifacts or "", "SELECT artifact_location FROM experiments WHERE name = ?"
+    (there,) = database.execute(find, (target.experiment,)).fetchone() or ("",)
+    folder, old = (Path(unquote(urlsplit(uri).path)) for uri in (here, there))
+    is_own = folder.parent.resolve() == Path(target.database or "").parent.resolve() and old.name == folder.name
+    if not (is_own and there.startswith("file://")) or old.resolve() == folder.resolve():
+        return
+    with database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            database.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column} || '/', 1, ?) = ?",
+                (here, len(there) + 1, len(there) + 1, f"{there}/"),
+            )
 
 
 def _written(entry: MlflowRun) -> int:

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from store.home import sqlite_url
 from store.secrets import without_logins
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import catch_up
 from tests.store.tracker.conftest import Copy
-from tests.store.tracker.content import files, num_rows
+from tests.store.tracker.content import files, num_rows, rows
 
 
 def test_files_are_those_of_the_newest_boundary(source_of: Copy, target: Target, tmp_path: Path) -> None:
@@ -68,6 +73,47 @@ def test_another_report_is_sent_and_an_equal_one_is_not(source_of: Copy, target:
     sent.write_text("untouched")
     catch_up(source, record)
     assert (sent.read_text(), num_rows(target)) == ("untouched", counts)
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_home_that_was_moved_or_copied_keeps_its_files_itself(
+    source_of: Copy, target: Target, tmp_path: Path, is_gone: bool
+) -> None:
+    source, old, new = source_of(), tmp_path / "first_%", tmp_path / "second"
+    (source.folder / "report.html").write_text("<p>one</p>")
+    there = replace(target, uri=sqlite_url(old / "mlflow.db"), artifacts=(old / "mlflow_artifacts").as_uri())
+    catch_up(source, MlflowRecord(there))
+    shutil.copytree(old, new)
+    if is_gone:
+        shutil.rmtree(old)
+    (source.folder / "report.html").write_text("<p>two</p>")
+    from mlflow.tracking._tracking_service.client import utils
+
+    utils._artifact_repos_cache.clear()  # MLflow's, of one process, which no home is moved under
+    here = replace(target, uri=sqlite_url(new / "mlflow.db"), artifacts=(new / "mlflow_artifacts").as_uri())
+    catch_up(source, MlflowRecord(here))
+    assert files(new / "mlflow_artifacts")["report.html"] == b"<p>two</p>"
+    assert old.exists() is not is_gone
+    if not is_gone:
+        assert files(old / "mlflow_artifacts")["report.html"] == b"<p>one</p>"
+    places = {place for (place,) in rows(here, "SELECT artifact_uri FROM runs")}
+    assert all(place.startswith(str(here.artifacts)) for place in places)
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", "shared/mlflow_artifacts"])
+def test_files_that_a_user_put_elsewhere_stay_there(
+    source_of: Copy, target: Target, tmp_path: Path, folder: str
+) -> None:
+    """A database that several homes share has its files where the first of them said."""
+    source = source_of()
+    (source.folder / "report.html").write_text("<p>one</p>")
+    there = replace(target, artifacts=(tmp_path / folder).as_uri())
+    catch_up(source, MlflowRecord(there))
+    uri = sqlite_url(tmp_path / "mlflow.db")
+    MlflowRecord(Target(uri, "evergreen", (tmp_path / "another" / "mlflow_artifacts").as_uri()))
+    assert {place.startswith(str(there.artifacts)) for (place,) in rows(there, "SELECT artifact_uri FROM runs")} == {
+        True
+    }
 
 
 def test_passwords_are_not_sent(source_of: Copy, target: Target, tmp_path: Path) -> None:
