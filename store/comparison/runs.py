@@ -102,7 +102,7 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
         fields, settings = _settings(entries, None if more else study, by)
     _refuse_too_little(settings, left_out)
     settings = {label: sorted(own, key=lambda e: e.run.seed) for label, own in settings.items()}
-    warnings = [*_shared_past(known, settings), *_warnings(reading, study, settings)]
+    warnings = [*_shared_past(known, settings), *_warnings(reading, study, fields, settings)]
     return ComparedRuns(study, fields, settings, left_out, warnings)
 
 
@@ -272,8 +272,8 @@ def _shared_past(known: Mapping[str, RunRow], settings: Settings) -> list[str]:
     return warnings
 
 
-def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> list[str]:
-    """Say what is not started, what was added, where runs differ in more than a seed, and whose records have gaps."""
+def _warnings(reading: Reading, study: StudyRow | None, fields: Sequence[str], settings: Settings) -> list[str]:
+    """Say what is not started, what was added, what else runs and settings differ in, and whose records have gaps."""
     warnings = []
     if study is not None:
         planned = len(study.plan.get("settings", [])) * len(study.plan.get("seeds", []))
@@ -287,9 +287,18 @@ def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> l
                 f"{num(num_seeds, 'seed')}, {registered} were registered: if a verdict was looked at before the others "
                 "were added, p is too small."
             )
-    mixed = by_key(settings, lambda label: listed(differing(entry.spec for entry in settings[label])))
+    inside = {label: differing(entry.spec for entry in own) for label, own in settings.items()}
+    mixed = by_key(settings, lambda label: listed(inside[label]))
     warnings += [f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items() if of]
-    names = [entry.run.name for own in settings.values() for entry in own]
+    entries = [entry for own in settings.values() for entry in own]
+    if fields:  # not of a study's own settings, which its file spells out
+        told = {*fields, *(name for own in inside.values() for name in own)}
+        if others := [name for name in without_options(differing(e.spec for e in entries)) if name not in told]:
+            warnings.append(
+                f"The settings also differ in {listed(others)}: a difference may come from that too; compare runs "
+                "that differ in one field alone, or name all of them with --by."
+            )
+    names = [entry.run.name for entry in entries]
     lost = {name: what_is_missing(reading.gaps(name)) for name in names}
     warnings += [f"{name}: {text}." for name, text in lost.items() if text is not None]
     changed = {name: of for name in names if (of := changed_tasks(reading.task_sets(name)))}
@@ -359,6 +368,13 @@ def differing(specs: Iterable[Flat]) -> list[str]:
     every = list(specs)
     fields = dict.fromkeys([*SHORT.values(), *(name for spec in every for name in spec)])
     return [name for name in fields if len({_text(spec.get(name)) for spec in every}) > 1]
+
+
+def without_options(fields: Sequence[str]) -> list[str]:
+    """Leave out the options of what one of the fields names: a preset or a type stands for all that it changes."""
+    naming = [name for name in fields if name.rpartition(".")[2] in ("preset", "type")]
+    options = {name for of in naming for name in fields if name != of and name.startswith(of.rpartition(".")[0] + ".")}
+    return [name for name in fields if name not in options]
 
 
 def distinguishing(specs: Mapping[str, Flat]) -> list[str]:

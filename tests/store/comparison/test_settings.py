@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store.comparison.runs import Flat, differing, distinguishing, flat, grouped, requested
+from store.comparison.runs import Flat, differing, distinguishing, flat, grouped, requested, without_options
 from store.errors import ComparisonError
 
 
@@ -69,3 +69,10 @@ def test_fields_are_found_by_the_names_people_use(name: str, field: str) -> None
 def test_an_unknown_field_is_refused_with_the_nearest() -> None:
     with pytest.raises(ComparisonError, match=r"no field 'learner\.lrr'.*'learner\.lr'"):
         requested(["learner.lrr"], {"a": spec(0)})
+
+
+def test_options_are_left_out_of_what_names_them() -> None:
+    fields = ["objective.preset", "curriculum.bandit.type", "curriculum.bandit.floor", "objective.controller.type"]
+    assert without_options([*fields, "learner.lr"]) == ["objective.preset", "curriculum.bandit.type", "learner.lr"]
+    assert without_options(["policy.model", "policy.adapter.rank"]) == ["policy.model", "policy.adapter.rank"]
+    assert without_options(["curriculum.bandit.floor"]) == ["curriculum.bandit.floor"]
