@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -65,6 +66,7 @@ class CarryOver:
     matrices: Sequence[MeanMatrix]
     differences: Sequence[MeanMatrix]
     partly: Mapping[str, Sequence[str]]  # outcomes that are of a part of their terms only, with the runs where they are
+    trained_in_some: Sequence[str]  # environments that had a stage in some runs only
 
 
 def carry_over(
@@ -98,6 +100,7 @@ def carry_over(
         [_mean_matrix(metric, *whose, names) for whose in alone for metric in METRICS],
         [_mean_matrix(metric, *whose, names) for whose in paired for metric in METRICS],
         runs_with_parts(found),
+        _trained_in_some([set(one.first) for one in found.values() if one.first]),
     )
 
 
@@ -108,6 +111,11 @@ def runs_with_parts(found: Mapping[str, Matrices]) -> dict[str, list[str]]:
         for name in carryover.partly(one):
             parts.setdefault(name, []).append(run)
     return parts
+
+
+def _trained_in_some(trained: Sequence[set[str]]) -> list[str]:
+    """Name the environments that only some runs trained, of those of which that is known."""
+    return sorted(name for name in {*chain(*trained)} if not all(name in own for own in trained))
 
 
 def _mean_matrix(

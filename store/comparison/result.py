@@ -159,7 +159,8 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             *warned,
             *_budgets(gathered),
             *_other_sampling(reading, gathered, of),
-            *_unequal_environments(gathered, of),
+            *_other_stages(reading, gathered, of, strata),
+            *_unequal_environments(gathered, of, carried),
             *_parts(carried),
             *_starts(reading, gathered, of),
         ],
@@ -356,14 +357,33 @@ def _not_in_all(gathered: ComparedRuns) -> tuple[list[str], list[str]]:
     return some, [run for run, own in of_runs.items() if not set(some) <= set(own)]
 
 
-def _unequal_environments(gathered: ComparedRuns, of: Measure) -> list[str]:
-    """Say it when what sums runs up is of other environments in some than in others."""
-    some, lacking = _not_in_all(gathered)
-    if of.stratum != "run" or not some:
+def _other_stages(reading: Reading, gathered: ComparedRuns, of: Measure, strata: Sequence[str]) -> list[str]:
+    """Say it when stages are of other environments in some runs: one may have been given what is easy."""
+    if of.stratum != "stage":
+        return []
+    runs_of = [{f"stage {one.stage}": one.environment for one in reading.stages(e.run.name)} for e in gathered.entries]
+    unequal = [stage for stage in strata if len({own.get(stage) for own in runs_of}) > 1]
+    if not unequal:
         return []
     return [
-        f"{listed(some)} {'is' if len(some) == 1 else 'are'} not in {listed(lacking)}, and {of.title} is of all "
-        "environments of a run: `--metric accuracy` compares on those that all runs have."
+        f"The runs did not train the same environment in {listed(unequal)}: `--metric "
+        f"{of.name.removeprefix('train_')}` compares on those that all runs have."
+    ]
+
+
+def _unequal_environments(gathered: ComparedRuns, of: Measure, carried: CarryOver) -> list[str]:
+    """Say it when what sums runs up is of other environments in some than in others."""
+    if of.stratum != "run":
+        return []
+    some, lacking = _not_in_all(gathered)
+    why = [f"{listed(some)} {'is' if len(some) == 1 else 'are'} not in {listed(lacking)}"] if some else []
+    if of.name not in scores.OF_ALL and (trained := [name for name in carried.trained_in_some if name not in some]):
+        why.append(f"{listed(trained)} had a stage in some runs only")
+    if not why:
+        return []
+    return [
+        f"{' and '.join(why)}, so {of.title} is not of the same environments in all runs: `--metric accuracy` "
+        "compares on those that all runs have."
     ]
 
 

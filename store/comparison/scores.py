@@ -27,6 +27,7 @@ from store.metrics import metric as known_metric
 from store.probes import ProbeResult, probes_of
 
 TRAINABLE = "trainability_"  # before the kind of a probe
+OF_ALL = ("left", "lost_tasks", "dormant")  # sum a run up whichever environments had a stage
 WHOLE = "whole run"  # the only stratum of what sums a run up
 SEED = 0  # of the bootstrap: the same runs give the same intervals, whatever else is compared
 RECOMMENDED = 2  # seeds beyond those needed: 8 rather than 6

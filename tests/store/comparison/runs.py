@@ -48,11 +48,16 @@ class Made:
     parent: str | None = None  # forked from it after the first stage
     spec: Mapping[str, Any] = field(default_factory=dict)  # instead of the usual sections
     is_flat: bool = False
+    trains: Sequence[str] = ()  # in its stages; none: its environments in turn
     more: Callable[[int], dict[str, Any]] = lambda after_stage: {}
 
     @property
     def environments(self) -> list[str]:
         return list(self.accuracy)
+
+    def trained_in(self, stage: int) -> str:
+        order = self.trains or self.environments
+        return order[(stage - 1) % len(order)]
 
 
 def written(ledger: Ledger, *runs: Made) -> None:
@@ -134,7 +139,7 @@ def _write(ledger: Ledger, made: Made) -> None:
     ledger.record_boundary(run, _boundary(made, 0, 0))
     step = 0
     for stage, length in enumerate(made.lengths, start=1):
-        name = None if made.is_flat else made.environments[(stage - 1) % len(made.environments)]
+        name = None if made.is_flat else made.trained_in(stage)
         ledger.start_stage(run, StageRecord(stage, name, step, length, 0.25))
         for stage_step in range(1, length + 1):
             step += 1
@@ -194,7 +199,7 @@ def _boundary(made: Made, after_stage: int, step: int) -> BoundaryRecord:
 def _step(made: Made, step: int, stage: int, stage_step: int, length: int) -> StepRecord:
     ends = made.training if isinstance(made.training, Sequence) else [made.training] * len(made.lengths)
     accuracy = ends[stage - 1] * stage_step / length
-    trained = made.environments[(stage - 1) % len(made.environments)]
+    trained = made.trained_in(stage)
     metrics = [
         MetricRecord("accuracy", accuracy, trained, None, 6),
         MetricRecord("accuracy", accuracy, trained, "easy", 6),

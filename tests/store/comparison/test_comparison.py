@@ -131,8 +131,8 @@ def test_what_sums_runs_up_says_where_they_have_other_environments(
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", accuracy=more))
     found = compare(f"{x}a", f"{x}b", metric="average")
     assert found.warnings[1] == (
-        f"easy is not in {x}a, and {found.title} is of all environments of a run: `--metric accuracy` compares on "
-        "those that all runs have."
+        f"easy is not in {x}a, so average accuracy is not of the same environments in all runs: `--metric accuracy` "
+        "compares on those that all runs have."
     )
     beside = compare(f"{x}a", f"{x}b").beside
     assert beside is not None
@@ -142,6 +142,43 @@ def test_what_sums_runs_up_says_where_they_have_other_environments(
     beside = compare(f"{x}a", f"{x}c").beside
     assert beside is not None
     assert beside.metric == "left"
+
+
+@pytest.mark.parametrize(
+    ("metric", "other"), [("train_accuracy", "accuracy"), ("train_entropy", "entropy"), ("accuracy", None)]
+)
+def test_stages_of_other_environments_are_said_where_stages_are_compared(
+    ledger: Ledger, compare: Compare, fresh: Fresh, metric: str, other: str | None
+) -> None:
+    x = fresh()
+    later = {"words": 0.6, "book": 0.4, "easy": 0.9}
+    runs = [Made(f"{x}a", accuracy=dict(sorted(later.items()))), Made(f"{x}b", 0, "repo", accuracy=later)]
+    runs.append(Made(f"{x}c", 1, "repo", accuracy=later))
+    written(ledger, *(replace(run, lengths=(4, 4, 4)) for run in runs))
+    found = compare(f"{x}a", f"{x}b", metric=metric).warnings
+    assert found == (
+        [
+            "The runs did not train the same environment in stage 1, stage 2 and stage 3: "
+            f"`--metric {other}` compares on those that all runs have."
+        ]
+        if other
+        else []
+    )
+
+
+@pytest.mark.parametrize(("metric", "is_said"), [("average", True), ("retained", True), ("left", False)])
+def test_environments_that_had_a_stage_in_some_runs_only_are_said_with_what_is_of_those(
+    ledger: Ledger, compare: Compare, fresh: Fresh, metric: str, is_said: bool
+) -> None:
+    x = fresh()
+    twice = Made(f"{x}b", 0, "repo", trains=("words", "words"))
+    written(ledger, Made(f"{x}a"), twice)
+    found = compare(f"{x}a", f"{x}b", metric=metric)
+    said = (
+        f"book had a stage in some runs only, so {found.title} is not of the same environments in all runs: "
+        "`--metric accuracy` compares on those that all runs have."
+    )
+    assert found.warnings == [said] * is_said
 
 
 def test_an_environment_that_no_run_has_a_score_of_is_named(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
