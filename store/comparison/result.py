@@ -372,19 +372,18 @@ def _other_stages(reading: Reading, gathered: ComparedRuns, of: Measure, strata:
 
 
 def _unequal_environments(gathered: ComparedRuns, of: Measure, carried: CarryOver) -> list[str]:
-    """Say it when what sums runs up is of other environments in some than in others."""
-    if of.stratum != "run":
-        return []
+    """Say it when what sums runs up is of other environments in some than in others: what is compared, or the table."""
     some, lacking = _not_in_all(gathered)
+    trained = [name for name in carried.trained_in_some if name not in some]
     why = [f"{listed(some)} {'is' if len(some) == 1 else 'are'} not in {listed(lacking)}"] if some else []
-    if of.name not in scores.OF_ALL and (trained := [name for name in carried.trained_in_some if name not in some]):
-        why.append(f"{listed(trained)} had a stage in some runs only")
-    if not why:
+    why += [f"{listed(trained)} had a stage in some runs only"] if trained else []
+    if of.stratum == "run" and (some or of.name not in scores.OF_ALL):
+        what, instead = of.title, "`--metric accuracy` compares on those that all runs have"
+    else:
+        what, instead = "what carried over", "the matrices of `--output` tell it by environment"
+    if not why or not (carried.outcomes or what == of.title):
         return []
-    return [
-        f"{' and '.join(why)}, so {of.title} is not of the same environments in all runs: `--metric accuracy` "
-        "compares on those that all runs have."
-    ]
+    return [f"{' and '.join(why)}, so {what} is not of the same environments in all runs: {instead}."]
 
 
 def _other_sampling(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
