@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,10 +35,9 @@ from store.carryover import OUTCOMES
 from store.comparison import Comparison, ComparisonRequest, sentences
 from store.comparison.matrices import MeanCell
 from store.diff import Diff, DiffSide, in_words, value
-from store.sentences import LONG_NAME, outcomes_as_text, short
+from store.sentences import LONG_NAME, outcomes_as_text
 
 COLUMNS = 6  # strata beside the settings; more become rows
-LABEL = 24  # characters of a setting's label in a heading
 
 
 def compare(
@@ -125,29 +123,29 @@ def print_comparison(comparison: Comparison) -> None:
 
 def tables_of(comparison: Comparison) -> Iterator[Table]:
     """Make the tables: scores by setting and stratum, differences and effects by pair, and what carried over."""
+    names = {label: plain(name) for label, name in comparison.names.items()}
     made = table("Scores", "setting", "seeds", "IQM", "95 %", "mean", "median")
     for one in comparison.settings:
         iqm, mean, median = (number(value, sentences.DIGITS) for value in (one.iqm, one.mean, one.median))
         interval = sentences.interval(one.iqm_interval)
-        made.add_row(_name(one.label), str(len(one.runs)), iqm, interval, mean, median)
+        made.add_row(Text(plain(one.label)), str(len(one.runs)), iqm, interval, mean, median)
     yield made
     if len(comparison.strata) > 1:
         yield means_by_stratum(comparison)
 
     what = "Quotients" if comparison.is_ratio else "Differences"
-    against = plain(f"against {short(comparison.baseline, LABEL)}") if comparison.baseline else "setting"
+    against = f"against {names[comparison.baseline]}" if comparison.baseline else "setting"
     columns = ("seeds", what[:-1].lower(), "95 %", "p", "corrected")
     by_pair = table(f"{what}, paired by seed", against, *columns)
     why = sentences.why_no_effects(comparison)
     effects = table("Effects", against, sentences.chance(comparison), "d_z", "seeds for 80 %", *([""] if why else []))
     for pair in comparison.pairs:
-        other = "" if comparison.baseline else f" against {short(pair.baseline, LABEL)}"
-        name = short(pair.setting, LABEL if other else LONG_NAME) + other
+        name = Text(names[pair.setting] + ("" if comparison.baseline else f" against {names[pair.baseline]}"))
         seen = (sentences.change(pair.mean, pair.is_ratio), sentences.changes(pair.interval, pair.is_ratio))
         ps = (sentences.p_value(pair.p), sentences.p_value(pair.p_corrected))
-        by_pair.add_row(_name(name), str(len(pair.seeds)), *seen, *ps)
+        by_pair.add_row(name, str(len(pair.seeds)), *seen, *ps)
         is_few = len(pair.seeds) < sentences.FEWEST_PAIRS
-        effects.add_row(_name(name), *sentences.effects(pair), why if is_few else None)
+        effects.add_row(name, *sentences.effects(pair), why if is_few else None)
     yield from (by_pair, effects)
 
     if comparison.carry_over.outcomes:
@@ -164,13 +162,13 @@ def carried_over(comparison: Comparison) -> Table:
     shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
     title = "What carried over, mean of the seeds"
     if len(found) <= COLUMNS:
-        made = table(title, "", *(plain(short(label, LABEL)) for label in found))
+        made = table(title, "", *(plain(comparison.names[label]) for label in found))
         for one in shown:
             made.add_row(one.title, *(own.get(one.name, "-") for own in found.values()))
         return made
     made = table(title, "setting", *(one.abbreviation for one in shown))
     for label, own in found.items():
-        made.add_row(_name(short(label, LABEL)), *(own.get(one.name, "-") for one in shown))
+        made.add_row(Text(plain(comparison.names[label])), *(own.get(one.name, "-") for one in shown))
     made.caption = ", ".join(f"{one.abbreviation} {one.title.lower()}" for one in shown)
     return made
 
@@ -188,15 +186,16 @@ def means_by_stratum(comparison: Comparison) -> Table:
     if len(comparison.strata) <= COLUMNS:
         made = table(title, "setting", *map(plain, comparison.strata))
         for one in settings:
-            made.add_row(_name(one.label), *(number(v, sentences.DIGITS) for v in one.strata.values()))
+            made.add_row(
+                Text(plain(comparison.names[one.label])), *(number(v, sentences.DIGITS) for v in one.strata.values())
+            )
         return made
-    made = table(title, comparison.stratum, *(plain(short(one.label, LABEL)) for one in settings))
+    made = table(title, comparison.stratum, *(plain(comparison.names[one.label]) for one in settings))
     for stratum in comparison.strata:
-        made.add_row(_name(stratum), *(number(one.strata[stratum], sentences.DIGITS) for one in settings))
+        made.add_row(
+            name_cell(stratum, 2 * LONG_NAME), *(number(one.strata[stratum], sentences.DIGITS) for one in settings)
+        )
     return made
-
-
-_name = partial(name_cell, longest=2 * LONG_NAME)
 
 
 def diff(

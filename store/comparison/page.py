@@ -67,9 +67,9 @@ def render(reading: Reading, comparison: Comparison) -> str:
 
 
 def _samplings(reading: Reading, comparison: Comparison) -> dict[str, list[str]]:
-    """How the runs of every setting drew samples, in words."""
+    """How the runs of every setting drew samples, in words, by its name."""
     return {
-        setting.label: sorted({sampling_in_words(reading.samplings(run.run)) for run in setting.runs})
+        comparison.names[setting.label]: sorted({sampling_in_words(reading.samplings(run.run)) for run in setting.runs})
         for setting in comparison.settings
     }
 
@@ -130,8 +130,9 @@ def _heat_maps(comparison: Comparison, matrices: Sequence[MeanMatrix]) -> dict[s
             shown = [_mean_cell(cell, matrix.num_seeds, top, is_change, where) for cell, where in own]
             rows.append(charts.HeatRow(row.label, row.environment or "", shown))
         css = f"mean {CSS[matrix.metric]}{' change' if is_change else ''}"
-        heat = charts.HeatMap(TITLES[matrix.metric], css, names, rows, sentences.parting(matrix))
-        label = matrix.setting + (f" minus {matrix.baseline}" if is_change else "")
+        heat = charts.HeatMap(TITLES[matrix.metric], css, names, rows, sentences.parting(matrix, comparison.names))
+        label = comparison.names[matrix.setting]
+        label += f" minus {comparison.names[matrix.baseline]}" if matrix.baseline else ""
         found.setdefault(label, []).append(heat)
     return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from store.home import Home
 from store.ledger.queries import Reading
 from store.records import REGISTERED_FIRST
 from store.sampling import sampling_of
-from store.sentences import listed, num, number
+from store.sentences import listed, num, number, told_apart
 
 DEFAULT_METRIC = "accuracy"
 
@@ -73,6 +74,11 @@ class Comparison:
     carry_over: CarryOver  # in every setting, whatever is compared
     left_out: Sequence[LeftOutRun]
     warnings: Sequence[str]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What settings are called on the page, in sentences and tables, by label: short, and told apart."""
+        return told_apart(one.label for one in self.settings)
 
     @property
     def num_comparisons(self) -> int:

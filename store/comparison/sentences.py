@@ -11,7 +11,7 @@ from store.comparison.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER
 from store.intervals import Interval
 from store.ledger.query_rows import by_key
 from store.sampling import PLAIN_SAMPLING, sampling_in_words
-from store.sentences import listed, num, number, short, signed
+from store.sentences import listed, num, number, signed
 
 DIGITS = 3  # of scores and differences: seeds differ in the second
 RATIO_DIGITS = 2  # of quotients
@@ -41,9 +41,9 @@ def verdict(pair: Pair) -> str:
     return f"no difference seen: {_seen(pair)}{more}"
 
 
-def sentence(pair: Pair) -> str:
-    """Say it with the settings' names."""
-    ours, theirs = short(pair.setting), short(pair.baseline)
+def sentence(pair: Pair, names: Mapping[str, str] | None = None) -> str:
+    """Say it with the settings' names; None: their labels."""
+    ours, theirs = (names[label] if names else label for label in (pair.setting, pair.baseline))
     if pair.is_claim:
         verb = "keeps" if pair.verdict.endswith("entropy") else "is"
         return f"{ours} {verb} {pair.verdict} than {theirs}: {_seen(pair)}."
@@ -78,12 +78,13 @@ def sentences(comparison: Comparison) -> list[tuple[list[str], str]]:
 
     found = []
     for pairs in by_key(sorted(comparison.pairs, key=lambda pair: not pair.is_claim), together).values():
-        names = [pair.setting for pair in pairs]
-        who = f"{listed(list(map(short, names)))} against {short(pairs[0].baseline)}"
+        labels, names = [pair.setting for pair in pairs], comparison.names
+        who = f"{listed([names[label] for label in labels])} against {names[pairs[0].baseline]}"
         if len(pairs) == 1:
-            found.append((names, " ".join(filter(None, (sentence(pairs[0]), beside(comparison, pairs[0]))))))
+            said = sentence(pairs[0], names), beside(comparison, pairs[0])
+            found.append((labels, " ".join(filter(None, said))))
         else:
-            found.append((names, f"{who}: {verdict(pairs[0])}."))
+            found.append((labels, f"{who}: {verdict(pairs[0])}."))
     return found
 
 
@@ -216,11 +217,11 @@ def method(comparison: Comparison) -> list[str]:
     ]
 
 
-def parting(matrix: MeanMatrix) -> str | None:
-    """Say from where on a matrix cannot be averaged by stage."""
+def parting(matrix: MeanMatrix, names: Mapping[str, str]) -> str | None:
+    """Say from where on a matrix cannot be averaged by stage; `names` of settings by label."""
     if matrix.parts_at is None:
         return None
-    who = short(matrix.setting) + (f" and {short(matrix.baseline)}" if matrix.baseline else "")
+    who = names[matrix.setting] + (f" and {names[matrix.baseline]}" if matrix.baseline else "")
     return (
         f"The runs of {who} do not train the same environments from stage {matrix.parts_at} on: "
         "only the boundaries before it and the end are averaged."
@@ -235,7 +236,7 @@ def what_entropy_is_of(sampled: Mapping[str, Sequence[str]]) -> str:
     points = "points: that of the policies themselves, at temperature 1, on held-out tasks at boundaries."
     if len(ways) == 1:
         return f"Lines in the chart of entropy: that of what samples were drawn from, at {ways.pop()}; {points}"
-    each = [f"{short(label)} at {' or '.join(own)}" for label, own in sampled.items()]
+    each = [f"{name} at {' or '.join(own)}" for name, own in sampled.items()]
     return (
         f"Lines in the chart of entropy: that of what samples were drawn from, {listed(each, 8)}, so that they differ "
         f"without any training; {points}"

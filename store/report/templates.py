@@ -87,6 +87,7 @@ def environment(package: str = SHARED) -> Environment:
         "percent": sentences.percent,
         "thousands": lambda value: f"{value:,}",
         "short": sentences.short,
+        "told_apart": sentences.told_apart,
         "clipped": clipped,
         "drawn": Markup,  # a path of `charts`: numbers alone, and as long as it must be
         "at": lambda value: f"{value:.2f}%",

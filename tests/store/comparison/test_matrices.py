@@ -78,7 +78,7 @@ def test_another_order_of_stages_is_averaged_only_where_it_is_the_same_place(
     mixed = matrix(found, "pass_1", "rloo")
     assert [(row.label, row.environment) for row in mixed.rows] == [("start", None), ("end", None)]
     assert mixed.parts_at == 1
-    assert sentences.parting(mixed) == (
+    assert sentences.parting(mixed, found.names) == (
         "The runs of rloo do not train the same environments from stage 1 on: only the boundaries before it and "
         "the end are averaged."
     )

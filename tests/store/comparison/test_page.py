@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,24 @@ def test_many_settings_share_the_colours_and_their_verdicts_are_said_together(
     assert len(set(re.findall(r'<tr class="(c\d)"', html))) == 9  # eight, and grey
     assert "range" not in Page(html).classes
     assert len(Page(html).body("pairs")) == 9
+
+
+def test_settings_with_long_labels_have_names_that_differ_everywhere(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    name = fresh() + "grid"
+    grid = product(("repo_adaptive", "rloo"), (0.001, 0.003), (0.25, 0.5))
+    labels = [f"{objective} lr={lr} replay={replay} group_size=8" for objective, lr, replay in grid]
+    study(ledger, name, {label: [0.2 + 0.01 * i, 0.3, 0.25] for i, label in enumerate(labels)})
+    found = compare(name)
+    html = render(ledger.reading, found)
+    names = [label.removesuffix(" group_size=8") for label in labels]
+    page = Page(html)
+    for table, shown in (("settings", names), ("strata", names), ("pairs", names[1:]), ("outcomes", names)):
+        assert [row[0] for row in page.body(table)] == shown
+    assert all(f'<th scope="row" title="{label}">' in html for label in labels), "whole where one points at it"
+    ((_, said),) = sentences.sentences(found)
+    assert said.startswith(f"{names[1]}, {names[2]}, {names[3]}, {names[4]} and 3 more against {names[0]}: not enough")
 
 
 def test_whatever_a_name_holds_is_text(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
