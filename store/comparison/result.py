@@ -384,7 +384,8 @@ def _unequal_environments(gathered: ComparedRuns, of: Measure, carried: CarryOve
     why = [f"{listed(some)} {'is' if len(some) == 1 else 'are'} not in {listed(lacking)}"] if some else []
     why += [f"{listed(trained)} had a stage in some runs only"] if trained else []
     if of.stratum == "run" and (some or of.name not in scores.OF_ALL):
-        what, instead = of.title, "`--metric accuracy` compares on those that all runs have"
+        other = "accuracy" if of.direction else "entropy"
+        what, instead = of.title, f"`--metric {other}` compares on those that all runs have"
     else:
         what, instead = "what carried over", "the matrices of `--output` tell it by environment"
     if not why or not (carried.outcomes or what == of.title):

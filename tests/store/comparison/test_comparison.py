@@ -166,9 +166,12 @@ def test_stages_of_other_environments_are_said_where_stages_are_compared(
     )
 
 
-@pytest.mark.parametrize(("metric", "is_said"), [("average", True), ("retained", True), ("left", False)])
+@pytest.mark.parametrize(
+    ("metric", "other", "is_said"),
+    [("average", "accuracy", True), ("retained", "entropy", True), ("left", "entropy", False)],
+)
 def test_environments_that_had_a_stage_in_some_runs_only_are_said_with_what_is_of_those(
-    ledger: Ledger, compare: Compare, fresh: Fresh, metric: str, is_said: bool
+    ledger: Ledger, compare: Compare, fresh: Fresh, metric: str, other: str, is_said: bool
 ) -> None:
     x = fresh()
     twice = Made(f"{x}b", 0, "repo", trains=("words", "words"))
@@ -176,7 +179,7 @@ def test_environments_that_had_a_stage_in_some_runs_only_are_said_with_what_is_o
     found = compare(f"{x}a", f"{x}b", metric=metric)
     said = (
         f"book had a stage in some runs only, so {found.title} is not of the same environments in all runs: "
-        "`--metric accuracy` compares on those that all runs have."
+        f"`--metric {other}` compares on those that all runs have."
     )
     assert (said in found.warnings) == is_said
 
