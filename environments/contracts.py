@@ -193,7 +193,7 @@ class Score:
 
     value: float | None  # in [0, 1]; None: unscorable
     correct: bool | None  # what accuracy and pass@k read
-    components: Mapping[str, float] = field(default_factory=dict)  # named parts, for reading only
+    components: Mapping[str, float] = field(default_factory=dict)  # named parts, finite
     reason: str | None = None  # why it is unscorable: "timed out", "crashed", "bad value: ...", ...
 
     @classmethod

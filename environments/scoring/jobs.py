@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -129,6 +130,9 @@ def _checked_score(score: object) -> Score:
         return Score.unscorable(f"{BAD_VALUE}: {type(score.value).__name__}, not a number")
     checked = Score.of(float(score.value), score.correct)
     components = {brief(str(name), LONGEST_NAME): float(part) for name, part in score.components.items()}
+    for name, part in components.items():
+        if not math.isfinite(part):
+            return Score.unscorable(f"{BAD_VALUE}: component {name} is not finite")
     return checked if checked.value is None else Score(checked.value, checked.correct, components)
 
 

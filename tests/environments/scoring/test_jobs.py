@@ -1,5 +1,6 @@
 import asyncio
 import json
+import math
 
 import numpy as np
 import pytest
@@ -45,6 +46,12 @@ def test_a_good_score_comes_through():
 def test_a_number_of_any_kind_is_a_value_and_so_is_a_truth(monkeypatch, value):
     monkeypatch.setitem(fakes.BEHAVIOURS, "truthful", lambda task, completion: Score(value, None))
     assert played("truthful").score == Score.of(1.0)
+
+
+@pytest.mark.parametrize("part", [math.nan, math.inf, np.float32("-inf")])
+def test_a_score_with_a_part_that_is_not_finite_is_unscorable(monkeypatch, part):
+    monkeypatch.setitem(fakes.BEHAVIOURS, "meaningless", lambda task, completion: Score.of(1.0, length=2.0, mean=part))
+    assert played("meaningless").score == Score.unscorable("bad value: component mean is not finite")
 
 
 def test_a_reason_is_one_short_line_that_no_terminal_obeys():
