@@ -195,7 +195,9 @@ class Gymnasium(Environment):
         try:
             with OwnRandomState(self._config.seed).lent():
                 env = self.made(category, self._config.seed)
-        except Exception as error:  # foreign code; whoever chose the arguments can do something about it
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # foreign code; whoever chose the arguments can do something about it
             raise self._fault(
                 f"{self._config.id} cannot be made: {raised(error)}; change `id`, `kwargs`", category
             ) from error

@@ -92,7 +92,9 @@ class PluginKind:
             if spec is None or spec.origin is None:
                 raise ModuleNotFoundError(f"no module {module!r}")
             found = _read(name, module, Path(spec.origin))
-        except (Exception, SystemExit) as error:  # of foreign code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of foreign code
             raise self._unusable(name, error) from error
         if found is None:
             raise self._unusable(name, AttributeError(LACKING))
@@ -127,7 +129,9 @@ class PluginKind:
             return importlib.import_module(self.modules()[name])
         try:
             module = importlib.import_module(self._entries()[name].value)
-        except (Exception, SystemExit) as error:  # of foreign code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of foreign code
             raise self._unusable(name, error) from error
         if not (hasattr(module, "Config") and hasattr(module, "create")):
             raise self._unusable(name, AttributeError(LACKING))

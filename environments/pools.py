@@ -52,9 +52,9 @@ def make_task(environment: Environment, category: str, index: int) -> Task:
     """Make a task; what the environment raises, or gives in its place, becomes a fault that says what to do."""
     try:
         task: object = environment.task(category, index)
-    except EnvironmentFault:
+    except (EnvironmentFault, KeyboardInterrupt):
         raise
-    except Exception as error:  # foreign code; whoever wrote it can do something about it
+    except BaseException as error:  # foreign code may raise anything; whoever wrote it can do something about it
         raise EnvironmentFault(
             f"{environment.name}: task({category!r}, {index}) raised {raised(error)};"
             " mend the environment, then run or resume"

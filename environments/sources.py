@@ -62,8 +62,10 @@ class EnvironmentSource:
             if tell is not None:
                 made.open(tell)
             categories: list[object] = list(made.categories)
-        except Exception as error:
-            if not is_user_code(self.type) or isinstance(error, EnvironmentFault):
+        except (EnvironmentFault, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # foreign code may raise anything
+            if not is_user_code(self.type):
                 raise
             what = "opening it or asking for its categories"
             raise self._fault(f"{what} raised {raised(error)}; mend it, or the options") from error
@@ -131,9 +133,9 @@ class EnvironmentSource:
             raise self._fault(f"{said}: call that parameter something else")
         try:
             return factory(self.name, **self.options)
-        except EnvironmentFault:
+        except (EnvironmentFault, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # foreign code; whoever wrote it can do something about it
+        except BaseException as error:  # foreign code; whoever wrote it can do something about it
             raise self._fault(f"{self.type} raised {raised(error)}; mend it, or the options") from error
 
 
@@ -145,9 +147,9 @@ def categories_fault(environment: Environment) -> str | None:
     for category in environment.categories:
         try:
             fault = category_fault(category) or size_fault(environment.size(category.name))
-        except EnvironmentFault:
+        except (EnvironmentFault, KeyboardInterrupt):
             raise
-        except Exception as error:  # foreign code
+        except BaseException as error:  # foreign code
             fault = f"asking for its size raised {raised(error)}"
         if fault is not None:
             return f"category {shortened(ascii(category.name))}: {fault}"

@@ -161,9 +161,9 @@ class TextArena(Environment):
     def _try(self, category: str) -> None:
         try:
             game = Game(self, category, 0)
-        except EnvironmentFault:
+        except (EnvironmentFault, KeyboardInterrupt):
             raise
-        except Exception as error:  # foreign code; whoever chose the arguments can do something about it
+        except BaseException as error:  # foreign code; whoever chose the arguments can do something about it
             players = "for a game of two, name an `opponent`; " if self.config.opponent is None else ""
             raise EnvironmentFault(
                 f"environment {self.name}, category {category}: {self.config.id} cannot be begun with"

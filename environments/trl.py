@@ -123,7 +123,9 @@ class Trl(rows.Rows):
         """Make an object of the user's class."""
         try:
             return self._factory()
-        except Exception as error:  # foreign code; whoever wrote it can do something about it
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # foreign code; whoever wrote it can do something about it
             raise self._fault(f"{self._options.environment_factory}() raised {raised(error)}") from error
 
     def reply(self, content: str) -> Message:

@@ -85,9 +85,9 @@ def import_user_code(name: str, folder: str | None = None) -> tuple[ModuleType, 
     sys.path += [place for place in dict.fromkeys(places) if place is not None and place not in sys.path]
     try:
         return importlib.import_module(module_name(name, folder)), attribute
-    except ImportError:
+    except (ImportError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UserCodeError(raised(error)) from error
 
 

@@ -128,7 +128,9 @@ class Verifiers(Environment):
         try:
             with OwnRandomState(0).lent():
                 tasks = list(islice(self._class(self._settings), self._config.size))
-        except Exception as error:  # foreign code; whoever chose the task set can do something about it
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # foreign code; whoever chose the task set can do something about it
             raise self._fault(f"its tasks cannot be loaded: {raised(error)}") from error
         for task in tasks:
             self._require_usable(task)

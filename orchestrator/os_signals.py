@@ -52,8 +52,8 @@ class Interrupted(KeyboardInterrupt):
         return f"ended by {self} before anything was begun", self.exit_code
 
 
-class OutOfTime(BaseException):
-    """What `within` raises: no Exception, which foreign code may swallow."""
+class OutOfTime(KeyboardInterrupt):
+    """What `within` raises: foreign code swallows no interrupt, and none is taken for what that code raised."""
 
 
 @dataclass

@@ -248,9 +248,9 @@ def create(kind: str, config: BaseModel, **arguments: Any) -> Any:
     path, contract = config.type, KINDS[kind].contract_class()
     try:
         made = factory(path, config.folder)(**arguments, **config.options)
-    except ValueError:
-        raise  # refuses its options, in words
-    except (Exception, SystemExit) as error:
+    except (ValueError, KeyboardInterrupt):
+        raise  # the former refuses its options, in words
+    except BaseException as error:
         raise SpecError(f"{path} raised {raised(error)}; mend it, or its options") from error
     if not isinstance(made, contract):
         what = f"{contract.__module__}.{contract.__name__}"

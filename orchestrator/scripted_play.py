@@ -184,9 +184,9 @@ def legal_answer(environment: Environment, task: Task, rng: np.random.Generator,
         task = Task(task.environment, task.category, task.index, tuple(said), data=task.data)
     try:
         return environment.legal_answer(task, rng)
-    except EnvironmentFault:
+    except (EnvironmentFault, KeyboardInterrupt):
         raise
-    except Exception as error:  # foreign code; whoever wrote it can do something about it
+    except BaseException as error:  # foreign code; whoever wrote it can do something about it
         raise EnvironmentFault(
             f"{environment.name}: legal_answer raised {type(error).__name__}: {error}; mend the environment"
         ) from error

@@ -69,7 +69,7 @@ def serve(handle: int) -> None:
             limit_resources(before)  # what an environment holds is not the score's
             try:
                 built[asked] = sources[asked].build()
-            except Exception as error:  # foreign code; the message reaches the trainer with the first job
+            except BaseException as error:  # foreign code; the message reaches the trainer with the first job
                 faults[asked] = f"{type(error).__name__}: {error}{own_place(error)}"
             held = _held()
             _limit_scores(setup.memory_gib, held)

@@ -114,7 +114,7 @@ def in_words(call: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(call)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        from orchestrator.errors import KILLED
+        from orchestrator.errors import KILLED, YOUR_MISTAKE
         from orchestrator.os_signals import Interrupted
 
         try:
@@ -126,6 +126,10 @@ def in_words(call: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             said = "killed; `evergreen ls` names the run, `evergreen resume RUN` goes on from its last checkpoint"
             exit_code = KILLED
+        except SystemExit as end:  # no verb leaves so
+            from environments.user_code import raised
+
+            said, exit_code = f"what the run calls ended it: {raised(end)}; mend that code", YOUR_MISTAKE
         except Exception as error:
             if (found := words_of(error)) is None:
                 raise

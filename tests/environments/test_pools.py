@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from asyncio import CancelledError
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from environments import Environment, EnvironmentFault, EnvironmentSource, belongs, first_tasks, pool_of
 from environments.pools import make_task
 from tests.environments import fakes
+from tests.source_lines import place
 
 POOLS = ("train", "anchor", "select", "final")
 SHARES = {"train": 0.7, "anchor": 0.1, "select": 0.1, "final": 0.1}
@@ -56,6 +59,26 @@ def test_what_is_given_in_the_place_of_a_task_is_a_fault_that_says_so():
         EnvironmentFault, match=r"lost: task\('easy', 3\) returned a NoneType, not an environments.Task"
     ):
         make_task(Lost(), "easy", 3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("broken row"), SystemExit(0), GeneratorExit(), CancelledError(), BaseExceptionGroup("", [EOFError()])],
+)
+def test_whatever_a_task_raises_is_a_fault_that_names_it_and_the_line(monkeypatch, error):
+    def task(environment, category, index):
+        raise error
+
+    monkeypatch.setattr(fakes.Fake, "task", task)
+    with pytest.raises(EnvironmentFault, match=rf"task\('easy', 3\) raised {type(error).__name__}.*; mend") as fault:
+        make_task(fakes.create("fake"), "easy", 3)
+    assert place(task) in str(fault.value)
+
+
+def test_an_interrupt_while_a_task_is_made_is_no_fault_of_it(monkeypatch):
+    monkeypatch.setattr(fakes.Fake, "task", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        make_task(fakes.create("fake"), "easy", 3)
 
 
 def test_pools_never_meet():

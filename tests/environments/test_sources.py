@@ -129,15 +129,20 @@ def test_a_factory_is_not_given_what_is_said_of_its_episodes(folder):
 
 
 @pytest.mark.parametrize(
-    "broken",
-    ["categories = property(lambda self: [len(one) for one in 5])", "def open(self, tell): {}['rows']"],
+    ("broken", "error"),
+    [
+        ("categories = property(lambda self: [len(one) for one in 5])", "TypeError"),
+        ("def open(self, tell): {}['rows']", "KeyError"),
+        ("def open(self, tell): raise SystemExit(0)", "SystemExit"),
+    ],
 )
-def test_a_users_environment_that_cannot_be_opened_shows_where(folder, broken):
+def test_a_users_environment_that_cannot_be_opened_shows_where(folder, monkeypatch, broken, error):
+    monkeypatch.delitem(sys.modules, "unopened", raising=False)
     (folder / "unopened.py").write_text(
         f"from tests.environments.fakes import Fake\nclass Closed(Fake):\n    {broken}\n"
         "def create(name):\n    return Closed(name, 'noisy', ['a'], [], 9, 9, True)\n"
     )
-    with pytest.raises(EnvironmentFault, match=r"environment mine: .*(TypeError|KeyError).* in unopened.py:3; mend"):
+    with pytest.raises(EnvironmentFault, match=rf"environment mine: .*{error}.* in unopened.py:3; mend"):
         EnvironmentSource("mine", "unopened:create", {}, str(folder)).create(print)
 
 

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 from safetensors import SafetensorError
 
-from orchestrator.cli.app import GROUPS, load_verb, words_of
+from orchestrator.cli.app import GROUPS, in_words, load_verb, words_of
 from orchestrator.cli.app import VERBS as LISTED
 from orchestrator.cli.options import DEFAULT_HOME, in_home
 from orchestrator.cli.screen import Screen
@@ -20,6 +21,7 @@ from orchestrator.errors import DIVERGED, YOUR_MISTAKE
 from store.home import Home
 from store.ledger import Ledger
 from tests.conftest import Evergreen
+from tests.source_lines import place
 
 VERBS = {
     "init": ["FOLDER", "--example", "--list"],
@@ -241,3 +243,13 @@ def test_a_run_that_diverged_is_not_sent_through_the_same_steps(
     said = " ".join(capsys.readouterr().err.split())
     assert f"evergreen show demo --events --home {tmp_path} says from where a fork goes on" in said
     assert "Go on with" not in said
+
+
+def test_a_verb_that_foreign_code_ends_is_not_taken_for_a_finished_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def size() -> None:
+        raise SystemExit(0)
+
+    with pytest.raises(typer.Exit) as end:
+        in_words(size)()
+    assert end.value.exit_code == YOUR_MISTAKE
+    assert f"SystemExit: 0{place(size)}; mend that code" in " ".join(capsys.readouterr().err.split())
