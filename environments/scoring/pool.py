@@ -45,6 +45,7 @@ from environments.scoring.process import (
     with_hint,
 )
 from environments.sources import EnvironmentSource
+from environments.user_code import raised
 
 LEAST_SHARE = 1 / 10  # of the limit that a score gets, however many have timed out before it
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
@@ -79,6 +80,20 @@ class ScoringOptions(Options):
     env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
     """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default
     they see none that may hold secrets."""
+
+
+def _pickled(job: ScoringJob) -> bytes:
+    """Write a job for a process; raises EnvironmentFault where its task holds what cannot be sent."""
+    try:
+        return pickle.dumps(job)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # its data is foreign, and its answer may be worked out only now
+        task = job.task
+        raise EnvironmentFault(
+            f"{task.environment}: task({task.category!r}, {task.index}) cannot be sent to a scoring process:"
+            f" {raised(error)}; keep plain data in it, then run or resume"
+        ) from error
 
 
 class KillablePool:
@@ -299,7 +314,7 @@ class KillablePool:
                 limit_s = self._options.timeout_s * len(job.completions) * self._share_of_limit(environment)
                 try:
                     if environment in process.built:
-                        process.give(number, environment, pickle.dumps(job), limit_s)
+                        process.give(number, environment, _pickled(job), limit_s)
                         self._wait_no_more(number)
                     else:
                         process.build(environment, START_S)

@@ -8,7 +8,8 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from environments import EnvironmentFault, EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
+from environments import EnvironmentFault, EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions, Task
+from environments.contracts import LazyTask
 from environments.scoring import process
 from tests.environments import fakes
 from tests.environments import flaky as flakes
@@ -219,6 +220,24 @@ def test_an_environment_that_cannot_be_built_in_a_worker_is_a_fault_that_says_wh
         pytest.raises(EnvironmentFault, match=r"trusted cannot be built in a scoring process: .*nonsense"),
     ):
         scorer.turns(jobs_of(EnvironmentSource("trusted", FAKES), "0"))
+
+
+LAZY = {"environment": "obedient", "category": "easy", "index": 7, "messages": (), "data": {}}
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (Task("obedient", "easy", 7, (), data={"check": lambda reply: True}), "PicklingError: Can't pickle "),
+        (LazyTask("key", lambda: 1 / 0, **LAZY), "ZeroDivisionError: "),
+    ],
+)
+def test_a_task_that_cannot_be_sent_is_a_fault_that_names_it(scorer, task, told):
+    with pytest.raises(
+        EnvironmentFault, match=rf"obedient: task\('easy', 7\) cannot be sent to a scoring process: {told}.*; keep"
+    ):
+        scorer.turns([ScoringJob(task, ("hopeless",))])
+    assert scorer.turns(jobs_of(OBEDIENT, "hopeless"))[0].score == Score.of(0.0)
 
 
 def test_an_interrupt_does_not_wait_for_what_hangs():
