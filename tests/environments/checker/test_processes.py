@@ -21,7 +21,7 @@ QUICK = ScoringOptions(timeout_s=0.3)
 EXPECTED = {
     "hangs_when_built": ("hangs", "building: the environment does not come back within 0.5 s"),
     "exits_when_built": ("build", "bad:create raised SystemExit: no"),
-    "raises_beyond_exceptions_when_built": ("build", "it cannot be built: BaseException: caught by nobody"),
+    "raises_beyond_exceptions_when_built": ("build", "bad:create raised BaseException: caught by nobody"),
     "ends_the_process": (
         "ends-process",
         "making tasks: task 7 of category 'small' ends the process (exit code 7)",
