@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -216,13 +217,20 @@ def _share_right(context: CheckContext, tasks: Sequence[Task], answers: Sequence
 
 
 def surroundings() -> dict[str, Any]:
-    """Look at what an environment must leave as it is: global generators, working directory, files, variables."""
+    """Look at what an environment must leave as it is: generators, working directory, files, variables, signals."""
     directory, files = None, frozenset[str]()
     with suppress(FileNotFoundError):
         directory = os.getcwd()
         # without what Python writes beside a user's module
         files = frozenset(os.listdir(directory)) - {"__pycache__"}
-    return {**generator_states(), "directory": directory, "files": files, "variables": dict(os.environ)}
+    return {
+        **generator_states(),
+        "directory": directory,
+        "files": files,
+        "variables": dict(os.environ),
+        "handlers": {one.name: signal.getsignal(one) for one in signal.Signals},
+        "timer": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
+    }
 
 
 def side_effects(before: Mapping[str, Any], later: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -236,3 +244,7 @@ def side_effects(before: Mapping[str, Any], later: Mapping[str, Any]) -> Iterato
         yield "files", f"leaves files in the working directory, {', '.join(new)}"
     if changed := sorted({name for name, _ in before["variables"].items() ^ later["variables"].items()}):
         yield "variables", f"changes the environment variables {', '.join(changed)}"
+    if changed := sorted(name for name, one in before["handlers"].items() if later["handlers"][name] != one):
+        yield "signals", f"changes what is done at the signals {', '.join(changed)}"
+    if later["timer"] > before["timer"]:
+        yield "signals", "leaves a timer running, whose alarm comes later"

@@ -45,6 +45,7 @@ RULES: dict[str, Rule] = {
     "directory": Rule("error", "leave the working directory alone: open files by their full path"),
     "files": Rule("warning", "write no files, or write them into a temporary folder and remove it"),
     "variables": Rule("warning", "leave the process's environment variables alone: other parts of a run read them"),
+    "signals": Rule("warning", "put handlers back and stop timers: other code waits for programs and for alarms"),
     "left-out": Rule("note", "mend the error first, then check again"),
     # what it says of itself
     "version": Rule("error", "set version to a string such as '1', and raise it when the meaning changes"),

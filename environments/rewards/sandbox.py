@@ -126,9 +126,17 @@ class _Program:
         return found
 
     def wait(self) -> bool:
-        """Wait for the end; say whether it came in time and without an error."""
+        """Wait for the end; say whether it came in time and without an error; SandboxRefused where nobody can say."""
         self.line()  # the other end of the socket is closed when the process ends
-        return self._remaining() > 0 and self._process.wait() == 0
+        if self._remaining() <= 0:
+            return False
+        try:
+            _, status = os.waitpid(self._process.pid, 0)
+        except ChildProcessError as error:  # which Popen takes for an end without an error
+            why = "SIGCHLD is ignored in this process, or other code waits for its programs"
+            raise SandboxRefused(f"how a program ended is not known: {why}; leave both to Python's defaults") from error
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return status == 0
 
     def _remaining(self) -> float:
         return self._deadline - time.monotonic()

@@ -85,7 +85,8 @@ def limit_resources(limits: Mapping[int, int]) -> None:
     """Limit what this process may take, by kind of resource, as far as its hard limits allow."""
     for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        finite = [one for one in (limit, hard) if one != resource.RLIM_INFINITY]  # which is -1 on Linux
+        resource.setrlimit(kind, (min(finite, default=resource.RLIM_INFINITY), hard))
 
 
 def passed_variables(more: Sequence[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import signal
 import socket
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from environments.scoring.process import LENGTH, LONGEST, limit_resources
 from environments.user_code import own_place
 
 MAX_OPEN_FILES = 256
+LIMITED = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)  # put back
 KEPT_SHARE = 1 / 4  # of a score's memory and files: what kept episodes may hold beside them
 
 is_starting = False  # while the trainer's script is imported, which must not start processes in turn
@@ -51,12 +53,13 @@ def serve(handle: int) -> None:
         sources = {source.name: source for source in pickle.loads(setup.sources)}
         built, faults, kept = dict[str, Environment](), dict[str, str](), KeptEpisodes()
         before = {kind: resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)}
-        held = _held()
+        held, settings = _held(), _Settings()
         _send(stream, READY)
         while message := _receive(stream):
             asked: ScoringJob | EndedEpisodes | str = pickle.loads(message)
             if isinstance(asked, ScoringJob):
                 answer = _answer(asked, built, faults, kept)
+                settings.put_back()
                 if len(kept):
                     held = _forget_too_much(kept, held, setup.memory_gib)
                 _send(stream, answer)
@@ -73,9 +76,36 @@ def serve(handle: int) -> None:
                 faults[asked] = f"{type(error).__name__}: {error}{own_place(error)}"
             held = _held()
             _limit_scores(setup.memory_gib, held)
+            settings = _Settings()
+            settings.put_back()  # of what building left, too
             _send(stream, READY)
         limit_resources(before)
         kept.clear()  # what these hold beside memory they let go of, as at any end
+
+
+class _Settings:
+    """Settings of the process as they are now, to be put back after a score that may have changed them.
+
+    Where SIGCHLD is ignored, or its handler waits for all children, `subprocess` takes every program for one that ended
+    well. A timer would ring in another score.
+    """
+
+    def __init__(self) -> None:
+        self._limits = {kind: resource.getrlimit(kind)[0] for kind in LIMITED}
+        self._mask = os.umask(0)
+        os.umask(self._mask)
+        self._place = "/"
+        with suppress(FileNotFoundError):
+            self._place = os.getcwd()
+
+    def put_back(self) -> None:
+        """Set them as they were; no handler of SIGCHLD and no timer remain."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        limit_resources(self._limits)
+        os.umask(self._mask)
+        with suppress(OSError):  # it is gone, or not to be entered any more
+            os.chdir(self._place)
 
 
 class _Held(NamedTuple):

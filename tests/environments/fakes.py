@@ -10,6 +10,9 @@ import contextlib
 import hashlib
 import math
 import os
+import resource
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -105,6 +108,31 @@ def _seeing(task: Task, completion: str) -> Score:
     return Score.of(1.0, **dict.fromkeys(os.environ, 1.0))
 
 
+def _setting(task: Task, completion: str) -> Score:
+    """Change settings of the process, and leave them so."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.alarm(600)
+    os.chdir("/")
+    os.umask(0o777)
+    for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE):
+        resource.setrlimit(kind, (100, resource.getrlimit(kind)[1]))
+    return Score.of(1.0)
+
+
+def _set(task: Task, completion: str) -> Score:
+    """Tell what `_setting` changes, and with what a program is seen to end that ends with 1."""
+    umask = os.umask(0)
+    return Score.of(
+        1.0,
+        ended_with=subprocess.run([sys.executable, "-S", "-c", "exit(1)"], check=False).returncode,
+        timer=signal.alarm(0),
+        directory=os.stat(".").st_ino,
+        umask=umask,
+        cpu=resource.getrlimit(resource.RLIMIT_CPU)[0],
+        files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    )
+
+
 def _asking_for_a_key(task: Task, completion: str) -> Score:
     return Score.of(float(bool(os.environ["JUDGE_API_KEY"])))
 
@@ -151,6 +179,8 @@ BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "lying": _lying,
     "forking": _forking,
     "seeing": _seeing,
+    "setting": _setting,
+    "set": _set,
     "asking_for_a_key": _asking_for_a_key,
     "long_winded": lambda task, completion: Score.unscorable("\x1b[2J\r\u202eno\0 " + "x" * 10**6),
     "undecided": lambda task, completion: Score.unscorable("judge not reachable"),

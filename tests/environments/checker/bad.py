@@ -7,6 +7,7 @@ import math
 import os
 import random
 import secrets
+import signal
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -310,6 +311,20 @@ class task_leaves_files(Good):
 class task_changes_variables(Good):
     def task(self, category: str, index: int) -> Any:
         os.environ["EVERGREEN_BAD"] = str(index)
+        return super().task(category, index)
+
+
+@fault
+class task_changes_signals(Good):
+    def task(self, category: str, index: int) -> Any:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        return super().task(category, index)
+
+
+@fault
+class task_leaves_a_timer(Good):
+    def task(self, category: str, index: int) -> Any:
+        signal.alarm(600)
         return super().task(category, index)
 
 

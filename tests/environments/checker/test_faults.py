@@ -1,6 +1,7 @@
 """One fault, one finding: what the checker says of environments that break one rule each."""
 
 import random
+import signal
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -44,6 +45,8 @@ EXPECTED = {
     "task_changes_directory": "directory",
     "task_leaves_files": "files",
     "task_changes_variables": "variables",
+    "task_changes_signals": "signals",
+    "task_leaves_a_timer": "signals",
     "task_as_dict": "task-form",
     "task_of_another_index": "task-form",
     "task_of_another_environment": "task-form",
@@ -130,11 +133,14 @@ SEVERITIES = {"score_raises_aside": "warning", "score_declines_always": "error"}
 def surroundings(monkeypatch, tmp_path):
     """Put back what faults change."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    handler, timer = signal.getsignal(signal.SIGCHLD), signal.setitimer(signal.ITIMER_REAL, 0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EVERGREEN_BAD", "")
     yield
     random.setstate(python_state)
     np.random.set_state(numpy_state)
+    signal.signal(signal.SIGCHLD, handler)
+    signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 @pytest.mark.parametrize("fault", ["none", "none, closed", "none, several turns", "none, legal moves"])

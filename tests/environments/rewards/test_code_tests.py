@@ -1,6 +1,7 @@
 """Programs that a policy might write, kind and unkind."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from environments import EnvironmentSource, ScoringJob
 from environments.rewards import Attempt, make_reward
-from environments.rewards.sandbox import CHILD, SandboxLimits, holds, isolation, printed
+from environments.rewards.sandbox import CHILD, SandboxLimits, SandboxRefused, holds, isolation, printed
 from tests.environments.rewards.scoring import judge, worth
 from tests.environments.scoring.test_scorer import scorer_of
 from tests.linux_processes import everyone
@@ -53,6 +54,15 @@ def test_worked_cases(answer, truth, value):
     score = judge(QUICK, answer, truth)
     assert score.value == value
     assert score.correct is (value == 1.0)
+
+
+def test_an_end_that_cannot_be_waited_for_is_no_good_one():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(SandboxRefused, match="SIGCHLD is ignored"):
+            printed("raise SystemExit(1)", "", LIMITS)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_without_partial_all_must_pass():

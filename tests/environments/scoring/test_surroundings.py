@@ -62,6 +62,16 @@ def test_a_variable_that_is_not_set_is_a_fault_that_names_it():
         scored("seeing", env=["NO_SUCH_KEY"])
 
 
+def test_what_a_score_sets_for_its_process_is_put_back_before_the_next():
+    fake = OBEDIENT.create()
+    with Scorer([OBEDIENT], {"obedient": fake}, ScoringOptions(workers=1)) as scorer:
+        jobs = [ScoringJob(fake.task("easy", 0), (completion,)) for completion in ("set", "setting", "set")]
+        before, _, after = [turn.score for turn in scorer.turns(jobs)]
+    assert before.components["ended_with"] == 1
+    assert before.components["timer"] == 0
+    assert after == before
+
+
 def test_what_scorers_print_is_counted_and_told_once(capfd):
     fake = OBEDIENT.create()
     with Scorer([OBEDIENT], {"obedient": fake}, ScoringOptions(workers=1)) as scorer:
