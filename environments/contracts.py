@@ -270,7 +270,7 @@ class Environment(ABC):
     @property
     @abstractmethod
     def categories(self) -> Sequence[Category]:
-        """All categories, in a stable order; more may appear while a run goes on."""
+        """All categories, in a stable order. A run reads them when it begins, and when it is resumed or forked."""
 
     @abstractmethod
     def size(self, category: str) -> int | None:

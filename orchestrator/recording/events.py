@@ -23,7 +23,7 @@ from policies.model_facts import END_REMEDY
 from store.kept import tasks_at
 from store.ledger.query_rows import CellRow, EventRow, TaskSetRow
 from store.records import DECISION, CellRecord, EventRecord, HoldoutRecord, MetricRecord
-from store.sentences import COLLAPSED
+from store.sentences import COLLAPSED, listed
 
 REASONS, PLACES = 3, 5  # named in an event
 REASONS_IN_DATA = "rows_by_reason"  # of an event of rows left out: what a changed file is compared with
@@ -69,6 +69,17 @@ def of_changed_data(
     ]
     others = [event for event in of_data(environments, remarks) if REASONS_IN_DATA not in event.data]
     return [*rows, *(event for event in others if event.text not in texts)]
+
+
+def of_joined(categories: Mapping[str, Sequence[str]]) -> list[EventRecord]:
+    """Say which environments, by name, have categories to train on that the checkpoint does not know."""
+    since = "they may be picked from here on: categories are read when a run begins, is resumed or forked"
+    return [
+        EventRecord(
+            "not bitwise", f"{name} has categories that were not there at this checkpoint, {listed(new)}; {since}"
+        )
+        for name, new in categories.items()
+    ]
 
 
 def of_changed_tasks(before: Sequence[TaskSetRow], now: Iterable[HoldoutRecord]) -> list[EventRecord]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any
 
@@ -64,6 +64,7 @@ class TaskSampler:
         self._types: dict[str, str] = {}  # of the method that each source goes by
         self._told: dict[str, Mapping[str, Any]] = {}  # what it is told of tasks: what it learned is in that unit
         self._trained: set[str] = set()  # environments with sources
+        self.joined: Mapping[str, Sequence[str]] = {}  # new categories, by environment: not in the state
         for name, environment in environments.items():
             for category in (one.name for one in environment.categories if one.trainable):
                 arm = f"{name}/{category}"
@@ -151,6 +152,7 @@ class TaskSampler:
         An environment that joined since begins at its first task. Raises UserError where a category that was drawn
         from is gone: the data of its environment has changed.
         """
+        self.joined = _joined(self._sources, {*state, *state.get(CURSORS, {}).get("of", ())})
         anew: dict[str, None] = {}
         cursors: Iterable[tuple[str, dict[str, int]]] = self._moved_since(state[CURSORS]) if CURSORS in state else ()
         for arm, saved in chain(cursors, ((arm, saved) for arm, saved in state.items() if arm != CURSORS)):
@@ -202,6 +204,15 @@ class TaskSampler:
         """End what runs beside the steps."""
         for source in self._sources.values():
             source.close()
+
+
+def _joined(arms: Iterable[str], before: Set[str]) -> dict[str, list[str]]:
+    """Name the categories that are new in environments that were there before, by environment."""
+    known, found = {arm.partition("/")[0] for arm in before}, dict[str, list[str]]()
+    for name, _, category in (arm.partition("/") for arm in arms if arm not in before):
+        if name in known:
+            found.setdefault(name, []).append(category)
+    return found
 
 
 def _is_remote(source: TaskSource) -> bool:

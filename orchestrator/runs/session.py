@@ -245,7 +245,8 @@ class RunSession:
                     aside = self._rewind(run, recorder, parts, progress, copier)
                     why = [text for text in map(_why_anew, anew) if (progress.step, text) not in self._told_at]
                     others = [EventRecord("begins anew", text) for text in why]
-                    recorder.record_events(progress, [*events, *aside, *others])
+                    joined = run_events.of_joined(parts.tasks.joined)
+                    recorder.record_events(progress, [*events, *aside, *others, *joined])
                     progress.forget_too_long(self._changed)
                     prompts = run_events.of_prompts(progress.too_long, foundation.prompts)
                     recorder.record_events(progress, [event for event in prompts if event.text not in self._told])

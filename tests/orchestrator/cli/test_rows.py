@@ -318,6 +318,19 @@ def test_a_run_whose_categories_are_gone_is_refused(tmp_path: Path, evergreen: E
     assert "one has no category '2' to train on any more" in " ".join(result.stderr.split())
 
 
+def test_categories_that_a_resumed_run_has_more_are_told(tmp_path: Path, evergreen: Evergreen) -> None:
+    home = tmp_path / "home"
+    path = spec(tmp_path, 0, category="meta.level")
+    first, second = ([row for row in sums(80) if row["meta"]["level"] == level] for level in (1, 2))
+    write_jsonl(tmp_path / "train.jsonl", first)
+    assert evergreen("run", path, "--home", home, "--until-step", 1).exit_code == 75
+    write_jsonl(tmp_path / "train.jsonl", [*first, *second])
+    assert evergreen("resume", "sums", "--home", home).exit_code == 0
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", home).stdout)
+    texts = [event["text"] for event in events if event["kind"] == "not bitwise"]
+    assert any(text.startswith("one has categories that were not there at this checkpoint, 2; they") for text in texts)
+
+
 def test_whoever_waits_for_a_long_file_hears_how_far_it_is(
     tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,19 @@ def test_many_cursors_are_arrays_and_go_on_alike(monkeypatch: pytest.MonkeyPatch
     assert drawing(selection="plr").load_state(json.loads(json.dumps(state, default=listed))) == ["the choice of tasks"]
 
 
+def test_categories_that_a_state_does_not_know_are_named() -> None:
+    few = drawing()
+    state = few.state()
+    few.load_state(state)
+    assert few.joined == {}
+    del state["endless/hard"]
+    del state["small/one"]  # an environment that is new joins as a whole
+    few.load_state(state)
+    assert few.joined == {"endless": ["hard"]}
+    few.load_state({"cursors": {"of": ["small/one", "endless/easy"], "position": [1, 1], "epoch": [0, 0]}})
+    assert few.joined == {"endless": ["hard"]}
+
+
 def test_other_seeds_draw_other_tasks() -> None:
     assert keys(drawing(0)) == keys(drawing(0))
     assert keys(drawing(0)) != keys(drawing(1))
