@@ -16,7 +16,7 @@ how many are behind it. A value that was measured and is undefined makes a diffe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
@@ -65,22 +65,30 @@ class Mean:
 class Coverage:
     """When a matrix was measured."""
 
-    starts: Mapping[str, int]  # by environment: the first boundary that measured it
+    firsts: Mapping[str, int]  # by environment: the first boundary that measured it
     boundaries: Sequence[int]  # in order
 
     @staticmethod
-    def of(matrix: Matrix) -> Coverage:
-        """Read it off the matrix."""
-        starts: dict[str, int] = {}
-        for i, name in matrix:
-            if i < starts.get(name, i + 1):
-                starts[name] = i
-        return Coverage(starts, sorted({i for i, _ in matrix}))
+    def of(places: Collection[tuple[int, str]]) -> Coverage:
+        """Read it off a matrix, or its places."""
+        firsts: dict[str, int] = {}
+        for i, name in places:
+            if i < firsts.get(name, i + 1):
+                firsts[name] = i
+        return Coverage(firsts, sorted({i for i, _ in places}))
+
+    def start(self, name: str) -> int | None:
+        """The boundary at which an environment starts: the first that measured it, also of one that joined at a fork.
+
+        None: not known. Boundary 0 measures all environments; where it was lost with a ledger, the first that is
+        there may be any.
+        """
+        return self.firsts.get(name) if self.boundaries[:1] == [0] else None
 
     def up_to(self, stage: int) -> Coverage:
         """The same as it was after a stage."""
-        starts = {name: i for name, i in self.starts.items() if i <= stage}
-        return Coverage(starts, [i for i in self.boundaries if i <= stage])
+        firsts = {name: i for name, i in self.firsts.items() if i <= stage}
+        return Coverage(firsts, [i for i in self.boundaries if i <= stage])
 
 
 @dataclass(frozen=True)
@@ -231,16 +239,16 @@ def relative_forgetting(m: Matrices) -> Mean:
 
     Over the environments of F where best - start is at least `LEAST_GAIN` and `NUM_ERRORS` standard errors (one that
     is not known, of a category of one task, counts as 0: `LEAST_GAIN` alone decides); the others had learnt nothing
-    that could be forgotten. None where that is all of them, or a value is undefined. An environment starts at the first
-    boundary that measured it.
+    that could be forgotten. None where that is all of them, or a value is undefined, as is that of a start that is not
+    known.
     """
     shares: list[float | None] = []
     bests = {name: best for name, best in _bests(m).items() if m.has(name, m.last)}
     unlearnt = 0
     for name, best in bests.items():
-        start = m.accuracy_coverage.starts[name]
-        fall, gain = (None if best is None else m.change(name, i, best) for i in (m.last, start))
-        if best is None or fall is None or gain is None:
+        start = m.accuracy_coverage.start(name)
+        fall, gain = (None if best is None or i is None else m.change(name, i, best) for i in (m.last, start))
+        if best is None or start is None or fall is None or gain is None:
             shares.append(None)
             continue
         noise = math.hypot(*(m.errors.get((i, name)) or 0.0 for i in (best, start)))
@@ -252,7 +260,7 @@ def relative_forgetting(m: Matrices) -> Mean:
 
 def zero_shot_gain(m: Matrices) -> Mean:
     """Mean gain over the base at the end, over environments that never had a stage."""
-    others = [name for name in m.accuracy_coverage.starts if m.last and name not in m.first]
+    others = [name for name in m.accuracy_coverage.firsts if m.last and name not in m.first]
     return m.changes(dict.fromkeys(others, (0, m.last)))
 
 
@@ -267,9 +275,10 @@ def carried(m: Matrices) -> list[float | None]:
 
 
 def left(m: Matrices) -> Numbers:
-    """By environment: its entropy at the last boundary against its first; None where that boundary left it out."""
-    end = max(m.entropy_coverage.boundaries, default=0)
-    return {name: m.share(name, start, end) for name, start in m.entropy_coverage.starts.items()}
+    """By environment: its entropy at the last boundary against its start; None where that boundary left it out."""
+    of = m.entropy_coverage
+    end = max(of.boundaries, default=0)
+    return {name: None if (start := of.start(name)) is None else m.share(name, start, end) for name in of.firsts}
 
 
 def cumulative_entropy(m: Matrices) -> Mean:
@@ -288,8 +297,8 @@ def cumulative_entropy(m: Matrices) -> Mean:
 def journey_of(m: Matrices, stage: int) -> float | None:
     """Entropy along a stage's training: C_i / (steps_i H_0), over the base's entropy on the stage's environment."""
     journey, name = m.cumulative.get(stage), m.trained[stage - 1]
-    start = m.entropy_coverage.starts.get(name, 0)
-    if journey is None or not journey.num_steps:
+    start = m.entropy_coverage.start(name)
+    if journey is None or start is None or not journey.num_steps:
         return None
     return ratio(journey.area / journey.num_steps, m.entropy.get((start, name)), ENTROPY_FLOOR)
 
@@ -299,13 +308,13 @@ def journey_of(m: Matrices, stage: int) -> float | None:
 
 def unseen(m: Matrices) -> Mean:
     """Geometric mean, over environments without a stage so far, of their entropy against the base."""
-    others = [name for name in m.entropy_coverage.starts if name not in m.first]
+    others = [name for name in m.entropy_coverage.firsts if name not in m.first]
     return Mean.of_ratios([m.share(name, 0, len(m.trained)) for name in others])
 
 
 def collateral(m: Matrices) -> Mean:
     """What the stage did to the entropy of the other environments: geometric mean of after against before."""
-    others = [name for name in m.entropy_coverage.starts if name != m.trained[-1]]
+    others = [name for name in m.entropy_coverage.firsts if name != m.trained[-1]]
     return Mean.of_ratios([m.share(name, len(m.trained) - 1, len(m.trained)) for name in others])
 
 
@@ -316,7 +325,7 @@ def gain(m: Matrices) -> Mean:
 
 def interference(m: Matrices) -> Mean:
     """The stage's mean change on the other environments."""
-    others = [name for name in m.accuracy_coverage.starts if name != m.trained[-1]]
+    others = [name for name in m.accuracy_coverage.firsts if name != m.trained[-1]]
     return m.changes({name: (len(m.trained) - 1, len(m.trained)) for name in others})
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from store.carryover import ENTROPY_FLOOR, geometric_mean, ratio
+from store.carryover import ENTROPY_FLOOR, Coverage, geometric_mean, ratio
 from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow
 from store.records import ENDED
@@ -74,12 +74,11 @@ def course_of_means(cells: Cells) -> Course:
 
 
 def _shares(cells: Cells) -> Course:
-    """Every environment beside its own first value: one that joined at a fork has a later first one."""
-    first: dict[str, float | None] = {}
-    for row in cells.values():
-        first = {**row, **first}
+    """Every environment beside its start, where that is known."""
+    coverage = Coverage.of([(stage, name) for stage, row in cells.items() for name in row])
+    starts = {name: cells[start][name] for name in coverage.firsts if (start := coverage.start(name)) is not None}
     return {
-        stage: geometric_mean(ratio(value, first[key], ENTROPY_FLOOR) for key, value in row.items())
+        stage: geometric_mean(ratio(value, starts.get(name), ENTROPY_FLOOR) for name, value in row.items())
         for stage, row in _as_last_seen(cells)
     }
 

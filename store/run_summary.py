@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from store import carryover, checkpoints, plasticity
-from store.carryover import Matrices
+from store.carryover import Coverage, Matrices
 from store.errors import CannotFit
 from store.home import Home
 from store.kept import kept_beside, on_other_tasks, tasks_at
@@ -335,7 +335,7 @@ def changed_tasks(sets: Iterable[TaskSetRow]) -> dict[str, list[int]]:
 
 
 def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measured: Matrices) -> Facts:
-    """Compare every environment's first and last boundary; one that joined at a fork has a later first one.
+    """Compare every environment's start, where that is known, with the last boundary that measured it.
 
     Accuracy is compared with its best before the end too, from the first own stage on.
     """
@@ -344,26 +344,28 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measur
     stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}
     found: Facts = {}
 
-    def course(metric: str, name: str) -> list[float | None]:
+    def ends(metric: str, coverage: Coverage, name: str) -> tuple[float | None, float | None]:
         rows = sorted(matrices[metric].items(), key=lambda row: int(row[0]))
-        return [row[name] for _, row in rows if name in row] or [None]
+        course = [row[name] for _, row in rows if name in row] or [None]
+        return None if coverage.start(name) is None else course[0], course[-1]
 
     for name in dict.fromkeys(cell.environment for cell in cells if cell.environment is not None):
-        accuracy, entropy = course("pass_1", name), course("entropy_token", name)
+        accuracy = ends("pass_1", measured.accuracy_coverage, name)
+        entropy = ends("entropy_token", measured.entropy_coverage, name)
         boundaries = [int(i) for i, row in matrices["pass_1"].items() if name in row] or [0]
         first, last = (stderr.get((i, name)) for i in (min(boundaries), max(boundaries)))
         fall, fall_stderr = since_best.get(name, (None, None))
         found[name] = {
             "closed": name in closed,
             "accuracy_start": accuracy[0],
-            "accuracy_end": accuracy[-1],
-            "accuracy_change": carryover.difference(accuracy[0], accuracy[-1]),
+            "accuracy_end": accuracy[1],
+            "accuracy_change": carryover.difference(*accuracy),
             "accuracy_change_stderr": None if first is None or last is None else math.hypot(first, last),
             "accuracy_stderr": last,
             "accuracy_since_best": fall,
             "accuracy_since_best_stderr": fall_stderr,
             "entropy_start": entropy[0],
-            "entropy_end": entropy[-1],
+            "entropy_end": entropy[1],
             "end_stage": max(boundaries),
         }
     return found

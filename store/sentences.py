@@ -146,7 +146,7 @@ def what_it_cost(facts: Facts) -> str:
     left = {n: r for n, (start, end) in pairs.items() if (r := ratio(end, start, ENTROPY_FLOOR)) is not None}
     mean = geometric_mean(left.values())
     if mean is None:
-        return "Entropy cannot be compared: it was measured nowhere, or next to nothing at the start."
+        return "Entropy cannot be compared: at the start it is not on record, or next to nothing."
     verb = "fell to" if mean < 1 else "rose to"
     moved = f"{'stayed at' if abs(mean - 1) <= STEADY else verb} {mean:.0%}"
     least, most = min(left, key=lambda n: left[n]), max(left, key=lambda n: left[n])
@@ -383,14 +383,17 @@ def how_it_stands(facts: Facts) -> str:
     return str(facts["status"])
 
 
-def outcomes_as_text(numbers: Mapping[str, float | None]) -> dict[str, str]:
-    """Write the numbers of carry-over that are defined, and where forgetting has nothing to be a share of."""
+def outcomes_as_text(numbers: Mapping[str, float | None], missing: str | None = None) -> dict[str, str]:
+    """Write the numbers of carry-over that are defined, and where forgetting has nothing to be a share of.
+
+    The latter is not known where the record has gaps, which `missing` tells of.
+    """
     written = {
         one.name: signed(value) if one.kind == "change" else number(value)
         for one in OUTCOMES
         if (value := numbers[one.name]) is not None
     }
-    if "forgetting" in written:
+    if "forgetting" in written and missing is None:
         written.setdefault("relative_forgetting", NOTHING_LEARNT)
     return {one.name: written[one.name] for one in OUTCOMES if one.name in written}
 

@@ -210,7 +210,8 @@ def _learnt(story: Mapping[str, Any], is_whole: bool) -> Iterator[Table]:
     if not num_left:  # of that many, matrices are for the report
         yield from (_after_each_stage(story, metric, None if is_whole else STORY_ROWS) for metric in MATRICES)
     if any(value is not None for value in story["carry_over"].values()):
-        made, written = table("What carries over", "", "value", ""), outcomes_as_text(story["carry_over"])
+        made = table("What carries over", "", "value", "")
+        written = outcomes_as_text(story["carry_over"], story["missing"])
         for one in OUTCOMES:
             if one.name in written:
                 made.add_row(one.title, written[one.name], how_much_of(story["partly"], one.name))

@@ -96,7 +96,8 @@ def _outline(value: Mapping[str, Any], depth: int) -> list[str]:
 
 def summaries(data: ReportData) -> list[dict[str, Any]]:
     """The numbers of carry-over that are defined for this run, each with its meaning."""
-    values, partly = sentences.outcomes_as_text(data.facts["carry_over"]), data.facts["partly"]
+    facts = data.facts
+    values, partly = sentences.outcomes_as_text(facts["carry_over"], facts["missing"]), facts["partly"]
     return [
         {"metric": one, "value": values[one.name], "of": sentences.how_much_of(partly, one.name)}
         for one in OUTCOMES

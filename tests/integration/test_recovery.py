@@ -19,6 +19,7 @@ from orchestrator.errors import UserError
 from orchestrator.runs import api, forks
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.session import RunSession
+from store.courses import courses
 from store.errors import HomeError
 from store.ledger import Ledger
 from tests.conftest import Evergreen
@@ -109,6 +110,12 @@ def test_without_the_ledger_a_run_goes_on_from_its_checkpoint_and_says_what_is_l
     assert (story["digest"], story["digest_all"]) == (None, None), "it would be that of another run"
     assert "the record lacks steps 1 to 5" in story["missing"]
     assert [stage["stage"] for stage in story["stages"]] == [2, 3]
+    assert {of["accuracy_start"] for of in story["environments"].values()} == {None}, "boundary 0 was lost"
+    assert story["carry_over"]["entropy_left"] is None
+    with opened(home, "small") as (_, ledger):
+        (course,) = courses(ledger.reading, {"small"})
+    assert course.entropy == {2: None, 3: None}
+    assert "The same held-out tasks after stage 2 and after stage 3" in (home / "small" / "report.html").read_text()
     assert (home / "small" / "report.earlier.html").read_text() == report
 
 

@@ -133,6 +133,15 @@ def test_an_environment_that_joined_starts_where_it_was_first_measured() -> None
     assert carryover.left(run) == {"A": 5.0, "B": 1.0}
 
 
+def test_where_boundary_0_was_lost_with_a_ledger_no_start_is_known() -> None:
+    whole = {at: value for at, value in _matrix([[0.1, 0.2], [0.6, 0.2], [0.5, 0.7], [0.5, 0.2]]).items() if at[0]}
+    run = Matrices(whole, whole, {}, list("ABA"), cumulative={1: Journey(1.0, 10)})
+    numbers = carryover.means_of_run(run)
+    assert carryover.left(run) == {"A": None, "B": None}
+    assert [numbers[name].value for name in ("relative_forgetting", "entropy_left", "entropy_cumulative")] == [None] * 3
+    assert numbers["forgetting"].value == pytest.approx((0.1 + 0.5) / 2), "what began after the start is known"
+
+
 def test_an_undefined_value_makes_a_difference_unknown() -> None:
     matrix = _matrix(RETURNING)
     matrix[3, "B"] = None

@@ -147,7 +147,7 @@ def test_nothing_is_claimed_of_what_was_not_measured(facts: dict[str, Any], said
         ),
         (
             {"a": (0.01, 0.5)},
-            "Entropy cannot be compared: it was measured nowhere, or next to nothing at the start.",
+            "Entropy cannot be compared: at the start it is not on record, or next to nothing.",
         ),
     ],
 )
