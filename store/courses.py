@@ -74,13 +74,15 @@ def course_of_means(cells: Cells) -> Course:
 
 
 def _shares(cells: Cells) -> Course:
-    """Every environment beside its start, where that is known."""
+    """Every environment beside its start, where that is known; from its second look on, as none tells before."""
     coverage = Coverage.of([(stage, name) for stage, row in cells.items() for name in row])
     starts = {name: cells[start][name] for name in coverage.firsts if (start := coverage.start(name)) is not None}
-    return {
-        stage: geometric_mean(ratio(value, starts.get(name), ENTROPY_FLOOR) for name, value in row.items())
-        for stage, row in _as_last_seen(cells)
-    }
+    course, again = {}, set[str]()
+    for stage, row in _as_last_seen(cells):
+        again |= {name for name in cells[stage] if stage > coverage.firsts[name]}
+        names = again if stage else row
+        course[stage] = geometric_mean(ratio(row[name], starts.get(name), ENTROPY_FLOOR) for name in names)
+    return course
 
 
 def _as_last_seen(cells: Cells) -> Iterator[tuple[int, Mapping[str, float | None]]]:

@@ -337,7 +337,8 @@ def changed_tasks(sets: Iterable[TaskSetRow]) -> dict[str, list[int]]:
 def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measured: Matrices) -> Facts:
     """Compare every environment's start, where that is known, with the last boundary that measured it.
 
-    Accuracy is compared with its best before the end too, from the first own stage on.
+    There is no end where none did since the start: what is left of that is not known then. Accuracy is compared with
+    its best before the end too, from the first own stage on.
     """
     since_best = carryover.since_best(measured)
     closed = {cell.environment for cell in cells if cell.split == "own"}
@@ -347,7 +348,9 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measur
     def ends(metric: str, coverage: Coverage, name: str) -> tuple[float | None, float | None]:
         rows = sorted(matrices[metric].items(), key=lambda row: int(row[0]))
         course = [row[name] for _, row in rows if name in row] or [None]
-        return None if coverage.start(name) is None else course[0], course[-1]
+        start = coverage.start(name)
+        is_unseen_since = len(course) == 1 and start is not None and start < coverage.boundaries[-1]
+        return None if start is None else course[0], None if is_unseen_since else course[-1]
 
     for name in dict.fromkeys(cell.environment for cell in cells if cell.environment is not None):
         accuracy = ends("pass_1", measured.accuracy_coverage, name)
@@ -361,7 +364,7 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow], measur
             "accuracy_end": accuracy[1],
             "accuracy_change": carryover.difference(*accuracy),
             "accuracy_change_stderr": None if first is None or last is None else math.hypot(first, last),
-            "accuracy_stderr": last,
+            "accuracy_stderr": None if accuracy[1] is None else last,
             "accuracy_since_best": fall,
             "accuracy_since_best_stderr": fall_stderr,
             "entropy_start": entropy[0],

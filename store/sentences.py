@@ -103,7 +103,8 @@ def how_it_began(facts: Facts) -> str | None:
 def what_was_learnt(facts: Facts) -> str:
     """Count the environments whose held-out accuracy rose and name those where it fell; what may be chance, apart.
 
-    Both are since before training. Where more was lost since an environment's best, that is said too.
+    Both are since before training. Where more was lost since an environment's best, that is said too; and which have
+    no accuracy since.
     """
     measured = {name: of for name, of in facts["environments"].items() if of["accuracy_change"] is not None}
     changes = {name: round(of["accuracy_change"], 2) for name, of in measured.items()}
@@ -122,7 +123,11 @@ def what_was_learnt(facts: Facts) -> str:
     lost = f"{who_lost} lost more than {number(-LOST)} since before training{_lost_since_best(measured, changes)}"
     chance = [name for name in moved if name not in sure]
     apart = f"; within two standard errors, so perhaps chance: {_with(chance, changes)}" if chance else ""
-    return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {lost}{apart}."
+    unknown = [
+        short(n) for n, of in facts["environments"].items() if n not in measured and of["accuracy_start"] is not None
+    ]
+    rest = f"; not known of {listed(unknown)}" if unknown else ""
+    return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {lost}{apart}{rest}."
 
 
 def _lost_since_best(measured: Facts, changes: Mapping[str, float]) -> str:
@@ -437,6 +442,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def as_of(end_stage: int, newest: int) -> str:
+    """Say behind a name which boundary measured it last, where the newest left it out."""
+    return "" if end_stage == newest else f" ({when(end_stage)})"
 
 
 def when(after_stage: int) -> str:

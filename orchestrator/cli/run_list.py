@@ -91,7 +91,7 @@ def ls(
 ) -> None:
     """List the runs of a home folder, newest first, a line each.
 
-    Accuracy and entropy are of the last boundary: held-out accuracy, mean of the environments, and what is left of the
+    Accuracy and entropy are as measured last: held-out accuracy, mean of the environments, and what is left of the
     entropy at the start. A terminal shows the columns that fit; a pipe gets all, aligned, without a blank in a cell.
 
     With --html they are one page that needs no network and runs no script: every run with its course of accuracy and

@@ -23,6 +23,7 @@ from store.sentences import (
     LONG_NAME,
     LOOKING,
     arm_name,
+    as_of,
     beside_the_baseline,
     how_much_of,
     in_words,
@@ -192,9 +193,8 @@ def _learnt(story: Mapping[str, Any], is_whole: bool) -> Iterator[Table]:
     for name, facts in environments.items():
         if name not in shown:
             continue
-        older = "" if facts["end_stage"] == newest else f" (after stage {facts['end_stage']})"  # left out since
         made.add_row(
-            Text(name + (" *" if facts["closed"] else "") + older),
+            Text(name + (" *" if facts["closed"] else "") + as_of(facts["end_stage"], newest)),
             number(facts["accuracy_start"]),
             f"-> {number(facts['accuracy_end'])}",
             signed(facts["accuracy_change"]),

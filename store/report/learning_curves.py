@@ -13,7 +13,7 @@ from store.ledger.query_rows import BoundaryRow, CellRow, MetricRow, by_key
 from store.report import charts
 from store.report.report_data import ReportData
 from store.sampling import is_plain, sampling_in_words
-from store.sentences import num, number, when
+from store.sentences import as_of, num, number, when
 
 DESCRIBED = 12  # lines in the description for those who cannot see a chart
 CHARACTER = 6.3  # pixels, of a stage's label
@@ -125,15 +125,21 @@ def category_panels(data: ReportData) -> list[charts.Chart]:
 
 
 def levels(data: ReportData) -> list[dict[str, Any]]:
-    """List every environment and category (None: all of it) at the first and the last boundary: the charts' numbers."""
+    """List every environment and category (None: all of it) as measured first and last: the charts' numbers.
+
+    There is no last where no boundary measured it since the first.
+    """
+    newest = max((cell.after_stage for cell in data.accuracy), default=0)
     found = by_key(data.accuracy, lambda cell: (cell.environment, cell.category))
     rows = []
     for (environment, category), cells in found.items():
         if environment is None:
             continue
-        start, end = cells[0].value, cells[-1].value
-        row = {"environment": environment, "category": category, "start": start, "end": end}
-        rows.append({**row, "stderr": cells[-1].stderr, "change": difference(start, end)})
+        first, last = cells[0], cells[-1]
+        end, stderr = (None, None) if first is last and last.after_stage < newest else (last.value, last.stderr)
+        row = {"environment": environment, "category": category, "as_of": as_of(last.after_stage, newest)}
+        change = difference(first.value, end)
+        rows.append({**row, "start": first.value, "end": end, "stderr": stderr, "change": change})
     return rows
 
 

@@ -45,7 +45,7 @@ def render(data: ReportData) -> str:
         "summary": run_summary,
         "words": sentences,
         "sentences": {**sentences.in_words(facts), **sentences.what_carried(facts)},
-        "glance": _first_table(facts["environments"]),
+        "glance": _first_table(facts["environments"], max(map(int, facts["matrices"]["pass_1"]), default=0)),
         "heat_maps": heat_maps(data),
         "summaries": summaries(data),
         "examples": examples(data),
@@ -63,8 +63,8 @@ def render(data: ReportData) -> str:
     return templates.page(templates.SHARED, "page.html.j2", styles, context)
 
 
-def _first_table(environments: Mapping[str, Any]) -> dict[str, Any]:
-    """Where every environment began and ended, with the places of both on a common scale."""
+def _first_table(environments: Mapping[str, Any], newest: int) -> dict[str, Any]:
+    """Where every environment began and ended, with the places of both on a common scale; `newest`: boundary."""
     values = [of[f"accuracy_{at}"] for of in environments.values() for at in ("start", "end")]
     scale = Scale(0, nice_top([value for value in values if value is not None], 0.1, 1.0))
 
@@ -74,6 +74,7 @@ def _first_table(environments: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         {
             "name": name,
+            "as_of": sentences.as_of(of["end_stage"], newest),
             **of,
             "left": ratio(of["entropy_end"], of["entropy_start"], ENTROPY_FLOOR),
             "start": place(of["accuracy_start"]),

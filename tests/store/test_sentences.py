@@ -24,6 +24,7 @@ def story(
         "matrices": {"pass_1": {}},
         "environments": {
             name: {
+                "accuracy_start": accuracy[name][0] if accuracy else None,
                 "accuracy_change": accuracy[name][1] - accuracy[name][0] if accuracy else None,
                 "accuracy_change_stderr": None,
                 "accuracy_since_best": None,
@@ -95,6 +96,18 @@ def test_a_change_within_two_standard_errors_is_told_as_perhaps_chance() -> None
     assert sentences.what_was_learnt(facts) == (
         "1 of 5 environments gained .10 of accuracy or more (d +.20); b -.06 lost more than .03 since before "
         "training; within two standard errors, so perhaps chance: a -.06 and c +.20."
+    )
+
+
+def test_an_environment_that_was_not_measured_since_is_not_counted_as_kept() -> None:
+    facts = story({"a": (0.1, 0.4), "b": (0.2, 0.2)}, {"a": (1.0, 0.04), "b": (1.0, 1.0)})
+    facts["environments"]["b"] |= {"accuracy_change": None, "entropy_end": None}
+    assert sentences.what_was_learnt(facts) == (
+        "1 of 1 environment gained .10 of accuracy or more (a +.30); none lost more than .03 since before training; "
+        "not known of b."
+    )
+    assert sentences.what_it_cost(facts) == (
+        "Entropy fell to 4% of its start on a (1.00 to .04 nats a token); it has collapsed on a (below .05)."
     )
 
 

@@ -22,7 +22,7 @@ from store.sentences import number
 from store.tracker.outlets import Link
 from tests.store.report import runs as made_up
 from tests.store.report.pages import Page
-from tests.store.report.runs import Shape, accuracy, written
+from tests.store.report.runs import Shape, accuracy, entropy, written
 from tests.store.report.test_page import HOSTILE
 
 SERVER = {"type": "mlflow", "uri": "http://me:hush@mlflow.lab:5000/ml"}
@@ -57,6 +57,14 @@ def test_a_course_is_what_the_boundaries_measured(ledger: Ledger, tmp_path: Path
     assert row[3] == f"{course.entropy[2]:.0%}"
     assert row[4] == "repo_rbandit sec, scheduler round_robintiny, seed 7"
     assert row[6] == "evergreen resume one"
+
+
+def test_an_environment_counts_in_what_is_left_from_its_second_look_on(ledger: Ledger) -> None:
+    written(ledger, Shape(looked_at={1: ["book"], 3: ["book"]}), "part")
+    (course,) = courses(ledger.reading)
+    book, words = ([entropy(i, place) / entropy(0, place) for i in range(4)] for place in range(2))
+    means = [1.0, book[1], (book[2] * words[2]) ** 0.5, (book[3] * words[2]) ** 0.5]
+    assert list(course.entropy.values()) == pytest.approx(means)
 
 
 def test_a_thousand_runs_are_as_few_queries_as_one(ledger: Ledger) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ class Shape:
     steps: int = 4  # a stage
     is_flat: bool = False
     boundaries: int | None = None  # stop after so many; None: all
+    looked_at: Mapping[int, Sequence[str]] = field(default_factory=dict)  # at a boundary; others look at everything
     events: Sequence[EventRecord] = ()
     prompt: str = "spell tree backward"
     completion: str = "eert"
@@ -124,6 +125,7 @@ def _boundary(shape: Shape, stage: int) -> BoundaryRecord:
     cells = [
         CellRecord(environment, category, metric, of(stage, place), error, 8, 4)
         for place, environment in enumerate(shape.environments)
+        if environment in shape.looked_at.get(stage, shape.environments)
         for category in (None, *shape.categories)
         for metric, of, error in (("pass_1", accuracy, 0.02), ("entropy_token", entropy, None))
     ]

@@ -90,6 +90,16 @@ def test_tables_hold_the_numbers_of_the_ledger(tell: Tell) -> None:
     assert {row[-1] for row in page.body("allocation")} == {"50%"}
 
 
+def test_what_no_boundary_measured_since_the_start_has_no_now(tell: Tell) -> None:
+    page = Page(tell(Shape(stages=4, boundaries=3, looked_at={1: ["book"], 2: ["book"]})))
+    (words,) = [row for row in page.tables["glance"][2:] if row[0].startswith("words")]
+    assert words == ["words (before training)", "", ".11", "-", "-", "2.00", "-", "\u2013", "50%"]
+    assert page.body("levels")[3] == ["words (before training)", "all", ".11", "-", "-", "-"]
+    page = Page(tell(Shape(stages=4, boundaries=4, looked_at={3: ["book"]})))
+    assert page.tables["glance"][3][0] == "words (after stage 2)"
+    assert page.tables["glance"][3][3:5] == [f"{number(accuracy(2, 1))} ± .02", "+.10"]
+
+
 def test_sums_of_samples_are_those_of_the_ledger(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
     run = written(ledger, Shape(), name()).name
     page = Page(render(ledger, tmp_path, run))
