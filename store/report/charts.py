@@ -21,7 +21,7 @@ SHADES = 20  # of a heat map
 BOX = 1000  # of the paths, both ways
 GAP = 0.05  # of the width: a longer hole in a series is left open
 LABEL = 14  # pixels from one label to the next
-MAX_DOTS = 200  # a chart; beyond it lines alone
+MAX_DOTS = 200  # a chart; beyond it lines alone, where there are any
 
 Xy = tuple[float, float | None]
 Measured = tuple[float, float, float | None, str]  # step, value, standard error, title
@@ -223,7 +223,7 @@ def line_chart(title: str, about: str, series: Sequence[Series], frame: Frame, c
 
     lines, ends = [], {}
     for i, one in enumerate(series):
-        dots = tuple(dot(*measured) for measured in one.measured if with_dots and one.is_named)
+        dots = tuple(dot(*measured) for measured in one.measured if (with_dots or not one.points) and one.is_named)
         steps, least, most = ([range_[end] for range_ in one.ranges] for end in range(3))
         area = _area(steps, least, most, frame)
         lines.append(Line(one.name, one.css, path(one.points, x, y, one.gap), dots, area=area))

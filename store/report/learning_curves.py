@@ -49,14 +49,20 @@ def in_training(data: ReportData) -> charts.Chart:
 
 
 def entropy(data: ReportData) -> charts.Chart:
-    """Token entropy in training as lines, on held-out tasks as points, by environment."""
+    """Token entropy in training as lines, on held-out tasks as points, by environment; untrained ones have no line."""
     cells = _by_environment(data.entropy)
     between = _few(by_key(_wholes(data.between("entropy_token")), lambda row: row.environment or ""))
     measured = {name: _measured(data, own, name, between.get(name, ())) for name, own in cells.items()}
+    trained = {one.name: one for one in _of_curves(data, data.curves, "entropy_token")}
     series = [
-        replace(one, measured=measured.get(one.name, []), has_value=True)
-        for one in _of_curves(data, data.curves, "entropy_token")
-    ] or [charts.Series(name, data.colours[name], (), own) for name, own in measured.items()]
+        replace(
+            trained.get(name, charts.Series(name, css, is_named=css != "c0")),
+            measured=measured.get(name, []),
+            has_value=True,
+        )
+        for name, css in data.colours.items()
+        if name in trained or name in measured
+    ]
     if data.twin:
         own = _of_curves(data, data.twin.curves, "entropy_token")
         series += _dashed(data, {one.name: one.points for one in own}, _gap(data))

@@ -14,7 +14,7 @@ from store.errors import LedgerError
 from store.ledger import Ledger
 from store.plasticity import first_and_last, read_plasticity
 from store.records import CellRecord, CheckpointRecord, EventRecord, LineageRecord, RunRecord
-from store.report import REPORT_FILE, learning_curves, render, write
+from store.report import REPORT_FILE, charts, learning_curves, render, write
 from store.report.page import heat_maps
 from store.report.report_data import ReportData
 from store.report.selection_charts import bandit_panels, scheduler_panel
@@ -400,6 +400,19 @@ def test_the_twin_is_drawn_dotted_in_accuracy_and_entropy(
         assert [(line.name, line.css, line.path) for line in dotted] == [
             (f"{line.name}, twin", f"{line.css} twin", line.path) for line in own
         ]
+
+
+def test_entropy_of_an_environment_without_a_stage_is_drawn_as_points(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = Shape(environments=("book", "words", "letters"), stages=2)
+    data = ReportData(ledger, tmp_path, written(ledger, shape, name()).name)
+    lines = learning_curves.entropy(data).lines
+    assert {line.name: len(line.dots) for line in lines} == {"book": 3, "words": 3, "letters": 3}
+    assert {line.name for line in lines if line.path} == {"book", "words"}
+    monkeypatch.setattr(charts, "MAX_DOTS", 8)
+    lines = learning_curves.entropy(data).lines
+    assert {line.name: len(line.dots) for line in lines} == {"book": 0, "words": 0, "letters": 3}
 
 
 def test_entropy_above_its_start_has_another_hue(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
