@@ -39,7 +39,7 @@ class Page(HTMLParser):
         if tag == "div":
             self._is_scroll.append("scroll" in classes)
         elif tag == "table":
-            if not any(self._is_scroll) and "facts" not in classes:  # facts are words, which wrap
+            if not any(self._is_scroll):
                 self.bare.append(given.get("id") or "")
             self._rows = self.tables.setdefault(given.get("id") or "", [])
         elif tag == "tr":
