@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -36,7 +36,8 @@ class Inventory:
     runs: Sequence[RunCourse]  # newest first
     studies: Mapping[str, StudyRow]  # by name
     problems: Sequence[str] = ()  # a sentence for everything that could not be read
-    strays: Sequence[str] = ()  # runs whose folders are here and that the ledger does not know
+    strays: Mapping[str, str | None] = field(default_factory=dict)  # runs whose folders are here and that the ledger
+    # does not know, with their study if it does not know that either
     half_removed: Sequence[str] = ()  # runs that somebody began to remove
 
 

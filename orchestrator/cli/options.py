@@ -37,7 +37,7 @@ DEFAULT_HOME = DEFAULT
 # Commands in what other packages say, which do not know how the home was named; `restore --home` means another one.
 _ADVICE = re.compile(
     r"`evergreen "
-    r"((?:compare|doctor|export|final|fork|ls|prune|report|resume|rm|show|stop|ui|upgrade|weights)\b[^`]*)`"
+    r"((?:compare|doctor|export|final|fork|ls|prune|report|resume|rm|show|stop|study|ui|upgrade|weights)\b[^`]*)`"
 )
 
 

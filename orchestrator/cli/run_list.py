@@ -21,10 +21,10 @@ from orchestrator.cli.completion import statuses, study_names
 from orchestrator.cli.console import err, number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, in_home
 from orchestrator.errors import UserError
-from orchestrator.runs.catalog import inventory
+from orchestrator.runs.catalog import entered_again, inventory
 from store.courses import Course, Inventory, RunCourse
 from store.home import Home as HomeFolder
-from store.ledger.query_rows import RunRow
+from store.ledger.query_rows import RunRow, by_key
 from store.run_status import STATUSES, status
 from store.sentences import listed, num, percent, short
 
@@ -124,9 +124,9 @@ def ls(
         out.print(f"No runs in {home} yet. `evergreen run SPEC` makes one.", markup=False)
     if len(shown) < len(runs):
         err.print(f"{len(shown)} of {num(len(runs), 'run')}")
-    if found.strays:
-        text = f"Not in the ledger, though the folder is here: {listed(found.strays)};"
-        err.print(in_home(f"{text} `evergreen resume RUN` enters it again.", home), markup=False)
+    for of, those in by_key(found.strays, found.strays.get).items():
+        text = f"Not in the ledger, though the folder is here: {listed(those)};"
+        err.print(in_home(f"{text} {entered_again('RUN', of)}.", home), markup=False)
     if found.half_removed:
         text = f"Half removed: {listed(found.half_removed)};"
         err.print(in_home(f"{text} `evergreen rm RUN` removes the rest.", home), markup=False)

@@ -24,7 +24,7 @@ from orchestrator.os_signals import hold, noted
 from orchestrator.recording.saved_state import weights_after
 from orchestrator.runs import forks
 from orchestrator.runs.assembly import Foundation, lay_foundation
-from orchestrator.runs.catalog import existing, is_run, kept_sections, known_to
+from orchestrator.runs.catalog import entered_again, existing, is_run, kept_sections, known_to, missing_study
 from orchestrator.runs.dry_run import refuse_unusable
 from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spec, outside_study, turns_kept, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
@@ -196,7 +196,8 @@ def fork(
         studies = {run.name: run.study for run in ledger.reading.runs()}
         taken = [*studies]
         if name not in studies:
-            raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
+            study = missing_study(place, name, ledger.reading.studies())
+            raise UserError(f"the ledger does not know {name}: {entered_again(name, study)}")
         kept = kept_spec(ledger.reading, parent_folder, name)
         watcher.event(kept.said(kept.spec))
         record = forks.boundary_checkpoint(ledger, parent_folder, name, stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -42,7 +42,7 @@ def opened(
         if run is not None and is_stray(home, ledger.engine.url, home.run_folder(run), known_to(ledger)):
             raise UserError(
                 f"the ledger {ledger.engine.url!r} does not know the run {run}, whose folder is here: "
-                f"`evergreen resume {run}` enters it again"
+                f"{entered_again(run, missing_study(home, run, ledger.reading.studies()))}"
             )
         yield home, ledger
 
@@ -60,6 +60,30 @@ def is_stray(home: Home, url: URL, folder: Path, known: Collection[str]) -> bool
         return parsed_url(ledger_url(home, folder.name)) == url
     except StoreError:  # nothing tells which ledger that is
         return False
+
+
+def missing_study(home: Home, name: str, known: Iterable[StudyRow]) -> str | None:
+    """Name the study of a run that a ledger does not know, if that is not among those that it knows either."""
+    try:
+        own = identity.read(home.run_folder(name))
+    except StoreError:
+        own = None
+    member = own.member if own else None
+    study = study_by_name(home, name) if own is None else member.study if member else None
+    return None if study in {one.name for one in known} else study
+
+
+def study_by_name(home: Home, name: str) -> str | None:
+    """Guess the study of a run whose folder does not say: the names of a study's runs begin with its own."""
+    studies = sorted(path.name for path in (home.path / STUDIES).glob("*") if path.is_dir())
+    return next((one for one in studies if name.startswith(f"{one}.")), None)
+
+
+def entered_again(name: str, study: str | None) -> str:
+    """Say what enters a run that a ledger does not know; of a study that it does not know either, both."""
+    if study is None:
+        return f"`evergreen resume {name}` enters it again"
+    return f"`evergreen study FILE` enters it again, with its study {study}"
 
 
 def upgrade_ledgers(path: Path) -> tuple[list[str], list[StoreError]]:
@@ -284,6 +308,7 @@ def inventory(path: Path) -> Inventory:
     own = parsed_url(home.ledger_url)
     folders = [] if home.ledger_url in failures else sorted(home.path.iterdir())
     runs.sort(key=lambda run: run.created_at, reverse=True)
-    strays = [folder.name for folder in folders if is_stray(home, own, folder, known)]
+    names = [folder.name for folder in folders if is_stray(home, own, folder, known)]
+    strays = {name: missing_study(home, name, studies.values()) for name in names}
     half_removed = [path.name for path in sorted(home.path.iterdir()) if identity.is_half_removed(path)]
     return Inventory(runs, studies, problems, strays, half_removed)

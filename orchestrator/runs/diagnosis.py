@@ -23,7 +23,7 @@ from orchestrator.errors import UserError
 from orchestrator.recording import outbox
 from orchestrator.redirects import WITHOUT_REDIRECTS
 from orchestrator.runs import stop_reasons
-from orchestrator.runs.catalog import existing, inventory, kept_sections, opened
+from orchestrator.runs.catalog import entered_again, existing, inventory, kept_sections, opened
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import differences, versions
 from orchestrator.runs.recovery import unrecorded
@@ -84,10 +84,10 @@ def diagnose(path: Path, only: str | None = None, tell: Tell = lambda text: None
     for name in found.half_removed:
         if only in (None, name):
             yield Diagnosis("warning", name, "is half removed", f"`evergreen rm {name}` removes the rest")
-    for name in found.strays:
+    for name, study in found.strays.items():
         if only in (None, name):
             text = "its folder is here, and its ledger does not know it"
-            yield Diagnosis("warning", name, text, f"`evergreen resume {name}` enters it again")
+            yield Diagnosis("warning", name, text, entered_again(name, study))
     runs = [run for run in found.runs if only in (None, run.name) and home.run_folder(run.name).is_dir()]
     for number, run in enumerate(runs, start=1):
         tell(f"{run.name} ({number} of {len(runs)})")

@@ -16,14 +16,14 @@ from pathlib import Path
 from orchestrator.errors import UserError
 from orchestrator.recording.outbox import Outbox
 from orchestrator.runs import forks
-from orchestrator.runs.catalog import is_run, known_to
+from orchestrator.runs.catalog import is_run, known_to, study_by_name
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import RunRelations, run_record
 from store import checkpoints, identity
 from store.checkpoints import DIVERGED, FOLDER, INTERVENED, MANIFEST, STATE
 from store.errors import CheckpointError
 from store.files import remove_leftovers, sha256_of
-from store.home import STUDIES, Home
+from store.home import Home
 from store.identity import Identity
 from store.ledger import Ledger
 from store.lock import run_lock
@@ -147,9 +147,7 @@ def _relatives(
     baseline_of = relations.baseline_of or (own.baseline_of if own else None)
     study = member.study if member else None
     if member is None and own is None and relations == RunRelations():
-        # nothing says, so guess: the names of a study's runs begin with its own
-        studies = sorted(path.name for path in (place.path / STUDIES).glob("*") if path.is_dir())
-        study = next((one for one in studies if name.startswith(f"{one}.")), None)
+        study = study_by_name(place, name)
     if study is not None and study not in {one.name for one in ledger.reading.studies()}:
         raise UserError(
             f"{name} is a run of the study {study}, which the ledger {ledger.engine.url!r} does not know: "

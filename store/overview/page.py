@@ -78,7 +78,7 @@ def render(found: Inventory, home: Path, path: Path, is_kept: bool = False) -> s
         "names": {run.name for run in found.runs},
         "unfolded": UNFOLDED,
         "problems": [without_logins(text) for text in found.problems],
-        "strays": found.strays,
+        "strays": by_key(found.strays, found.strays.get),
         "half_removed": found.half_removed,
         "top": drawing.accuracy.high,
         "is_kept": is_kept,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -19,9 +20,11 @@ from orchestrator.errors import UserError
 from orchestrator.runs import api, forks
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.session import RunSession
+from store import identity
 from store.courses import courses
 from store.errors import HomeError
 from store.ledger import Ledger
+from store.records import MemberRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, kill, newest_checkpoint, told
 from tests.orchestrator.specs import alone, small
@@ -518,6 +521,20 @@ def test_what_the_ledger_lacks_is_named_with_what_enters_it_again(home: Path, ev
     shown = evergreen("show", "small", "--home", home)
     assert shown.exit_code == 2
     assert f"`evergreen resume small --home {home}` enters it again" in " ".join(shown.stderr.split())
+
+
+def test_a_run_of_a_study_that_the_ledger_lacks_too_is_entered_again_by_its_study(
+    home: Path, evergreen: Evergreen
+) -> None:
+    own = identity.read(home / "small")
+    assert own is not None
+    identity.write(home / "small", dataclasses.replace(own, member=MemberRecord("puzzles", "plain", {})))
+    replace_by_another_homes(home)
+    advice = f"`evergreen study FILE --home {home}` enters it again, with its study puzzles"
+    for words in (["ls"], ["show", "small"], ["doctor"], ["fork", "small", "--stage", "1"]):
+        result = evergreen(*words, "--home", home)
+        assert advice in " ".join(f"{result.stdout} {result.stderr}".split()), words
+    assert "`evergreen study FILE" in evergreen("resume", "small", "--home", home).stderr
 
 
 @pytest.mark.slow

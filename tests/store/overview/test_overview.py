@@ -165,9 +165,12 @@ def test_runs_that_are_not_over_or_ended_badly_say_so(ledger: Ledger, tmp_path: 
 
 def test_an_empty_home_and_one_that_cannot_be_read_are_told_apart(ledger: Ledger, tmp_path: Path) -> None:
     assert "No runs yet. evergreen init writes a curriculum to begin with" in page_of(ledger, tmp_path).text
-    page = page_of(ledger, tmp_path, problems=["The ledger postgresql://me:hush@db/x is away."], strays=["lost"])
+    page = page_of(
+        ledger, tmp_path, problems=["The ledger postgresql://me:hush@db/x is away."], strays={"lost": None, "s.a": "s"}
+    )
     assert "The ledger postgresql://***@db/x is away." in page.text
-    assert "Not in the ledger, though the folder is here: lost." in page.text
+    assert "though the folder is here: lost. evergreen resume RUN enters it again." in page.text
+    assert "though the folder is here: s.a. evergreen study FILE enters it again, with its study s." in page.text
     assert "No runs yet" not in page.text
 
 
