@@ -25,6 +25,7 @@ from store.intervals import FEWEST_SEEDS, Interval
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
 from store.probes import ProbeResult, probes_of
+from store.sentences import what_is_missing
 
 TRAINABLE = "trainability_"  # before the kind of a probe
 OF_ALL = ("left", "lost_tasks", "dormant")  # sum a run up whichever environments had a stage
@@ -118,12 +119,15 @@ def beside(of: Measure, is_part: bool) -> str | None:
 
 
 def scores(reading: Reading, run: str, of: Measure, pool: Pool = "anchor") -> Scores:
-    """Every stratum's score of a finished run; one that is not defined is left out."""
+    """Every stratum's score of a finished run; one that is not defined is left out.
+
+    Raises `ComparisonError` where those of environments or stages were lost with a ledger.
+    """
     found: dict[str, float | None]
     if of.stratum == "environment":  # the last boundary's cells of environments as wholes
         ask = reading.matrix if pool == "anchor" else reading.final_cells
         cells = ask(run, of.metric, by_category=False)
-        last = max((cell.after_stage for cell in cells), default=0)
+        last = reading.end(run)  # which a lost ledger may have taken along
         found = {c.environment: c.value for c in cells if c.environment and c.after_stage == last}
     elif of.stratum == "stage":
         means = reading.stage_means(run, of.metric, of.last or LAST)
@@ -132,7 +136,10 @@ def scores(reading: Reading, run: str, of: Measure, pool: Pool = "anchor") -> Sc
         found = _of_probes(reading, run, of.name)
     else:
         found = {WHOLE: _of_run(reading, run, of.name)}
-    return {stratum: value for stratum, value in found.items() if value is not None}
+    known = {stratum: value for stratum, value in found.items() if value is not None}
+    if not known and of.stratum in ("environment", "stage") and (lost := what_is_missing(reading.gaps(run))):
+        raise ComparisonError(f"{run} has no {of.name} to compare: {lost}. Compare other runs, or run it again.")
+    return known
 
 
 def _of_probes(reading: Reading, run: str, name: str) -> dict[str, float | None]:
@@ -165,6 +172,8 @@ def _of_run(reading: Reading, run: str, name: str) -> float | None:
 
 def why_undefined(reading: Reading, run: str, of: Measure) -> str:
     """Say why a run has no score of what sums a run up."""
+    if reading.gaps(run):
+        return f"no {of.name}: its record has gaps, as a ledger was lost"
     if of.name not in {one.measure for one in OUTCOMES}:
         return f"no {of.name}: not measured, or not defined"
     if of.name == "cumulative" and not reading.is_plainly_sampled(run):

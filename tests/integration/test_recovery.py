@@ -21,8 +21,10 @@ from orchestrator.runs import api, forks
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.session import RunSession
 from store import identity
+from store.comparison.result import ComparisonRequest, compare
+from store.comparison.scores import measure, scores
 from store.courses import courses
-from store.errors import HomeError
+from store.errors import ComparisonError, HomeError
 from store.ledger import Ledger
 from store.records import MemberRecord
 from tests.conftest import Evergreen
@@ -176,6 +178,39 @@ def test_a_finished_run_is_entered_again_as_finished_and_can_be_lengthened(finis
     assert weights(home) == before
     assert orchestrator.resume("small", home=home, stages=4).status == "finished"
     assert told(home, "small")["num_steps"] == 12
+
+
+def test_what_was_lost_of_a_finished_run_is_why_it_cannot_be_compared(finished: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    orchestrator.run(small("other", **HERE), ["learner.lr=0.001"], home=home)
+    delete(home)
+    for name in ("small", "other"):
+        orchestrator.resume(name, home=home)
+    lost = f"the record lacks steps 1 to 9 and boundaries 0 to 3, {LOST}"
+    with opened(home) as (place, ledger):
+        for metric, why in (
+            ("accuracy", f"small has no accuracy to compare: {lost}"),
+            ("train_accuracy", f"small has no train_accuracy to compare: {lost}"),
+            (
+                "left",
+                "There is no left to compare: small and other have none (its record has gaps, as a ledger was lost)",
+            ),
+        ):
+            with pytest.raises(ComparisonError) as refused:
+                compare(ledger.reading, place, ComparisonRequest(["small", "other"], metric=metric))
+            assert str(refused.value).startswith(why)
+
+
+def test_the_end_of_a_run_is_not_an_earlier_boundary_where_the_last_was_lost(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    older = older_copy(home, copied_at=4)
+    orchestrator.resume("small", home=home)
+    delete(home)
+    older.rename(home / "evergreen.db")
+    assert orchestrator.resume("small", home=home).status == "finished"
+    with opened(home) as (_, ledger), pytest.raises(ComparisonError, match=f"boundaries 2 to 3, {LOST}"):
+        scores(ledger.reading, "small", measure("accuracy"))
 
 
 def test_a_ledger_with_another_run_of_this_name_is_refused_and_nothing_is_touched(home: Path) -> None:
