@@ -163,7 +163,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         warnings=[
             *gathered.warnings,
             *warned,
-            *_budgets(gathered),
+            *_budgets(reading, gathered),
             *_other_sampling(reading, gathered, of),
             *_other_stages(reading, gathered, of, strata),
             *_unequal_environments(gathered, of, carried),
@@ -407,8 +407,13 @@ def _other_sampling(reading: Reading, gathered: ComparedRuns, of: Measure) -> li
     ]
 
 
-def _budgets(gathered: ComparedRuns) -> list[str]:
-    """Say it when runs were trained on different amounts: what is compared is then not the setting alone."""
+def _budgets(reading: Reading, gathered: ComparedRuns) -> list[str]:
+    """Say it when runs were trained on different amounts: what is compared is then not the setting alone.
+
+    What was trained in steps that a lost ledger took along is not known, and nothing is said of it.
+    """
+    if any(reading.gaps(entry.run.name).steps for entry in gathered.entries):
+        return []
     spent = {label: [e.num_samples for e in own] for label, own in gathered.settings.items()}
     spans = {label: (min(own), max(own)) for label, own in spent.items()}
     if len({end for span in spans.values() for end in span}) == 1:

@@ -137,15 +137,10 @@ def refuse_what_is_measured_otherwise(
 
     `is_of_end`: the measure is of the last boundary alone, so that tasks of earlier ones do not matter.
     """
-    first, *others = [entry.run.name for entry in entries]
-
-    def evaluation(run: str) -> Mapping[str, Any]:
-        boundaries = reading.boundaries(run)
-        return boundaries[-1].settings if boundaries else {}
-
-    ours = evaluation(first)
-    for name in others:
-        theirs = evaluation(name)
+    boundaries = {entry.run.name: reading.boundaries(entry.run.name) for entry in entries}
+    known = [(name, own[-1].settings) for name, own in boundaries.items() if own]  # a lost ledger took those of others
+    first, ours = next(iter(known), ("", {}))
+    for name, theirs in known[1:]:
         values = {key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
         if unequal := [f"{key} {a} and {b}" for key, (a, b) in values.items() if a != b]:
             differences = listed(unequal)

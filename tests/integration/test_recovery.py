@@ -200,6 +200,9 @@ def test_what_was_lost_of_a_finished_run_is_why_it_cannot_be_compared(finished: 
             with pytest.raises(ComparisonError) as refused:
                 compare(ledger.reading, place, ComparisonRequest(["small", "other"], metric=metric))
             assert str(refused.value).startswith(why)
+    orchestrator.run(small("whole", **HERE), ["learner.lr=0.002"], home=home)
+    with opened(home) as (place, ledger), pytest.raises(ComparisonError, match=f"small has no accuracy .*{LOST}"):
+        compare(ledger.reading, place, ComparisonRequest(["whole", "small"], metric="accuracy"))
 
 
 def test_the_end_of_a_run_is_not_an_earlier_boundary_where_the_last_was_lost(tmp_path: Path) -> None:

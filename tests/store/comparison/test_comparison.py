@@ -10,13 +10,14 @@ from functools import cache
 
 import numpy as np
 import pytest
+from sqlalchemy import delete
 
 from store import carryover
 from store.comparison import Comparison, facts, sentences
 from store.comparison.page import render
 from store.comparison.scores import MEASURES, Pair
 from store.errors import ComparisonError
-from store.ledger import Ledger
+from store.ledger import Ledger, tables
 from tests.shares import share
 from tests.store.comparison.conftest import Compare
 from tests.store.comparison.runs import Made, eight, study, written
@@ -453,6 +454,18 @@ def test_different_budgets_are_said(ledger: Ledger, compare: Compare, fresh: Fre
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", lengths=(4, 8)))
     found = compare(f"{x}a", f"{x}b", by=["objective"])
     assert found.warnings[1:] == ["The budgets differ (samples trained on): rloo 64 and repo 96."]
+
+
+def test_of_budgets_nothing_is_said_where_steps_were_lost(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    """What was trained in them is not known."""
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo"))
+    lost = (tables.step.c.run_id == ledger.reading.run_id(f"{x}b")) & (tables.step.c.step <= 2)
+    with ledger.engine.begin() as connection:
+        connection.execute(delete(tables.step).where(lost))
+    warnings = compare(f"{x}a", f"{x}b", by=["objective"]).warnings
+    assert any("the record lacks steps 1 to 2" in text for text in warnings)
+    assert not any("budgets" in text for text in warnings)
 
 
 def test_a_setting_whose_runs_differ_in_more_than_the_seed_is_said(
