@@ -5,6 +5,7 @@ from __future__ import annotations
 from store.secrets import without_logins
 
 DIVERGED = "the policy diverged at step"  # how the reason of such a stop begins
+STOPPED_BY_GUARD = "a guard stopped it"  # likewise
 DONE, OUR_FAULT, YOUR_MISTAKE, RESUMABLE, KILLED = 0, 1, 2, 75, 130
 
 

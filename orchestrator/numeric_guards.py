@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from orchestrator.errors import STOPPED_BY_GUARD
 from orchestrator.progress import Progress
 from orchestrator.spec import Spec
 from orchestrator.spec.guard_options import OF_BATCHES, GuardOptions, Limit, parse_limit
@@ -24,7 +25,6 @@ from store.errors import CheckpointError
 from store.records import GUARD, EventRecord, MetricRecord
 
 FEWEST, MOST = 10, 50  # values of a number before it is compared with itself; of those that a median is of
-STOPPED_BY_GUARD = "a guard stopped it"  # how the reason begins
 REPEATED = "repeated_frac"  # measured only where a guard reads it: it looks at every token
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import err, leaving, out, plain, print_json
 from orchestrator.cli.live_region import LiveRegion, Terminal
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, command
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, command, in_home
 from orchestrator.cli.screen import can_draw
 from orchestrator.errors import DONE, OUR_FAULT, RESUMABLE, UserError
 from orchestrator.os_signals import say
@@ -55,8 +55,9 @@ def study(
 ) -> None:
     """Run a study: every setting with every seed, each run in a process of its own with one thread.
 
-    The same command again goes on: finished runs stay, interrupted ones resume, missing ones start. Ctrl-C lets the
-    running ones finish their step and save; a second Ctrl-C kills. A failed run is tried once more.
+    The same command again goes on: finished runs stay, and those that a guard stopped; interrupted ones resume, missing
+    ones start. Ctrl-C lets the running ones finish their step and save; a second Ctrl-C kills. A failed run is tried
+    once more.
     """
     checked = load_study(file)
     if dry_run:
@@ -87,7 +88,7 @@ def print_plan(study: Study, home: Path, workers: int | None, does_rehearse: boo
     with looking(study, home) as (history, reading):
         refuse_changes(history)
         states = history.states()
-        left = [run for run in study.runs if states[run.name] != "finished"]
+        left, held = history.left(), history.held()
         measured = rehearse(study) if does_rehearse and left else pace(reading, study)
         cost = cost_of(study, left, measured, workers_of(study, workers), home)
     if as_json:
@@ -104,7 +105,7 @@ def print_plan(study: Study, home: Path, workers: int | None, does_rehearse: boo
         changed = ", ".join(f"{field} {text_of(value)}" for field, value in setting.changes.items())
         lines.append(f"  {setting.label:<{width}}  {changed or 'the base spec as it is'}")
     lines.append(f"  runs are called {study.runs[0].name} and so on")
-    for line in [*lines, *cost.lines()]:
+    for line in [*lines, *cost.lines(), *(in_home(text, home) for text in held.values())]:
         out.print(line, markup=False)
 
 
@@ -119,23 +120,28 @@ def finish(runner: StudyRunner, endings: Mapping[str, ProcessEnd], again: str, h
         [ending for ending in endings.values() if ending.status == status]
         for status in ("finished", "failed", "stopped")
     )
+    held = runner.history.held()
+    stopped = [ending for ending in stopped if ending.name not in held]
     num_finished, num_open = (
         len(runner.done_before) + len(finished),
         len(stopped) + len(runner.schedule.waiting),
     )
     if as_json:
-        print_facts(runner, endings)
+        print_facts(runner, endings, held)
     else:
         counts = f"{num_finished} of {len(runner.study.runs)} runs finished"
         counts += f", {len(failed)} failed" if failed else ""
+        counts += f", {len(held)} stopped by a guard" if held else ""
         out.print(counts + (f", {num_open} to go on with" if num_open else ""))
         for ending in (*failed, *([] if runner.is_asked_to_stop else stopped)):
             print_ending(runner, ending, home)
+        for text in held.values():
+            out.print(plain(in_home(text, home)), markup=False)
         if num_finished:
             out.print(f"Compare them with: {command(f'compare {runner.study.name}', home)}", markup=False)
     if num_open or failed:
         err.print(f"Go on with: {again}", markup=False)
-    raise typer.Exit(OUR_FAULT if failed else RESUMABLE if num_open else DONE)
+    raise typer.Exit(OUR_FAULT if failed else RESUMABLE if num_open or held else DONE)
 
 
 def exited(code: int) -> str:
@@ -157,14 +163,16 @@ def print_ending(runner: StudyRunner, ending: ProcessEnd, home: Path) -> None:
     out.print(f"    more in {log}{events}", markup=False)
 
 
-def print_facts(runner: StudyRunner, endings: Mapping[str, ProcessEnd]) -> None:
-    """Say as JSON how every run stands."""
+def print_facts(runner: StudyRunner, endings: Mapping[str, ProcessEnd], held: Mapping[str, str]) -> None:
+    """Say as JSON how every run stands; of those that a guard stopped, also why."""
     runs, done = [], {run.name for run in runner.done_before}
     for run in runner.study.runs:
         ending = endings.get(run.name)
-        status = "finished" if run.name in done else ending.status if ending else "not started"
+        status = "stopped" if run.name in held else "not started"
+        status = "finished" if run.name in done else ending.status if ending else status
         about = {"run": run.name, "setting": run.setting.label, "seed": run.seed, "status": status}
-        more = {"exit_code": ending.exit_code, "attempts": ending.attempts} if ending else {}
+        more: dict[str, Any] = {"exit_code": ending.exit_code, "attempts": ending.attempts} if ending else {}
+        more |= {"why": held[run.name]} if run.name in held else {}
         runs.append(about | more | {"log": str(runner.log(run.name))})
     print_json({"study": runner.study.name, "runs": runs})
 

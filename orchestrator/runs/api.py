@@ -19,7 +19,6 @@ from orchestrator.locations import (
     remember_logins,
     unkept,
 )
-from orchestrator.numeric_guards import STOPPED_BY_GUARD
 from orchestrator.os_signals import hold, noted
 from orchestrator.recording.saved_state import weights_after
 from orchestrator.runs import forks
@@ -30,6 +29,7 @@ from orchestrator.runs.kept_spec import changes_on_resume, forked_spec, kept_spe
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, collecting_rarely, ended
+from orchestrator.runs.stop_reasons import held_by_guards
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
@@ -116,14 +116,8 @@ def find_run(
         return None
     with _opened(kept_sections(place, checked.name), place, together(None)) as ledger:
         kept = kept_spec(ledger.reading, folder, checked.name)
-        stopped = {run.name for run in ledger.reading.runs() if run.status == "stopped"}
-        for name in stopped & {checked.name, ledger.reading.baseline(checked.name) or checked.name}:
-            reasons = [event.text for event in ledger.reading.events(name) if event.kind == "stopped"]
-            if reasons and reasons[-1].startswith(STOPPED_BY_GUARD):
-                raise UserError(
-                    f"{name}: {reasons[-1]}. It stays so until you go on with it: evergreen resume {name}. "
-                    "`evergreen fork` begins anew from a boundary, with other settings"
-                )
+        if held := held_by_guards(ledger.reading, [checked.name]):
+            raise UserError(held[checked.name])
     return checked.name, *changes_on_resume(kept.spec, checked)
 
 

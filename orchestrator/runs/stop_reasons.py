@@ -7,12 +7,12 @@ Loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 
 from environments import EnvironmentFault
-from orchestrator.errors import DIVERGED, EvergreenError, UserError
+from orchestrator.errors import DIVERGED, STOPPED_BY_GUARD, EvergreenError, UserError
 from orchestrator.progress import Progress
 from orchestrator.recording.saved_state import EXPECTED, MAY_BE
 from orchestrator.runs.catalog import SPEC_FILE
@@ -106,6 +106,21 @@ def _fork_without(is_intervened: bool, spec: Spec, stage: str) -> tuple[str, str
     if is_intervened:
         change, how = "'curriculum.boundary.interventions=[]'", "without interventions (or with another list of them)"
     return f"evergreen fork {spec.name} --stage {stage} --set {change}", how
+
+
+def held_by_guards(reading: Reading, names: Iterable[str]) -> dict[str, str]:
+    """Say of the runs that a guard stopped, or whose twin it did, why and how a person goes on with them."""
+    stopped = {run.name for run in reading.runs() if run.status == "stopped"}
+    held: dict[str, str] = {}
+    for name in names:
+        for one in stopped & {name, reading.baseline(name) or name}:
+            reasons = [event.text for event in reading.events(one) if event.kind == "stopped"]
+            if reasons and reasons[-1].startswith(STOPPED_BY_GUARD):
+                held[name] = (
+                    f"{one}: {reasons[-1]}. It stays so until you go on with it: `evergreen resume {one}`. "
+                    f"`evergreen fork {one} --stage N` begins anew from a boundary, with other settings"
+                )
+    return held
 
 
 def begun_anew(fork: RunRow, folder: Path) -> str:

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from orchestrator.errors import UserError
 from orchestrator.locations import completed_url
+from orchestrator.runs.stop_reasons import held_by_guards
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
 from orchestrator.spec.setting_labels import text_of
-from orchestrator.studies.study import Study
+from orchestrator.studies.study import Study, StudyRun
 from store.home import sqlite_url
 from store.ledger import Ledger
 from store.ledger.queries import Reading
@@ -24,7 +25,7 @@ from store.sentences import listed
 
 NOT_COMPARED = ("name", "seed", "ledger", *CHANGEABLE)  # of a run's spec: what makes it no other experiment
 
-State = Literal["missing", "begun", "finished"]
+State = Literal["missing", "begun", "held", "finished"]  # held: by a guard that stopped it
 
 
 class History:
@@ -48,15 +49,26 @@ class History:
         """Say how every planned run stands; one whose twin is not finished is not finished itself."""
         there = self._reading
         finished = {run.name for run in there.runs() if run.status == "finished"} if there else set()
-        begun = self.names()
+        begun, held = self.names(), self.held()
         found: dict[str, State] = {}
         for run in self.study.runs:
             is_begun = (run.setting.label, run.seed) in begun
             is_done = run.name in finished
             if is_done and there is not None and run.setting.spec.baseline is not None:
                 is_done = there.baseline(run.name) in finished
-            found[run.name] = "finished" if is_done else "begun" if is_begun else "missing"
+            found[run.name] = (
+                "finished" if is_done else "held" if run.name in held else "begun" if is_begun else "missing"
+            )
         return found
+
+    def held(self) -> dict[str, str]:
+        """Say of the runs that a guard stopped how a person goes on with them: the study does not undo that."""
+        return {} if self._reading is None else held_by_guards(self._reading, self.names().values())
+
+    def left(self) -> list[StudyRun]:
+        """The planned runs that the study starts or goes on with."""
+        states = self.states()
+        return [run for run in self.study.runs if states[run.name] in ("missing", "begun")]
 
     def problems(self) -> list[str]:
         """Say what keeps the study from going on: runs of another plan, or names that other runs have."""

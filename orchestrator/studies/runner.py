@@ -133,7 +133,7 @@ class StudyRunner:
         self.runs = {run.name: run for run in study.runs}
         states = self.history.states()
         self.done_before = [run for run in study.runs if states[run.name] == "finished"]
-        self.left = in_turn([run for run in study.runs if states[run.name] != "finished"], study, workers)
+        self.left = in_turn(self.history.left(), study, workers)
         self.measured = pace(self.reading, study)
         self.schedule = RunQueue([], self._start, self._processes, workers, StudyCallback())
         self.is_asked_to_stop = False
@@ -215,8 +215,8 @@ def study(
     """Run a study's missing runs, each in a process of its own; returns the status of every run by its name.
 
     `on`: this machine, or a Ray cluster, that of `address` or RAY_ADDRESS, else one on this machine.
-    The same call again goes on: finished runs stay, interrupted ones resume. In a script it stands under
-    `if __name__ == "__main__":`.
+    The same call again goes on: finished runs stay, and those that a guard stopped; interrupted ones resume. In a
+    script it stands under `if __name__ == "__main__":`.
     """
     with open_study(load_study(Path(file)), home, workers, on=on, address=address) as runner:
         runner.run_all(watcher or StudyCallback())

@@ -17,8 +17,7 @@ import torch
 
 import orchestrator
 from orchestrator.callbacks import Callback, Watchers
-from orchestrator.errors import SpecError, UserError
-from orchestrator.numeric_guards import STOPPED_BY_GUARD
+from orchestrator.errors import STOPPED_BY_GUARD, SpecError, UserError
 from orchestrator.progress import Progress
 from orchestrator.recording.recorder import RunRecorder
 from orchestrator.runs.api import find_run

@@ -255,3 +255,37 @@ def test_a_run_that_a_signal_killed_is_told_so_while_the_study_goes_on(code: int
     said = io.StringIO()
     StudyScreen(Console(file=said)).failed_once("a", code)
     assert f"! a failed ({words})" in said.getvalue()
+
+
+def test_what_a_guard_stopped_a_study_leaves_stopped_until_a_person_goes_on_with_it(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    """Given again, the study trained on by as many steps as the guard waits for, and in the end compared the run."""
+    stop = {"guards": [{"when": "response_len > 0", "steps": 2, "action": "stop"}]}
+    settings = [{"label": "good"}, {"label": "bad", **stop}, {"label": "beside", "baseline": stop}]
+    file, home = written_study(tmp_path, seeds=1, workers=1, list=settings), tmp_path / "home"
+    bad, beside = "trial.bad.s0", "trial.beside.s0"
+    first = evergreen("study", file, "--home", home)
+    stopped_at = ending(home, bad)
+    with opened(home) as (_, ledger):
+        twin = ledger.reading.baseline(beside)
+    for result in (first, evergreen("study", file, "--home", home)):
+        said = " ".join(result.stdout.split())
+        assert "1 of 3 runs finished, 2 stopped by a guard" in said
+        assert f"{bad}: a guard stopped it: " in said
+        assert f"`evergreen resume {bad} --home {home}`" in said
+        assert f"`evergreen resume {twin} --home {home}`" in said
+        assert "Go on with: evergreen study" not in result.output
+        assert (result.exit_code, ending(home, bad)) == (75, stopped_at)
+    states = {run["run"]: run["state"] for run in planned(evergreen, file, home)["runs"]}
+    assert states == {"trial.good.s0": "finished", bad: "held", beside: "held"}
+    assert planned(evergreen, file, home)["cost"]["num_left"] == 0
+    statuses = json.loads(evergreen("study", file, "--json", "--home", home).stdout)["runs"]
+    assert [run["status"] for run in statuses] == ["finished", "stopped", "stopped"]
+    orchestrator.resume(bad, home=home)
+    assert ending(home, bad) != stopped_at
+
+
+def planned(evergreen: Evergreen, file: Path, home: Path) -> Any:
+    """Ask for a study's plan."""
+    return json.loads(evergreen("study", file, "--dry-run", "--json", "--home", home).stdout)
