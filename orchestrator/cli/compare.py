@@ -160,7 +160,8 @@ def carried_over(comparison: Comparison) -> Table:
         if one.label in comparison.carry_over.outcomes
     }
     shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
-    title = "What carried over, mean of the seeds"
+    where = sentences.whose_tasks(comparison)
+    title = f"What carried over{where and f' {where}'}, mean of the seeds"
     if len(found) <= COLUMNS:
         made = table(title, "", *(plain(comparison.names[label]) for label in found))
         for one in shown:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
-from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.progress import Progress
 from orchestrator.recording.checkpoint import restore
@@ -83,14 +83,12 @@ def look(path: Path, looks: FinalLooks, watcher: Callback, tell: Callable[[str],
     """Evaluate the runs one by one, each recorded in one transaction."""
     for number, name in enumerate(looks.left, start=1):
         with opened(path, name) as (place, ledger), run_lock(place.run_folder(name)):
-            found = _evaluate(ledger, place, name, watcher)
-        wholes = [cell for cell in found.cells if cell.category is None and cell.metric == "pass_1"]
-        values = [f"{cell.environment} {cell.value:.2f}" for cell in wholes if cell.value is not None]
+            values = _evaluate(ledger, place, name, watcher)
         tell(f"{name} ({number} of {len(looks.left)}): accuracy on its final tasks: {listed(values)}")
 
 
-def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Findings:
-    """Load a run's last policy, evaluate it on the final pool and record that."""
+def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> list[str]:
+    """Load a run's last policy, evaluate it on the final pool and record that. Returns what was found, in words."""
     spec: Spec = load_spec(ledger.reading.spec(name), ONE_PROCESS)
     folder = place.run_folder(name)
     record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
@@ -110,10 +108,13 @@ def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Find
         )
     cells = [replace(cell, split=FINAL) for cell in found.cells]
     wholes = [cell for cell in cells if cell.category is None and cell.metric == "pass_1"]
+    few = _fewer(tasks, spec.evaluate.items)
     times = sum(event.kind == FINAL for event in ledger.reading.events(name)) + 1
     said = (
         f"the final pool was read{'' if times == 1 else f', for the {times}. time'}: {num(len(wholes), 'environment')}"
     )
+    if few:
+        said += f"; fewer tasks than asked for: {listed([' '.join(one) for one in few.items()])}"
     boundary = BoundaryRecord(
         after_stage=at.stage,
         step=at.step,
@@ -126,4 +127,11 @@ def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Find
     run = ledger.open_run(name, foundation.records())
     ledger.record_holdouts(run, holdouts(tasks, dict.fromkeys(tasks, FINAL)))
     ledger.record_final(run, boundary)
-    return found
+    values = {cell.environment: f"{cell.value:.2f}" for cell in wholes if cell.value is not None}
+    return [f"{one} {value}{f' ({few[one]} tasks asked for)' if one in few else ''}" for one, value in values.items()]
+
+
+def _fewer(tasks: HeldOut, num_items: int) -> dict[str, str]:
+    """Count the final tasks of the environments whose categories have not as many as are asked for."""
+    counts = {name: (sum(map(len, own.values())), num_items * len(own)) for name, own in tasks.items()}
+    return {name: f"{found} of {asked}" for name, (found, asked) in counts.items() if found < asked}

@@ -17,7 +17,7 @@ import numpy as np
 
 from store import carryover
 from store.carryover import OUTCOMES, Matrices, difference
-from store.comparison.runs import ComparedRun, evaluated_on_other_tasks
+from store.comparison.runs import ComparedRun, Pool, evaluated_on_other_tasks
 from store.comparison.scores import Pair, ScoredSetting
 from store.intervals import FEWEST_SEEDS, Interval, t_interval
 from store.ledger.queries import Reading
@@ -60,6 +60,7 @@ class MeanMatrix:
 class CarryOver:
     """What carried over, by setting."""
 
+    pool: Pool  # whose tasks these are, whatever pool is compared
     environments: Sequence[str]
     left_out: Sequence[str]  # environments whose held-out tasks are not the same in all runs
     outcomes: Mapping[str, Mapping[str, MeanCell]]  # by setting and name; none if an environment is left out
@@ -94,6 +95,7 @@ def carry_over(
         if pair.seeds
     ]
     return CarryOver(
+        "anchor",
         names,
         left_out,
         {} if left_out else outcomes,

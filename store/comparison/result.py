@@ -59,6 +59,7 @@ class Comparison:
     study: str | None
     metric: str
     title: str
+    pool: Pool
     last: int | None
     direction: int
     is_ratio: bool  # shown as quotients, with geometric means
@@ -146,6 +147,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         study=gathered.study.name if gathered.study else None,
         metric=of.name,
         title=_title(of, gathered, chosen),
+        pool=request.pool,
         last=of.last,
         direction=of.direction,
         is_ratio=of.is_ratio,

@@ -50,6 +50,13 @@ def sentence(pair: Pair, names: Mapping[str, str] | None = None) -> str:
     return f"{ours} against {theirs}: {verdict(pair)}."
 
 
+def whose_tasks(comparison: Comparison) -> str:
+    """Name the held-out tasks of all but the scores, where the scores are of others."""
+    if comparison.pool == comparison.carry_over.pool:
+        return ""
+    return "on the held-out tasks of the boundaries, not on those set aside for the end"
+
+
 def beside(comparison: Comparison, pair: Pair) -> str | None:
     """Say of the same pair how entropy went beside accuracy, or accuracy beside entropy; None: nothing can be told."""
     also = comparison.beside

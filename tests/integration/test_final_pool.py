@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +23,14 @@ from tests.orchestrator.specs import alone, small
 RUNS = {"trial.a": ("a", 0.003), "trial.b": ("b", 0.03)}
 
 
-def made_study(home: Path) -> None:
+def made_study(home: Path, environments: Any = None, items: int = 1) -> None:
     """Two finished runs of two settings, and one that is not finished."""
     with Ledger.open(Home(home).ledger_url) as ledger:
         settings = [{"label": label} for label, _ in RUNS.values()]
         ledger.start_study(StudyRecord("trial", {"settings": settings, "seeds": [3], "compare": {}}))
     spec = alone(character="noisy", steps=1, stages=1)
+    spec["environments"] = environments or spec["environments"]
+    spec["evaluate"]["items"] = items
     for name, (label, rate) in RUNS.items():
         member = RunRelations(member=MemberRecord("trial", label, {}))
         run(spec, [f"learner.lr={rate}", "scoring.isolation=none"], home=home, relations=member, name=name)
@@ -85,7 +89,25 @@ def test_it_is_read_once_and_recorded_and_compared_by(
     shown = evergreen("compare", "trial", "--pool", "final", "--home", tmp_path)
     assert shown.exit_code == 0, shown.stderr
     assert "on the tasks set aside for the end" in shown.stdout
-    assert evergreen("compare", "trial", "--home", tmp_path).exit_code == 0
+    said, elsewhere = " ".join(shown.stdout.split()), "on the held-out tasks of the boundaries"
+    assert f"What carried over {elsewhere}, not on those set aside for the end, mean of the seeds" in said
+    page, before = tmp_path / "final.html", evergreen("compare", "trial", "--home", tmp_path)
+    assert evergreen("compare", "trial", "--pool", "final", "-o", page, "--home", tmp_path).exit_code == 0
+    assert f"What carries over, {elsewhere}" in page.read_text()
+    assert (before.exit_code, elsewhere in before.stdout) == (0, False)
+
+
+def test_of_how_few_tasks_a_final_accuracy_is_is_said(tmp_path: Path, evergreen: Evergreen) -> None:
+    """An endless category may hold few distinct tasks: gcd of 1 to 9 has 4 final ones."""
+    gcd = {"type": "reasoning_gym", "dataset": "gcd", "categories": {"9": {"min_value": 1, "max_value": 9}}}
+    made_study(tmp_path, {"gcd": {**gcd, "max_tokens": 1}, "one": alone()["environments"]["one"]}, items=16)
+    looked = evergreen("final", "trial", "--home", tmp_path)
+    assert looked.exit_code == 0, looked.stderr
+    first = looked.stdout.splitlines()[0]
+    assert re.search(r"gcd [\d.]+ \(4 of 16 tasks asked for\)", first)
+    assert re.search(r"one [\d.]+$", first)
+    events = evergreen("show", "trial.a", "--events", "--home", tmp_path).stdout
+    assert "2 environments; fewer tasks than asked for: gcd 4 of 16" in " ".join(events.split())
 
 
 def test_a_run_that_went_on_has_another_last_policy(tmp_path: Path, evergreen: Evergreen) -> None:
