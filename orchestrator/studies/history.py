@@ -21,9 +21,11 @@ from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.records import REGISTERED_FIRST, REGISTERED_SEEDS, StudyRecord
 from store.run_summary import leaves
-from store.sentences import listed
+from store.sentences import listed, num
 
 NOT_COMPARED = ("name", "seed", "ledger", *CHANGEABLE)  # of a run's spec: what makes it no other experiment
+
+STAGES = "curriculum.stages"
 
 State = Literal["missing", "begun", "held", "finished"]  # held: by a guard that stopped it
 
@@ -83,10 +85,13 @@ class History:
         ]
         settings = {setting.label: setting for setting in self.study.settings}
         changed: dict[str, dict[str, None]] = {}
+        longer = self.lengthened()
         for (label, _), name in names.items():
             if label in settings:
-                before = load_spec(self._reading.spec(name))
-                for text in differences(before, settings[label].spec):
+                before, planned = self._reading.spec(name), settings[label].spec
+                if name in longer:
+                    before["curriculum"] |= {"stages": planned.curriculum.stages}
+                for text in differences(load_spec(before), planned):
                     changed.setdefault(text, {})[label] = None
         for text, labels in changed.items():
             is_all = len(labels) == len(settings) > 1
@@ -107,6 +112,22 @@ class History:
             what = f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {listed(seeds)} are"
             problems.append(f"{what} gone")
         return problems
+
+    def lengthened(self) -> dict[str, str]:
+        """Say of the runs that `resume --stages` gave more stages than their study has, which plans as it did."""
+        plan = self.plan()
+        if self._reading is None or plan is None:
+            return {}
+        before, now = _stages(plan), _stages(self.study.record().plan)
+        found: dict[str, str] = {}
+        for (label, _), name in self.names().items():
+            planned, stages = before.get(label), self._reading.spec(name)["curriculum"]["stages"]
+            if planned is not None and planned == now.get(label) and stages > planned:
+                found[name] = (
+                    f"{name} has {num(stages, 'stage')} since a `resume --stages`, where {planned} were planned: it "
+                    f"stays so, and `evergreen compare {self.study.name}` compares what it is now"
+                )
+        return found
 
     def record(self) -> StudyRecord:
         """Describe the study for the ledger: it may have grown; what was said before the first run stays beside it."""
@@ -133,6 +154,12 @@ class History:
             f"`compare` has changed after the first runs ({', '.join(words)}): what was registered before them stays; "
             "options of `evergreen compare` show anything else, as exploratory"
         )
+
+
+def _stages(plan: Mapping[str, Any]) -> dict[str, int | None]:
+    """How many stages a plan has, by setting."""
+    base = dict(leaves(plan["spec"])).get(STAGES)
+    return {one["label"]: dict(leaves(one["changes"])).get(STAGES, base) for one in plan["settings"]}
 
 
 def differences(before: Spec, now: Spec) -> list[str]:

@@ -127,6 +127,24 @@ def test_a_setting_that_others_would_give_another_name_may_keep_its_own(tmp_path
     refuse_changes(History(made_study(tmp_path, list=[*named, more]), ledger.reading))
 
 
+def test_a_study_one_of_whose_runs_was_lengthened_goes_on(tmp_path: Path, ledger: Ledger) -> None:
+    study = made_study(tmp_path, **TWO)
+    begun(ledger, study, "finished", "finished")
+    spec = study.runs[1].spec
+    longer = spec.model_copy(update={"curriculum": spec.curriculum.model_copy(update={"stages": 5})})
+    ledger.set_spec(ledger.open_run(study.runs[1].name), longer.model_dump(mode="json", by_alias=True))
+    for content in (TWO, GROWN["more seeds"], GROWN["more settings"]):
+        history = History(made_study(tmp_path, **content), ledger.reading)
+        refuse_changes(history)
+        ((name, said),) = history.lengthened().items()
+        assert name == study.runs[1].name
+        assert said.startswith(f"{name} has 5 stages since a `resume --stages`, where 2 were planned")
+    other = made_study(tmp_path, **TWO | {"spec": alone("base", steps=4)})
+    assert "curriculum.stages" not in refused(ledger, other), "only the steps have changed"
+    planned_otherwise = made_study(tmp_path, **TWO | {"spec": alone("base", stages=1)})
+    assert "curriculum.stages was 2 and is 1" in refused(ledger, planned_otherwise)
+
+
 @pytest.mark.parametrize("case", CHANGED)
 def test_a_study_of_which_nothing_ran_may_change(tmp_path: Path, ledger: Ledger, case: str) -> None:
     ledger.start_study(made_study(tmp_path, **TWO).record())
