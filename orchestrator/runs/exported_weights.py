@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import find_run
+from orchestrator.runs.forks import no_boundary
 from orchestrator.runs.stop_reasons import healthy_under, last_divergence
 from store import checkpoints
 from store.files import copy_content, new_folder
@@ -27,10 +29,10 @@ def export_weights(
     record, skipped = checkpoints.newest_valid(home.run_folder(run), records, is_healthy)
     if record is None:
         why = f": {skipped[0].reason.removesuffix('.')}" if skipped else ""
-        if stage is None:
-            raise UserError(f"{run} has no whole checkpoint{why}")
-        done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
-        raise UserError(f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}")
+        if stage is not None and not records:
+            arguments = [quote(str(folder)), *(["--adapter"] if as_adapter else [])]
+            raise UserError(no_boundary(ledger.reading, run, stage, "weights", *arguments))
+        raise UserError(f"{run} has no whole checkpoint{'' if stage is None else f' after stage {stage}'}{why}")
     source = home.run_folder(run) / record.folder / checkpoints.WEIGHTS
     policy = ledger.reading.spec(run)["policy"]
     if as_adapter and policy.get("adapter") is None:

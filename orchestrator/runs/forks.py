@@ -17,15 +17,14 @@ from store import checkpoints
 from store.errors import CheckpointError
 from store.files import copy_content, new_folder, write_bytes
 from store.identity import SLICES
-from store.ledger import Ledger
+from store.ledger import Ledger, Reading
 from store.records import CheckpointRecord, EventRecord, RunRecord
 
 
 def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> CheckpointRecord:
     """Find the whole checkpoint of a run's boundary after a stage; UserError says which there are, and what is bad."""
-    boundaries = [r for r in ledger.reading.checkpoints(run) if r.kind == "boundary"]
-    for record in boundaries:
-        if record.num_boundaries == stage + 1:
+    for record in ledger.reading.checkpoints(run):
+        if record.kind == "boundary" and record.num_boundaries == stage + 1:
             checkpoints.verify(folder / record.folder, record.sha256)
             diverged = stop_reasons.last_divergence(ledger.reading.events(run))
             try:
@@ -33,12 +32,19 @@ def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> C
             except CheckpointError as wrong:
                 raise UserError(f"after stage {stage} {run} had diverged ({wrong}): take an earlier stage") from wrong
             return record
-    there = ", ".join(str(r.num_boundaries - 1) for r in reversed(boundaries)) or "none"
+    raise UserError(no_boundary(ledger.reading, run, stage, "fork"))
+
+
+def no_boundary(reading: Reading, run: str, stage: int, verb: str, *arguments: str) -> str:
+    """Say of which boundaries a run has checkpoints; of one that its parent has, also the command."""
+    boundaries = [r.num_boundaries - 1 for r in reading.checkpoints(run) if r.kind == "boundary"]
+    there = ", ".join(map(str, reversed(boundaries))) or "none"
     text = f"{run} has no checkpoint of the boundary after stage {stage}; there are: {there}"
-    about = ledger.reading.run(run)
+    about = reading.run(run)
     if about.parent is not None and stage < (about.parent_stage or 0):
-        text += f"; it was forked after stage {about.parent_stage}: `evergreen fork {about.parent} --stage {stage}`"
-    raise UserError(text)
+        command = " ".join(["evergreen", verb, about.parent, *arguments, "--stage", str(stage)])
+        text += f"; it was forked after stage {about.parent_stage}: `{command}`"
+    return text
 
 
 def require_fit(tasks: TaskSampler, checkpoint: Path) -> None:

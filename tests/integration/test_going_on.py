@@ -195,6 +195,15 @@ def test_a_boundary_that_is_not_there_is_named_with_those_that_are(home: Path, o
         orchestrator.fork("small", 9, home=home, overrides=overrides)
 
 
+def test_weights_of_before_a_fork_are_its_parents(finished: Path, tmp_path: Path, evergreen: Evergreen) -> None:
+    home, folder = copy_of(finished, tmp_path / "home"), tmp_path / "weights"
+    forked = orchestrator.fork("small", 2, home=home, until_step=7).name
+    refused = evergreen("weights", forked, folder, "--stage", 1, "--home", home)
+    command = f"`evergreen weights small {folder} --stage 1 --home {home}`"
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"there are: 2; it was forked after stage 2: {command}" in " ".join(refused.stderr.split())
+
+
 def test_the_command_line_forks_and_lengthens(evergreen: Evergreen, tmp_path: Path) -> None:
     orchestrator.run(alone(), home=tmp_path)
     assert evergreen("resume", "alone", "--stages", 3, "--home", tmp_path).exit_code == 0

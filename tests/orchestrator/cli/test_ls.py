@@ -216,7 +216,7 @@ def test_a_name_in_a_table_is_never_markup(finished: Path, evergreen: Evergreen)
         ),
         (
             ["weights", "small", "--stage", "9", "weights-of-nobody"],
-            "no checkpoint after stage 9; its stages done so far: 3",
+            "small has no checkpoint of the boundary after stage 9; there are: 0, 1, 2, 3",
         ),
         (["resume", "small", "--set", "learner.lr=1"], "only resources, tracker, checkpoint may change"),
     ],
