@@ -49,6 +49,10 @@ def final(
     if looks.unfinished:
         names = listed(list(looks.unfinished))
         err.print(f"warning: {num(len(looks.unfinished), 'run')} not finished, and left out: {names}", markup=False)
+    if looks.closed:
+        names = listed(list(looks.closed))
+        what = f"{num(len(looks.closed), 'run')} without a final pool, on closed environments only, and left out"
+        err.print(f"warning: {what}: {names}", markup=False)
     same = command(f"final {study}{' --again' if again else ''}", home)
     with leaving(f"stopped; what was evaluated is recorded, go on with: {same}"):
         look(home, looks, Progress(), lambda text: out.print(text, markup=False))

@@ -45,6 +45,7 @@ class FinalLooks:
     left: Sequence[str]  # finished runs that are to be evaluated now
     done: Sequence[str]  # those that were before
     unfinished: Sequence[str]  # those that are left out
+    closed: Sequence[str]  # likewise: finished, on closed environments alone
 
 
 def looks_left(read: Reading, study: str, again: bool) -> FinalLooks:
@@ -55,18 +56,30 @@ def looks_left(read: Reading, study: str, again: bool) -> FinalLooks:
     statuses = {run.name: run.status for run in read.runs()}
     names = [member.run for member in read.members(study)]
     finished = [name for name in names if statuses[name] == "finished"]
-    done = [name for name in finished if was_looked_at(read, name)]
+    readable = [name for name in finished if read.has_final_pool(name)]
+    done = [name for name in readable if was_looked_at(read, name)]
     times = {name: _num_looks(read, name) for name in done}
-    behind = [name for name in finished if name not in done or (again and times[name] < max(times.values()))]
-    left = behind or (finished if again else [])
+    behind = [name for name in readable if name not in done or (again and times[name] < max(times.values()))]
+    left = behind or (readable if again else [])
     if not finished:
         raise UserError(f"no run of study {study} is finished: the final pool is for its end")
+    if not readable:
+        raise UserError(
+            f"no finished run of study {study} has a final pool: closed environments are evaluated on their own tasks, "
+            f"and they have no others. `evergreen compare {study}` compares them"
+        )
     if not left:
         raise UserError(
             f"the final pool was read for all {len(done)} finished runs of study {study}: what is decided by it and "
             "read again is no longer fresh. `--again` reads it once more, and records that"
         )
-    return FinalLooks(study, left, done, [name for name in names if name not in finished])
+    return FinalLooks(
+        study,
+        left,
+        done,
+        [name for name in names if name not in finished],
+        [name for name in finished if name not in readable],
+    )
 
 
 def was_looked_at(read: Reading, run: str) -> bool:
@@ -97,8 +110,6 @@ def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> list
     checkpoint = checkpoints.open_checkpoint(folder / record.folder, EXPECTED, MAY_BE)
     foundation = lay_foundation(spec, checkpoint.components[WEIGHTS], watcher.opening, spec.environments, folder)
     fresh = {n: one for n, one in foundation.environments.items() if not one.closed}
-    if not fresh:
-        raise UserError(f"{name} has closed environments only, which are evaluated on their own tasks: no final pool")
     with assemble(foundation, place, watcher, lambda: None) as parts:
         at = Progress(spec.curriculum.stages, spec.curriculum.stage.steps)
         restore(parts, at, checkpoint)

@@ -231,6 +231,12 @@ def _on_the_final_pool(reading: Reading, gathered: ComparedRuns, of: Measure) ->
             f"{of.name} is not measured on held-out tasks by environment, so no pool is chosen for it."
         )
     without = [one.run.name for one in gathered.entries if not reading.final_cells(one.run.name, of.metric)]
+    closed = [run for run in without if not reading.has_final_pool(run)]
+    if closed:
+        raise ComparisonError(
+            f"No final pool in {listed(closed)}: closed environments alone, which are evaluated on their own tasks. "
+            "Name the other runs, or compare without `--pool final`."
+        )
     if without:
         where = gathered.study.name if gathered.study else "STUDY"
         raise ComparisonError(

@@ -20,20 +20,26 @@ from tests.conftest import Evergreen
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone, small
 
-RUNS = {"trial.a": ("a", 0.003), "trial.b": ("b", 0.03)}
+RATES = {"a": 0.003, "b": 0.03, "c": 0.3}  # by setting
 
 
-def made_study(home: Path, environments: Any = None, items: int = 1) -> None:
-    """Two finished runs of two settings, and one that is not finished."""
+def made_study(home: Path, environments: Any = None, items: int = 1, labels: str = "ab") -> None:
+    """Finished runs of these settings."""
     with Ledger.open(Home(home).ledger_url) as ledger:
-        settings = [{"label": label} for label, _ in RUNS.values()]
+        settings = [{"label": label} for label in labels]
         ledger.start_study(StudyRecord("trial", {"settings": settings, "seeds": [3], "compare": {}}))
     spec = alone(character="noisy", steps=1, stages=1)
     spec["environments"] = environments or spec["environments"]
     spec["evaluate"]["items"] = items
-    for name, (label, rate) in RUNS.items():
+    for label in labels:
         member = RunRelations(member=MemberRecord("trial", label, {}))
-        run(spec, [f"learner.lr={rate}", "scoring.isolation=none"], home=home, relations=member, name=name)
+        run(
+            spec,
+            [f"learner.lr={RATES[label]}", "scoring.isolation=none"],
+            home=home,
+            relations=member,
+            name=f"trial.{label}",
+        )
 
 
 def test_it_is_read_once_and_recorded_and_compared_by(
@@ -122,6 +128,25 @@ def test_a_run_that_went_on_has_another_last_policy(tmp_path: Path, evergreen: E
     assert [line.split()[0] for line in looked.stdout.splitlines()[:-1]] == ["trial.a"]
     with opened(tmp_path, "trial.a") as (_, ledger):
         assert {cell.after_stage for cell in ledger.reading.final_cells("trial.a", "pass_1")} == {2}
+
+
+def test_runs_on_closed_environments_alone_are_left_out_and_named(tmp_path: Path, evergreen: Evergreen) -> None:
+    """They have no final pool; the study's other runs were never read."""
+    book = {"book": {"type": "codebook", "keys": 8, "categories": {"4": 4}}}
+    made_study(tmp_path, book, labels="a")
+    none = evergreen("final", "trial", "--home", tmp_path)
+    assert (none.exit_code, "no finished run of study trial has a final pool" in none.stderr) == (2, True)
+    made_study(tmp_path, labels="bc")
+    looked = evergreen("final", "trial", "--home", tmp_path)
+    assert looked.exit_code == 0, looked.stderr
+    assert "1 run without a final pool, on closed environments only, and left out: trial.a" in " ".join(
+        looked.stderr.split()
+    )
+    assert [line.split()[0] for line in looked.stdout.splitlines()[:-1]] == ["trial.b", "trial.c"]
+    assert "is no longer fresh" in evergreen("final", "trial", "--home", tmp_path).stderr
+    among = evergreen("compare", "trial", "--pool", "final", "--home", tmp_path)
+    assert (among.exit_code, "No final pool in trial.a: " in " ".join(among.stderr.split())) == (2, True)
+    assert evergreen("compare", "trial.b", "trial.c", "--pool", "final", "--home", tmp_path).exit_code == 0
 
 
 def test_a_study_without_a_finished_run_has_no_end_yet(tmp_path: Path, evergreen: Evergreen) -> None:

@@ -285,6 +285,10 @@ class RunQueries(Queries):
         )
         return [q.TaskSetRow(*found) for found in self.fetch(query.group_by(*of, t.holdout.c.purpose, sha256))]
 
+    def has_final_pool(self, name: str) -> bool:
+        """Whether a run was evaluated on more than closed environments, whose only held-out tasks are their own."""
+        return {row.purpose for row in self.task_sets(name)} != {"own"}
+
     def samples(
         self,
         name: str,
