@@ -9,6 +9,7 @@ import re
 from orchestrator.cli.live_region import Terminal
 
 TOKEN = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b")
+UNFINISHED = re.compile(r"(\x1b(\[\??[0-9;]*)?)?\Z")
 
 
 class Screenful:
@@ -20,10 +21,13 @@ class Screenful:
         self.row = self.column = 0
         self.cursor_is_visible = True
         self.num_drawings = 0
+        self._begun = ""  # of an escape, where what was read ends within it
 
     def feed(self, text: str) -> None:
-        """Obey a stream."""
-        for token in TOKEN.finditer(text):
+        """Obey a stream, a piece of it at a time."""
+        text = self._begun + text
+        self._begun = UNFINISHED.search(text)[0]
+        for token in TOKEN.finditer(text.removesuffix(self._begun)):
             self._obey(token)
 
     def shown(self) -> list[str]:
