@@ -18,10 +18,11 @@ from store.comparison.runs import ComparedRuns, LeftOutRun, Pool
 from store.comparison.scores import LAST, Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
+from store.labels import told_apart
 from store.ledger.queries import Reading
 from store.records import REGISTERED_FIRST
 from store.sampling import sampling_of
-from store.sentences import listed, num, number, told_apart
+from store.sentences import listed, num, number
 
 DEFAULT_METRIC = "accuracy"
 

@@ -17,6 +17,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from store import sentences
+from store.labels import told_apart
 
 PANELS = 12  # small charts of a kind, before the rest is folded
 SHARED = "store.report"  # the package of what all pages share
@@ -87,7 +88,7 @@ def environment(package: str = SHARED) -> Environment:
         "percent": sentences.percent,
         "thousands": lambda value: f"{value:,}",
         "short": sentences.short,
-        "told_apart": sentences.told_apart,
+        "told_apart": told_apart,
         "clipped": clipped,
         "drawn": Markup,  # a path of `charts`: numbers alone, and as long as it must be
         "at": lambda value: f"{value:.2f}%",
