@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import registry
+from orchestrator.runs.environments import build_environments, trainable
+from orchestrator.spec import load_spec
 from tests.integration.test_probes import LABELS, RL
 from tests.orchestrator.specs import APART, Raw, small
 
@@ -18,7 +20,6 @@ OPTIONS: dict[str, Raw] = {
     "alp_gmm": {"fit_every": 10, "max_components": 2},
     "riac": {"region_size": 20},
     "plr": {"buffer": 12},
-    "size": {"sizes": {"10": 50, "30": 90, "box": 70, "easy": 20, "hard": 40, "all": 30}},
 }
 NOT_AHEAD = (
     "cispo",
@@ -88,6 +89,10 @@ def setting(number: int, folder: Path) -> Setting:
         environments["noise"] = {"type": "tests.integration.patchy:create", "path": str(path)}
         curriculum["quarantine"] = {"after": 1, "steps": 4}
         methods["quarantine"] = "quarantine"
+    if turn["bandit"] == "size":  # endless categories have none
+        arms = trainable(build_environments(load_spec(small(environments=environments, warm_start=None)))[1])
+        endless = sorted({category for own in arms.values() for category, arm in own.items() if arm.size is None})
+        described["bandit"]["sizes"] = {category: 20 + 10 * i for i, category in enumerate(endless)}
     spec = small(
         f"case-{number}",
         seed=number,

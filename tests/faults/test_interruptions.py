@@ -11,6 +11,8 @@ import pytest
 
 import orchestrator
 from orchestrator import registry
+from orchestrator.choosing.choice import named_arms, require_known_arms
+from orchestrator.runs.environments import build_environments, trainable
 from orchestrator.spec import load_spec
 from tests.faults.__main__ import summary
 from tests.faults.interruptions import ANYWHERE, Aim, Case, differences, interrupt_until_it_is_over, wrong
@@ -37,7 +39,9 @@ def test_every_method_has_its_turn_and_every_setting_is_a_spec(tmp_path: Path) -
     said = set()
     for number in range(120):
         made = setting(number, tmp_path)
-        load_spec(made.spec)
+        spec = load_spec(made.spec)
+        if named_arms(spec.curriculum.bandit):
+            require_known_arms(spec.curriculum, trainable(build_environments(spec)[1]))
         said |= set(made.methods.values())
     for kind in ("bandits", "schedulers", "selections", "teachers", "stop_rules", "objectives", "interventions"):
         assert {method.name for method in registry.listing(kind)} <= said, kind
