@@ -386,17 +386,17 @@ def how_it_stands(facts: Facts) -> str:
     return str(facts["status"])
 
 
-def outcomes_as_text(numbers: Mapping[str, float | None], missing: str | None = None) -> dict[str, str]:
+def outcomes_as_text(numbers: Mapping[str, float | None], has_gaps: bool = False) -> dict[str, str]:
     """Write the numbers of carry-over that are defined, and where forgetting has nothing to be a share of.
 
-    The latter is not known where the record has gaps, which `missing` tells of.
+    The latter is not known where the record has gaps.
     """
     written = {
         one.name: signed(value) if one.kind == "change" else number(value)
         for one in OUTCOMES
         if (value := numbers[one.name]) is not None
     }
-    if "forgetting" in written and missing is None:
+    if "forgetting" in written and not has_gaps:
         written.setdefault("relative_forgetting", NOTHING_LEARNT)
     return {one.name: written[one.name] for one in OUTCOMES if one.name in written}
 

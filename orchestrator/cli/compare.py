@@ -154,10 +154,11 @@ def tables_of(comparison: Comparison) -> Iterator[Table]:
 
 def carried_over(comparison: Comparison) -> Table:
     """Those numbers of carry-over that are defined somewhere: by setting, or by number where settings are few."""
+    carried = comparison.carry_over
     found = {
-        one.label: _with_num_seeds(comparison.carry_over.outcomes[one.label], len(one.runs))
+        one.label: _with_num_seeds(carried.outcomes[one.label], len(one.runs), one.label in carried.with_gaps)
         for one in comparison.settings
-        if one.label in comparison.carry_over.outcomes
+        if one.label in carried.outcomes
     }
     shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
     where = sentences.whose_tasks(comparison)
@@ -174,9 +175,9 @@ def carried_over(comparison: Comparison) -> Table:
     return made
 
 
-def _with_num_seeds(numbers: Mapping[str, MeanCell], num_seeds: int) -> dict[str, str]:
+def _with_num_seeds(numbers: Mapping[str, MeanCell], num_seeds: int, has_gaps: bool) -> dict[str, str]:
     """Write means; of how many seeds, where a number is not defined in all of them."""
-    written = outcomes_as_text({name: cell.mean for name, cell in numbers.items()})
+    written = outcomes_as_text({name: cell.mean for name, cell in numbers.items()}, has_gaps)
     few = {name: f" of {cell.n}" for name, cell in numbers.items() if 0 < cell.n < num_seeds}
     return {name: text + few.get(name, "") for name, text in written.items()}
 

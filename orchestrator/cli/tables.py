@@ -211,7 +211,7 @@ def _learnt(story: Mapping[str, Any], is_whole: bool) -> Iterator[Table]:
         yield from (_after_each_stage(story, metric, None if is_whole else STORY_ROWS) for metric in MATRICES)
     if any(value is not None for value in story["carry_over"].values()):
         made = table("What carries over", "", "value", "")
-        written = outcomes_as_text(story["carry_over"], story["missing"])
+        written = outcomes_as_text(story["carry_over"], story["missing"] is not None)
         for one in OUTCOMES:
             if one.name in written:
                 made.add_row(one.title, written[one.name], how_much_of(story["partly"], one.name))

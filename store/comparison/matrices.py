@@ -68,6 +68,7 @@ class CarryOver:
     differences: Sequence[MeanMatrix]
     partly: Mapping[str, Sequence[str]]  # outcomes that are of a part of their terms only, with the runs where they are
     trained_in_some: Sequence[str]  # environments that had a stage in some runs only
+    with_gaps: Sequence[str]  # settings of which a run's record has gaps, as a ledger was lost
 
 
 def carry_over(
@@ -103,6 +104,7 @@ def carry_over(
         [_mean_matrix(metric, *whose, names) for whose in paired for metric in METRICS],
         runs_with_parts(found),
         _trained_in_some([set(one.first) for one in found.values() if one.first]),
+        [s.label for s in settings if any(reading.gaps(run.run) for run in s.runs)],
     )
 
 

@@ -48,7 +48,7 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "pairs": _pairs(comparison),
         "outcomes": [one for one in OUTCOMES if any(own[one.name].n for own in found.outcomes.values())],
         "outcome_cells": {
-            setting.label: _outcome_cells(found.outcomes[setting.label], len(setting.runs))
+            setting.label: _outcome_cells(found.outcomes[setting.label], len(setting.runs), setting.label in found.with_gaps)
             for setting in comparison.settings
             if setting.label in found.outcomes
         },
@@ -148,12 +148,12 @@ def _mean_cell(cell: MeanCell, num_seeds: int, top: float, is_change: bool, wher
     return charts.HeatCell(text, css, _cell_in_words(cell, where, is_change), margin)
 
 
-def _outcome_cells(numbers: Mapping[str, MeanCell], num_seeds: int) -> dict[str, charts.HeatCell]:
+def _outcome_cells(numbers: Mapping[str, MeanCell], num_seeds: int, has_gaps: bool) -> dict[str, charts.HeatCell]:
     found = {}
     for one in OUTCOMES:
         cell, is_change = numbers[one.name], one.kind == "change"
         if cell.mean is None:
-            nothing = one.name == "relative_forgetting" and numbers["forgetting"].n > 0
+            nothing = one.name == "relative_forgetting" and numbers["forgetting"].n > 0 and not has_gaps
             written = (NOTHING_LEARNT if nothing else "-", "", f"{one.title}: defined in no run", "")
         else:
             text = signed(cell.mean) if is_change else number(cell.mean)

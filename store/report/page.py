@@ -98,7 +98,7 @@ def _outline(value: Mapping[str, Any], depth: int) -> list[str]:
 def summaries(data: ReportData) -> list[dict[str, Any]]:
     """The numbers of carry-over that are defined for this run, each with its meaning."""
     facts = data.facts
-    values, partly = sentences.outcomes_as_text(facts["carry_over"], facts["missing"]), facts["partly"]
+    values, partly = sentences.outcomes_as_text(facts["carry_over"], facts["missing"] is not None), facts["partly"]
     return [
         {"metric": one, "value": values[one.name], "of": sentences.how_much_of(partly, one.name)}
         for one in OUTCOMES

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sqlalchemy import delete
 
 from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import Comparison, facts, sentences
@@ -13,7 +14,7 @@ from store.comparison.matrices import MeanMatrix
 from store.comparison.page import render
 from store.errors import ComparisonError
 from store.intervals import t_interval
-from store.ledger import Ledger
+from store.ledger import Ledger, tables
 from tests.store.comparison.conftest import Compare
 from tests.store.comparison.runs import Made, eight, written
 from tests.store.report.pages import Page
@@ -176,3 +177,18 @@ def test_a_run_that_learnt_nothing_has_no_relative_forgetting_and_is_left_out(
     assert row[columns.index("Forgetting")] != NOTHING_LEARNT
     with pytest.raises(ComparisonError, match=rf"no relative_forgetting to compare: {x}c0 and {x}c1 have none"):
         compare(*(run.name for run in bare), f"{x}a0", metric="relative_forgetting")
+
+
+def test_what_a_run_learnt_whose_record_has_gaps_is_not_said(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    nothing = {"book": 0.01, "words": 0.01}
+    bare = [Made(f"{x}{name}{seed}", seed, name, accuracy=nothing) for seed in (0, 1) for name in "bc"]
+    runs = [Made(f"{x}a0", 0, "a"), *bare]
+    written(ledger, *runs)
+    lost = (tables.step.c.run_id == ledger.reading.run_id(f"{x}c1")) & (tables.step.c.step <= 2)
+    with ledger.engine.begin() as connection:
+        connection.execute(delete(tables.step).where(lost))
+    found = compare(*(run.name for run in runs))
+    page = Page(render(ledger.reading, found))
+    column = [cell.strip() for cell in page.tables["outcomes"][0]].index("Relative forgetting")
+    assert {row[0]: row[column] for row in page.body("outcomes") if row[0] != "a"} == {"b": NOTHING_LEARNT, "c": "-"}
