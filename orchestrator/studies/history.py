@@ -85,11 +85,11 @@ class History:
         ]
         settings = {setting.label: setting for setting in self.study.settings}
         changed: dict[str, dict[str, None]] = {}
-        longer = self.lengthened()
+        restaged = self.restaged()
         for (label, _), name in names.items():
             if label in settings:
                 before, planned = self._reading.spec(name), settings[label].spec
-                if name in longer:
+                if name in restaged:
                     before["curriculum"] |= {"stages": planned.curriculum.stages}
                 for text in differences(load_spec(before), planned):
                     changed.setdefault(text, {})[label] = None
@@ -113,8 +113,8 @@ class History:
             problems.append(f"{what} gone")
         return problems
 
-    def lengthened(self) -> dict[str, str]:
-        """Say of the runs that `resume --stages` gave more stages than their study has, which plans as it did."""
+    def restaged(self) -> dict[str, str]:
+        """Say of the runs that `resume --stages` gave another number of stages than their study plans."""
         plan = self.plan()
         if self._reading is None or plan is None:
             return {}
@@ -122,10 +122,11 @@ class History:
         found: dict[str, str] = {}
         for (label, _), name in self.names().items():
             planned, stages = before.get(label), self._reading.spec(name)["curriculum"]["stages"]
-            if planned is not None and planned == now.get(label) and stages > planned:
+            if planned is not None and planned == now.get(label) and stages != planned:
                 found[name] = (
                     f"{name} has {num(stages, 'stage')} since a `resume --stages`, where {planned} were planned: it "
                     f"stays so, and `evergreen compare {self.study.name}` compares what it is now"
+                    + (f"; `evergreen resume {name} --stages {planned}` plays the rest" if stages < planned else "")
                 )
         return found
 

@@ -48,7 +48,9 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "pairs": _pairs(comparison),
         "outcomes": [one for one in OUTCOMES if any(own[one.name].n for own in found.outcomes.values())],
         "outcome_cells": {
-            setting.label: _outcome_cells(found.outcomes[setting.label], len(setting.runs), setting.label in found.with_gaps)
+            setting.label: _outcome_cells(
+                found.outcomes[setting.label], len(setting.runs), setting.label in found.with_gaps
+            )
             for setting in comparison.settings
             if setting.label in found.outcomes
         },

@@ -14,6 +14,7 @@ from orchestrator.studies.history import History, looking, refuse_changes
 from orchestrator.studies.study import Study, StudyRun
 from store.ledger import Ledger
 from store.records import MemberRecord, RunRecord
+from store.sentences import num
 from tests.orchestrator.specs import alone
 from tests.orchestrator.studies.studies import made_study
 
@@ -127,18 +128,22 @@ def test_a_setting_that_others_would_give_another_name_may_keep_its_own(tmp_path
     refuse_changes(History(made_study(tmp_path, list=[*named, more]), ledger.reading))
 
 
-def test_a_study_one_of_whose_runs_was_lengthened_goes_on(tmp_path: Path, ledger: Ledger) -> None:
+@pytest.mark.parametrize(("stages", "remedy"), [(5, ""), (1, "; `evergreen resume {} --stages 2` plays the rest")])
+def test_a_study_one_of_whose_runs_has_another_number_of_stages_goes_on(
+    tmp_path: Path, ledger: Ledger, stages: int, remedy: str
+) -> None:
     study = made_study(tmp_path, **TWO)
     begun(ledger, study, "finished", "finished")
     spec = study.runs[1].spec
-    longer = spec.model_copy(update={"curriculum": spec.curriculum.model_copy(update={"stages": 5})})
-    ledger.set_spec(ledger.open_run(study.runs[1].name), longer.model_dump(mode="json", by_alias=True))
+    restaged = spec.model_copy(update={"curriculum": spec.curriculum.model_copy(update={"stages": stages})})
+    ledger.set_spec(ledger.open_run(study.runs[1].name), restaged.model_dump(mode="json", by_alias=True))
     for content in (TWO, GROWN["more seeds"], GROWN["more settings"]):
         history = History(made_study(tmp_path, **content), ledger.reading)
         refuse_changes(history)
-        ((name, said),) = history.lengthened().items()
+        ((name, said),) = history.restaged().items()
         assert name == study.runs[1].name
-        assert said.startswith(f"{name} has 5 stages since a `resume --stages`, where 2 were planned")
+        assert said.startswith(f"{name} has {num(stages, 'stage')} since a `resume --stages`, where 2 were planned")
+        assert said.endswith("compares what it is now" + remedy.format(name))
     other = made_study(tmp_path, **TWO | {"spec": alone("base", steps=4)})
     assert "curriculum.stages" not in refused(ledger, other), "only the steps have changed"
     planned_otherwise = made_study(tmp_path, **TWO | {"spec": alone("base", stages=1)})
