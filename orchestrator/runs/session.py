@@ -202,10 +202,11 @@ class RunSession:
             cause = stop_reasons.outside_cause(error, self.ledger.reading, self.spec.name, self.folder)
             status: Literal["stopped", "failed"] = "stopped" if cause else "failed"
             with suppress(StoreError) if cause else nullcontext():  # the ledger may be on a full disk
-                self.ledger.record_event(run, progress.step, EventRecord(status, cause or str(error)))
+                said = cause or stop_reasons.failure(error)
+                self.ledger.record_event(run, progress.step, EventRecord(status, said))
                 self.ledger.set_status(run, status)
             if cause is None:
-                self.watcher.end(self.spec.name, status, str(error))
+                self.watcher.end(self.spec.name, status, stop_reasons.failure(error))
                 raise
             return ended(self.spec.name, self.folder, self.watcher, cause)
         if reason is not None:

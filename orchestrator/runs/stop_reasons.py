@@ -12,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 
 from environments import EnvironmentFault
+from environments.user_code import raised
 from orchestrator.errors import DIVERGED, STOPPED_BY_GUARD, EvergreenError, UserError
 from orchestrator.progress import Progress
 from orchestrator.recording.saved_state import EXPECTED, MAY_BE
@@ -149,6 +150,12 @@ def _no_way_back(spec: Spec, at: Progress) -> str:
 
 def _lower(spec: Spec) -> str:
     return f"{(spec.learner.lr or 0.0) / LOWER:g}"
+
+
+def failure(error: Exception) -> str:
+    """Say why a run failed; an error that was not written for people with its type and its line."""
+    is_in_words = isinstance(error, EnvironmentFault | EvergreenError | PolicyError | StoreError)
+    return str(error) if is_in_words else raised(error)
 
 
 def outside_cause(error: Exception, reading: Reading, name: str, folder: Path) -> str | None:

@@ -160,6 +160,30 @@ def test_an_environment_that_raises_in_a_task_loses_no_run(tmp_path: Path, everg
     assert ending(tmp_path, "moody") == ending(tmp_path, "whole")
 
 
+BANDIT = """
+from orchestrator.bandits.uniform import Uniform
+
+class Moody(Uniform):
+    def observe(self, seen):
+        raise KeyError("no mood")
+
+def create(arms, rng):
+    return Moody(arms, rng)
+"""
+
+
+def test_what_a_bandit_of_ones_own_raises_is_told_with_its_line(tmp_path: Path, evergreen: Evergreen) -> None:
+    (tmp_path / "moody_bandit.py").write_text(BANDIT)
+    spec = alone("one")
+    spec["curriculum"]["bandit"] = f"{tmp_path}/moody_bandit.py:create"
+    result = evergreen("run", written(tmp_path, spec), "--home", tmp_path)
+    said = "KeyError: 'no mood', in moody_bandit.py:6"
+    assert (result.exit_code, "Traceback" in result.stderr) == (2, False)
+    assert f"your code raised {said}; mend it, then run or resume" in " ".join(result.stderr.split())
+    with opened(tmp_path, "one") as (_, ledger):
+        assert ledger.reading.events("one")[-1].text == said
+
+
 @pytest.mark.parametrize(
     ("problem", "reason"),
     share([("raising", "raised ValueError: cannot read"), ("wrong_valued", "bad value")], 1),
