@@ -94,12 +94,14 @@ class RemotePlays:
             turn = unscorable(str(fault))
         except EnvironmentFault:
             raise
-        except Exception as error:  # a remote environment of the user's own may raise anything
-            turn = raised(error)
         except asyncio.CancelledError:
             if live is not None and not job.episode:  # the others are known, and closed when they are over
                 self._part_with(live)
             raise
+        except GeneratorExit:  # the loop is gone
+            raise
+        except BaseException as error:  # a remote environment of the user's own may raise anything, SystemExit too
+            turn = raised(error)
         if live is not None:
             live.asked_at = time.monotonic()
             if turn.done or not job.episode:
@@ -155,6 +157,6 @@ class RemotePlays:
 
 
 async def _close(live: _Live) -> None:
-    with suppress(Exception):  # foreign: what cannot be closed ends by its lease, and after that needs no farewell
+    with suppress(Exception, SystemExit):  # foreign: what cannot be closed ends by its lease, and after that needs no farewell
         async with asyncio.timeout(live.lease_s):
             await live.play.close()

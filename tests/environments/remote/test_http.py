@@ -1118,7 +1118,7 @@ class Raising(RemoteEnvironment):
         raise NotImplementedError
 
     async def begin(self, task):
-        raise {"fault": EnvironmentFault("broken"), "bug": KeyError("bug")}[task]
+        raise {"fault": EnvironmentFault("broken"), "bug": KeyError("bug"), "end": SystemExit(0)}[task]
 
 
 def test_a_remote_environment_of_ones_own_may_raise_anything():
@@ -1130,7 +1130,8 @@ def test_a_remote_environment_of_ones_own_may_raise_anything():
 
     plays = RemotePlays({"raising": Raising()})
     try:
-        assert plays.submit(Job("bug")).result().score.reason == f"raised KeyError: 'bug'{place(Raising.begin)}"
+        assert plays.submit(Job("end")).result(20).score.reason == f"raised SystemExit: 0{place(Raising.begin)}"
+        assert plays.submit(Job("bug")).result(20).score.reason == f"raised KeyError: 'bug'{place(Raising.begin)}"
         with pytest.raises(EnvironmentFault, match="broken"):
             plays.submit(Job("fault")).result()
     finally:
