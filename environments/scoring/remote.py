@@ -157,6 +157,6 @@ class RemotePlays:
 
 
 async def _close(live: _Live) -> None:
-    with suppress(Exception, SystemExit):  # foreign: what cannot be closed ends by its lease, and after that needs no farewell
+    with suppress(Exception, SystemExit):  # foreign; its lease ends what cannot be closed
         async with asyncio.timeout(live.lease_s):
             await live.play.close()

@@ -77,46 +77,10 @@ def launch(
         raise UserError(f"{', '.join(idle)}: only jobs of {whose} have that, and this is --on {on.value}; leave it out")
     if on is Cluster.kubernetes and _is_typed(context, "home"):
         raise UserError(f"--home: pods keep their runs in {PODS_HOME}, on the volume claim; leave it out")
-    if nodes > 1:
-        size = nodes * max(gpus, 1)
-        ranks = load_spec(spec, [*given, "resources.replicas=1"]).resources.ranks  # replicas are those of `size` ranks
-        if ranks not in (1, size):
-            raise UserError(f"resources.ranks: {ranks}, but {nodes} machines make {size}: leave it out")
-        checked = load_spec(spec, [*given, f"resources.ranks={size}"])
-    else:
-        checked = load_spec(spec, given)  # what is wrong with it is told here, not by a job
-        _refuse_more_ranks_than_gpus(checked, gpus)
-        if gpus > 1 and checked.resources.ranks == 1:
-            err.print(
-                f"of {gpus} GPUs the policy is updated on one: `--set resources.ranks={gpus}` has it updated on all",
-                markup=False,
-                highlight=False,
-            )
+    checked = _checked(spec, given, nodes, gpus)
     _tell_more_memory(checked, memory, max(gpus, 1) if nodes > 1 else checked.resources.ranks)
     job = ClusterJob(checked.name, gpus, cpus, memory, hours or 24, restarts, nodes, given)
-    if on is Cluster.slurm:
-        if partition is not None and not _PARTITION.fullmatch(partition):
-            raise UserError(f"--partition {partition!r} is no name of a partition")
-        program = Path(sys.executable).with_name("evergreen")
-        text = job.slurm(program, spec.absolute(), home.absolute(), partition)
-    else:
-        if image is None or claim is None:
-            raise UserError(
-                "a job of Kubernetes needs --image, which has Evergreen installed, and --claim, the volume claim that "
-                "keeps the home: a pod's own disk goes with the pod"
-            )
-        for option, value, form, what in (
-            ("--image", image, _IMAGE, "an image"),
-            ("--claim", claim, _CLAIM, "a volume claim"),
-        ):
-            if not form.fullmatch(value):
-                raise UserError(f"{option} {value!r} is no name of {what}")
-        if not _NAME.fullmatch(job.name):
-            raise UserError(
-                "Kubernetes takes names of a to z, 0 to 9 and `-` that begin with a letter, at most 60 characters, "
-                f"not {job.name}: say --set name=..."
-            )
-        text = job.kubernetes(spec.read_text("utf-8"), image, claim)
+    text = _of_slurm(job, spec, home, partition) if on is Cluster.slurm else _of_kubernetes(job, spec, image, claim)
     if dry_run:
         typer.echo(text, nl=False)
         return
@@ -127,6 +91,49 @@ def launch(
     err.print((done.stdout + done.stderr).strip(), markup=False, highlight=False)
     if done.returncode:
         raise UserError(f"`{shlex.join(submit)}` did not take the job, see above; --dry-run prints it")
+
+
+def _checked(spec: Path, given: list[str], nodes: int, gpus: int) -> Spec:
+    """Load the spec as the job will: what is wrong with it is told here, not by a job."""
+    if nodes > 1:
+        size = nodes * max(gpus, 1)
+        ranks = load_spec(spec, [*given, "resources.replicas=1"]).resources.ranks  # replicas are those of `size` ranks
+        if ranks not in (1, size):
+            raise UserError(f"resources.ranks: {ranks}, but {nodes} machines make {size}: leave it out")
+        return load_spec(spec, [*given, f"resources.ranks={size}"])
+    checked = load_spec(spec, given)
+    _refuse_more_ranks_than_gpus(checked, gpus)
+    if gpus > 1 and checked.resources.ranks == 1:
+        err.print(
+            f"of {gpus} GPUs the policy is updated on one: `--set resources.ranks={gpus}` has it updated on all",
+            markup=False,
+            highlight=False,
+        )
+    return checked
+
+
+def _of_slurm(job: ClusterJob, spec: Path, home: Path, partition: str | None) -> str:
+    if partition is not None and not _PARTITION.fullmatch(partition):
+        raise UserError(f"--partition {partition!r} is no name of a partition")
+    return job.slurm(Path(sys.executable).with_name("evergreen"), spec.absolute(), home.absolute(), partition)
+
+
+def _of_kubernetes(job: ClusterJob, spec: Path, image: str | None, claim: str | None) -> str:
+    if image is None or claim is None:
+        raise UserError(
+            "a job of Kubernetes needs --image, which has Evergreen installed, and --claim, the volume claim that "
+            "keeps the home: a pod's own disk goes with the pod"
+        )
+    if not _IMAGE.fullmatch(image):
+        raise UserError(f"--image {image!r} is no name of an image")
+    if not _CLAIM.fullmatch(claim):
+        raise UserError(f"--claim {claim!r} is no name of a volume claim")
+    if not _NAME.fullmatch(job.name):
+        raise UserError(
+            "Kubernetes takes names of a to z, 0 to 9 and `-` that begin with a letter, at most 60 characters, "
+            f"not {job.name}: say --set name=..."
+        )
+    return job.kubernetes(spec.read_text("utf-8"), image, claim)
 
 
 def _is_typed(context: typer.Context, option: str) -> bool:

@@ -90,23 +90,11 @@ class Comparison:
 
 def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Comparison:
     """Compare runs, or the settings of a study. Raises `ComparisonError` for what cannot be compared."""
-    if request.baseline is not None and request.pairs == "all":
-        raise ComparisonError(
-            f"`--baseline {request.baseline}` has no meaning with `--pairs all`, which compares every setting with "
-            "every other: leave one of them out."
-        )
-    if request.last is not None and request.last < 1:
-        raise ComparisonError(f"`--last {request.last}`: give the number of steps at each stage's end, 1 or more.")
     gathered = runs.gather(reading, home, request.names, request.by)
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
     of = scores.measure(name or DEFAULT_METRIC, last or LAST)
-    if request.last is not None and of.last is None:
-        trained = ", ".join(one.name for one in scores.MEASURES.values() if one.last is not None)
-        raise ComparisonError(
-            f"`--last {request.last}` is of metrics of training ({trained}), and {of.name} is measured at boundaries: "
-            "leave it out, or say one of them with `--metric`."
-        )
+    _refuse_idle_options(request, of)
     runs.refuse_what_is_measured_otherwise(
         reading, gathered.entries, of.name, of.is_held_out, of.stratum == "environment", request.pool
     )
@@ -174,6 +162,25 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             *_starts(reading, gathered, of),
         ],
     )
+
+
+def _refuse_idle_options(request: ComparisonRequest, of: Measure) -> None:
+    """Refuse options that have no meaning beside others, or for what is compared."""
+    if request.baseline is not None and request.pairs == "all":
+        raise ComparisonError(
+            f"`--baseline {request.baseline}` has no meaning with `--pairs all`, which compares every setting with "
+            "every other: leave one of them out."
+        )
+    if request.last is None:
+        return
+    if request.last < 1:
+        raise ComparisonError(f"`--last {request.last}`: give the number of steps at each stage's end, 1 or more.")
+    if of.last is None:
+        trained = ", ".join(one.name for one in scores.MEASURES.values() if one.last is not None)
+        raise ComparisonError(
+            f"`--last {request.last}` is of metrics of training ({trained}), and {of.name} is measured at boundaries: "
+            "leave it out, or say one of them with `--metric`."
+        )
 
 
 def _title(of: Measure, gathered: ComparedRuns, chosen: Sequence[str]) -> str:
