@@ -69,17 +69,21 @@ class Trl(rows.Rows):
         super().__init__(name, config)
         self.scores_in_process = False  # tools are foreign code
         self._reward.needs_row = True  # which `reset` takes, whatever the reward needs
-        made = self._factory if inspect.isclass(self._factory) else self.made()
-        if not callable(getattr(made, "reset", None)):
+        kind = self._factory if inspect.isclass(self._factory) else type(self.made())
+        methods = dict(inspect.getmembers(kind, inspect.isfunction))  # of the class, as TRL looks for them
+        if "reset" not in methods:
             raise self._fault(f"{config.environment_factory} has no method `reset`")
-        if config.reward is None and not callable(getattr(made, "get_reward", None)):
+        if config.reward is None and "get_reward" not in methods:
             raise self._fault(f"{config.environment_factory} has no method `get_reward`: give it one, or say `reward`")
-        public = [one for one in dir(made) if not one.startswith("_") and one not in NOT_TOOLS]
-        self.tools = [one for one in public if inspect.isroutine(getattr(made, one))]
+        for one in NOT_TOOLS:
+            if inspect.iscoroutinefunction(methods.get(one)):
+                raise self._fault(f"{config.environment_factory}: `{one}` is async; make it a plain method")
+        self._leaves_reward = config.reward is not None and "get_reward" in methods
+        self.tools = [one for one in methods if not one.startswith("_") and one not in NOT_TOOLS]
         if not self.tools:
             raise self._fault(f"{config.environment_factory} has no public method, so the policy has no tool")
         try:
-            self._schemas = [schema_of(getattr(made, one)) for one in self.tools]
+            self._schemas = [schema_of(methods[one]) for one in self.tools]
         except ValueError as error:
             raise self._fault(f"{config.environment_factory}: {error}") from error
         self._told = told(self._schemas)
@@ -89,6 +93,15 @@ class Trl(rows.Rows):
         """That of the rows, and a digest of the class's file."""
         code = code_digest([self._options.environment_factory], self._options.folder)
         return f"{ADAPTER_VERSION}+{super().version}+{code}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the rows, and a reward of the class's own that is not asked."""
+        idle = (
+            "`get_reward()` of the class is not asked, as `reward` is given; TRL would add it, with weight 1. A "
+            "function of `reward` can: it gets `environments`, and `scale` says its range"
+        )
+        return (*super().warnings, *([idle] if self._leaves_reward else []))
 
     def task(self, category: str, index: int) -> Task:
         task = super().task(category, index)

@@ -275,3 +275,63 @@ def test_what_is_no_environment_class_is_refused(made):
         made(environment_factory="./mine.py:Mute", reward=None)
     with pytest.raises(ValidationError, match=r"expected ./file.py:Class"):
         made(environment_factory="Vault")
+
+
+PECULIAR = """
+class Peculiar:
+    def reset(self, **row):
+        self.asked = 0
+
+    @property
+    def secret(self):
+        raise RuntimeError("it was looked at")
+
+    @classmethod
+    def build(cls, size: int):
+        \"\"\"Build one.\"\"\"
+
+    def ask(self, what: str) -> str:
+        \"\"\"Ask.\"\"\"
+        return what
+
+    def get_reward(self):
+        return 1.0
+
+def make():
+    return Peculiar()
+
+class Slow(Peculiar):
+    async def reset(self, **row):
+        pass
+
+class Judged(Peculiar):
+    async def get_reward(self):
+        return 1.0
+
+def nothing(environments, **row):
+    return [0.0]
+"""
+
+
+@pytest.mark.parametrize("factory", ["Peculiar", "make"])
+def test_tools_are_the_methods_that_trl_takes_and_nothing_else_is_looked_at(folder, made, factory):
+    """Functions of the class: no property, which would be evaluated, and no class method."""
+    (folder / "peculiar.py").write_text(PECULIAR)
+    environment = made(environment_factory=f"./peculiar.py:{factory}", reward=None)
+    assert (environment.tools, environment.warnings) == (["ask"], ())
+    assert played(environment, ["done"])[-1].score.value == 1.0
+
+
+def test_a_reward_of_the_class_that_is_not_asked_is_told(folder, made):
+    (folder / "peculiar.py").write_text(PECULIAR)
+    environment = made(environment_factory="./peculiar.py:Peculiar", reward="./peculiar.py:nothing")
+    assert played(environment, ["done"])[-1].score.value == 0.0
+    (said,) = environment.warnings
+    assert said.startswith("`get_reward()` of the class is not asked, as `reward` is given; TRL would add it")
+
+
+@pytest.mark.parametrize(("factory", "method"), [("Slow", "reset"), ("Judged", "get_reward")])
+def test_methods_that_are_async_are_refused(folder, made, factory, method):
+    (folder / "peculiar.py").write_text(PECULIAR)
+    with pytest.raises(EnvironmentFault, match=f"`{method}` is async; make it a plain method"):
+        made(environment_factory=f"./peculiar.py:{factory}", reward=None)
