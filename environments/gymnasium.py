@@ -148,15 +148,17 @@ class Gymnasium(Environment):
         game = Game(self, category, index)
         asked = self._config.instructions
         called = self.name if _is_function(self._config.id) else self._config.id
-        instructions = f"Play {called}. {self._asked[category]}" if asked is None else asked
+        instructions = f"Play {called}. {game.asked}" if asked is None else asked
         messages = self._config.conversation(self._config.question(instructions, index, game.seen))
         return Task(self.name, category, index, messages)
 
     def start(self, task: Task) -> Episode:
-        return Play(task, Game(self, task.category, task.index), self._config, self._asked[task.category])
+        return Play(task, Game(self, task.category, task.index), self._config)
 
     def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
-        known = [] if self._to_action else [drawn(self._spaces[task.category], rng, self._config.actions)]
+        known = []
+        if self._to_action is None and self._config.legal is None:
+            known = [drawn(Game(self, task.category, task.index).actions, rng, self._config.actions)]
         if (answer := self._config.legal_reply(rng, known)) is None:
             raise self._fault(
                 f"what {self._config.action} reads as actions is not known: list some, `legal: [TEXT, ...]`",
@@ -185,6 +187,12 @@ class Gymnasium(Environment):
         if self._to_action is not None:
             return action_by(self._to_action, text, env)
         return read_action(text, env.action_space, self._config.actions)
+
+    def asked_of(self, category: str, env: Any) -> str:
+        """Say what replies to a game look like, whose actions may be others than of the first game."""
+        if self._to_action is not None or env.action_space == self._spaces[category]:
+            return self._asked[category]
+        return asked(env.action_space, self._config.actions)
 
     def seed_of(self, index: int) -> int:
         """Give the seed of a game."""
@@ -251,6 +259,7 @@ class Game:
             weakref.finalize(self, _close, self._env)
             observation, _ = unpack("reset", self._env.reset(seed=seed), RESET)
             self.seen = environment.text_of(category, observation, self._env)
+        self.asked, self.actions = environment.asked_of(category, self._env), self._env.action_space
 
     def step(self, text: str) -> None:
         """Take an action; NoAction where the text is none."""
@@ -279,8 +288,8 @@ def unpack(method: str, given: object, names: Sequence[str]) -> tuple[Any, ...]:
 class Play(Episode):
     """A reply a step, until the game or the turns are over."""
 
-    def __init__(self, task: Task, game: Game, config: Config, asked: str) -> None:
-        self.messages, self._game, self._config, self._asked = task.messages, game, config, asked
+    def __init__(self, task: Task, game: Game, config: Config) -> None:
+        self.messages, self._game, self._config = task.messages, game, config
         self._num_turns = self._num_invalid = 0
 
     def step(self, completion: str) -> Turn:
@@ -298,7 +307,7 @@ class Play(Episode):
             self._num_invalid += 1
             if self._config.invalid == "end":
                 return Turn(score=Score.of(0.0, False, **self._counts()))
-            seen = " ".join(f"That is no action: {reason}. {self._asked}".split())
+            seen = " ".join(f"That is no action: {reason}. {self._game.asked}".split())
         if self._game.is_over:
             return Turn(score=self._config.score(self._total(), **self._counts()))
         if self._num_turns >= self._config.turns:

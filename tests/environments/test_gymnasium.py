@@ -268,6 +268,41 @@ def test_a_random_answer_is_an_action_in_the_text_that_is_read():
     }
 
 
+DOORS = """
+import gymnasium
+
+class Doors(gymnasium.Env):
+    observation_space = gymnasium.spaces.Discrete(9)
+
+    def __init__(self, seed):
+        self.num = 2 + seed % 4
+        self.action_space = gymnasium.spaces.Discrete(self.num)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.num, {}
+
+    def step(self, action):
+        return self.num, float(action == self.num - 1), True, False, {}
+
+def make(seed):
+    return Doors(seed)
+"""
+
+
+def test_a_game_that_has_other_actions_than_the_first_asks_for_its_own(tmp_path):
+    (tmp_path / "doors.py").write_text(DOORS)
+    game = source(tmp_path, id="./doors.py:make").create()
+    rng = np.random.default_rng(0)
+    for index, last in ((0, "1"), (3, "4")):
+        task = game.task("default", index)
+        assert f"Answer with a number from 0 to {last}." in task.messages[-1]["content"]
+        assert {game.legal_answer(task, rng) for _ in range(100)} == set(map(str, range(int(last) + 1)))
+        told, won = played(game, ["no door", last], index=index)
+        assert f"Answer with a number from 0 to {last}." in told.messages[-1]["content"]
+        assert won.score.value == 1.0
+
+
 def test_every_space_is_drawn_from_as_it_is_read():
     of, rng = gymnasium.spaces, np.random.default_rng(0)
     numbers = [of.Discrete(3, start=-1), of.MultiDiscrete([3, 4]), of.MultiBinary([2, 2])]
