@@ -43,7 +43,7 @@ class CopyPlace:
 
         try:
             self._files, root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # of whatever library knows the place, or wants to
             raise HomeError(f"checkpoint.copy_to: {url_without_logins(url)}: {_said(error)}") from error
         self.url, self._folder = url_without_logins(url), f"{root.rstrip('/')}/{run}"
 

@@ -127,7 +127,8 @@ exit "$code"
         """
         is_said = any(one.partition("=")[0].strip() == SEARCH_PATH for one in self.overrides)
         search = () if is_said else (f"{SEARCH_PATH}={WORKSPACE}",)
-        command = self._command("evergreen", f"/spec/{self.name}.yaml", PODS_HOME, *search)
+        words = self._command("evergreen", f"/spec/{self.name}.yaml", PODS_HOME, *search)
+        command = [word.replace("$", "$$") for word in words]  # Kubernetes makes one of two, and a value of `$(NAME)`
         if self.nodes > 1:
             layout = ("--nnodes", str(self.nodes), "--nproc-per-node", str(self.ranks))
             own = ("--node-rank", "$(JOB_COMPLETION_INDEX)")

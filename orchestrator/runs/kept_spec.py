@@ -142,16 +142,13 @@ def changes_on_resume(held: Spec, asked: Spec) -> tuple[list[str], int | None]:
 
     Raises UserError where a run cannot become that.
     """
-    had, wanted = _fields(held), _fields(asked)
-    differ = [
-        key
-        for key in {**had, **wanted}
-        if had.get(key) != wanted.get(key) and key.partition(".")[0] not in ("name", "ledger")
-    ]
+    had, wanted = (dict(leaves(spec.kept())) for spec in (held, asked))  # passwords may have come from elsewhere
+    differ = [key for key in {**had, **wanted} if had.get(key) != wanted.get(key) and key != "name"]
     sections = list(dict.fromkeys(key.partition(".")[0] for key in differ))
     fixed = [key for key in differ if key.partition(".")[0] not in CHANGEABLE and key != "curriculum.stages"]
     if fixed:
-        said = [f"{key} is {_shown(had.get(key))} there, and {_shown(wanted.get(key))} here" for key in fixed]
+        values = [(key, *(without_logins(_shown(of.get(key))) for of in (had, wanted))) for key in fixed]
+        said = [f"{key} is {there} there, and {here} here" for key, there, here in values]
         raise UserError(
             f"there is a run {held.name} of another spec: {listed(said, NAMED)}. Give this one another `name`, or go "
             f"on with that one: evergreen resume {held.name}"

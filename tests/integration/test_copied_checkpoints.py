@@ -135,9 +135,10 @@ def test_a_run_is_not_copied_onto_itself(tmp_path: Path) -> None:
     assert orchestrator.resume("words", overrides=overrides, home=tmp_path).status == "finished"
 
 
-def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path) -> None:
-    with pytest.raises(HomeError, match=r"checkpoint\.copy_to: s3://bucket/runs: Install s3fs"):
-        orchestrator.run(small("words", checkpoint={"copy_to": "s3://bucket/runs"}), home=tmp_path / "home")
+@pytest.mark.parametrize(("url", "said"), [("s3://bucket/runs", "Install s3fs"), ("dbfs://place/runs", ".*'token'")])
+def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path, url: str, said: str) -> None:
+    with pytest.raises(HomeError, match=rf"checkpoint\.copy_to: {url}: {said}"):
+        orchestrator.run(small("words", checkpoint={"copy_to": url}), home=tmp_path / "home")
     assert not (tmp_path / "home").exists()
 
 
@@ -145,6 +146,7 @@ def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path) 
     ("url", "says"),
     [
         ("/backup", "a URL is wanted"),
+        ("file://backup", "because later commands run in other folders: file:///backup"),
         ("memory://place", "what memory:// holds ends with the run"),
         ("nowhere://place", "fsspec knows no nowhere://"),
         ("ftp://me:secret@host/runs", "no login stands in this URL"),

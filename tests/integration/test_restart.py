@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import orchestrator
 from orchestrator.runs import api
@@ -56,11 +57,21 @@ def test_what_a_guard_stopped_stays_stopped_until_a_person_goes_on(tmp_path: Pat
 
 def test_what_may_change_on_resume_follows_the_spec(tmp_path: Path, evergreen: Evergreen) -> None:
     assert restart(evergreen, tmp_path, alone(), "--until-step", "2").exit_code == 75
-    changed = alone(stages=3) | {"checkpoint": {"every_steps": 1}}
+    changed = alone(stages=3) | {"checkpoint": {"every_steps": 1}, "tracker": "tensorboard"}
     assert restart(evergreen, tmp_path, changed).exit_code == 0
     story = told(tmp_path / "home", "alone")
     assert (story["num_boundaries"], story["num_steps"]) == (4, 9)
-    assert "every_steps: 1" in (tmp_path / "home" / "alone" / "spec.yaml").read_text()
+    kept = yaml.safe_load((tmp_path / "home" / "alone" / "spec.yaml").read_text())
+    assert (kept["checkpoint"]["every_steps"], kept["tracker"]["type"]) == (1, "tensorboard")
+
+
+def test_another_ledger_is_refused_without_telling_who_logs_in(tmp_path: Path, evergreen: Evergreen) -> None:
+    assert restart(evergreen, tmp_path, alone(), "--until-step", "2").exit_code == 75
+    refused = restart(evergreen, tmp_path, alone(), "--set", "ledger.url=postgresql://me:hush@db/x")
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.split())
+    assert "ledger.url is null there, and postgresql://***@db/x here" in said
+    assert "hush" not in said
 
 
 def test_another_spec_of_the_same_name_is_refused_and_the_run_stays_as_it_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -194,6 +195,16 @@ def test_a_job_of_kubernetes_begins_again_after_75_and_not_after_a_mistake() -> 
     assert (
         "nvidia.com/gpu" not in manifest(gpus=0)[1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
     )
+
+
+def test_what_kubernetes_would_expand_in_a_command_reaches_the_run_as_it_is() -> None:
+    """It makes one dollar of two, and puts a variable's value in place of `$(NAME)`."""
+    expanded = re.compile(r"\$\$|\$\((\w+)\)")
+    sets = [r"environments.a.reward={pattern: '\d+ \$$'}", "name=$(HOME)", "a=$$(HOME)", "b=$HOME$"]
+    _, job = manifest(overrides=sets)
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    in_the_pod = [expanded.sub(lambda found: "$" if found[0] == "$$" else "/root", word) for word in command]
+    assert in_the_pod[in_the_pod.index("--set") + 1 :: 2][: len(sets)] == sets
 
 
 def test_a_pod_looks_for_files_where_it_is_told_to(
