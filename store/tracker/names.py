@@ -76,7 +76,7 @@ def of_category(metric: str, environment: str, category: str) -> str:
 
 def of_matrix(metric: str, environment: str) -> str:
     """Name a metric's series of an environment at boundaries."""
-    return of_environment(metric if metric.startswith(SUPPORT) else f"R_{metric}", environment)
+    return of_environment(slug(metric) if metric.startswith(SUPPORT) else f"R_{slug(metric)}", environment)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def of_step(numbers: Iterable[MetricRow]) -> Iterator[Named]:
         metric, environment, category = number.metric, number.environment, number.category
         if environment is None:
             group = "time" if known_metric(metric).group == "time" else "train"
-            yield f"{group}/{metric}", number.value
+            yield f"{group}/{slug(metric)}", number.value
         elif category is None:
             if metric in PER_ENVIRONMENT:
                 yield of_environment(PER_ENVIRONMENT[metric], environment), number.value

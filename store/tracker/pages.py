@@ -9,6 +9,7 @@ twice sends the same, and MLflow keeps one.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -184,18 +185,23 @@ class HistoryPages:
         span = (min(wanted) - 1, max(wanted))
         numbers = by_key(self.read.numbers(self.run.name, *span), lambda row: row.step)
         arms = by_key(self.read.arms(self.run.name, None, *span), lambda row: row.step)
-        is_flat = self.run.scheduler is None
+        is_flat, lost = self.run.scheduler is None, self.read.gaps(self.run.name)
+        first_lost = min((first for first, _ in lost.steps), default=math.inf)
+        first_unmeasured = min((first for first, _ in lost.boundaries), default=math.inf)
         found: dict[int, Sequence[MlflowValue]] = {}
         num_tokens, seconds = 0, 0.0
         for step in self.steps:
             num_tokens, seconds = num_tokens + step.num_tokens, seconds + step.seconds + self.aside.get(step.step, 0.0)
             if step.step in wanted:
                 before = sum(b.seconds for b in self.boundaries if b.step < step.step)
-                progress = {
+                progress: dict[str, float | None] = {
                     "progress/stage_step": step.stage_step,
                     "progress/stage_idx": step.stage,
-                    "progress/tokens": num_tokens,
-                    "progress/wall_h": (seconds + before) / 3600,
+                    # behind what a lost ledger took along they are not known
+                    "progress/tokens": num_tokens if step.step < first_lost else None,
+                    "progress/wall_h": (seconds + before) / 3600
+                    if step.step < first_lost and step.stage <= first_unmeasured
+                    else None,
                 }
                 named = {**dict(of_step(numbers[step.step])), **dict(of_bandits(arms[step.step], is_flat))}
                 found[step.step] = values({**named, **progress}, step.step, step.created_at)

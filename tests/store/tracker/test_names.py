@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from store.tracker.names import of_category, of_environment, slug
+from store.ledger.query_rows import MetricRow
+from store.tracker.names import of_category, of_environment, of_matrix, of_step, slug
 from store.tracker.record import mind_manners
 
 HOSTILE = (
@@ -22,7 +23,14 @@ def test_mlflow_takes_every_name(text: str) -> None:
     mind_manners()
     from mlflow.utils.validation import _validate_metric
 
-    for name in (of_environment("R_pass_1", text), of_category("signal", text, text)):
+    (of_part,) = (name for name, _ in of_step([MetricRow(1, f"part_{text}", None, None, 0.5, 1)]))
+    names = (
+        of_environment("R_pass_1", text),
+        of_category("signal", text, text),
+        of_matrix(f"own_{text}", text),
+        of_part,
+    )
+    for name in names:
         _validate_metric(name, 0.5, 0, 0)
         assert name.count("/") == 1
         assert name.isascii()

@@ -114,6 +114,20 @@ def test_boundaries_after_lost_ones_are_sent(source_of: Copy, target: Target, ot
     assert len(sent) == 2
 
 
+def test_what_adds_up_over_a_run_is_not_told_behind_what_was_lost(
+    source_of: Copy, target: Target, other: Target
+) -> None:
+    """Tokens and hours would begin again at 0."""
+    source = source_of()
+    catch_up(source, MlflowRecord(other))
+    assert max(at[0] for at in series(other)["small"]["progress/tokens"]) == 9
+    lose_rows(source, steps=5, boundaries=2)
+    catch_up(source, MlflowRecord(target))
+    sent = series(target)["small"]
+    assert "progress/stage_idx" in sent
+    assert not {"progress/tokens", "progress/wall_h"} & set(sent)
+
+
 def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:
     source = source_of()
     assert catch_up(source, MlflowRecord(target)).num_values > 0
