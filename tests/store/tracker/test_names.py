@@ -23,7 +23,7 @@ def test_mlflow_takes_every_name(text: str) -> None:
     mind_manners()
     from mlflow.utils.validation import _validate_metric
 
-    (of_part,) = (name for name, _ in of_step([MetricRow(1, f"part_{text}", None, None, 0.5, 1)]))
+    (of_part,) = (name for name, _ in of_step([MetricRow(1, f"part_a{text}", None, None, 0.5, 1)]))
     names = (
         of_environment("R_pass_1", text),
         of_category("signal", text, text),
