@@ -60,8 +60,8 @@ class Config(GameOptions):
     """How a prompt begins; null: the environment's name, and what a reply is to look like."""
     unfinished: Literal["zero", "rewards"] = "zero"
     """What a game is worth that `turns` or a budget ends: `zero`: nothing, also where to lose is worth that; `rewards`:
-    what it has earned so far, for games that pay by the step. Where steps only cost, `reward_range` ending at 0, one
-    that a budget ends is worth nothing: it would be paid for what it did not have to spend."""
+    what it has earned so far, for games that pay by the step. Where rewards may be below 0 (`reward_range`), one
+    that a budget ends is worth nothing: it would be paid for what it did not have to spend, or to lose."""
 
     @field_validator("id")
     @classmethod
@@ -91,17 +91,17 @@ class Config(GameOptions):
     def _says_one_thing(self) -> Self:
         if self.action is not None and self.actions is not None:
             raise ValueError("`action` reads replies itself: leave `actions` out, and say them in `instructions`")
-        if (self.invalid, self.unfinished) == ("ignore", "rewards") and self.reward_range[1] <= 0:
+        if (self.invalid, self.unfinished) == ("ignore", "rewards") and self.reward_range[0] < 0:
             raise ValueError(
-                "a game whose steps cost and that is paid where it is cut off (`unfinished: rewards`) pays best for "
-                "replies that are no action, which cost nothing: say `invalid: end`, or `invalid: penalty` and what "
+                "a game that can lose rewards and is paid where it is cut off (`unfinished: rewards`) may pay best for "
+                "replies that are no action, which lose nothing: say `invalid: end`, or `invalid: penalty` and what "
                 "each of them costs as `penalty`"
             )
         return self
 
     def score_at_budget(self, total: float, **components: float) -> Score:
         """Score a game that would go on, should a budget of tokens end it here."""
-        if self.unfinished == "rewards" and self.reward_range[1] > 0:
+        if self.unfinished == "rewards" and self.reward_range[0] >= 0:
             return self.score(total, **components)
         return Score.of(0.0, False, **components)
 

@@ -50,6 +50,7 @@ from environments.remote.rewards import Range, score_of
 
 BEGINS_OTHERWISE = "the episode begins otherwise than its task"
 LEASE_S = 300.0  # its servers have no lease unless they are given one
+SEEDS = 8  # that are looked at: where all begin alike, they are the same task
 CAPACITY_REACHED, BAD_ACTION = "CAPACITY_REACHED", "VALIDATION_ERROR"
 
 
@@ -68,6 +69,9 @@ class OpenEnvOptions(Options):
     """Category: what `reset` is given beside the seed."""
     tasks: int = Field(default=1000, ge=1)
     """Seeds of each category: a task each."""
+    numbered: bool = False
+    """Whether prompts say which number the game has: for games that begin alike, as one that hides a word does. Without
+    it those are one task."""
     reward: Literal["last", "sum"] = "last"
     """What an episode is worth: the reward of its last turn, or of all its turns together."""
     worth: Range = (0.0, 1.0)
@@ -123,6 +127,8 @@ class OpenEnvProtocol(Protocol):
             url, said = await self._client.call_any(_Metadata, "GET", "/metadata")
             category = next(iter(options.categories))
             first, again = [await self._reset(category, 0) for _ in range(2)]
+            seeds = () if options.numbered else range(1, min(SEEDS, options.tasks))
+            others = await asyncio.gather(*(self._reset(category, seed) for seed in seeds))
         except TokenRefused as refused:
             raise refused.fault(name, "a server") from None
         except RemoteFault as fault:
@@ -134,6 +140,12 @@ class OpenEnvProtocol(Protocol):
                 f"environment {name}: {url} begins otherwise each time it is reset with seed 0, so that there are no"
                 " tasks to come back to: let `reset` depend on its seed alone"
             )
+        if others and {first} == set(others):
+            raise EnvironmentFault(
+                f"environment {name}: {url} begins alike with the seeds 0 to {len(others)}, so that its tasks are one:"
+                " say `openenv.numbered: true`, and prompts have the number of the game, or let `reset` show what"
+                " differs"
+            )
         digest = hashlib.sha256(options.model_dump_json().encode()).hexdigest()[:12]
         categories = tuple(Category(one, parameters=reset) for one, reset in options.categories.items())
         sizes = (options.tasks,) * len(categories)
@@ -142,7 +154,7 @@ class OpenEnvProtocol(Protocol):
     async def tasks(self, category: str, start: int, num: int) -> Sequence[TaskText]:
         """Reset once for each task."""
         texts = await asyncio.gather(*(self._reset(category, index) for index in range(start, start + num)))
-        return [TaskText(self._conversation(text)) for text in texts]
+        return [TaskText(self._conversation(text, index)) for index, text in enumerate(texts, start)]
 
     async def begin(self, task: Task) -> RemoteEpisode:
         """Open a connection, which is an episode, and reset it."""
@@ -154,7 +166,7 @@ class OpenEnvProtocol(Protocol):
         episode = OpenEnvEpisode(self._client, url, socket, self._options)
         try:
             observed = await episode.ask("reset", self._seeded(task.category, task.index))
-            if self._conversation(shown(observed.observation, self._options)) != task.messages:
+            if self._conversation(shown(observed.observation, self._options), task.index) != task.messages:
                 raise RemoteFault(BEGINS_OTHERWISE)
         except EpisodeLost as lost:
             await episode.close()
@@ -171,8 +183,9 @@ class OpenEnvProtocol(Protocol):
     def _seeded(self, category: str, seed: int) -> dict[str, Any]:
         return {**self._options.categories[category], "seed": seed}
 
-    def _conversation(self, text: str) -> tuple[Message, ...]:
-        system, user = self._options.system, {"role": "user", "content": text}
+    def _conversation(self, text: str, index: int) -> tuple[Message, ...]:
+        number = f"Game {index}.\n\n" if self._options.numbered else ""
+        system, user = self._options.system, {"role": "user", "content": number + text}
         return ({"role": "system", "content": system}, user) if system else (user,)
 
 

@@ -123,6 +123,9 @@ def test_a_game_in_which_doing_nothing_would_pay_best_is_refused():
     dear = played(source(**car, invalid="penalty", penalty=1).create(), ["jump"] * 10)
     assert dear[-1].score.value == 0.0
     assert played(source(**car, invalid="end").create(), ["jump"])[-1].score.value == 0.0
+    for game in ({"id": "Taxi-v4", "reward_range": [-200, 20]}, BLACKJACK):  # at the goal they pay
+        with pytest.raises(ValidationError, match="may pay best for replies that are no action"):
+            source(**game, unfinished="rewards").create()
 
 
 def test_a_budget_that_ends_a_game_spares_it_no_cost():
@@ -132,6 +135,8 @@ def test_a_budget_that_ends_a_game_spares_it_no_cost():
     assert [(turn.done, turn.score.value) for turn in turns] == [(False, 0.0), (False, 0.0), (True, 0.0)]
     wide = played(source(**{**car, "reward_range": [-30, 0]}).create(), ["0", "1", "2"])
     assert [turn.score.value for turn in wide] == pytest.approx([0.0, 0.0, 0.9])
+    taxi = {"id": "Taxi-v4", "reward_range": [-200, 20], "turns": 3, "unfinished": "rewards", "invalid": "end"}
+    assert [turn.score.value for turn in played(source(**taxi).create(), ["0"] * 2)] == [0.0, 0.0]
 
 
 def test_a_game_whose_rewards_no_range_holds_is_told_also_where_nobody_wins_it():

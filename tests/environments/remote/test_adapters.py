@@ -294,6 +294,8 @@ def echoing(server):
     def begun(data):
         server.resets.append(data)
         text = "endless" if server.protocol == 0 else f"seed {data['seed']} {data.get('level', '')}"
+        if server.protocol == "silent":
+            text = "I think of a number."
         if server.protocol == 0:
             text += str(len(server.resets))
         return {"observation": {"prompt": text, "messages": []}, "reward": None, "done": False}
@@ -376,6 +378,19 @@ def test_seeds_of_openenv_are_tasks(env):
     assert env.resets[-1] == {"seed": 39, "level": 2}
     whole = env_source(env, observation=None, system=None).create().task("low", 1)
     assert json.loads(whole.messages[0]["content"]) == {"prompt": "seed 1 1", "messages": []}
+
+
+def test_games_of_openenv_that_begin_alike_are_tasks_where_they_have_a_number(env):
+    env.protocol = "silent"
+    with pytest.raises(EnvironmentFault, match=r"begins alike with the seeds 0 to 7, .* `openenv.numbered: true`"):
+        env_source(env).create()
+    guess = env_source(env, numbered=True).create()
+    tasks = [guess.task("low", index) for index in range(3)]
+    assert [task.messages[-1]["content"] for task in tasks] == [f"Game {n}.\n\nI think of a number." for n in range(3)]
+    with scorer_of(env_source(env, numbered=True)) as scorer:
+        (turn,) = scorer.turns([ScoringJob(tasks[2], ("2",), "an episode")])
+    assert (turn.done, turn.score.value) == (True, 1.0)
+    assert len(env_source(env, tasks=1).create().task("low", 0).messages) == len(tasks[0].messages)
 
 
 def test_an_episode_of_openenv_is_a_connection(env):
