@@ -14,6 +14,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from environments import registry
 from environments.contracts import (
     LONGEST_CATEGORY,
@@ -65,8 +67,6 @@ class EnvironmentSource:
         except (EnvironmentFault, KeyboardInterrupt):
             raise
         except BaseException as error:  # foreign code may raise anything
-            if not is_user_code(self.type):
-                raise
             what = "opening it or asking for its categories"
             raise self._fault(f"{what} raised {raised(error)}; mend it, or the options") from error
         if getattr(made, "name", None) != self.name:
@@ -111,16 +111,21 @@ class EnvironmentSource:
     def _build(self) -> Environment:
         config = validate(self.type, self.options)
         with forks_ended():
-            if config is None:
-                made = self._from_factory()
-            else:
-                made = registry.module_of(ENVIRONMENTS, self.type).create(self.name, config.within(self.search_path))
+            made = self._from_factory() if config is None else self._from_type(config)
         if not isinstance(made, Environment):
             raise self._fault(f"the factory returned {type(made).__name__}, not an environments.Environment")
         return made
 
     def _fault(self, words: str) -> EnvironmentFault:
         return EnvironmentFault(f"environment {self.name}: {words}")
+
+    def _from_type(self, config: Options) -> object:
+        try:
+            return registry.module_of(ENVIRONMENTS, self.type).create(self.name, config.within(self.search_path))
+        except (EnvironmentFault, ValidationError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a class or a game that it looks at may raise anything
+            raise self._fault(f"making it raised {raised(error)}; mend what it names, or the options") from error
 
     def _from_factory(self) -> object:
         factory = registry.function_of(ENVIRONMENTS, self.type, self.search_path, CALLING)

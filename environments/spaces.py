@@ -132,7 +132,7 @@ def _to_plain(action: Any, space: Any) -> Any:
     """Make of an action what JSON holds."""
     spaces = library().spaces
     if isinstance(space, spaces.Dict):
-        return {key: _to_plain(action[key], one) for key, one in space.spaces.items()}
+        return {str(key): _to_plain(action[key], one) for key, one in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return [_to_plain(one, inner) for one, inner in zip(action, space.spaces, strict=True)]
     return action if isinstance(space, spaces.Text) else np.asarray(action).tolist()
@@ -142,9 +142,9 @@ def _from_plain(value: Any, space: Any) -> Any:
     """Make an action of texts or of what JSON holds."""
     spaces = library().spaces
     if isinstance(space, spaces.Dict):
-        if not isinstance(value, dict) or set(value) != set(space.spaces):
+        if not isinstance(value, dict) or set(value) != set(map(str, space.spaces)):  # JSON's keys are texts
             raise NoAction(f"expected an object of {', '.join(map(str, space.spaces))}")
-        return {key: _from_plain(value[key], one) for key, one in space.spaces.items()}
+        return {key: _from_plain(value[str(key)], one) for key, one in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         if not isinstance(value, list) or len(value) != len(space.spaces):
             raise NoAction(f"expected a list of {len(space.spaces)}")

@@ -230,6 +230,9 @@ def reasons(task: Any, taskset: Any, settings: Any) -> Iterator[str]:
     for name in PREPARING:
         if getattr(task, name) is not getattr(library().Task, name):
             yield f"{task.__name__}.{name} works on a runtime"
+    for name in dir(task):
+        if hasattr(inspect.getattr_static(task, name), "intercept"):
+            yield f"{task.__name__}.{name} rewrites what a model is asked (@vf.intercept)"
     for one in scoring_methods(task, settings):
         required = {
             name

@@ -313,7 +313,8 @@ def test_every_space_is_drawn_from_as_it_is_read():
     numbers = [of.Discrete(3, start=-1), of.MultiDiscrete([3, 4]), of.MultiBinary([2, 2])]
     boxes = [of.Box(0, 1, (2,)), of.Box(-np.inf, np.inf, (3,)), of.Box(0, 255, (2, 2), np.uint8), of.Box(-1, 1, ())]
     nested = of.Dict(a=of.Text(3), b=of.Tuple((of.MultiBinary(2), of.Box(0, 1, (1,)))), c=of.MultiDiscrete([[2], [4]]))
-    for space in (*numbers, *boxes, of.Text(5), nested):
+    by_number = of.Dict({0: of.Discrete(2), 1: of.Text(3)})
+    for space in (*numbers, *boxes, of.Text(5), nested, by_number):
         texts = [spaces.drawn(space, rng) for _ in range(30)]
         assert len(set(texts)) > 2, space
         for text in texts:
@@ -369,6 +370,28 @@ def test_what_cannot_be_meant_is_refused_when_the_spec_is_read(options, said):
 def test_what_the_environment_cannot_do_is_refused_when_it_is_made(options, said):
     with pytest.raises(EnvironmentFault, match=said):
         source(**options).create()
+
+
+LATE = """
+import gymnasium
+
+class Late(gymnasium.Env):
+    observation_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.action_space = gymnasium.spaces.Discrete(2)
+        return 0, {}
+
+def make():
+    return Late()
+"""
+
+
+def test_a_game_that_cannot_be_looked_at_is_told(tmp_path):
+    (tmp_path / "late.py").write_text(LATE)
+    with pytest.raises(EnvironmentFault, match=r"environment game: making it raised AttributeError: .*action_space"):
+        source(tmp_path, id="./late.py:make").create()
 
 
 @pytest.mark.parametrize("id_", ["registered_walk:Walk-v7", "Walk-v7"])

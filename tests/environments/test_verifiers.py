@@ -86,6 +86,27 @@ class SetUp(vf.Taskset[SetUpTask, vf.TasksetConfig]):
     def load(self):
         return []
 
+class HidingTask(SumTask):
+    @vf.intercept
+    async def hide(self, request: vf.Request) -> vf.Request | None:
+        return None
+
+class Hiding(vf.Taskset[HidingTask, vf.TasksetConfig]):
+    def load(self):
+        return []
+
+class BytesData(SumData):
+    raw: bytes
+
+class BytesTask(vf.Task[BytesData, vf.State, vf.TaskConfig]):
+    @vf.reward
+    async def right(self, trace) -> float:
+        return 1.0
+
+class Bytes(vf.Taskset[BytesTask, vf.TasksetConfig]):
+    def load(self):
+        yield BytesTask(BytesData(prompt="1", answer="", size="", raw=b"\\xff"), self.config.task)
+
 class SilentTask(vf.Task[SumData, vf.State, vf.TaskConfig]):
     pass
 
@@ -165,6 +186,7 @@ def test_its_config_and_size_bound_it(made):
         ("Files", r"FileTask.tests works on a runtime"),
         ("Peers", r"PeersTask.best asks for traces, which is not here"),
         ("SetUp", r"SetUpTask.setup works on a runtime"),
+        ("Hiding", r"HidingTask.hide rewrites what a model is asked"),
         ("Silent", r"SilentTask has no @vf.reward"),
         ("Opened", r"task 0: it has no prompt"),
     ],
@@ -172,6 +194,11 @@ def test_its_config_and_size_bound_it(made):
 def test_what_needs_a_harness_is_refused_by_name(made, name, why):
     with pytest.raises(EnvironmentFault, match=rf"it needs a harness, and there is none here: {why}"):
         made(taskset=f"./sums.py:{name}", category=None, reference=None)
+
+
+def test_tasks_that_cannot_be_kept_are_told(made):
+    with pytest.raises(EnvironmentFault, match=r"environment sums: .* raised \w+: .*utf-?8"):
+        made(taskset="./sums.py:Bytes", category=None, reference=None)
 
 
 def test_a_reward_that_cannot_be_awaited_is_refused(made):
