@@ -6,6 +6,7 @@ libraries have an `except:` here and there. So what ends the process is noted to
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import signal
@@ -154,7 +155,11 @@ def interrupted_by(find: Callable[[], Exception | None], every_s: float) -> Iter
 
 
 def end_by_signals() -> None:
-    """Have signals raise `Interrupted` from now on, wherever nothing else is made of them."""
+    """Have signals raise `Interrupted` from now on, wherever nothing else is made of them.
+
+    Once the interpreter ends they are ignored: it would put them back to what kills, seconds before it is gone, and a
+    command that is done would be told as one that was killed.
+    """
     global _heard
     _heard = None
 
@@ -164,6 +169,12 @@ def end_by_signals() -> None:
         raise Interrupted(number)
 
     _handle(interrupt)
+    atexit.register(_ignore)  # before any other, so that it comes last
+
+
+def _ignore() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

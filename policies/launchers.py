@@ -1,7 +1,7 @@
 """What a launcher (torchrun, SLURM, Kubernetes' PyTorchJob) tells the processes that it started together.
 
 They meet at MASTER_ADDR:MASTER_PORT. torchrun and PyTorchJob number them by RANK of WORLD_SIZE, SLURM's `srun` by
-SLURM_PROCID of SLURM_NTASKS.
+SLURM_PROCID of SLURM_NTASKS. Without a place to meet a process is alone, but not where `srun` starts several.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from policies.errors import PolicyError
 
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # ask a run to end; SIGHUP: the terminal is gone
+STEP_SIZE = "SLURM_STEP_NUM_TASKS"  # of one `srun`; that of a job stands in the shells of it, too
 NUMBERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 
 
@@ -27,8 +28,14 @@ class LaunchedProcess:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> LaunchedProcess | None:
-        """Read which one this is; None: it is alone. Raises PolicyError: numbers that are none."""
+        """Read which one this is; None: it is alone. Raises PolicyError: numbers that are none, or nowhere to meet."""
         if not all(environment.get(name) for name in MEETING):
+            if (num := environment.get(STEP_SIZE, "")).isdecimal() and int(num) > 1:
+                raise PolicyError(
+                    f"`srun` started {num} processes of this ({STEP_SIZE}), which would be as many runs: to be ranks of "
+                    f"one they need {' and '.join(MEETING)}, as `evergreen launch SPEC --on slurm --nodes 2 --dry-run` "
+                    f"exports them; for runs of their own say {STEP_SIZE}=1"
+                )
             return None
         for names in NUMBERS:
             if all(environment.get(name) for name in names[:2]):

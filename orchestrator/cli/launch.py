@@ -79,7 +79,8 @@ def launch(
         raise UserError(f"--home: pods keep their runs in {PODS_HOME}, on the volume claim; leave it out")
     checked = _checked(spec, given, nodes, gpus)
     _tell_more_memory(checked, memory, max(gpus, 1) if nodes > 1 else checked.resources.ranks)
-    job = ClusterJob(checked.name, gpus, cpus, memory, hours or 24, restarts, nodes, given)
+    says_where = checked.resources.search_path != str(spec.absolute().parent)
+    job = ClusterJob(checked.name, gpus, cpus, memory, hours or 24, restarts, nodes, given, says_where)
     text = _of_slurm(job, spec, home, partition) if on is Cluster.slurm else _of_kubernetes(job, spec, image, claim)
     if dry_run:
         typer.echo(text, nl=False)

@@ -29,7 +29,7 @@ MEETING_PORT = 29500  # of pods, which have an address each
 SAVING_S = GRACE_S - 20  # that torchrun leaves its processes between the signal and their kill
 WORKSPACE = "/workspace"  # of a container: the volume with the home, and with the files that a spec names
 PODS_HOME = f"{WORKSPACE}/runs"
-SEARCH_PATH = "resources.search_path"  # named by an override, it is a folder of the pod
+SEARCH_PATH = "resources.search_path"
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -52,6 +52,7 @@ class ClusterJob:
     restarts: int  # at most
     nodes: int = 1  # machines; of several, each GPU of each has a rank of its own
     overrides: Sequence[str] = field(default=())
+    has_search_path: bool = False  # the spec, or an override, says in which folder of the pod files are looked for
 
     @property
     def ranks(self) -> int:
@@ -125,8 +126,7 @@ exit "$code"
 
         Several machines are pods that torchrun starts ranks in; they meet in the first, which a Service makes known.
         """
-        is_said = any(one.partition("=")[0].strip() == SEARCH_PATH for one in self.overrides)
-        search = () if is_said else (f"{SEARCH_PATH}={WORKSPACE}",)
+        search = () if self.has_search_path else (f"{SEARCH_PATH}={WORKSPACE}",)
         words = self._command("evergreen", f"/spec/{self.name}.yaml", PODS_HOME, *search)
         command = [word.replace("$", "$$") for word in words]  # Kubernetes makes one of two, and a value of `$(NAME)`
         if self.nodes > 1:

@@ -20,7 +20,7 @@ from orchestrator.runs.host_memory import MOST_GPUS, HostMemory
 from orchestrator.spec import Spec
 from policies.errors import PolicyError
 from policies.models.description import ModelSize
-from store.sentences import listed, percent, size_in_words
+from store.sentences import listed, num, percent, size_in_words
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,14 @@ def _time_notes(case: Case, rates: Rates) -> Iterator[str]:
             f"one a rank: of {ranks} ranks the others save memory and no time; lower `learner.micro_tokens`, or take "
             "larger steps"
         )
+    else:
+        whole, rest = divmod(rates.stage.micro_batches, ranks)
+        fewer = math.ceil(rates.stage.micro_batches / (whole + 1))
+        if rest >= 1 and fewer < ranks:  # a full one is left for the last round
+            yield (
+                f"an update is {micro_batches} micro-batches of {case.num_tokens:,} tokens, which {num(ranks, 'rank')} "
+                f"run in {num(int(whole) + 1, 'round')}, as {num(fewer, 'rank')} would: in the last some wait"
+            )
     if (experts := case.memory.experts) is not None:
         yield (
             f"a token meets {percent(experts.share or 0)} of the experts' weights: an update reckons with these, "

@@ -119,8 +119,9 @@ def _stage(
     num_read = played + groups * times_read * (prompt or 0)
     num_updates = min(spec.learner.updates or spec.objective.of(name).updates, groups)  # each has whole groups
     micro_batches = num_read / (num_updates * case.num_tokens)
-    ranks_each = spec.resources.ranks / max(1.0, micro_batches)  # ranks to a micro-batch, which one of them runs
-    update_s = num_read / _update_tokens_s(case) * max(1.0, ranks_each)
+    ranks = spec.resources.ranks
+    whole, rest = divmod(micro_batches, ranks)  # in rounds: each rank runs a micro-batch, and some wait in the last
+    update_s = num_updates * (whole + min(1.0, rest)) * case.num_tokens * ranks / _update_tokens_s(case)
     evaluated = (boundary + inside) / (steps * played + boundary + inside)
     play_rate = _play_tokens_s(case, groups * size, answer)
     mean_answer = fmean(map(spec.budgets.tokens, environments.values()))

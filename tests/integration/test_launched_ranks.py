@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator.errors import KILLED, OUR_FAULT, RESUMABLE, YOUR_MISTAKE
+from orchestrator.errors import KILLED, RESUMABLE, YOUR_MISTAKE
 from orchestrator.runs.cluster_jobs import MEETING_PORT, WORKSPACE, ClusterJob
 from orchestrator.runs.ranks import START
 from policies import meeting, ranks
@@ -144,6 +144,16 @@ def test_numbers_of_no_process_are_refused(rank: str, size: str) -> None:
         LaunchedProcess.from_environment(environment)
 
 
+def test_processes_of_one_srun_that_have_nowhere_to_meet_are_refused() -> None:
+    """They would be as many runs of one seed."""
+    environment = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
+    with pytest.raises(
+        PolicyError, match=r"`srun` started 2 processes of this .*: to be ranks of one they need MASTER_ADDR"
+    ):
+        LaunchedProcess.from_environment(environment)
+    assert LaunchedProcess.from_environment(environment | {"SLURM_STEP_NUM_TASKS": "1"}) is None
+
+
 @pytest.mark.parametrize("port", ["29500tcp", "0", "70000"])
 def test_a_place_to_meet_that_is_none_is_refused(port: str) -> None:
     environment = {"MASTER_ADDR": "a", "MASTER_PORT": port, "RANK": "0", "WORLD_SIZE": "2"}
@@ -199,7 +209,8 @@ def test_a_launched_rank_that_is_killed_in_mid_update_takes_all_along_and_the_sa
 
 @pytest.mark.parametrize(
     ("error", "ends_with", "says"),
-    [(RuntimeError("no room"), OUR_FAULT, "RuntimeError: no room"), slow((KeyboardInterrupt(), KILLED, "killed"))],
+    # raised in a file that is not ours, as a user's own part does
+    [(RuntimeError("no room"), YOUR_MISTAKE, "RuntimeError: no room"), slow((KeyboardInterrupt(), KILLED, "killed"))],
 )
 def test_rank_0_that_fails_alone_in_mid_update_ends_at_once_and_the_others_alike(
     tmp_path: Path, error: BaseException, ends_with: int, says: str

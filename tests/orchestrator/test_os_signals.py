@@ -5,6 +5,8 @@ import errno
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,6 +179,28 @@ def test_a_handler_whose_terminal_is_gone_says_nothing(monkeypatch: pytest.Monke
     with catching_signals() as signalled:
         os.kill(os.getpid(), signal.SIGHUP)
     assert signalled.name == "SIGHUP"
+
+
+ENDING = """
+import os, time
+from orchestrator.os_signals import end_by_signals
+
+class Late:
+    def __del__(self, write=os.write, sleep=time.sleep):
+        write(1, b"ending")
+        sleep(1)
+
+late = Late()  # a module's global goes as the interpreter ends
+end_by_signals()
+"""
+
+
+def test_a_command_that_is_done_is_not_killed_as_its_interpreter_ends() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.read(6) == b"ending"
+    process.terminate()
+    assert process.wait(30) == 0
 
 
 def test_a_child_of_a_fork_hears_signals_like_any_process() -> None:

@@ -211,13 +211,21 @@ def test_a_pod_looks_for_files_where_it_is_told_to(
     tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))  # of this machine, which is no mistake
-    job = ["launch", written(tmp_path, alone()), "--on", "kubernetes", "--image", "i", "--claim", "c", "--dry-run"]
-    shown = evergreen(*job, "--set", f"resources.search_path={tmp_path}")
-    assert shown.exit_code == 0, shown.stderr
-    *_, batch = yaml.safe_load_all(shown.stdout)
-    (container,) = batch["spec"]["template"]["spec"]["containers"]
-    said = [word for word in container["command"] if word.startswith("resources.search_path=")]
-    assert said == [f"resources.search_path={tmp_path}"]
+    spec = {"environments": {"book": {"type": "codebook"}}, "curriculum": {"stages": 1, "stage": {"steps": 1}}}
+    job = ["launch", written(tmp_path, spec), "--on", "kubernetes", "--image", "i", "--claim", "c", "--dry-run"]
+
+    def said(*words: str | Path) -> list[str]:
+        shown = evergreen(*words)
+        assert shown.exit_code == 0, shown.stderr
+        *_, batch = yaml.safe_load_all(shown.stdout)
+        (container,) = batch["spec"]["template"]["spec"]["containers"]
+        return [word for word in container["command"] if word.startswith("resources")]
+
+    assert said(*job) == ["resources.search_path=/workspace"]
+    for override in ("resources.search_path=/code", "resources={search_path: /code}"):
+        assert said(*job, "--set", override) == [override]
+    job[1] = written(tmp_path, spec | {"resources": {"search_path": "/code"}})
+    assert said(*job) == []
 
 
 def test_of_several_machines_in_kubernetes_torchrun_starts_the_ranks_of_each(tmp_path: Path) -> None:

@@ -598,11 +598,23 @@ def test_ranks_without_a_micro_batch_of_their_own_shorten_no_stage(shapes: Path)
 
     one, three, eight, many = map(on, (1, 3, 8, 64))
     assert stage_of(one).micro_batches == pytest.approx(4 * 4 * 600 / 3072)
-    assert stage_of(three).update_s == pytest.approx(stage_of(one).update_s / 3)
+    micro_batches = 4 * 4 * 600 / 3072
+    assert stage_of(three).update_s == pytest.approx(stage_of(one).update_s * (1 + micro_batches - 3) / micro_batches)
     assert stage_of(eight).update_s == pytest.approx(stage_of(one).update_s * 3072 / (4 * 4 * 600))
     assert stage_of(many).update_s == pytest.approx(stage_of(eight).update_s)
     assert any("an update is 4 micro-batches of 3,072 tokens, one a rank: of 8 ranks" in note for note in eight.notes)
     assert not any("micro-batch" in note for note in three.notes)
+
+
+def test_ranks_that_do_not_divide_the_micro_batches_wait_in_the_last_round(shapes: Path) -> None:
+    """A step of 4 x 4 answers of 600 tokens is 8 micro-batches of 1,200."""
+    given = large(shapes, "1.5B", sampler={**SERVERS, "max_tokens": 600}, learner={"micro_tokens": 1200})
+    given["environments"] = {"noise": given["environments"]["noise"]}
+    plans = {n: planned({**given, "resources": {**given["resources"], "ranks": n}}) for n in (1, 4, 5, 7, 8)}
+    rounds = {n: stage_of(plan).update_s / stage_of(plans[8]).update_s for n, plan in plans.items()}
+    assert rounds == pytest.approx({1: 8, 4: 2, 5: 2, 7: 2, 8: 1})
+    noted = {n for n, plan in plans.items() if any("run in 2 rounds, as 4 ranks would" in note for note in plan.notes)}
+    assert noted == {5, 7}
 
 
 def test_a_step_has_as_many_updates_as_its_objective_is_made_for(shapes: Path) -> None:
