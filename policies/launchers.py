@@ -32,9 +32,9 @@ class LaunchedProcess:
         if not all(environment.get(name) for name in MEETING):
             if (num := environment.get(STEP_SIZE, "")).isdecimal() and int(num) > 1:
                 raise PolicyError(
-                    f"`srun` started {num} processes of this ({STEP_SIZE}), which would be as many runs: to be ranks of "
-                    f"one they need {' and '.join(MEETING)}, as `evergreen launch SPEC --on slurm --nodes 2 --dry-run` "
-                    f"exports them; for runs of their own say {STEP_SIZE}=1"
+                    f"`srun` started {num} processes of this ({STEP_SIZE}), which would be as many runs: to be ranks "
+                    f"of one they need {' and '.join(MEETING)}, as `evergreen launch SPEC --on slurm --nodes 2 "
+                    f"--dry-run` exports them; for runs of their own say {STEP_SIZE}=1"
                 )
             return None
         for names in NUMBERS:

@@ -107,7 +107,7 @@ def what_was_learnt(facts: Facts) -> str:
     measured = {name: of for name, of in facts["environments"].items() if of["accuracy_change"] is not None}
     changes = {name: round(of["accuracy_change"], 2) for name, of in measured.items()}
     if facts["num_boundaries"] < 2:
-        return "No stage is finished yet."
+        return _none_yet(facts, "No finished stage", "No stage is finished yet.")
     if not changes:
         return "Nothing has a held-out accuracy from before training and from after a stage."
     moved = sorted(
@@ -128,6 +128,13 @@ def what_was_learnt(facts: Facts) -> str:
     return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {lost}{apart}{rest}."
 
 
+def _none_yet(facts: Facts, what: str, not_yet: str) -> str:
+    """Say that there is nothing yet; where a ledger was lost, that nothing is on record."""
+    if facts.get("missing") is None:
+        return not_yet
+    return f"{what} is {'' if what.startswith('No ') else 'not '}on record."
+
+
 def _lost_since_best(measured: Facts, changes: Mapping[str, float]) -> str:
     """Name the environments that lost more since their best than since before training."""
     falls = {name: round(of["accuracy_since_best"] or 0.0, 2) for name, of in measured.items()}
@@ -144,7 +151,7 @@ def _is_sure(of: Facts, change: str) -> bool:
 def what_it_cost(facts: Facts) -> str:
     """Compare the policy's entropy at the end with that at the start, by environment."""
     if facts["num_boundaries"] < 2:
-        return "What it costs in entropy is known after the first stage."
+        return _none_yet(facts, "What it cost in entropy", "What it costs in entropy is known after the first stage.")
     pairs = {n: (f["entropy_start"], f["entropy_end"]) for n, f in facts["environments"].items()}
     left = {n: r for n, (start, end) in pairs.items() if (r := ratio(end, start, ENTROPY_FLOOR)) is not None}
     mean = geometric_mean(left.values())
@@ -166,7 +173,7 @@ def what_it_cost(facts: Facts) -> str:
 def what_was_chosen(facts: Facts) -> str:
     """Say which environments got the stages and which arm's probability moved most."""
     if not facts["stages"]:
-        return "No stage has begun."
+        return _none_yet(facts, "No stage", "No stage has begun.")
     given = Counter(stage["environment"] for stage in facts["stages"] if stage["environment"] is not None)
     if not given:
         return f"One bandit chose among all categories; {_arms_moved(facts)}."
@@ -182,7 +189,7 @@ def what_taught(facts: Facts) -> str:
     rows = facts["taught"]
     total, taught = (sum(row[key] for row in rows) for key in ("num_groups", "num_taught"))
     if not total:
-        return "No group was played yet."
+        return _none_yet(facts, "No group", "No group was played yet.")
     samples, scored = (sum(row[key] for row in facts["allocation"]) for key in ("num_samples", "num_scored"))
     if samples and not scored:
         return f"No sample of {num(total, 'group')} could be scored, so none had a signal."

@@ -122,6 +122,14 @@ def test_what_was_lost_since_its_best_is_told_where_it_is_more() -> None:
     )
 
 
+def test_of_a_run_whose_record_was_lost_nothing_is_told_as_not_begun() -> None:
+    lost = {"num_boundaries": 0, "stages": [], "taught": [], "environments": {}, "missing": "the record lacks all"}
+    assert sentences.what_was_learnt(lost) == "No finished stage is on record."
+    assert sentences.what_it_cost(lost) == "What it cost in entropy is not on record."
+    assert sentences.what_was_chosen(lost) == "No stage is on record."
+    assert sentences.what_taught(lost) == "No group is on record."
+
+
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
