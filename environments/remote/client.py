@@ -285,8 +285,11 @@ class Client:
             else:
                 self.servers.load(url, 1)
                 try:
-                    return url, await work(url)
+                    done = await work(url)
+                    self.servers.busy(url, False)
+                    return url, done
                 except Unanswered as unanswered:
+                    self.servers.busy(url, isinstance(unanswered, Busy))
                     cause = unanswered
                     tried.add(url)
                 except RemoteFault as fault:

@@ -889,6 +889,23 @@ def test_a_server_that_is_busy_is_there(server, monkeypatch):
         assert reason(scorer, name="another") == "no server: busy (429)", "not set aside for want of an answer"
 
 
+def test_a_server_that_is_busy_for_long_is_named_until_it_has_room(server, monkeypatch):
+    """It says only that, and not for how long: who waits for it waited without a word."""
+    monkeypatch.setattr(listing, "LONG_S", 0.3)
+    with scorer_of(source_of(server, retry_s=10.0)) as scorer:
+        game = scorer._environments["game"]
+        task = game.task("short", 0)
+        server.always("episodes", says(429))
+        waiting = scorer._remote.submit(ScoringJob(task, ("a",), "one"))
+        said = []
+        wait_until(lambda: said.append(game.waits_for()) or said[-1] is not None)
+        assert said[0] is None, "not at once"
+        assert said[-1].startswith(f"{server.url} has been busy for ")
+        server.troubles.clear()
+        assert waiting.result(20).score is None
+        assert game.waits_for() is None
+
+
 def test_tasks_are_waited_for_while_a_run_goes_on(server, monkeypatch):
     monkeypatch.setattr("environments.http.WAIT_S", 0.05)
     game = source_of(server, retry_s=0.0, patience_s=20).create()
