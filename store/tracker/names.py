@@ -28,6 +28,7 @@ from store.ledger.query_rows import (
 )
 from store.metrics import metric as known_metric
 from store.records import EVERYTHING
+from store.report.charts import palette
 from store.secrets import without_logins
 
 Named = tuple[str, float | None]
@@ -170,9 +171,10 @@ ALL = "all"  # the environment of a stage in flat mode
 SETTING = "evergreen.setting"
 SEED = "seed"  # a tag beside the param: MLflow puts the mean of a numeric param into the row of a group
 COLOUR = "mlflow.runColor"
-COLOURS = (  # those of the report's lines
-    "#1f5fa8", "#b8500f", "#13795b", "#8a3f9c", "#a8284f", "#6f6400", "#3c4a5c", "#7c4a2d",
-)  # fmt: skip
+COLOURS = {  # those of the report's lines
+    "c1": "#1f5fa8", "c2": "#b8500f", "c3": "#13795b", "c4": "#8a3f9c", "c5": "#a8284f", "c6": "#6f6400",
+    "c7": "#3c4a5c", "c8": "#7c4a2d", "c0": "#8b9097",
+}  # fmt: skip
 
 _FROM_SPEC = {
     "mode": "curriculum.mode",
@@ -240,7 +242,7 @@ def looks(run: RunRow, runs: Iterable[RunRow]) -> Words:
     """Group a run with those of its setting, by seed, in one colour: settings in the order of their first runs."""
     settings = list(dict.fromkeys(setting(one) for one in runs if one.study == run.study))
     own = setting(run)
-    return {SETTING: own, SEED: str(run.seed), COLOUR: COLOURS[settings.index(own) % len(COLOURS)]}
+    return {SETTING: own, SEED: str(run.seed), COLOUR: COLOURS[palette(settings, settings)[own]]}
 
 
 def stage_tags(run: RunRow, stage: StageRow, parent_id: str) -> Words:

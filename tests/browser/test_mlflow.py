@@ -87,4 +87,4 @@ def test_the_charts_set_accuracy_against_entropy_in_a_colour_a_setting(pages: di
         settle(visit.page, 2, ["final/entropy_ratio vs. cl/acc"])
         points = visit.page.locator(f"{CHART} .scatterlayer .points path").all()
         colours = {point.evaluate("e => getComputedStyle(e).fill") for point in points}
-        assert colours == {f"rgb{tuple(bytes.fromhex(colour[1:]))}" for colour in COLOURS[:2]}
+        assert colours == {f"rgb{tuple(bytes.fromhex(colour[1:]))}" for colour in (COLOURS["c1"], COLOURS["c2"])}

@@ -172,16 +172,24 @@ def test_runs_of_a_setting_share_a_group_and_a_colour(source_of: Copy) -> None:
         found = names.looks(run, runs)
         return found[names.SETTING], found[names.COLOUR]
 
-    colours = names.COLOURS
+    colours = list(names.COLOURS.values())
     alone = [("repo_r, sec, uniform", colours[0])] * 2 + [("rloo, sec, uniform", colours[1])]
     assert [looks(run) for run in runs[:4]] == [*alone, ("repo_r, sec", colours[2])]
     assert [looks(run) for run in of_study] == [("lr=0.1", colours[0]), ("lr=0.2", colours[1]), ("lr=0.1", colours[0])]
 
 
+def test_beyond_as_many_settings_as_there_are_colours_they_are_grey(source_of: Copy) -> None:
+    one = source_of().read.run("small")
+    runs = [replace(one, name=str(number), study="trial", setting=f"lr={number}") for number in range(10)]
+    colours = [names.looks(run, runs)[names.COLOUR] for run in runs]
+    assert (len(set(colours[:8])), set(colours[8:])) == (8, {names.COLOURS["c0"]})
+    assert not {*colours[:8]} & {*colours[8:]}
+
+
 def test_the_colours_are_those_of_our_pages() -> None:
     css = (Path(str(report.__file__)).parent / "report.css").read_text()
     light = css.partition("@media")[0]
-    assert re.findall(r"--c[1-8]: (#\w{6})", light) == list(names.COLOURS)
+    assert dict(re.findall(r"--(c[0-8]): (#\w{6})", light)) == names.COLOURS
 
 
 def test_a_record_of_an_earlier_version_gets_its_group_and_keeps_the_colour_that_somebody_chose(
