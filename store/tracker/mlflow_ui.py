@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -40,10 +41,12 @@ def served(target: Target, host: str, port: int, log: Path) -> Iterator[str]:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as taken:
+        except OSError as failed:
+            is_port = failed.errno in (errno.EADDRINUSE, errno.EACCES)
+            remedy = "another port with --port" if is_port else "an IPv4 address of this machine with --host"
             raise TrackerError(
-                f"MLflow's UI cannot listen on {host}:{port}: {taken.strerror}. Name another port with --port."
-            ) from taken
+                f"MLflow's UI cannot listen on {host}:{port}: {failed.strerror}. Name {remedy}."
+            ) from failed
     process = _start(target, host, port, log)
     try:
         _wait_until_ready(process, f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}", log)

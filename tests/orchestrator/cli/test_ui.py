@@ -228,6 +228,13 @@ def test_a_port_in_use_is_told(home: Path, evergreen: Evergreen) -> None:
     assert "Name another port with --port" in result.stderr
 
 
+@pytest.mark.parametrize("host", ["nosuchhost.invalid", "::1", "192.0.2.1"])
+def test_a_host_that_is_not_here_is_told(home: Path, evergreen: Evergreen, host: str) -> None:
+    result = evergreen("ui", "flat", "--home", home, "--host", host)
+    assert result.exit_code == 2
+    assert "Name an IPv4 address of this machine with --host" in result.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_answers_until_it_is_asked_to_end_and_leaves_nobody_behind(home: Path, how: int) -> None:
