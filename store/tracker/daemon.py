@@ -342,10 +342,10 @@ def _follow(source: Source, outlet: Outlet, is_mine: Callable[[], bool], say: Sa
                 is_over = stands != "running"
                 if now != seen and (is_over or time.monotonic() >= rest_until):
                     is_whole = True
-                    num_values = outlet.send(source, is_wanted)
+                    sent = outlet.send(source, is_wanted)
                     if not is_whole:
                         return False
-                    say(f"{outlet.says}{num_values} values sent, up to step {until.step}; the run is {stands}")
+                    say(f"{outlet.says}{sent.num_values} values sent, up to step {sent.step}; the run is {stands}")
                     seen, rest_until = now, time.monotonic() + outlet.rest_s
                     pauses.end()
             if is_over:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from store.files import write_text
 from store.tracker import saved_view, sinks
 from store.tracker.record import MlflowRecord, MlflowRun, Target, speaking_of
-from store.tracker.sinks import Destination
+from store.tracker.sinks import Destination, Kept
 from store.tracker.sync import Source, catch_up
 
 LINK = "mlflow.json"  # in a run's folder
@@ -49,6 +49,13 @@ def link_to(record: MlflowRecord, entry: MlflowRun | None) -> Link:
     return Link(runs, saved_view.of_charts(*at), saved_view.of_run(at[0], entry.id) if entry else runs)
 
 
+class Sent(NamedTuple):
+    """What a pass did."""
+
+    num_values: int
+    step: int  # how far the place has got
+
+
 class Outlet(Protocol):
     """A place."""
 
@@ -59,8 +66,8 @@ class Outlet(Protocol):
         """Turn what goes wrong on the way there into a `TrackerError`."""
         ...
 
-    def send(self, source: Source, is_mine: Callable[[], bool]) -> int:
-        """Bring it up to date; returns the number of values."""
+    def send(self, source: Source, is_mine: Callable[[], bool]) -> Sent:
+        """Bring it up to date."""
         ...
 
     def drop(self) -> None:
@@ -80,12 +87,12 @@ class MlflowOutlet:
         """See `speaking_of`."""
         return speaking_of(self._target)
 
-    def send(self, source: Source, is_mine: Callable[[], bool]) -> int:
+    def send(self, source: Source, is_mine: Callable[[], bool]) -> Sent:
         """Make a pass, and keep where the run is seen."""
         self._record = self._record or MlflowRecord(self._target)
         sent = catch_up(source, self._record, is_mine)
         link_to(self._record, sent.entry).keep(self._folder)
-        return sent.num_values
+        return Sent(sent.num_values, sent.step)
 
     def drop(self) -> None:
         """Open the record again."""
@@ -103,9 +110,10 @@ class SinkOutlet:
         """Nothing is added."""
         return nullcontext()
 
-    def send(self, source: Source, is_mine: Callable[[], bool]) -> int:
+    def send(self, source: Source, is_mine: Callable[[], bool]) -> Sent:
         """Make a pass."""
-        return sinks.catch_up(self._to, source.read, source.run, source.folder, source.url, is_mine)
+        num_values = sinks.catch_up(self._to, source.read, source.run, source.folder, source.url, is_mine)
+        return Sent(num_values, Kept.read(source.folder, self._to.kind).cursor.step)
 
     def drop(self) -> None:
         """Nothing is held between two passes."""

@@ -57,6 +57,7 @@ class SyncResult:
 
     num_values: int
     entry: MlflowRun  # the curriculum's run in MLflow
+    step: int  # how far its record goes now
 
 
 def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool] = lambda: True) -> SyncResult:
@@ -103,12 +104,12 @@ class _SyncPass:
         num_values = 0
         for page in self.history.pages(self.sent, self.until):
             if not is_wanted():
-                return SyncResult(num_values, self.entry)
+                return SyncResult(num_values, self.entry, self.sent.step)
             num_values += self._send(page)
             self.sent = page.end
         self._send_report()
         self._conclude()
-        return SyncResult(num_values, self.entry)
+        return SyncResult(num_values, self.entry, self.sent.step)
 
     def _curriculum(self) -> MlflowRun:
         """Find or make the curriculum's run; the record of a history that was rewritten since is made anew."""

@@ -22,9 +22,10 @@ from store.ledger import Ledger, Reading, tables
 from store.lock import is_locked, run_lock
 from store.tracker import daemon
 from store.tracker.daemon import LOCK, TrackerJob, follow, send_all, send_now, turn
-from store.tracker.outlets import Link
+from store.tracker.outlets import Link, Sent
+from store.tracker.pages import Cursor
 from store.tracker.record import MANNERS, MlflowRecord, Target
-from store.tracker.sinks import Destination
+from store.tracker.sinks import Destination, missing
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker import moody_server
 from tests.store.tracker.conftest import Copy
@@ -301,9 +302,9 @@ class Place:
     def speaking(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def send(self, source: Source, is_mine: Callable[[], bool]) -> int:
+    def send(self, source: Source, is_mine: Callable[[], bool]) -> Sent:
         self.passes.append(all([is_mine(), is_mine()]))
-        return 1
+        return Sent(1, 9)
 
     def drop(self) -> None:
         pass
@@ -342,6 +343,18 @@ def test_while_the_run_goes_on_its_tracker_waits_for_an_earlier_one(
         wait_for(lambda: bool(said))
     thread.join(30)
     assert "the run is finished" in said[-1]
+
+
+@pytest.mark.skipif(missing("tensorboard") is not None, reason="needs tensorboard")
+def test_the_step_that_is_told_is_the_one_that_was_sent(
+    source_of: Copy, target: Target, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on between the look at its ledger and the pass."""
+    source, said = source_of(), list[str]()
+    monkeypatch.setattr(daemon, "covered", lambda *_: Cursor())
+    beside = Destination("tensorboard", str(source.folder.parent), "x")
+    follow(replace(job(source, target), also=(beside,)), said.append)
+    assert [text.partition("; ")[0].partition(" sent, ")[2] for text in said] == ["up to step 9"] * 2
 
 
 def test_a_run_that_goes_on_is_left_to_its_own_tracker(source_of: Copy, target: Target) -> None:
