@@ -232,7 +232,7 @@ def _complete(jobs: Sequence[TrackerJob]) -> dict[TrackerJob, Link]:
                     continue
                 folder, at = Path(job.folder), times.get(run.name)
                 if all(sinks.is_complete(to, run, at, folder) for to in job.also) and is_complete(
-                    entry, run, at, specs[run.name], folder
+                    entry, run, at, specs[run.name], Source(ledger, run.name, folder)
                 ):
                     found[job] = link_to(record, entry)
     return found

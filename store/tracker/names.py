@@ -224,13 +224,13 @@ def config_hash(spec: Spec) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def tags(run: RunRow, store_uri: str) -> Words:
-    """Name a run and where its ledger is."""
+def tags(run: RunRow, spec: Spec, store_uri: str) -> Words:
+    """Name a run, where its ledger is, and the spec that it goes on with."""
     lineage = {"evergreen.forked_from": f"{run.parent} after stage {run.parent_stage}"} if run.parent else {}
     if run.study is not None:
         lineage |= {"evergreen.study": run.study}
     own = {"evergreen.kind": "curriculum", "evergreen.run_uid": run.uid, "evergreen.store_uri": store_uri}
-    return own | lineage
+    return own | lineage | {HASH: config_hash(spec)}
 
 
 def setting(run: RunRow) -> str:

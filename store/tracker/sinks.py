@@ -93,7 +93,7 @@ class Portrait:
     @classmethod
     def of(cls, run: RunRow, spec: Spec, store_uri: str) -> Portrait:
         """Draw it as MLflow's record has it."""
-        tags = names.tags(run, store_uri) | {names.SETTING: names.setting(run), names.SEED: str(run.seed)}
+        tags = names.tags(run, spec, store_uri) | {names.SETTING: names.setting(run), names.SEED: str(run.seed)}
         created_s = milliseconds(run.created_at) / 1000
         group = run.study or names.setting(run)
         return cls(run.name, run.uid, created_s, names.params(run, spec), tags, names.note(run, spec), group)

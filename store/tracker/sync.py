@@ -71,17 +71,17 @@ def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool]
     return _SyncPass(source, record).run(is_wanted)
 
 
-def is_complete(entry: MlflowRun, run: RunRow, boundary_at: str | None, spec: Spec, folder: Path) -> bool:
+def is_complete(entry: MlflowRun, run: RunRow, boundary_at: str | None, spec: Spec, source: Source) -> bool:
     """Whether a pass over a run that is finished, its last boundary written at this time, would change nothing.
 
     Asks nobody, so that many runs are looked at together. Of a run that is not finished, False: a pass finds out.
     """
     end = Cursor(run.num_steps, run.num_boundaries, run.last_step_at, boundary_at)
     return (
-        run.status == "finished" == entry.tags.get(_STATUS) == status(run.status, folder)
+        run.status == "finished" == entry.tags.get(_STATUS) == status(run.status, source.folder)
         and _cursor(entry) == end
-        and entry.tags.get(_REPORT) == _report_hash(folder)
-        and entry.tags.get(names.HASH) == names.config_hash(spec)
+        and entry.tags.get(_REPORT) == _report_hash(source.folder)
+        and entry.tags.items() >= names.tags(run, spec, source.url).items()
         and entry.tags.keys() >= LOOKS
         and entry.params.keys() >= names.params(run, spec).keys()
     )
@@ -120,10 +120,9 @@ class _SyncPass:
             self.record.forget(entry)
             entry, reach = None, Cursor()
         reach = self.history.further(reach, self.until)
-        own = {names.HASH: names.config_hash(self.spec), REACH: reach.as_tag()}
+        own = {**names.tags(run, self.spec, self.source.url), REACH: reach.as_tag()}
         if entry is None:
-            note = names.note(run, self.spec)
-            tags = {**names.tags(run, self.source.url), "mlflow.note.content": note, **own}
+            tags = {"mlflow.note.content": names.note(run, self.spec), **own}
             entry = self.record.begin(run.name, milliseconds(run.created_at), tags)
         if not entry.tags.keys() >= LOOKS:  # a colour that somebody chose stays
             looks = names.looks(run, self.source.read.runs())

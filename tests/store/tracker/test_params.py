@@ -83,14 +83,26 @@ def test_a_run_that_was_lengthened_keeps_its_params_and_has_another_hash(source_
     entry, at = record.curriculum(run.uid), source.read.all_boundary_times()["small"]
     assert entry is not None
     spec = source.read.spec("small")
-    assert is_complete(entry, run, at, spec, source.folder)
+    assert is_complete(entry, run, at, spec, source)
     spec["curriculum"]["stages"] = 12
     with source.ledger.engine.begin() as connection:
         connection.execute(update(t.run).where(t.run.c.name == "small").values(spec=spec))
-    assert not is_complete(entry, run, at, spec, source.folder)
+    assert not is_complete(entry, run, at, spec, source)
     catch_up(source, record)
     assert rows(target, "SELECT * FROM params") == before
     assert tag(target, names.HASH) == [names.config_hash(spec)] != hashes
+
+
+def test_a_copied_home_names_its_own_ledger(source_of: Copy, target: Target) -> None:
+    source, copied, record = source_of(), source_of(), MlflowRecord(target)
+    catch_up(source, record)
+    assert tag(target, "evergreen.store_uri") == [source.url]
+    run, at = copied.read.run("small"), copied.read.all_boundary_times()["small"]
+    entry, spec = record.curriculum(run.uid), copied.read.spec("small")
+    assert entry is not None
+    assert not is_complete(entry, run, at, spec, copied)
+    catch_up(copied, record)
+    assert tag(target, "evergreen.store_uri") == [copied.url] != [source.url]
 
 
 def tag(target: Target, name: str) -> list[str]:
