@@ -24,12 +24,15 @@ from store.ledger.query_rows import (
     PickRow,
     RunRow,
     StageRow,
+    TaskSetRow,
     by_key,
 )
 from store.metrics import metric as known_metric
-from store.records import EVERYTHING
+from store.records import EVERYTHING, Gaps
 from store.report.charts import palette
+from store.run_summary import changed_tasks
 from store.secrets import without_logins
+from store.sentences import other_tasks, what_is_missing
 
 Named = tuple[str, float | None]
 
@@ -51,6 +54,7 @@ PER_CATEGORY = ("reward", "accuracy", "signal", "entropy_token")
 SUPPORT = "support_"  # metrics that say by themselves that they are of boundaries
 TRAINABILITY = "final/trainability"
 HASH = "evergreen.config_hash"  # tag: of the spec that the run goes on with, while its param is what it began with
+TASKS_CHANGED, MISSING = "evergreen.tasks_changed", "evergreen.missing"  # tags: see `caveats`
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _UNSAFE_OR_DOT = re.compile(r"[^A-Za-z0-9_-]")
@@ -231,6 +235,12 @@ def tags(run: RunRow, spec: Spec, store_uri: str) -> Words:
         lineage |= {"evergreen.study": run.study}
     own = {"evergreen.kind": "curriculum", "evergreen.run_uid": run.uid, "evergreen.store_uri": store_uri}
     return own | lineage | {HASH: config_hash(spec)}
+
+
+def caveats(sets: Iterable[TaskSetRow], lost: Gaps) -> Words:
+    """Say whether numbers tell of other tasks as well as of the policy, and what a lost ledger took along."""
+    changed = changed_tasks(sets)
+    return {TASKS_CHANGED: other_tasks(changed) if changed else "no", MISSING: what_is_missing(lost) or "nothing"}
 
 
 def setting(run: RunRow) -> str:

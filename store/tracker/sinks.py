@@ -20,7 +20,7 @@ from store.ledger import Reading
 from store.ledger.query_rows import RunRow
 from store.run_status import status
 from store.tracker import names
-from store.tracker.names import Spec, Words, milliseconds
+from store.tracker.names import Words, milliseconds
 from store.tracker.pages import Cursor, HistoryPages, covered
 
 KINDS = {"wandb": "Weights & Biases", "tensorboard": "TensorBoard"}  # each the name of its package and of our extra
@@ -91,9 +91,11 @@ class Portrait:
     group: str  # its study, else its setting
 
     @classmethod
-    def of(cls, run: RunRow, spec: Spec, store_uri: str) -> Portrait:
+    def of(cls, read: Reading, run: RunRow, store_uri: str) -> Portrait:
         """Draw it as MLflow's record has it."""
-        tags = names.tags(run, spec, store_uri) | {names.SETTING: names.setting(run), names.SEED: str(run.seed)}
+        spec = read.spec(run.name)
+        tags = names.tags(run, spec, store_uri) | names.caveats(read.task_sets(run.name), read.gaps(run.name))
+        tags |= {names.SETTING: names.setting(run), names.SEED: str(run.seed)}
         created_s = milliseconds(run.created_at) / 1000
         group = run.study or names.setting(run)
         return cls(run.name, run.uid, created_s, names.params(run, spec), tags, names.note(run, spec), group)
@@ -155,7 +157,7 @@ def catch_up(
         return 0
     if (remedy := missing(to.kind)) is not None:
         raise TrackerError(f"{remedy}.")
-    portrait = Portrait.of(row, read.spec(run), store_uri)
+    portrait = Portrait.of(read, row, store_uri)
     return _module(to).send(to, folder, Delivery(kept, is_new, history, until, portrait, word, is_wanted))
 
 

@@ -28,6 +28,7 @@ STATUS = {  # the ledger's words, `killed` for a run whose process is gone, `rem
     "removing": "KILLED",
 }
 LOOKS = {names.SETTING, names.SEED, names.COLOUR}  # tags that MLflow's pages group and colour runs by
+CAVEATS = {names.TASKS_CHANGED, names.MISSING}  # tags that are there, whatever they say
 _REPORT = "evergreen.report"  # tag: a hash of the report that was sent last
 _STATUS = "evergreen.status"
 
@@ -82,7 +83,7 @@ def is_complete(entry: MlflowRun, run: RunRow, boundary_at: str | None, spec: Sp
         and _cursor(entry) == end
         and entry.tags.get(_REPORT) == _report_hash(source.folder)
         and entry.tags.items() >= names.tags(run, spec, source.url).items()
-        and entry.tags.keys() >= LOOKS
+        and entry.tags.keys() >= LOOKS | CAVEATS
         and entry.params.keys() >= names.params(run, spec).keys()
     )
 
@@ -120,7 +121,8 @@ class _SyncPass:
             self.record.forget(entry)
             entry, reach = None, Cursor()
         reach = self.history.further(reach, self.until)
-        own = {**names.tags(run, self.spec, self.source.url), REACH: reach.as_tag()}
+        caveats = names.caveats(self.source.read.task_sets(run.name), self.source.read.gaps(run.name))
+        own = {**names.tags(run, self.spec, self.source.url), **caveats, REACH: reach.as_tag()}
         if entry is None:
             tags = {"mlflow.note.content": names.note(run, self.spec), **own}
             entry = self.record.begin(run.name, milliseconds(run.created_at), tags)

@@ -332,6 +332,7 @@ def test_a_run_of_theirs_has_config_summary_and_an_end(source_of: Copy) -> None:
     assert kinds["run"] >= 1
     assert kinds["exit"] == 1
     assert b"config_hash" in file.read_bytes()
+    assert b"evergreen.tasks_changed" in file.read_bytes()
     assert b"evergreen.status" in file.read_bytes()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, select, update
 
 from store.errors import TrackerError
 from store.ledger import tables as t
@@ -22,6 +22,7 @@ from store.records import (
     MeasurementRecord,
 )
 from store.tracker import pages
+from store.tracker.names import MISSING, TASKS_CHANGED
 from store.tracker.pages import position
 from store.tracker.record import REACH, MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
@@ -126,6 +127,30 @@ def test_what_adds_up_over_a_run_is_not_told_behind_what_was_lost(
     sent = series(target)["small"]
     assert "progress/stage_idx" in sent
     assert not {"progress/tokens", "progress/wall_h"} & set(sent)
+
+
+def test_what_keeps_numbers_from_telling_of_the_policy_alone_is_a_tag(source_of: Copy, target: Target) -> None:
+    """Other held-out tasks, and a ledger that was lost, also where they come after the first pass."""
+    source, record = source_of(), MlflowRecord(target)
+
+    def told() -> list[str]:
+        entry = record.client.get_run(catch_up(source, record).entry.id)
+        return [entry.data.tags[name] for name in (TASKS_CHANGED, MISSING)]
+
+    assert told() == ["no", "nothing"]
+    with source.ledger.engine.begin() as connection:
+        cell = t.eval_cell.c
+        one = connection.execute(select(t.holdout).join(t.environment).where(t.environment.c.name == "book")).first()
+        assert one is not None
+        others = {**one._mapping, "holdout_id": 1000, "sha256": "of others"}
+        connection.execute(insert(t.holdout).values(others))
+        changed = (cell.holdout_id == one.holdout_id) & (cell.after_stage == 3)
+        connection.execute(update(t.eval_cell).where(changed).values(holdout_id=1000))
+    tasks, missing = told()
+    assert tasks.startswith("Other held-out tasks than before were measured of book (first after stage 3): changes")
+    assert missing == "nothing"
+    lose_rows(source, steps=5, boundaries=2)
+    assert "steps 1 to 5 and boundaries 0 to 1, which were lost with a ledger" in told()[1]
 
 
 def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:
