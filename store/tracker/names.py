@@ -255,14 +255,16 @@ def looks(run: RunRow, runs: Iterable[RunRow]) -> Words:
     return {SETTING: own, SEED: str(run.seed), COLOUR: COLOURS[palette(settings, settings)[own]]}
 
 
-def stage_tags(run: RunRow, stage: StageRow, parent_id: str) -> Words:
-    """Name a stage and hang it under its curriculum."""
+def stage_tags(run: RunRow, stage: StageRow, parent_id: str, trainer: str) -> Words:
+    """Name a stage and hang it under its curriculum; of one that a fork has from another run, name that `trainer`."""
+    inherited = {"evergreen.inherited_from": trainer} if trainer != run.name else {}
     return {
         "evergreen.kind": "stage",
         "evergreen.run_uid": run.uid,
         "evergreen.stage": str(stage.stage),
         "mlflow.parentRunId": parent_id,
         "mlflow.note.content": f"Stage {stage.stage} of `{run.name}`: {stage.environment or 'all environments'}",
+        **inherited,
     }
 
 

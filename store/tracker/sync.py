@@ -134,13 +134,12 @@ class _SyncPass:
         return entry
 
     def _stage(self, stage: StageRow) -> MlflowRun:
+        run, trainer = self.history.run, self.source.read.trainer(self.source.run, stage.stage)
         if stage.stage not in self.stages:
-            run = self.history.run
-            name, tags = names.stage_name(run, stage), names.stage_tags(run, stage, self.entry.id)
+            name, tags = names.stage_name(run, stage), names.stage_tags(run, stage, self.entry.id, trainer.name)
             self.stages[stage.stage] = self.record.begin(name, milliseconds(stage.started_at), tags)
-        entry = self.stages[stage.stage]
-        params = names.params(self.history.run, self.spec) | names.stage_params(stage, self.spec)
-        self.record.describe(entry, params)
+        entry, spec = self.stages[stage.stage], self.source.read.spec(trainer.name)
+        self.record.describe(entry, names.params(trainer, spec) | names.stage_params(stage, spec))
         return entry
 
     def _send(self, page: Page) -> int:

@@ -225,6 +225,13 @@ class RunQueries(Queries):
         accuracy, entropy = self.matrices(name, ("pass_1", "entropy_token")).values()
         return matrices_of(accuracy, entropy, self.stages(name), self.journeys(name))
 
+    def trainer(self, name: str, stage: int) -> q.RunRow:
+        """The run that trained a stage of a run: itself, or the one of its past that it has the stage from."""
+        run = self.run(name)
+        if run.parent is None or stage > (run.parent_stage or 0):
+            return run
+        return self.trainer(run.parent, stage)
+
     def samplings(self, name: str, until: float = math.inf) -> list[Sampling]:
         """How a run, and its past, drew samples up to a stage: what the entropy of its training is of, in order."""
         run = self.run(name)

@@ -63,6 +63,24 @@ def test_a_forked_run_names_its_parent(source_of: Copy, target: Target) -> None:
     assert rows(target, "SELECT value FROM tags WHERE key = 'evergreen.forked_from'") == [("flat after stage 2",)]
 
 
+def test_stages_that_a_fork_inherits_have_the_params_that_they_were_trained_with(
+    source_of: Copy, target: Target
+) -> None:
+    source = source_of()
+    with source.ledger.engine.begin() as connection:
+        lineage = {"run_id": source.read.run_id("small"), "parent_id": source.read.run_id("flat"), "parent_stage": 2}
+        connection.execute(insert(t.lineage).values(lineage))
+        spec = {**source.read.spec("flat"), "learner": {"lr": 0.75}}
+        connection.execute(update(t.run).where(t.run.c.name == "flat").values(spec=spec))
+    record = MlflowRecord(target)
+    stages = record.stages(catch_up(source, record).entry)
+    told = {number: (stage.params["objective"], stage.params["lr"]) for number, stage in stages.items()}
+    own = ("repo_r", str(source.read.spec("small")["learner"]["lr"]))
+    assert told == {1: ("repo", "0.75"), 2: ("repo", "0.75"), 3: own}
+    inherited = {number: stage.tags.get("evergreen.inherited_from") for number, stage in stages.items()}
+    assert inherited == {1: "flat", 2: "flat", 3: None}
+
+
 def test_a_run_of_a_study_names_it_and_its_setting(source_of: Copy, target: Target) -> None:
     source = source_of()
     source.ledger.start_study(StudyRecord("trial", {}))
