@@ -15,6 +15,7 @@ from store.errors import SecretError
 from store.secrets import HIDDEN, holds_secret, without_passwords
 
 TRACKER_PASSWORD = "EVERGREEN_TRACKER_PASSWORD"  # a variable
+ON_RAY = "(for runs on Ray: on every node, where `ray start` is given)"  # there a variable has to be set
 
 _given: dict[str, str] = {}  # URLs that this process was given, by what is kept of them
 
@@ -45,8 +46,8 @@ def with_login(url: str, password_file: str | None, variable: str) -> str:
         return _given[url]
     if not scheme.startswith(("postgresql", "http")):
         raise SecretError(
-            f"The password of {url} is not kept with the run. Set {variable} to it, or name a file that holds it as "
-            "`password_file` in the spec of the next run."
+            f"The password of {url} is not kept with the run. Set {variable} to it {ON_RAY}, or name a file that "
+            "holds it as `password_file` in the spec of the next run."
         )
     return _without_password(url)
 

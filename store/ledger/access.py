@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from store.errors import LedgerAway, LedgerError
 from store.ledger import tables
 from store.ledger.engine import is_busy, patient, writing
+from store.logins import ON_RAY
 from store.sentences import duration
 
 Result = TypeVar("Result")
@@ -29,7 +30,7 @@ TELL_S, REMIND_S = 1.0, 60.0  # a wait is first reported after so long, and then
 SLICE_S = 0.1  # a signal, or somebody who asks to stop, is heard within it
 
 _PASSWORD = (
-    " No password is kept with a run: set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD to it, enter it in "
+    f" No password is kept with a run: set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD to it {ON_RAY}, enter it in "
     "~/.pgpass, or name a file that holds it as `ledger.password_file` in the spec of the next run."
 )
 _READ_ONLY = "25006"  # a server that is about to become, or no longer is, the one that is written to

@@ -125,7 +125,7 @@ def test_a_password_comes_from_a_file_the_environment_or_the_process(
 
 def test_a_password_that_is_nowhere_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOGIN", raising=False)
-    with pytest.raises(SecretError, match="Set LOGIN to it"):
+    with pytest.raises(SecretError, match=r"Set LOGIN to it \(for runs on Ray: on every node, where"):
         with_login("mysql://you:***@h/db", None, "LOGIN")
     with pytest.raises(SecretError, match=r"password_file /no/such/file cannot be read: .*No such file"):
         with_login("mysql://you:***@h/db", "/no/such/file", "LOGIN")

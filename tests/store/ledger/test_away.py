@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import OperationalError
 
 from store.errors import LedgerAway, LedgerError
 from store.ledger import Ledger, access, engine
@@ -184,3 +185,11 @@ def test_a_server_is_pinged_before_it_is_used_and_given_up_soon(monkeypatch: pyt
 class _Made:
     class dialect:  # noqa: N801  as SQLAlchemy calls it
         name = "postgresql"
+
+
+def test_a_password_that_is_missing_is_told_with_where_its_variable_belongs() -> None:
+    asked = access.Access(create_engine("sqlite://"))
+    refused = OperationalError("", {}, Exception("fe_sendauth: no password supplied"))
+    where = r"set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD to it \(for runs on Ray: on every node, where `ray start` is"
+    with pytest.raises(LedgerError, match=where), asked.explaining("Opening", is_opening=True):
+        raise refused
