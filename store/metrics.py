@@ -241,8 +241,8 @@ _ALL = (
     Metric("eval_truncated_frac", "measure", "fraction", -1, "inside a stage: evaluated samples that were cut off",
            "above half"),
     # of a probe's copy, along its steps
-    Metric("probe_score", "measure", "fraction", 1, "probe: share of samples correct; linear: accuracy over chance",
-           "gains less than the base's", _ACCURACY),
+    Metric("probe_score", "measure", "fraction", 1, "probe: share of samples correct; linear: balanced accuracy over "
+           "chance, which is 1 / the number of classes", "gains less than the base's", _ACCURACY),
     Metric("probe_score_middle", "measure", "fraction", 1, "linear probe: the same at the middle layer",
            "falls: information is lost", _ACCURACY),
     Metric("probe_loss", "measure", "nats", -1, "probe: mean loss of the tokens to predict",

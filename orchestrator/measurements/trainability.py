@@ -35,7 +35,8 @@ from policies.samplers.transformers import Config as TransformersConfig
 from policies.samplers.transformers import TransformersSampler
 from store.records import EventRecord, ProbePoint, ProbeRecord
 
-PROTOCOL = 1  # raised when a probe of the same options becomes another
+# Raised when a probe of the same options becomes another.
+PROTOCOL = {"supervised": 1, "rl": 1, "random_labels": 1, "linear": 2}
 MOST_TASKS = 4096  # that copies are trained on, of all categories together
 PREFIX = "probe_"  # of the metrics
 AT_ONE = Sampling()
@@ -126,7 +127,7 @@ class Probe(Measurement):
         own = self.config.model_dump(exclude={"type", "seeds"}, exclude_none=True)
         made: dict[str, Any] = {
             **own,
-            "version": PROTOCOL,
+            "version": PROTOCOL[self.kind],
             "task": self.config.task,
             "vocabulary": len(player.policy.tokenizer),
         }

@@ -1,10 +1,10 @@
 """The linear probe: what of an item can be read off the policy's hidden states by a linear classifier.
 
 Features are the hidden states of the last prompt token, at the middle layer and at the last. Scaled to unit variance,
-they go into a logistic regression (C = 1), judged on five stratified folds by balanced accuracy; what the commonest
-class alone would score, its share of the items, is subtracted. With fewer items than twice the width, a PCA fitted
-inside each fold comes before the regression, of half as many components as the fold has items to fit. A drop after a
-stage is information lost.
+they go into a logistic regression (C = 1), judged on five stratified folds by balanced accuracy, less its chance: 1 /
+the number of classes, which any constant answer scores, whatever the classes' shares. With fewer items than twice the
+width, a PCA fitted inside each fold comes before the regression, of half as many components as the fold has items to
+fit. A drop after a stage is information lost.
 
 Dimension letters: N items, F features.
 
@@ -76,7 +76,7 @@ def _watching_the_middle(model: Any) -> Iterator[list[Tensor]]:
 
 
 def decodability(features_NF: NDArray[np.float64], labels: Sequence[str], seed: int = 0) -> float | None:
-    """Balanced accuracy less the share of the commonest class, mean of the folds; None: not two classes to tell apart.
+    """Balanced accuracy over chance, mean of the folds; None: not two classes to tell apart.
 
     Classes with fewer members than folds are left out. The folds depend on the labels and the seed alone.
     """
@@ -91,9 +91,9 @@ def decodability(features_NF: NDArray[np.float64], labels: Sequence[str], seed: 
     counts = Counter(labels)
     kept = np.array([counts[label] >= FOLDS for label in labels], bool)
     x_NF, y_N = features_NF[kept], np.array(labels)[kept]
-    if len(set(y_N.tolist())) < 2:
+    num_classes = len(set(y_N.tolist()))
+    if num_classes < 2:
         return None
-    majority = max(Counter(y_N.tolist()).values()) / len(y_N)
     scores = []
     for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x_NF, y_N):
         steps = [StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)]
@@ -103,4 +103,4 @@ def decodability(features_NF: NDArray[np.float64], labels: Sequence[str], seed: 
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = make_pipeline(*steps).fit(x_NF[train], y_N[train])
         scores.append(balanced_accuracy_score(y_N[test], model.predict(x_NF[test])))
-    return float(np.mean(scores)) - majority
+    return float(np.mean(scores)) - 1 / num_classes

@@ -5,9 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from orchestrator.measurements.probe_options import ProbeOptions
-from orchestrator.measurements.trainability import Probe
+from orchestrator.measurements.trainability import PROTOCOL, Probe
 from policies.plasticity.copy_fit import ordinary_tokens
 from policies.samplers.testing import random_policy
+
+
+def test_linear_probes_that_subtracted_another_chance_are_of_another_protocol() -> None:
+    assert PROTOCOL == {"supervised": 1, "rl": 1, "random_labels": 1, "linear": 2}
 
 
 def test_the_protocol_tells_how_many_classes_of_random_labels_there_are() -> None:
