@@ -61,7 +61,8 @@ class ProbeOptions(Options):
     length: int | None = Field(default=None, ge=2)
     """Tokens of a text (`supervised`; null: 32), or of a prompt of random tokens (`random_labels`; null: 8)."""
     label: str | None = None
-    """Of `linear`: what is to be read off: `category` (null), `answer`, or a field of the tasks' data."""
+    """Of `linear`: what is to be read off: `category` (null), `answer`, or a field of the tasks' data. Two values of it
+    need five tasks each."""
 
     @model_validator(mode="before")
     @classmethod

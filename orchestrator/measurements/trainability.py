@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
-from environments import Pool, Task, first_tasks
+from environments import Pool, Task
 from orchestrator import random_streams
 from orchestrator.measurements.contracts import Findings, Measurement, Tell
 from orchestrator.measurements.probe_options import ProbeOptions, probe_passes
+from orchestrator.measurements.probe_tasks import label_of, labels_of, left_out, nothing_to_tell, probe_tasks
 from orchestrator.measurements.surroundings import Surroundings
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
@@ -37,8 +41,8 @@ from store.records import EventRecord, ProbePoint, ProbeRecord
 
 # Raised when a probe of the same options becomes another.
 PROTOCOL = {"supervised": 1, "rl": 1, "random_labels": 1, "linear": 2}
-MOST_TASKS = 4096  # that copies are trained on, of all categories together
 PREFIX = "probe_"  # of the metrics
+TOLD = "told.json"
 AT_ONE = Sampling()
 
 
@@ -48,13 +52,12 @@ class Probe(Measurement):
     `copying` makes what is trained; everything else of the run is only read.
     """
 
-    def __init__(
-        self, config: ProbeOptions, around: Surroundings, copying: Copying = full_copy, is_asked: bool = True
-    ) -> None:
-        self.config, self.around, self.copying, self.is_asked = config, around, copying, is_asked
+    def __init__(self, config: ProbeOptions, around: Surroundings, copying: Copying = full_copy) -> None:
+        self.config, self.around, self.copying, self.is_asked = config, around, copying, True
         self.name, self.kind = config.name, config.kind
         self.passes = probe_passes(config, around)
         self._found: dict[Pool, list[Task]] = {}  # tasks by pool, the same at every boundary
+        self._told: list[str] = []  # what was said of them in this run
 
     @override
     def is_due(self, at: Progress) -> bool:
@@ -63,13 +66,25 @@ class Probe(Measurement):
     @override
     def of(self, environments: Sequence[str]) -> Probe:
         """The same if its environment is among them; otherwise one that finds nothing."""
-        return Probe(self.config, self.around, self.copying, self.config.environment in environments)
+        made = copy(self)
+        made.is_asked = self.config.environment in environments
+        return made
+
+    @override
+    def save(self, folder: Path) -> None:
+        (folder / TOLD).write_text(json.dumps(self._told), "utf-8")
+
+    @override
+    def load(self, folder: Path) -> None:
+        self._told = json.loads((folder / TOLD).read_text("utf-8"))
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         records: list[ProbeRecord] = []
         events: list[EventRecord] = []
         num_seeds, steps = (self.config.seeds or 1) * self.is_asked, self.budget.steps
+        if self.kind == "linear" and self.is_asked:
+            events += self._left_out(player)
         for seed in range(num_seeds):
             said = f"probe {self.kind} on {self.config.task}"
             tell(said, seed * steps, max(1, num_seeds * steps))
@@ -166,19 +181,12 @@ class Probe(Measurement):
         return num < (own.steps or 0) * batch and num % batch > 0
 
     def _tasks(self, pool: Pool, player: Player) -> list[Task]:
-        """Tasks of the environment, the same every time: what is trained on, or held-out ones that are looked at.
-
-        Of every category alike, a closed environment's own. It counts nothing for the run: an admission of its own
-        leaves out prompts that are too long.
-        """
+        """Tasks of the environment. It counts nothing for the run: an admission of its own leaves out long prompts."""
         if pool not in self._found:
-            name, own, policy = str(self.config.environment), self.config, player.policy
+            name, policy = str(self.config.environment), player.policy
             environment = self.around.environments[name]
-            most = min(MOST_TASKS, (own.steps or 0) * (own.batch or 0)) if pool == "train" else own.items or 0
-            each = -(-most // len(environment.categories))
             admission = PromptLimits(policy.encoder, policy.context, {name: environment}, player.budgets)
-            found = [first_tasks(environment, one.name, pool, each, admission) for one in environment.categories]
-            self._found[pool] = [task for tasks in found for task in tasks]
+            self._found[pool] = probe_tasks(self.config, environment, pool, admission)
         return self._found[pool]
 
     def _prompts(
@@ -192,17 +200,24 @@ class Probe(Measurement):
         return [copy.encode(task.messages) for task in self._tasks("anchor", player)]
 
     def _linear(self, policy: Policy, curve: Curve, player: Player) -> Iterator[int]:
-        tasks = [(task, label) for task in self._tasks("anchor", player) if (label := self._label(task)) is not None]
-        states = linear_probe.last_hidden_states(policy, [policy.encode(task.messages) for task, _ in tasks])
-        found = {layer: linear_probe.decodability(own, [label for _, label in tasks]) for layer, own in states.items()}
+        tasks = [task for task in self._tasks("anchor", player) if label_of(self.config, task) is not None]
+        states = linear_probe.last_hidden_states(policy, [policy.encode(task.messages) for task in tasks])
+        labels = labels_of(self.config, tasks)
+        found = {layer: linear_probe.decodability(own, labels) for layer, own in states.items()}
         names = {"last": "score", "middle": "score_middle"}
         curve.look(0, {names[layer]: value for layer, value in found.items() if value is not None})
         yield 0
 
-    def _label(self, task: Task) -> str | None:
-        own = self.config.label
-        found = {"category": task.category, "answer": task.answer}.get(str(own), task.data.get(str(own)))
-        return None if found is None else str(found)
+    def _left_out(self, player: Player) -> list[EventRecord]:
+        """Say once in a run what a linear probe leaves out, or that it finds nothing."""
+        tasks = self._tasks("anchor", player)
+        nothing, some = nothing_to_tell(self.config, tasks), left_out(self.config, tasks)
+        text = nothing or some
+        if text is None or text in self._told:
+            return []
+        self._told.append(text)
+        said = f"probe {self.kind} on {self.config.task}: {text}"
+        return [EventRecord("probe" if nothing is None else "not measured", said)]
 
 
 class Game:

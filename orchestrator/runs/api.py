@@ -19,6 +19,7 @@ from orchestrator.locations import (
     remember_logins,
     unkept,
 )
+from orchestrator.measurements.probe_tasks import require_classes
 from orchestrator.os_signals import hold, noted
 from orchestrator.recording.saved_state import weights_after
 from orchestrator.runs import forks
@@ -85,6 +86,7 @@ def run(
         # Before anything is written: bad input leaves no run behind.
         origin = None if relations.baseline_of is None else place.run_folder(relations.baseline_of)
         foundation = lay_foundation(checked, tell=watcher.opening, folder=origin)
+        require_classes(checked, foundation.environments, foundation.prompts)
         _refuse_twin(checked, foundation)
         taken = [run.name for run in ledger.reading.runs()]
         hold()
@@ -204,6 +206,7 @@ def fork(
         foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)
         forks.require_fit(foundation.tasks, parent_folder / record.folder)
         require_base(foundation.interventions, max(1, stage), checked.curriculum.stages, weights_of)
+        require_classes(checked, foundation.environments, foundation.prompts)
         _refuse_twin(checked, foundation)
         hold()
         with place.new_run_folder(checked.name, taken) as folder:

@@ -140,6 +140,7 @@ def make_plan(
     `tell` is called with how far it is where an environment's data is long; `reads_prompts`: a model folder without a
     tokenizer is refused, and else said to have none.
     """
+    from orchestrator.measurements.probe_tasks import require_classes
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.disk_use import DiskUse
     from orchestrator.runs.end_tokens import endless_answers, require_end
@@ -163,6 +164,7 @@ def make_plan(
         prompts = PromptLimits(reader.encoder, reader.context, environments, spec.budgets, tell)
         train_on_admitted(environments, prompts)
     unmeasured = check_supply(spec, environments, prompts or ALL)
+    require_classes(spec, environments, prompts or ALL)
     unread = prompts.unread if prompts else {}
     left_out = (LeftOutPrompts.of(one, unread.get(name, {}).values()) for name, one in environments.items())
     of_prompts = [f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run needs it"]

@@ -14,7 +14,6 @@ Source: plasticity.md 3.2.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,9 +26,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from policies.forward import evaluating
 from policies.layers import decoder_layers
+from policies.plasticity.label_classes import FOLDS, classes_to_tell
 from policies.policy import Policy
 
-FOLDS = 5
 ROWS = 32  # read at once
 
 
@@ -88,12 +87,11 @@ def decodability(features_NF: NDArray[np.float64], labels: Sequence[str], seed: 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    counts = Counter(labels)
-    kept = np.array([counts[label] >= FOLDS for label in labels], bool)
-    x_NF, y_N = features_NF[kept], np.array(labels)[kept]
-    num_classes = len(set(y_N.tolist()))
-    if num_classes < 2:
+    classes = classes_to_tell(labels)
+    if len(classes) < 2:
         return None
+    kept = np.array([label in classes for label in labels], bool)
+    x_NF, y_N = features_NF[kept], np.array(labels)[kept]
     scores = []
     for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x_NF, y_N):
         steps = [StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)]
@@ -103,4 +101,4 @@ def decodability(features_NF: NDArray[np.float64], labels: Sequence[str], seed: 
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = make_pipeline(*steps).fit(x_NF[train], y_N[train])
         scores.append(balanced_accuracy_score(y_N[test], model.predict(x_NF[test])))
-    return float(np.mean(scores)) - 1 / num_classes
+    return float(np.mean(scores)) - 1 / len(classes)

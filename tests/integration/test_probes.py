@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import torch
 
 from orchestrator.callbacks import Callback
 from orchestrator.components import Components
-from orchestrator.errors import SpecError
+from orchestrator.errors import SpecError, UserError
 from orchestrator.measurements.trainability import Probe
 from orchestrator.progress import Progress
+from orchestrator.runs import api
 from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.assembly import assemble, lay_foundation
 from orchestrator.runs.catalog import opened
+from orchestrator.runs.dry_run import make_plan
 from orchestrator.spec import load_spec
 from orchestrator.stopwatch import Stopwatch
 from policies.optimizer import Optimizer
@@ -259,6 +262,50 @@ def test_dead_units_cost_the_supervised_probe_its_gain_and_a_lack_of_entropy_the
 def test_what_no_probe_can_do_is_refused_when_the_spec_is_read(probe: Raw, sentence: str) -> None:
     with pytest.raises(SpecError, match=sentence):
         load_spec(tried("refused", probe))
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "sentence"),
+    [
+        (
+            "book",
+            {"label": "categry"},
+            "no held-out task of book has 'categry': `label` may be category and answer. Did",
+        ),
+        ("noise", {"label": "answer"}, "12 held-out tasks of noise, of 12 classes of `answer`"),
+        ("book", {"items": 8}, "8 held-out tasks of book, of 2 classes of `category`, .* or more than 8 `items`"),
+        ("one", {}, "12 held-out tasks of one, of 1 class of `category`, and a classifier needs two .* `label`$"),
+    ],
+)
+def test_a_linear_probe_that_would_find_nothing_is_refused_before_the_run_begins(
+    tmp_path: Path, environment: str, options: Raw, sentence: str
+) -> None:
+    spec = tried("empty", {**LINEAR, "environment": environment, **options})
+    spec["environments"]["one"] = {"type": "codebook", "keys": 64, "categories": {"2": 2}}
+    for begin in (partial(make_plan, load_spec(spec)), partial(run, spec)):
+        with pytest.raises(UserError, match=f"^measure: probe_linear_{environment} would find nothing: .*{sentence}"):
+            begin(home=tmp_path)
+    assert not (tmp_path / "empty").exists()
+
+
+def test_what_a_linear_probe_leaves_out_and_that_it_finds_nothing_is_told_once_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "require_classes", lambda *_: None)  # as of a run that an earlier version began
+    spec = tried(
+        "some", {**LINEAR, "label": "answer", "items": 24}, {**LINEAR, "environment": "noise", "label": "word"}
+    )
+    spec["environments"]["book"] = {**spec["environments"]["book"], "keys": 12}
+    assert run(spec, home=tmp_path, until_step=1).status == "stopped"
+    assert resume("some", home=tmp_path).status == "finished"
+    with opened(tmp_path, "some") as (_, ledger):
+        told = [event.text for event in ledger.reading.events("some") if event.kind in ("probe", "not measured")]
+        assert len(ledger.reading.boundaries("some")) == 3
+    assert told == [
+        "probe linear on book: its score is of 17 of 24 tasks, and of 2 of 4 classes of `answer`: it leaves out "
+        "classes of fewer than 5 tasks",
+        "probe linear on noise: no held-out task of noise has 'word': `label` may be category and answer.",
+    ]
 
 
 def test_two_probes_of_one_name_are_refused() -> None:
