@@ -13,6 +13,7 @@ Source: plasticity.md 3.2.
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ def decodability(features_NF: NDArray[np.float64], labels: Sequence[str], seed: 
 
     Classes with fewer members than folds are left out. The folds depend on the labels and the seed alone.
     """
+    python = random.getstate()  # which importing scikit-learn draws from
     from sklearn.decomposition import PCA
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -87,6 +89,7 @@ def decodability(features_NF: NDArray[np.float64], labels: Sequence[str], seed: 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    random.setstate(python)
     classes = classes_to_tell(labels)
     if len(classes) < 2:
         return None
