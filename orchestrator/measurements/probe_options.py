@@ -49,7 +49,8 @@ class ProbeOptions(Options):
     seeds: int | None = Field(default=None, ge=1, le=100)
     """How often it is done, each time on other data; null: 1, and 3 of `rl` and `random_labels`."""
     eval_every: int | None = Field(default=None, ge=1)
-    """Steps between two looks; there is one before the first step and one after the last. Null: 20, of `rl` 5, of
+    """Steps between two looks; there is one before the first step and one after the last. Where it does not divide
+    `steps`, fewer are between the last two, of `random_labels` between the first two. Null: 20, of `rl` 5, of
     `random_labels` 10."""
     items: int | None = Field(default=None, ge=1)
     """What is looked at: texts (null: 64), held-out tasks of `rl` (128), prompts of `random_labels` and tasks of
@@ -111,8 +112,14 @@ class ProbeOptions(Options):
 
     @property
     def looks(self) -> list[int]:
-        """After which steps there is a look: before the first, every so many, and after the last."""
-        return [*range(0, self.steps or 0, self.eval_every or 1), self.steps or 0]
+        """After which steps there is a look: before the first, every so many, and after the last.
+
+        The last of random labels, which they are judged by, is of `eval_every` steps: theirs are counted from the end.
+        """
+        steps, every = self.steps or 0, self.eval_every or 1
+        if self.kind == "random_labels":
+            return [0, *reversed(range(steps, 0, -every))]
+        return [*range(0, steps, every), steps]
 
     @property
     def passes(self) -> float:
