@@ -12,6 +12,7 @@ order in which its threads finish, so that a resumed run could differ.
 from __future__ import annotations
 
 import math
+import random
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -263,6 +264,10 @@ class MixtureTeacher(Teacher):
 
     def _begin(self) -> None:
         if self._thread is None:
+            python = random.getstate()  # which the import draws from: here, as others draw beside the thread
+            import sklearn.mixture  # noqa: F401
+
+            random.setstate(python)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="teacher")
         self._fit = self._thread.submit(self._made)
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -92,3 +95,21 @@ def test_fitting_leaves_the_thread_counts_of_the_process_alone_also_while_it_run
     monkeypatch.setattr(threadpoolctl.ThreadpoolController, "limit", refuse)
     monkeypatch.setattr(threadpoolctl, "threadpool_limits", refuse)
     fit(clouds(), range(2, 5), "aic", seed=0)
+
+
+LOADS = """
+import random
+import numpy as np
+from orchestrator.teachers.alp_gmm import Config, create
+
+teacher = create(Config(fit_every=20), 2, np.random.default_rng(0))
+before = random.getstate()
+BEGUN
+assert random.getstate() == before
+"""
+
+
+def test_the_first_fit_leaves_the_global_generator_as_it_was():
+    """Importing scikit-learn draws from `random`, in whichever moment of the others the fit's thread does it."""
+    code = LOADS.replace("BEGUN", "teacher._begin(); teacher.close()")
+    subprocess.run([sys.executable, "-c", code], check=True)
