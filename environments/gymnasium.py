@@ -39,10 +39,16 @@ from environments.user_code import code_digest, is_user_code, raised, wrong_name
 
 SOURCE = "https://gymnasium.farama.org, arXiv 2407.17032"
 
-ADAPTER_VERSION = "2"
+ADAPTER_VERSION = "3"
 LONGEST = 100_000  # characters of a reply that are read
 TEXT = "ansi"  # Gymnasium's name of rendering as text
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
+
+PAYS_FOR_NOTHING = "a game that can lose rewards and is paid where it is cut off (`unfinished: rewards`)"
+NO_ACTION = (
+    "replies that are no action, which lose nothing: say `invalid: end`, or `invalid: penalty` and what each of them "
+    "costs as `penalty`"
+)
 
 
 class Config(GameOptions):
@@ -91,13 +97,15 @@ class Config(GameOptions):
     def _says_one_thing(self) -> Self:
         if self.action is not None and self.actions is not None:
             raise ValueError("`action` reads replies itself: leave `actions` out, and say them in `instructions`")
-        if (self.invalid, self.unfinished) == ("ignore", "rewards") and self.reward_range[0] < 0:
-            raise ValueError(
-                "a game that can lose rewards and is paid where it is cut off (`unfinished: rewards`) may pay best for "
-                "replies that are no action, which lose nothing: say `invalid: end`, or `invalid: penalty` and what "
-                "each of them costs as `penalty`"
-            )
+        if (self.invalid, self.unfinished) == ("ignore", "rewards") and self.reward_range[1] <= 0:
+            raise ValueError(f"{PAYS_FOR_NOTHING} pays best for {NO_ACTION}")
         return self
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say that doing nothing may pay, where a game may be won and lost."""
+        is_free = (self.invalid, self.unfinished) == ("ignore", "rewards")
+        return (f"{PAYS_FOR_NOTHING} may pay best for {NO_ACTION}",) if is_free and self.reward_range[0] < 0 else ()
 
     def score_at_budget(self, total: float, **components: float) -> Score:
         """Score a game that would go on, should a budget of tokens end it here."""
@@ -132,7 +140,7 @@ class Gymnasium(Environment):
             )
         code = f"+{code_digest(own, config.folder)}" if own else ""
         self.version = f"{ADAPTER_VERSION}+gymnasium-{version('gymnasium')}{code}"
-        self.symbols = tuple(config.actions or ())
+        self.symbols, self.warnings = tuple(config.actions or ()), config.warnings
 
     @property
     def categories(self) -> list[Category]:

@@ -20,7 +20,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Any
 from environments.plugins import ROOT
 
 PACKAGES = ("environments", "orchestrator", "policies", "store")  # the packages whose names are ours
+FOR_PACKAGES = frozenset({"site-packages", "dist-packages"})  # folders
 LONGEST = 200  # characters of a module's name
 LONGEST_PATH = 1000  # and of a file's
 
@@ -168,33 +169,35 @@ def raised(error: BaseException) -> str:
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):
         return said  # says its file and line itself
-    return said + (own_place(error) or _place(error, _ours()))
+    return said + (own_place(error) or _place(error, lambda path: not _is_ours(path)))
 
 
 def own_place(error: BaseException) -> str:
     """Say in which line of a user's own code an error arose, the innermost: ", in mine.py:12"; empty: in none."""
-    return _place(error, _not_the_users())
+    return _place(error, lambda path: not _is_ours(path) and not _is_installed(path))
 
 
-def _place(error: BaseException, but: Iterable[Path]) -> str:
-    """Say where an error arose, as far in as there is a file outside of some folders."""
+def _place(error: BaseException, is_meant: Callable[[Path], bool]) -> str:
+    """Say where an error arose, as far in as there is a file that is meant."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_file() and not any(path.is_relative_to(place) for place in but):
+        if path.is_file() and is_meant(path):
             return f", in {path.name}:{frame.lineno}"
     return ""
 
 
-@cache
-def _ours() -> list[Path]:
-    return [ROOT / package for package in PACKAGES]
+def _is_ours(path: Path) -> bool:
+    return any(path.is_relative_to(ROOT / package) for package in PACKAGES)
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a file is of Python's library, or of a package in a folder of any interpreter's for them."""
+    return not FOR_PACKAGES.isdisjoint(path.parts) or any(path.is_relative_to(place) for place in _libraries())
 
 
 @cache
-def _not_the_users() -> list[Path]:
-    """List the folders of our packages, of Python's library and of what is installed."""
-    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return [*_ours(), *map(Path, installed)]
+def _libraries() -> list[str]:
+    return [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
 
 
 def ambiguity(name: str, folder: str | None = None) -> str | None:

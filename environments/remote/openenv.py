@@ -146,7 +146,8 @@ class OpenEnvProtocol(Protocol):
                 " say `openenv.numbered: true`, and prompts have the number of the game, or let `reset` show what"
                 " differs"
             )
-        digest = hashlib.sha256(options.model_dump_json().encode()).hexdigest()[:12]
+        since = set() if options.numbered else {"numbered"}  # without it prompts are those of before there was one
+        digest = hashlib.sha256(options.model_dump_json(exclude=since).encode()).hexdigest()[:12]
         categories = tuple(Category(one, parameters=reset) for one, reset in options.categories.items())
         sizes = (options.tasks,) * len(categories)
         return Description(f"openenv+{said.version or 'none'}+{digest}", categories, sizes, LEASE_S)

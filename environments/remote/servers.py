@@ -117,7 +117,7 @@ class _Health:
     is_vouched: bool = False  # it said what the environment is, and has neither failed nor been off the list since
     rests_until: float = -math.inf  # it has asked not to be asked before
     rest: tuple[str, bool] = ("", False)  # why, and whether as it has no room
-    busy_since: float | None = None  # it has had no room since then, as often as it was asked
+    busy: tuple[float, float] | None = None  # it had no room, as often as it was asked: since when, and when last
     load: int = 0  # episodes that live or begin there
     asked_at: list[float] = field(default_factory=list)  # when the calls began that are under way, by the same clock
     has_failed_farewell: bool = False  # it failed to take a farewell, and that was told
@@ -207,8 +207,9 @@ class Servers:
     def busy(self, url: str, is_busy: bool) -> None:
         """Note whether a server that was asked had room."""
         with self._lock:
-            health = self._of(url)
-            health.busy_since = (health.busy_since or time.monotonic()) if is_busy else None
+            health, now = self._of(url), time.monotonic()
+            since, last = health.busy or (now, now)
+            health.busy = (since if now - last < MOST_PAUSE_S else now, now) if is_busy else None
 
     def succeeded(self, url: str) -> None:
         """Note that an episode has ended there as it should."""
@@ -272,8 +273,8 @@ class Servers:
                     said.append(f"{url} does not answer ({health.silence.cause})")
                 elif (rests_s := health.rests_until - now) > 0:
                     said.append(f"{url} asks not to be asked for {rests_s:.0f} s ({health.rest[0]})")
-                elif (busy_s := now - (health.busy_since or now)) > LONG_S:
-                    said.append(f"{url} has been busy for {busy_s:.0f} s")
+                elif health.busy and health.busy[1] - health.busy[0] > LONG_S and now - health.busy[1] < MOST_PAUSE_S:
+                    said.append(f"{url} has been busy for {now - health.busy[0]:.0f} s")
                 elif (waited_s := now - min(health.asked_at, default=now)) > LONG_S:
                     said.append(f"{url} has not answered for {waited_s:.0f} s")
         more = f" and {len(said) - MOST_NAMED} more servers" if len(said) > MOST_NAMED else ""

@@ -28,7 +28,7 @@ from store.identity import PLACES
 from store.ledger import Reading
 from store.records import EventRecord
 from store.run_summary import leaves
-from store.secrets import without_logins
+from store.secrets import HIDDEN, without_logins
 from store.sentences import listed, short
 
 EDITED = "spec.edited.yaml"  # in a run's folder: a spec.yaml that somebody had edited
@@ -142,13 +142,12 @@ def changes_on_resume(held: Spec, asked: Spec) -> tuple[list[str], int | None]:
 
     Raises UserError where a run cannot become that.
     """
-    had, wanted = (dict(leaves(spec.kept())) for spec in (held, asked))  # passwords may have come from elsewhere
+    had, wanted = (_with_the_ledgers_place(spec) for spec in (held, asked))
     differ = [key for key in {**had, **wanted} if had.get(key) != wanted.get(key) and key != "name"]
     sections = list(dict.fromkeys(key.partition(".")[0] for key in differ))
     fixed = [key for key in differ if key.partition(".")[0] not in CHANGEABLE and key != "curriculum.stages"]
     if fixed:
-        values = [(key, *(without_logins(_shown(of.get(key))) for of in (had, wanted))) for key in fixed]
-        said = [f"{key} is {there} there, and {here} here" for key, there, here in values]
+        said = [f"{key} is {_shown(had.get(key))} there, and {_shown(wanted.get(key))} here" for key in fixed]
         raise UserError(
             f"there is a run {held.name} of another spec: {listed(said, NAMED)}. Give this one another `name`, or go "
             f"on with that one: evergreen resume {held.name}"
@@ -202,6 +201,13 @@ def _no_fork_has(key: str, file: Spec) -> bool:
 
 def _fields(spec: Spec) -> dict[str, Any]:
     return dict(leaves({section: value for section, value in _dump(spec).items() if section not in PLACES}))
+
+
+def _with_the_ledgers_place(spec: Spec) -> dict[str, Any]:
+    """All fields of a spec, of the ledger its place alone: who logs in, and by what, may be another at every start."""
+    url = spec.ledger.url
+    place = None if url is None else without_logins(url).replace(f"{HIDDEN}@", "")
+    return dict(leaves({**spec.kept(), "ledger": {"url": place}}))
 
 
 def _dump(spec: Spec) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from environments import EnvironmentFault, EnvironmentSource, Score, types, validate
 from environments.contracts import TOO_MANY
 from environments.sources import size_fault
+from environments.user_code import own_place
 
 CUSTOM = '''
 from environments import Category, Environment, Score, Task
@@ -144,6 +145,18 @@ def test_a_users_environment_that_cannot_be_opened_shows_where(folder, monkeypat
     )
     with pytest.raises(EnvironmentFault, match=rf"environment mine: .*{error}.* in unopened.py:3; mend"):
         EnvironmentSource("mine", "unopened:create", {}, str(folder)).create(print)
+
+
+@pytest.mark.parametrize(("place", "is_own"), [("mine", True), ("site-packages", False), ("dist-packages", False)])
+def test_a_package_of_any_interpreter_is_not_the_users_own(tmp_path, place, is_own):
+    (tmp_path / place).mkdir()
+    file = tmp_path / place / "theirs.py"
+    file.write_text("def fail():\n    raise KeyError('theirs')\n")
+    known = {}
+    exec(compile(file.read_text(), file, "exec"), known)
+    with pytest.raises(KeyError) as error:
+        known["fail"]()
+    assert (own_place(error.value) == ", in theirs.py:2") is is_own
 
 
 def test_the_line_that_is_named_is_the_users_own_though_a_library_raised(folder):

@@ -7,6 +7,7 @@ types.py, serialization.py.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -21,6 +22,7 @@ from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob
 from environments.checker.findings import CheckLimits
 from environments.remote import client as clients
 from environments.remote.nemo_gym import split_calls
+from environments.remote.openenv import OpenEnvOptions
 from orchestrator.runs.api import run
 from orchestrator.runs.catalog import opened
 from tests.environments.checker.here import findings_here
@@ -372,6 +374,11 @@ def test_seeds_of_openenv_are_tasks(env):
     guess = env_source(env).create()
     assert [(c.name, guess.size(c.name)) for c in guess.categories] == [("low", 40), ("high", 40)]
     assert guess.version.startswith("openenv+1.2+")
+    assert guess.version != env_source(env, numbered=True).create().version
+    options = OpenEnvOptions(**env_source(env).options["openenv"]).model_dump(mode="json")
+    del options["numbered"]  # a run that began before there was such an option is told of no change
+    digest = hashlib.sha256(json.dumps(options, separators=(",", ":")).encode()).hexdigest()[:12]
+    assert guess.version == f"openenv+1.2+{digest}"
     assert guess.task("high", 39).messages == (
         {"role": "system", "content": "Find the number."}, {"role": "user", "content": "seed 39 2"},
     )  # fmt: skip

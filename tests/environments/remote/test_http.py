@@ -906,6 +906,19 @@ def test_a_server_that_is_busy_for_long_is_named_until_it_has_room(server, monke
         assert game.waits_for() is None
 
 
+def test_a_server_that_nobody_has_asked_since_is_not_told_as_busy(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(listing.time, "monotonic", lambda: now[0])
+    servers = Servers(["http://a:1", "http://b:1"], None)
+    for at, said in ((1000.0, None), (1100.0, "http://a:1 has been busy for 100 s"), (4700.0, None)):
+        now[0] = at
+        if at < 4000:
+            servers.busy("http://a:1", True)
+        assert servers.waits_for() == said
+    servers.busy("http://a:1", True)
+    assert servers.waits_for() is None, "busy again, since just now"
+
+
 def test_tasks_are_waited_for_while_a_run_goes_on(server, monkeypatch):
     monkeypatch.setattr("environments.http.WAIT_S", 0.05)
     game = source_of(server, retry_s=0.0, patience_s=20).create()
