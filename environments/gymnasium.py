@@ -46,8 +46,8 @@ RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "
 
 PAYS_FOR_NOTHING = "a game that can lose rewards and is paid where it is cut off (`unfinished: rewards`)"
 NO_ACTION = (
-    "replies that are no action, which lose nothing: say `invalid: end`, or `invalid: penalty` and what each of them "
-    "costs as `penalty`"
+    "replies that are no action, which lose nothing: say `invalid: end`, or `invalid: penalty` and as `penalty` more "
+    "than a step can cost"
 )
 
 

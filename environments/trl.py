@@ -32,7 +32,7 @@ from environments.user_code import code_digest, is_user_code, raised
 
 SOURCE = "TRL's documentation, GRPOTrainer, `environment_factory`"
 
-ADAPTER_VERSION = "3"
+ADAPTER_VERSION = "4"
 NOT_TOOLS = ("reset", "get_reward")  # public methods that are not
 FILLED = ("environments",)  # what a reward function gets here and not from rows alone
 CALLING = "MyEnv(), with a method reset(**row)"

@@ -30,7 +30,7 @@ from typing import Any
 from environments.plugins import ROOT
 
 PACKAGES = ("environments", "orchestrator", "policies", "store")  # the packages whose names are ours
-FOR_PACKAGES = frozenset({"site-packages", "dist-packages"})  # folders
+FOR_PACKAGES = frozenset({"site-packages", "dist-packages", "transformers_modules"})  # folders; the last of models
 LONGEST = 200  # characters of a module's name
 LONGEST_PATH = 1000  # and of a file's
 
@@ -175,6 +175,13 @@ def raised(error: BaseException) -> str:
 def own_place(error: BaseException) -> str:
     """Say in which line of a user's own code an error arose, the innermost: ", in mine.py:12"; empty: in none."""
     return _place(error, lambda path: not _is_ours(path) and not _is_installed(path))
+
+
+def is_users_fault(error: BaseException) -> bool:
+    """Whether an error arose in a user's own code, or in a library that it called, and not in ours that it called."""
+    paths = (Path(frame.filename) for frame in reversed(traceback.extract_tb(error.__traceback__)))
+    innermost = next((path for path in paths if path.is_file() and not _is_installed(path)), None)
+    return innermost is not None and not _is_ours(innermost)
 
 
 def _place(error: BaseException, is_meant: Callable[[Path], bool]) -> str:

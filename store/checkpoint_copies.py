@@ -34,6 +34,16 @@ DELETING_S = 60.0  # then for what is not deleted yet: it costs room there, and 
 Tell = Callable[[str], None]
 
 
+def require_lasting(url: str) -> None:
+    """Raise HomeError: the place is another one for a command that is given in another folder."""
+    scheme, _, path = url.partition("://")
+    if scheme in ("file", "local") and not path.startswith(("/", "~")):
+        raise HomeError(
+            f"checkpoint.copy_to: {url} is relative, and later commands run in other folders: give the path from /, as "
+            "in file:///backup/runs"
+        )
+
+
 class CopyPlace:
     """A run's folder at a URL; errors of its file system are raised as they are, most of them OSError."""
 
@@ -99,7 +109,8 @@ class CheckpointCopier:
     """Keeps the copies of one run as its folder is, in a thread beside it."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        """Begin with what the run is. Raises HomeError: the place is another run's, or cannot be written."""
+        """Begin with what the run is. Raises HomeError: the place is another run's, not to be written, or relative."""
+        require_lasting(url)
         self._place, self._run_folder = CopyPlace(url, folder.name), folder
         try:
             self._begin()

@@ -273,10 +273,10 @@ class Servers:
                     said.append(f"{url} does not answer ({health.silence.cause})")
                 elif (rests_s := health.rests_until - now) > 0:
                     said.append(f"{url} asks not to be asked for {rests_s:.0f} s ({health.rest[0]})")
-                elif health.busy and health.busy[1] - health.busy[0] > LONG_S and now - health.busy[1] < MOST_PAUSE_S:
-                    said.append(f"{url} has been busy for {now - health.busy[0]:.0f} s")
                 elif (waited_s := now - min(health.asked_at, default=now)) > LONG_S:
                     said.append(f"{url} has not answered for {waited_s:.0f} s")
+                elif health.busy and health.busy[1] - health.busy[0] > LONG_S and now - health.busy[1] < MOST_PAUSE_S:
+                    said.append(f"{url} has been busy for {now - health.busy[0]:.0f} s")
         more = f" and {len(said) - MOST_NAMED} more servers" if len(said) > MOST_NAMED else ""
         return f"{', '.join(said[:MOST_NAMED])}{more}" if said else None
 

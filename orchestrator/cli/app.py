@@ -149,7 +149,7 @@ def words_of(error: Exception) -> tuple[str, int] | None:
     from safetensors import SafetensorError
 
     from environments import EnvironmentFault
-    from environments.user_code import own_place, raised
+    from environments.user_code import is_users_fault, raised
     from orchestrator.errors import RESUMABLE, YOUR_MISTAKE, EvergreenError
     from policies.errors import PolicyError, RankLost
     from store.errors import StoreError
@@ -167,7 +167,7 @@ def words_of(error: Exception) -> tuple[str, int] | None:
         return f"{cut(str(error.filename))}: {os.strerror(error.errno)}; give another path", YOUR_MISTAKE
     if isinstance(error, OSError | SafetensorError) and (said := refusal(error)) is not None:
         return f"{said}. Mend that, or name another place; what was written before is whole", YOUR_MISTAKE
-    if own_place(error):  # a user's bandit, say, or the size of an environment
+    if is_users_fault(error):  # a user's bandit, say, or the size of an environment
         return f"your code raised {raised(error)}; mend it, then run or resume", YOUR_MISTAKE
     return None
 

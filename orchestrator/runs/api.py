@@ -36,7 +36,7 @@ from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.spec.twin import twin_of
 from store import checkpoint_copies, identity
-from store.checkpoint_copies import CopyPlace
+from store.checkpoint_copies import CopyPlace, require_lasting
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway
 from store.home import Home
@@ -74,6 +74,7 @@ def run(
     if relations.baseline_of is None:  # else it is the spec of a run that is there
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     if checked.checkpoint.copy_to is not None:
+        require_lasting(checked.checkpoint.copy_to)
         CopyPlace(checked.checkpoint.copy_to, checked.name)  # its driver is there
     place, watcher = Home(home), together(watcher)
     with _opened(_places(checked), place, watcher) as ledger:

@@ -18,6 +18,7 @@ from orchestrator.spec.twin import settings_of, with_twin
 from policies import kernels
 from policies.errors import PolicyError
 from policies.interventions.conditions import parse
+from store.checkpoint_copies import require_lasting
 from store.probes import GAIN_RATIO, TRAINABILITY
 from store.run_summary import settings_in_words
 from store.sentences import listed, num, percent, short, size_in_words
@@ -151,6 +152,8 @@ def make_plan(
     from policies.models.description import load_prompt_reader, weights_fault
 
     evaluate, runs = spec.evaluate, with_twin(spec)
+    if spec.checkpoint.copy_to is not None:
+        require_lasting(spec.checkpoint.copy_to)
     _, environments = build_environments(spec, tell, is_patient=False)
     for one in runs:
         refuse_unusable(one, environments, tell)

@@ -358,8 +358,6 @@ class Checkpointing(Section):
             )
         if url_without_logins(url) != url:
             raise refuse("no login stands in this URL: fsspec's drivers read their own variables and files")
-        if scheme in ("file", "local") and not place.startswith("/"):
-            raise refuse(f"a path from / is wanted, because later commands run in other folders: file:///{place}")
         if scheme == "memory":
             raise refuse("what memory:// holds ends with the run's process: name a place that stays")
         if scheme not in fsspec.available_protocols():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ HASH = "evergreen.config_hash"  # tag: of the spec that the run goes on with, wh
 TASKS_CHANGED, MISSING = "evergreen.tasks_changed", "evergreen.missing"  # tags: see `caveats`
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+_ALLOWED = re.compile(r"[\w.\- :/]+")  # in a metric's name, if it is a path that leads nowhere else
 _UNSAFE_OR_DOT = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST = 100  # characters of a part; MLflow takes 250 in all
 
@@ -67,6 +69,12 @@ def slug(text: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
         return text
     suffix = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{unsafe.sub('_', text)[:_LONGEST]}-{suffix}"
+
+
+def _as_allowed(metric: str) -> str:
+    """Keep a metric's own name where MLflow takes it, in which a user's parts and measurements may have anything."""
+    is_plain = len(metric) <= _LONGEST and _ALLOWED.fullmatch(metric) and posixpath.normpath(metric) == metric
+    return metric if is_plain and not metric.startswith(("/", "..")) else slug(metric)
 
 
 def of_environment(metric: str, environment: str) -> str:
@@ -81,7 +89,8 @@ def of_category(metric: str, environment: str, category: str) -> str:
 
 def of_matrix(metric: str, environment: str) -> str:
     """Name a metric's series of an environment at boundaries."""
-    return of_environment(slug(metric) if metric.startswith(SUPPORT) else f"R_{slug(metric)}", environment)
+    allowed = _as_allowed(metric)
+    return of_environment(allowed if metric.startswith(SUPPORT) else f"R_{allowed}", environment)
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def of_step(numbers: Iterable[MetricRow]) -> Iterator[Named]:
         metric, environment, category = number.metric, number.environment, number.category
         if environment is None:
             group = "time" if known_metric(metric).group == "time" else "train"
-            yield f"{group}/{slug(metric)}", number.value
+            yield f"{group}/{_as_allowed(metric)}", number.value
         elif category is None:
             if metric in PER_ENVIRONMENT:
                 yield of_environment(PER_ENVIRONMENT[metric], environment), number.value

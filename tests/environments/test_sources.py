@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from environments import EnvironmentFault, EnvironmentSource, Score, types, validate
 from environments.contracts import TOO_MANY
 from environments.sources import size_fault
-from environments.user_code import own_place
+from environments.user_code import is_users_fault, module_name, own_place
 
 CUSTOM = '''
 from environments import Category, Environment, Score, Task
@@ -157,6 +157,19 @@ def test_a_package_of_any_interpreter_is_not_the_users_own(tmp_path, place, is_o
     with pytest.raises(KeyError) as error:
         known["fail"]()
     assert (own_place(error.value) == ", in theirs.py:2") is is_own
+
+
+def test_what_ours_raises_that_a_users_code_called_is_not_the_users_fault():
+    def calls_ours():
+        module_name(None)
+
+    def fails():
+        raise KeyError("mine")
+
+    for call, kind, is_users in ((calls_ours, AttributeError, False), (fails, KeyError, True)):
+        with pytest.raises(kind) as error:
+            call()
+        assert is_users_fault(error.value) is is_users
 
 
 def test_the_line_that_is_named_is_the_users_own_though_a_library_raised(folder):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import orchestrator
 from orchestrator.errors import SpecError, UserError
@@ -14,6 +15,7 @@ from orchestrator.spec import load_spec
 from store import checkpoints
 from store.checkpoint_copies import CopyPlace
 from store.errors import HomeError
+from store.ledger import Ledger
 from tests.integration.runs import At, Killed, ending, kill, newest_checkpoint, told
 from tests.orchestrator.specs import FAKE, small
 
@@ -142,11 +144,27 @@ def test_a_driver_that_is_missing_is_told_before_there_is_a_run(tmp_path: Path, 
     assert not (tmp_path / "home").exists()
 
 
+def test_a_relative_place_is_refused_before_there_is_a_run_and_a_run_that_has_one_can_leave_it(tmp_path: Path) -> None:
+    with pytest.raises(HomeError, match="file://backup is relative, and later commands run in other folders"):
+        orchestrator.run(small("words", checkpoint={"copy_to": "file://backup"}), home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+    home = tmp_path / "old"
+    orchestrator.run(small("words"), home=home, until_step=2)
+    spec = yaml.safe_load((home / "words" / "spec.yaml").read_text())
+    spec["checkpoint"]["copy_to"] = "file://backup"  # as versions took it that did not ask
+    with Ledger.open(f"sqlite:///{home / 'evergreen.db'}") as ledger:
+        ledger.set_spec(ledger.open_run("words"), load_spec(spec).kept())
+    with pytest.raises(HomeError, match="file://backup is relative"):
+        orchestrator.resume("words", home=home)
+    assert (
+        orchestrator.resume("words", overrides=["checkpoint.copy_to=null"], home=home, until_step=3).status == "stopped"
+    )
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
         ("/backup", "a URL is wanted"),
-        ("file://backup", "because later commands run in other folders: file:///backup"),
         ("memory://place", "what memory:// holds ends with the run"),
         ("nowhere://place", "fsspec knows no nowhere://"),
         ("ftp://me:secret@host/runs", "no login stands in this URL"),

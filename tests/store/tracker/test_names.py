@@ -32,8 +32,16 @@ def test_mlflow_takes_every_name(text: str) -> None:
     )
     for name in names:
         _validate_metric(name, 0.5, 0, 0)
+    for name in names[:2]:
         assert name.count("/") == 1
         assert name.isascii()
+
+
+@pytest.mark.parametrize("metric", ["part_tests passed", "own_a/b", "part_a: b", "own_größe"])
+def test_a_metric_of_ones_own_keeps_a_name_that_mlflow_takes(metric: str) -> None:
+    """A record that goes on has one series and not two."""
+    assert list(of_step([MetricRow(1, metric, None, None, 0.5, 1)])) == [(f"train/{metric}", 0.5)]
+    assert of_matrix(metric, "red") == f"R_{metric}/red"
 
 
 def test_different_pairs_have_different_names() -> None:
