@@ -75,7 +75,7 @@ class Trl(rows.Rows):
             raise self._fault(f"{config.environment_factory} has no method `reset`")
         if config.reward is None and "get_reward" not in methods:
             raise self._fault(f"{config.environment_factory} has no method `get_reward`: give it one, or say `reward`")
-        for one in NOT_TOOLS:
+        for one in NOT_TOOLS if config.reward is None else ("reset",):  # what is asked here
             if inspect.iscoroutinefunction(methods.get(one)):
                 raise self._fault(f"{config.environment_factory}: `{one}` is async; make it a plain method")
         self._leaves_reward = config.reward is not None and "get_reward" in methods

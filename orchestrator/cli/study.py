@@ -78,8 +78,8 @@ def study(
             console.print(line, markup=False)
         if (changed := runner.history.changed_comparison()) is not None:
             console.print(f"warning: {changed}", markup=False)
-        for restaged in runner.history.restaged().values():
-            console.print(f"warning: {in_home(restaged, home)}", markup=False)
+        for changed in runner.history.changed_stages().values():
+            console.print(f"warning: {in_home(changed, home)}", markup=False)
         with leaving(f"killed; go on with: {again}"), on_screen(console) as screen:
             endings = runner.run_all(screen)
         finish(runner, endings, again, home, as_json)

@@ -73,9 +73,7 @@ def run(
     checked = load_spec(spec, overrides)
     if relations.baseline_of is None:  # else it is the spec of a run that is there
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
-    if checked.checkpoint.copy_to is not None:
-        require_lasting(checked.checkpoint.copy_to)
-        CopyPlace(checked.checkpoint.copy_to, checked.name)  # its driver is there
+    _require_copy_place(checked)
     place, watcher = Home(home), together(watcher)
     with _opened(_places(checked), place, watcher) as ledger:
         if name in known_to(ledger) and not is_run(place.run_folder(name)):
@@ -203,6 +201,7 @@ def fork(
         if spec is None and (remark := turns_kept(checked, parent)) is not None:
             watcher.event([remark])
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
+        _require_copy_place(checked)
         weights, weights_of = parent_folder / record.folder / WEIGHTS, partial(weights_after, place, name)
         foundation = lay_foundation(checked, weights, watcher.opening, kept.spec.environments, parent_folder)
         forks.require_fit(foundation.tasks, parent_folder / record.folder)
@@ -233,6 +232,13 @@ def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:
 
 def _places(spec: Spec) -> Sections:
     return spec.model_dump(include={"ledger", "tracker"})
+
+
+def _require_copy_place(spec: Spec) -> None:
+    """Refuse a place for copies that is relative, or whose driver is not there."""
+    if (url := spec.checkpoint.copy_to) is not None:
+        require_lasting(url)
+        CopyPlace(url, spec.name)
 
 
 def _refuse_twin(spec: Spec, foundation: Foundation) -> None:

@@ -201,12 +201,12 @@ class RunSession:
         except Exception as error:
             cause = stop_reasons.outside_cause(error, self.ledger.reading, self.spec.name, self.folder)
             status: Literal["stopped", "failed"] = "stopped" if cause else "failed"
+            said = cause or stop_reasons.failure(error)
             with suppress(StoreError) if cause else nullcontext():  # the ledger may be on a full disk
-                said = cause or stop_reasons.failure(error)
                 self.ledger.record_event(run, progress.step, EventRecord(status, said))
                 self.ledger.set_status(run, status)
             if cause is None:
-                self.watcher.end(self.spec.name, status, stop_reasons.failure(error))
+                self.watcher.end(self.spec.name, status, said)
                 raise
             return ended(self.spec.name, self.folder, self.watcher, cause)
         if reason is not None:

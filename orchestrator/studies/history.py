@@ -85,11 +85,11 @@ class History:
         ]
         settings = {setting.label: setting for setting in self.study.settings}
         changed: dict[str, dict[str, None]] = {}
-        restaged = self.restaged()
+        changed_stages = self.changed_stages()
         for (label, _), name in names.items():
             if label in settings:
                 before, planned = self._reading.spec(name), settings[label].spec
-                if name in restaged:
+                if name in changed_stages:
                     before["curriculum"] |= {"stages": planned.curriculum.stages}
                 for text in differences(load_spec(before), planned):
                     changed.setdefault(text, {})[label] = None
@@ -113,7 +113,7 @@ class History:
             problems.append(f"{what} gone")
         return problems
 
-    def restaged(self) -> dict[str, str]:
+    def changed_stages(self) -> dict[str, str]:
         """Say of the runs that `resume --stages` gave another number of stages than their study plans."""
         plan = self.plan()
         if self._reading is None or plan is None:

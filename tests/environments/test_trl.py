@@ -335,3 +335,5 @@ def test_methods_that_are_async_are_refused(folder, made, factory, method):
     (folder / "peculiar.py").write_text(PECULIAR)
     with pytest.raises(EnvironmentFault, match=f"`{method}` is async; make it a plain method"):
         made(environment_factory=f"./peculiar.py:{factory}", reward=None)
+    if method == "get_reward":
+        made(environment_factory=f"./peculiar.py:{factory}", reward="./peculiar.py:nothing")

@@ -156,6 +156,9 @@ def test_a_relative_place_is_refused_before_there_is_a_run_and_a_run_that_has_on
         ledger.set_spec(ledger.open_run("words"), load_spec(spec).kept())
     with pytest.raises(HomeError, match="file://backup is relative"):
         orchestrator.resume("words", home=home)
+    with pytest.raises(HomeError, match="file://backup is relative"):
+        orchestrator.fork("words", 0, home=home)
+    assert not (home / "words-fork").exists()
     assert (
         orchestrator.resume("words", overrides=["checkpoint.copy_to=null"], home=home, until_step=3).status == "stopped"
     )

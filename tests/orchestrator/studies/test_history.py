@@ -135,12 +135,12 @@ def test_a_study_one_of_whose_runs_has_another_number_of_stages_goes_on(
     study = made_study(tmp_path, **TWO)
     begun(ledger, study, "finished", "finished")
     spec = study.runs[1].spec
-    restaged = spec.model_copy(update={"curriculum": spec.curriculum.model_copy(update={"stages": stages})})
-    ledger.set_spec(ledger.open_run(study.runs[1].name), restaged.model_dump(mode="json", by_alias=True))
+    changed = spec.model_copy(update={"curriculum": spec.curriculum.model_copy(update={"stages": stages})})
+    ledger.set_spec(ledger.open_run(study.runs[1].name), changed.model_dump(mode="json", by_alias=True))
     for content in (TWO, GROWN["more seeds"], GROWN["more settings"]):
         history = History(made_study(tmp_path, **content), ledger.reading)
         refuse_changes(history)
-        ((name, said),) = history.restaged().items()
+        ((name, said),) = history.changed_stages().items()
         assert name == study.runs[1].name
         assert said.startswith(f"{name} has {num(stages, 'stage')} since a `resume --stages`, where 2 were planned")
         assert said.endswith("compares what it is now" + remedy.format(name))
